@@ -1,0 +1,1 @@
+"""Datasets: the canonical format, the synthetic world, the split and packed batches."""

@@ -1,0 +1,76 @@
+"""Packed batches: sequences of different lengths back to back, without padding."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """B sequences packed into P positions, longest sequence first.
+
+    rows [P]: index of each input interaction in `Dataset.items`, whose successor is the target; items [P]: input items;
+    steps [P]: position within the sequence window; lengths [B]; users [B].
+    """
+
+    rows: Tensor
+    items: Tensor
+    steps: Tensor
+    lengths: Tensor
+    users: Tensor
+
+    @property
+    def last(self) -> Tensor:
+        """Index of each sequence's last position in the packed order, [B]."""
+        return self.lengths.cumsum(0) - 1
+
+    @property
+    def user_of_position(self) -> Tensor:
+        """The user that each packed position belongs to, [P]."""
+        return self.users.repeat_interleave(self.lengths)
+
+
+class PackedSequences:
+    """Windows of the interaction array, one per user, served as packed batches.
+
+    items: the dataset's item array [I]. start, end: [U] window of inputs per user; only the last `max_length` inputs of
+    it are kept, and users whose window is empty are left out.
+    """
+
+    def __init__(self, items: np.ndarray, start: np.ndarray, end: np.ndarray, max_length: int, device="cpu"):
+        start = np.maximum(start, end - max_length)
+        users = np.flatnonzero(end > start)
+        self.items = torch.as_tensor(items, device=device)
+        self.users = torch.as_tensor(users, device=device)
+        self.start = torch.as_tensor(start[users], device=device)
+        self.lengths = torch.as_tensor((end - start)[users], device=device)
+
+    @property
+    def n_positions(self) -> int:
+        return int(self.lengths.sum())
+
+    def epoch(self, batch_positions: int, generator: torch.Generator | None = None) -> Iterator[PackedBatch]:
+        """All sequences once, in random order if a generator is given, about `batch_positions` positions a batch.
+
+        A batch holds at least one sequence. The number of batches is that of `n_batches` in every epoch.
+        """
+        count = len(self.users)
+        order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
+        order = order.to(self.users.device)
+        for chosen in torch.tensor_split(order, self.n_batches(batch_positions)):
+            yield self._pack(chosen)
+
+    def n_batches(self, batch_positions: int) -> int:
+        """Batches per epoch: constant, so that a schedule over steps is exact."""
+        return min(len(self.users), max(1, round(self.n_positions / batch_positions)))
+
+    def _pack(self, chosen: Tensor) -> PackedBatch:
+        chosen = chosen[self.lengths[chosen].argsort(descending=True, stable=True)]
+        lengths = self.lengths[chosen]
+        first = lengths.cumsum(0) - lengths
+        steps = torch.arange(int(lengths.sum()), device=lengths.device) - first.repeat_interleave(lengths)
+        rows = self.start[chosen].repeat_interleave(lengths) + steps
+        return PackedBatch(rows, self.items[rows], steps, lengths, self.users[chosen])

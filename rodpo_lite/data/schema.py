@@ -1,0 +1,298 @@
+"""The canonical dataset format, version 1: reading, writing and checking a folder.
+
+dataset.json           counts, modalities, source, licence, SHA-256 of every file
+interactions.parquet   user int32, item int32, position int32 (order within the user), timestamp Int64, may be null
+items.parquet          item int32, has_<modality> for each modality; optional asin, text, attributes
+features/<m>.npy       float16 [n_items, d], row = item
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rodpo_lite.errors import InputError
+
+FORMAT_VERSION = 1
+MINIMUM_LENGTH = 3  # one item to train on, one for validation, one for test
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Interactions in compressed rows: user u owns items[offsets[u]:offsets[u + 1]], oldest first.
+
+    items [I] int64; offsets [U + 1] int64; timestamps [I] float64, NaN where unknown; features[m] float16
+    [N, d]; present[m] bool [N], whether the item has modality m; titles [N] (text, else the item id).
+    """
+
+    name: str
+    offsets: np.ndarray
+    items: np.ndarray
+    timestamps: np.ndarray
+    features: dict[str, np.ndarray]
+    present: dict[str, np.ndarray]
+    titles: list[str]
+    manifest: dict[str, Any] = field(repr=False)
+
+    @property
+    def n_users(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def n_items(self) -> int:
+        return len(self.titles)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Interactions per user, [U]."""
+        return np.diff(self.offsets)
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of each data file, as read."""
+        return {file: entry["sha256"] for file, entry in sorted(self.manifest["files"].items())}
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Read and check a dataset folder; raises InputError with one sentence at the first thing that is wrong."""
+    folder = Path(folder)
+    manifest = _read_manifest(folder)
+    interactions = _read_parquet(folder, "interactions.parquet")
+    items = _read_parquet(folder, "items.parquet")
+    n_items = _check_items(folder, items, manifest)
+    interactions = _check_interactions(folder, interactions, n_items)
+    features, present = {}, {}
+    for modality, entry in manifest["modalities"].items():
+        features[modality] = _read_features(folder, modality, entry, n_items)
+        present[modality] = items[f"has_{modality}"].to_numpy(bool, copy=True)
+    lengths = interactions.groupby("user").size()
+    _check_counts(folder, manifest, n_users=len(lengths), n_items=n_items, n_interactions=len(interactions))
+    text = items["text"] if "text" in items else pd.Series([None] * n_items)
+    return Dataset(
+        name=str(manifest.get("name", folder.name)),
+        offsets=np.concatenate([[0], np.cumsum(lengths.to_numpy(np.int64))]),
+        items=interactions["item"].to_numpy(np.int64, copy=True),
+        timestamps=interactions["timestamp"].to_numpy(np.float64, na_value=np.nan),
+        features=features,
+        present=present,
+        titles=[t if isinstance(t, str) and t.strip() else f"item {i}" for i, t in enumerate(text)],
+        manifest=manifest,
+    )
+
+
+def write_dataset(
+    folder: Path,
+    name: str,
+    interactions: pd.DataFrame,
+    items: pd.DataFrame,
+    features: dict[str, np.ndarray] | None = None,
+    extra: dict[str, pd.DataFrame | np.ndarray] | None = None,
+    **notes: Any,
+) -> Path:
+    """Write a dataset folder in the canonical format, beside its final place, then rename it there.
+
+    interactions: user, item, position, optional timestamp. items: item and optional text, asin, attributes; a missing
+    has_<modality> column is taken as all true. features: [n_items, d] per modality, stored as float16. extra: further
+    files by name, such as an oracle. notes: source, licence, notes, and `origin`, a text per modality.
+    Raises InputError if the folder exists or what would be written is not a valid dataset.
+    """
+    folder, features, items = Path(folder), features or {}, items.copy()
+    origin = notes.pop("origin", {})
+    if folder.exists():
+        raise InputError(f"{folder} exists already; choose another folder or remove it first.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        interactions = interactions.astype({"user": np.int32, "item": np.int32, "position": np.int32})
+        if "timestamp" not in interactions:
+            interactions["timestamp"] = pd.NA
+        interactions["timestamp"] = interactions["timestamp"].astype("Int64")
+        interactions.to_parquet(staged / "interactions.parquet", index=False, compression="zstd")
+        for modality in features:
+            if f"has_{modality}" not in items:
+                items[f"has_{modality}"] = True
+        items.astype({"item": np.int32}).to_parquet(staged / "items.parquet", index=False, compression="zstd")
+        (staged / "features").mkdir()
+        modalities = {}
+        for modality, rows in features.items():
+            file = f"features/{modality}.npy"
+            np.save(staged / file, rows.astype(np.float16))
+            covered = int(items[f"has_{modality}"].sum())
+            modalities[modality] = {
+                "file": file, "dim": rows.shape[1], "dtype": "float16", "covered": covered,
+                "origin": origin.get(modality, "not stated"),
+            }  # fmt: skip
+        for file, content in (extra or {}).items():
+            (staged / file).parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, np.ndarray):
+                np.save(staged / file, content)
+            else:
+                content.to_parquet(staged / file, index=False, compression="zstd")
+        manifest = {
+            "name": name,
+            "format_version": FORMAT_VERSION,
+            "n_users": int(interactions["user"].nunique()),
+            "n_items": len(items),
+            "n_interactions": len(interactions),
+            "modalities": modalities,
+            **notes,
+            "files": {
+                str(path.relative_to(staged)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+                for path in sorted(staged.rglob("*"))
+                if path.is_file()
+            },
+        }
+        (staged / "dataset.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        read_dataset(staged)
+        staged.chmod(0o755)
+        os.rename(staged, folder)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
+    return folder
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise InputError(f"There is no dataset folder {folder}.")
+    path = folder / "dataset.json"
+    if not path.is_file():
+        raise InputError(f"{folder} is not a dataset folder: dataset.json is missing.")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise InputError(f"{path} is not valid JSON.") from None
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if version != FORMAT_VERSION:
+        raise InputError(f"{path} has format_version {version!r}, but this version reads {FORMAT_VERSION}.")
+    modalities = manifest.setdefault("modalities", {})
+    if not isinstance(modalities, dict) or not all(isinstance(m, dict) and "file" in m for m in modalities.values()):
+        raise InputError(f"{path}: modalities must map each name to its file, dim and dtype.")
+    listed = manifest.setdefault("files", {})
+    if not isinstance(listed, dict) or not all(isinstance(e, dict) for e in listed.values()):
+        raise InputError(f"{path}: files must map each file name to its bytes and sha256.")
+    needed = {"interactions.parquet", "items.parquet", *(m["file"] for m in modalities.values())}
+    for name in sorted(needed | set(listed)):
+        file = folder / str(name)
+        if ".." in Path(str(name)).parts or Path(str(name)).is_absolute():
+            raise InputError(f"{path} names the file {name!r}, which lies outside the dataset folder.")
+        if not file.is_file():
+            raise InputError(f"{folder} is incomplete: {name} is missing.")
+        found, stated = _sha256(file), listed.setdefault(name, {}).get("sha256")
+        if stated is not None and stated != found:
+            raise InputError(f"{file} does not match its checksum in dataset.json: it was changed or cut short.")
+        listed[name] = {"bytes": file.stat().st_size, "sha256": found}
+    return manifest
+
+
+def _read_parquet(folder: Path, name: str) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(folder / name)
+    except Exception as error:  # pyarrow raises many kinds for a file that is not parquet
+        raise InputError(f"{folder / name} is not a readable parquet file: {str(error).splitlines()[0]}.") from None
+
+
+def _check_items(folder: Path, items: pd.DataFrame, manifest: dict[str, Any]) -> int:
+    import pandera.pandas as pa
+
+    columns: dict[str, Any] = {"item": pa.Column("int32")}
+    columns |= {f"has_{modality}": pa.Column(bool) for modality in manifest["modalities"]}
+    _validate(folder / "items.parquet", pa.DataFrameSchema(columns), items)
+    if not np.array_equal(items["item"].to_numpy(), np.arange(len(items))):
+        raise InputError(f"{folder / 'items.parquet'}: the column item must be 0, 1, 2, … in order, one row per item.")
+    return len(items)
+
+
+def _check_interactions(folder: Path, interactions: pd.DataFrame, n_items: int) -> pd.DataFrame:
+    import pandera.pandas as pa
+
+    path = folder / "interactions.parquet"
+    if "timestamp" not in interactions or interactions["timestamp"].isna().all():
+        interactions = interactions.assign(timestamp=pd.array([pd.NA] * len(interactions), dtype="Int64"))
+    elif pd.api.types.is_signed_integer_dtype(interactions["timestamp"]):
+        interactions = interactions.astype({"timestamp": "Int64"})
+    columns = {name: pa.Column("int32", pa.Check.ge(0)) for name in ("user", "item", "position")}
+    _validate(path, pa.DataFrameSchema({**columns, "timestamp": pa.Column("Int64", nullable=True)}), interactions)
+    if len(interactions) == 0:
+        raise InputError(f"{path} has no interactions.")
+    beyond = interactions["item"].to_numpy() >= n_items
+    if beyond.any():
+        row = int(beyond.argmax())
+        raise InputError(
+            f"{path}: item {interactions['item'].iloc[row]} in row {row} is out of range, as items.parquet has {n_items} items."
+        )
+    repeated = interactions.duplicated(["user", "position"])
+    if repeated.any():
+        user, position = interactions.loc[repeated.idxmax(), ["user", "position"]]
+        raise InputError(f"{path}: user {user} has two interactions at position {position}.")
+    lengths = interactions.groupby("user").size()
+    if not np.array_equal(lengths.index.to_numpy(), np.arange(len(lengths))):
+        missing = int(np.setdiff1d(np.arange(len(lengths)), lengths.index.to_numpy())[0])
+        raise InputError(f"{path}: users must be numbered 0, 1, 2, … without a gap, but user {missing} is missing.")
+    if lengths.min() < MINIMUM_LENGTH:
+        user = int(lengths.idxmin())
+        raise InputError(
+            f"{path}: user {user} has {lengths.min()} interactions, but leave-one-out needs at least {MINIMUM_LENGTH}; drop such users."
+        )
+    return interactions.sort_values(["user", "position"], kind="stable", ignore_index=True)
+
+
+def _read_features(folder: Path, modality: str, entry: dict[str, Any], n_items: int) -> np.ndarray:
+    path = folder / entry["file"]
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError):
+        raise InputError(f"{path} is not a readable .npy array.") from None
+    if rows.dtype != np.float16:
+        raise InputError(f"{path} holds {rows.dtype}, but features are stored as float16.")
+    if rows.ndim != 2 or len(rows) != n_items:
+        raise InputError(f"{path} has shape {rows.shape}, but there are {n_items} items: it needs one row per item.")
+    if "dim" in entry and entry["dim"] != rows.shape[1]:
+        raise InputError(f"{path} has {rows.shape[1]} columns, but dataset.json says dim {entry['dim']}.")
+    finite = np.isfinite(rows).all(1)
+    if not finite.all():
+        raise InputError(f"{path}: the {modality} features of item {int(finite.argmin())} are not finite.")
+    return rows
+
+
+def _check_counts(folder: Path, manifest: dict[str, Any], **found: int) -> None:
+    for key, count in found.items():
+        if key in manifest and manifest[key] != count:
+            raise InputError(f"{folder / 'dataset.json'} says {key} {manifest[key]}, but the files hold {count}.")
+
+
+def _validate(path: Path, schema: Any, frame: pd.DataFrame) -> None:
+    """Run a pandera schema and turn its first failure into one sentence."""
+    import pandera.errors
+
+    try:
+        schema.validate(frame)
+    except pandera.errors.SchemaError as error:
+        column = getattr(error.schema, "name", None) or error.failure_cases
+        reason = error.reason_code.name if error.reason_code else ""
+        if reason == "COLUMN_NOT_IN_DATAFRAME":
+            raise InputError(f"{path} has no column {_first_failure(error)!r}.") from None
+        if reason == "WRONG_DATATYPE":
+            raise InputError(
+                f"{path}: the column {column!r} is {frame[column].dtype}, but must be {error.schema.dtype}."
+            ) from None
+        if reason == "SERIES_CONTAINS_NULLS":
+            raise InputError(f"{path}: the column {column!r} has missing values.") from None
+        raise InputError(f"{path}: the column {column!r} has a value out of range: {_first_failure(error)}.") from None
+
+
+def _first_failure(error: Any) -> Any:
+    cases = error.failure_cases
+    return cases["failure_case"].iloc[0] if isinstance(cases, pd.DataFrame) else cases
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,62 @@
+"""Shared worlds and runs: made once, small, by the code under test."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rodpo_lite import runs
+from rodpo_lite.config import ReferenceConfig, build
+from rodpo_lite.data.schema import read_dataset, write_dataset
+from rodpo_lite.data.synthetic import WorldSizes, synthesise
+
+
+@pytest.fixture(scope="session")
+def world_folder(tmp_path_factory) -> Path:
+    """A small synthetic world with text, image and an oracle."""
+    return synthesise(tmp_path_factory.mktemp("worlds") / "small", 3, WorldSizes(users=200, items=150, slate=40))
+
+
+@pytest.fixture(scope="session")
+def world(world_folder):
+    return read_dataset(world_folder)
+
+
+@pytest.fixture(scope="session")
+def small_config() -> ReferenceConfig:
+    encoder = {"width": 16, "max_length": 12, "dropout": 0.2}
+    return build(
+        ReferenceConfig, {"encoder": encoder, "training": {"epochs": 3, "batch_positions": 300, "learning_rate": 5e-3}}
+    )
+
+
+@pytest.fixture(scope="session")
+def reference_folder(world, small_config, tmp_path_factory) -> Path:
+    """A finished reference on the small world."""
+    folder = tmp_path_factory.mktemp("runs") / "reference"
+    runs.train(world, small_config, folder)
+    return folder
+
+
+@pytest.fixture
+def plain_folder(tmp_path) -> Path:
+    """A user's own dataset: no timestamps, no image, float16 text features, some items without text."""
+    rng = np.random.default_rng(5)
+    rows = [(u, i, p) for u in range(60) for p, i in enumerate(rng.permutation(40)[: rng.integers(3, 9)])]
+    items = pd.DataFrame({"item": np.arange(40), "text": [f"thing {i}" for i in range(40)]})
+    items["has_text"] = np.arange(40) % 7 > 0
+    items["text"] = items["text"].where(items["has_text"])
+    features = {"text": rng.normal(size=(40, 6)).astype(np.float16)}
+    interactions = pd.DataFrame(rows, columns=["user", "item", "position"])
+    return write_dataset(tmp_path / "own", "own", interactions, items, features)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real datasets, or a visible skip."""
+    folder = Path(os.environ.get("RODPO_DATA", Path(__file__).parent.parent / "data" / "amazon"))
+    if not (folder / "toys" / "dataset.json").is_file():
+        pytest.skip(f"no real data in {folder}: set RODPO_DATA to the folder that holds toys, beauty and sports")
+    return folder
