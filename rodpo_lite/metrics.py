@@ -1,0 +1,28 @@
+"""Ranking metrics, as functions of the target's rank (0 is best)."""
+
+import numpy as np
+
+CUTOFFS = (5, 10, 20)
+
+
+def from_ranks(ranks: np.ndarray, cutoffs: tuple[int, ...] = CUTOFFS) -> dict[str, float]:
+    """HR, NDCG and MRR at each cutoff, averaged over users.
+
+    ranks: integers [U], counted from 0. With a single relevant item, NDCG@k = 1/log2(rank + 2) for rank < k (the ideal
+    is 1) and MRR@k = 1/(rank + 1) for rank < k. Raises ValueError for no users or a negative rank.
+
+    >>> from_ranks(np.array([0, 1, 7]), cutoffs=(5,))
+    {'hr@5': 0.6666666666666666, 'ndcg@5': 0.5436432511904858, 'mrr@5': 0.5}
+    """
+    ranks = np.asarray(ranks)
+    if len(ranks) == 0:
+        raise ValueError("metrics of no users are undefined")
+    if ranks.min() < 0:
+        raise ValueError("ranks count from 0")
+    found = {}
+    for cutoff in cutoffs:
+        hit = ranks < cutoff
+        found[f"hr@{cutoff}"] = float(hit.mean())
+        found[f"ndcg@{cutoff}"] = float((hit / np.log2(ranks + 2.0)).mean())
+        found[f"mrr@{cutoff}"] = float((hit / (ranks + 1.0)).mean())
+    return found

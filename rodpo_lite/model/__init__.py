@@ -1,0 +1,1 @@
+"""The sequential recommender: item vectors, sequence encoder, scoring."""

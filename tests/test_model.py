@@ -1,0 +1,143 @@
+"""Packed sequences, encoder and scores against plain padded and dense twins."""
+
+import numpy as np
+import pytest
+import torch
+
+from rodpo_lite.config import EncoderConfig
+from rodpo_lite.data.batches import PackedSequences
+from rodpo_lite.data.split import leave_one_out
+from rodpo_lite.model.scoring import Recommender, full_cross_entropy, pair_scores, rows_within, score_blocks
+from rodpo_lite.model.sequence import length_groups
+
+
+@pytest.fixture
+def model(world):
+    torch.manual_seed(0)
+    config = EncoderConfig(width=16, max_length=12)
+    return Recommender.for_dataset(config, world).eval()
+
+
+@pytest.fixture
+def sequences(world):
+    split = leave_one_out(world)
+    return PackedSequences(world.items, split.start, split.train_end - 1, 12)
+
+
+def test_an_epoch_serves_every_position_once(world, sequences):
+    split = leave_one_out(world)
+    batches = list(sequences.epoch(100, torch.Generator().manual_seed(1)))
+    assert len(batches) == sequences.n_batches(100) > 3
+    rows = torch.cat([batch.rows for batch in batches]).numpy()
+    expected = [np.arange(max(a, b - 12), b) for a, b in zip(split.start, split.train_end - 1)]
+    assert np.array_equal(np.sort(rows), np.concatenate(expected))
+    for batch in batches:
+        assert torch.equal(batch.items, torch.as_tensor(world.items)[batch.rows])
+        assert torch.equal(batch.last, torch.cumsum(batch.lengths, 0) - 1)
+        owner = np.searchsorted(world.offsets, batch.rows.numpy(), side="right") - 1
+        assert np.array_equal(owner, batch.user_of_position.numpy())
+        assert batch.steps[0] == 0 and batch.steps.max() < 12
+
+
+def padded_hidden(model: Recommender, sequence: list[int], padding: int) -> torch.Tensor:
+    """One sequence, filled up with item 0 on the right, through ordinary masked attention."""
+    encoder, vectors = model.sequence, model.items()
+    items = torch.tensor(sequence + [0] * padding)
+    length = len(items)
+    visible = torch.ones(length, length, dtype=torch.bool).tril()
+    x = vectors[items] + encoder.position.weight[:length]
+    for block in encoder.blocks:
+        q, k, v = (part.unflatten(-1, (block.heads, -1)) for part in block.qkv(block.attention_norm(x)).chunk(3, -1))
+        scores = torch.einsum("qhd,khd->hqk", q, k) / q.shape[-1] ** 0.5
+        weights = scores.masked_fill(~visible, -torch.inf).softmax(-1)
+        x = x + block.out(torch.einsum("hqk,khd->qhd", weights, v).flatten(1))
+        x = x + block.feedforward(block.feedforward_norm(x))
+    return encoder.norm(x)[: len(sequence)]
+
+
+def test_packed_and_padded_encoders_give_the_same_scores(world, model, sequences):
+    model.double()
+    batch = next(sequences.epoch(10_000))
+    hidden, vectors = model(batch)
+    assert len(set(batch.lengths.tolist())) > 5, "lengths must differ for this to mean anything"
+    ends = batch.lengths.cumsum(0)
+    for length, end in zip(batch.lengths.tolist(), ends.tolist()):
+        sequence = batch.items[end - length : end].tolist()
+        twin = padded_hidden(model, sequence, padding=12 - length)
+        torch.testing.assert_close(hidden[end - length : end] @ vectors.T, twin @ vectors.T, rtol=1e-9, atol=1e-9)
+
+
+def test_no_position_sees_its_future(world, model, sequences):
+    batch = next(sequences.epoch(10_000))
+    longest = int(batch.lengths[0])
+    changed = batch.items.clone()
+    changed[longest - 1] = (changed[longest - 1] + 1) % world.n_items
+    with torch.no_grad():
+        before, vectors = model(batch)
+        after = model.sequence(vectors[changed], batch)
+    same = (before - after).abs().amax(1) < 1e-6
+    assert not same[longest - 1] and same.sum() == len(same) - 1
+
+
+def test_length_groups_waste_little_and_cover_everything():
+    lengths = torch.tensor([50, 40, 30, 9, 9, 8, 3, 1, 1])
+    groups = length_groups(lengths)
+    covered = torch.cat([index[real] for index, real in groups])
+    assert torch.equal(covered, torch.arange(int(lengths.sum())))
+    for index, real in groups:
+        assert real.float().mean(1).min() >= 0.7 and index.max() < lengths.sum()
+
+
+def test_items_without_a_modality_share_a_learnt_vector(world):
+    torch.manual_seed(0)
+    model = Recommender.for_dataset(EncoderConfig(width=16), world)
+    missing = torch.as_tensor(~world.present["image"])
+    projection = model.items.modalities["image"]
+    torch.nn.init.ones_(projection.missing)
+    assert torch.equal(projection()[missing], torch.ones(int(missing.sum()), 16))
+    assert missing.any() and not torch.equal(projection()[~missing][0], torch.ones(16))
+
+
+def test_a_dataset_without_features_is_normal_input():
+    model = Recommender(EncoderConfig(width=16), 30, {}, {})
+    assert torch.equal(model.items(), model.items.id.weight)
+
+
+def test_the_memory_budget_bounds_the_block(world, model, sequences):
+    batch = next(sequences.epoch(500))
+    hidden, vectors = model(batch)
+    rows = rows_within(0.05, world.n_items)
+    blocks = [(block, scores.clone()) for block, scores in score_blocks(hidden, vectors, rows)]
+    assert all(2 * 4 * scores.numel() <= 0.05 * 2**20 for _, scores in blocks)
+    torch.testing.assert_close(torch.cat([scores for _, scores in blocks]), (hidden @ vectors.T).detach())
+    assert rows_within(1, 10**9) == 1
+
+
+@pytest.mark.parametrize("rows", [1, 7, 100])
+def test_chunked_cross_entropy_equals_the_plain_one(rows):
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(23, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    vectors = torch.randn(11, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    targets = torch.randint(0, 11, (23,), generator=generator)
+    plain = torch.nn.functional.cross_entropy(hidden @ vectors.T, targets)
+    expected = torch.autograd.grad(3 * plain, (hidden, vectors))
+    shown = torch.empty(23, 11, dtype=torch.float64)
+
+    def observe(block, scores):
+        shown[block] = scores
+        scores.fill_(-torch.inf)  # an observer may overwrite its block
+
+    chunked = full_cross_entropy(hidden, vectors, targets, rows, observe)
+    torch.testing.assert_close(chunked, plain)
+    torch.testing.assert_close(torch.autograd.grad(3 * chunked, (hidden, vectors)), expected)
+    torch.testing.assert_close(shown, (hidden @ vectors.T).detach())
+    assert torch.autograd.gradcheck(lambda h, v: full_cross_entropy(h, v, targets, rows), (hidden, vectors))
+
+
+def test_pair_scores_are_entries_of_the_score_matrix():
+    hidden, vectors = torch.randn(6, 4), torch.randn(9, 4)
+    items = torch.randint(0, 9, (6, 3))
+    torch.testing.assert_close(pair_scores(hidden, vectors, items), (hidden @ vectors.T).gather(1, items))
+    torch.testing.assert_close(
+        pair_scores(hidden, vectors, items[:, 0]), (hidden @ vectors.T).gather(1, items[:, :1])[:, 0]
+    )
