@@ -1,0 +1,201 @@
+"""Run configurations: frozen, complete, and hashed to a run id."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from rodpo_lite.errors import InputError
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class EncoderConfig(_Frozen):
+    """Sizes and parts of the sequential recommender (DESIGN: encoders)."""
+
+    base: Literal["fused"] = Field(
+        "fused", description="how modalities meet: one sequence tower over fused item vectors"
+    )
+    fusion: Literal["mlp"] = Field("mlp", description="how text and image become one item vector")
+    width: int = Field(64, ge=4, le=4096, description="width D of item vectors and hidden states")
+    blocks: int = Field(2, ge=1, le=64, description="Transformer blocks")
+    heads: int = Field(2, ge=1, le=64, description="attention heads; must divide width")
+    dropout: float = Field(0.4, ge=0, lt=1, description="dropout on the input and on every residual branch")
+    max_length: int = Field(50, ge=1, le=4096, description="most recent items that the encoder sees")
+
+    @field_validator("heads")
+    @classmethod
+    def _heads_divide_width(cls, heads: int, info) -> int:
+        width = info.data.get("width")
+        if width is not None and width % heads:
+            raise ValueError(f"heads must divide width {width}")
+        return heads
+
+
+class TrainingConfig(_Frozen):
+    """Optimisation of the reference (stage 1)."""
+
+    epochs: int = Field(25, ge=1, le=10_000, description="length of the cosine schedule")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps spent warming up")
+    batch_positions: int = Field(2304, ge=1, description="next-item predictions per step")
+    patience: int = Field(8, ge=1, description="epochs without a better validation NDCG@5 before stopping")
+    memory_budget_mib: int = Field(32, ge=1, description="most memory that a block of logits may take, MiB")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is one")
+
+
+class AlignmentTrainingConfig(TrainingConfig):
+    """Optimisation of the policy (stage 2): fewer, smaller steps from the reference."""
+
+    epochs: int = Field(6, ge=1, le=10_000, description="length of the cosine schedule")
+    learning_rate: float = Field(2e-4, gt=0, description="peak learning rate of AdamW")
+    lambda_ce: float = Field(1.0, ge=0, description="weight of the cross-entropy anchor")
+
+
+class NegativesConfig(_Frozen):
+    """How the rejected item is selected."""
+
+    name: str = Field("topk", description="selector; `none` is the continued cross-entropy control")
+    k: int = Field(20, ge=1, description="pool size K")
+    n: int = Field(1, ge=1, description="negatives per position")
+    exclude: Literal["none", "past", "train"] = Field(
+        "train", description="the user's own items that are never selected: none, those so far, all training items"
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        from rodpo_lite.negatives import SELECTORS
+
+        return _one_of(name, ["none", *SELECTORS])
+
+
+class LossConfig(_Frozen):
+    """The preference loss."""
+
+    name: str = Field("dpo", description="preference loss")
+    beta: float = Field(0.5, gt=0, description="strength β of the implicit reward")
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        from rodpo_lite.losses import LOSSES
+
+        return _one_of(name, list(LOSSES))
+
+
+class ReferenceConfig(_Frozen):
+    """Stage 1: next-item cross-entropy over the whole catalogue."""
+
+    stage: Literal["reference"] = "reference"
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    encoder: EncoderConfig = EncoderConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+class AlignmentConfig(_Frozen):
+    """Stage 2: preference alignment from a frozen reference, whose encoder it inherits."""
+
+    stage: Literal["align"] = "align"
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    training: AlignmentTrainingConfig = AlignmentTrainingConfig()
+    negatives: NegativesConfig = NegativesConfig()
+    loss: LossConfig = LossConfig()
+
+
+Config = TypeVar("Config", ReferenceConfig, AlignmentConfig)
+
+
+def _one_of(name: str, allowed: list[str]) -> str:
+    if name not in allowed:
+        raise ValueError(f"allowed are {', '.join(allowed)}")
+    return name
+
+
+def resolve(kind: type[Config], file: Path | None = None, overrides: list[str] | None = None) -> Config:
+    """Build a configuration from defaults, then a YAML file, then `key=value` overrides.
+
+    Raises InputError naming the key, the value and what is allowed.
+    """
+    values = _read_yaml(file) if file else {}
+    for override in overrides or []:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise InputError(f"-o takes key=value, such as training.epochs=10, but got {override!r}.")
+        target = values
+        *parents, leaf = key.split(".")
+        for parent in parents:
+            target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise InputError(f"{key!r} is not a key: {parent!r} holds a value, not a group of keys.")
+        try:
+            target[leaf] = yaml.load(text, _Loader)
+        except yaml.YAMLError:
+            raise InputError(f"The value of {key!r} is not a plain value: {text!r}.") from None
+    return build(kind, values)
+
+
+def build(kind: type[Config], values: dict[str, Any]) -> Config:
+    """Validate a plain dictionary as a configuration; raises InputError as `resolve` does."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the configuration"
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"Unknown key {key!r}; the keys are {', '.join(keys(kind))}.") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{key} = {first['input']!r} is not valid: {message[:1].lower() + message[1:]}.") from None
+
+
+def keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every settable key of a configuration, dotted."""
+    found = []
+    for name, field in kind.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found += keys(field.annotation, f"{prefix}{name}.")
+        elif name != "stage":
+            found.append(prefix + name)
+    return found
+
+
+def identity(config: BaseModel, **inputs: Any) -> str:
+    """The run id: 12 hex digits of SHA-256 over the configuration and what it was applied to."""
+    text = json.dumps({"config": config.model_dump(mode="json"), **inputs}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people write numbers: 1e-3 is a number."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in pairs if tag != "tag:yaml.org,2002:float"]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"),
+    list("-+0123456789."),
+)
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.load(file.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise InputError(f"The configuration file {file} cannot be read: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise InputError(f"The configuration file {file} is not valid YAML.") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise InputError(f"The configuration file {file} must hold keys and values, such as 'seed: 1'.")
+    return values
