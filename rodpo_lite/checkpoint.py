@@ -1,0 +1,81 @@
+"""Run folders on disk: safetensors and JSON, each written beside its final place and then renamed."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from rodpo_lite.errors import InputError
+
+MODEL = "model.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+RUN = "run.json"
+HISTORY = "history.jsonl"
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file at once: readers see the old content or the new, also after a kill or a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, staged = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(staged, 0o644)
+        os.replace(staged, path)
+    except BaseException:
+        Path(staged).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON document atomically."""
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def write_history(folder: Path, epochs: list[dict[str, Any]]) -> None:
+    """Write history.jsonl, a line per epoch."""
+    write_bytes(folder / HISTORY, "".join(json.dumps(epoch) + "\n" for epoch in epochs).encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read one JSON document; raises InputError if it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise InputError(f"{path} is missing: {path.parent} is not a run folder.") from None
+    except ValueError:
+        raise InputError(f"{path} is not valid JSON: the run folder is damaged.") from None
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], state: dict[str, Any] | None = None) -> None:
+    """Write tensors and a JSON state into one safetensors file, atomically."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, save(contiguous, metadata={"state": json.dumps(state or {})}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_tensors` wrote; raises InputError if the file is missing, cut short or of another kind."""
+    if not path.is_file():
+        raise InputError(f"{path} is missing: the run has not finished; finish it with --resume.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["state"])
+    except (SafetensorError, ValueError, KeyError, TypeError, OSError):
+        raise InputError(f"{path} is not a readable checkpoint: it is damaged or cut short.") from None
+
+
+def load_weights(module: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Load weights strictly; raises InputError where names or shapes differ."""
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        detail = str(error).splitlines()[-1].strip()
+        raise InputError(f"The weights in {path} do not fit this model and dataset: {detail}.") from None

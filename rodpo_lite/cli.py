@@ -1,0 +1,198 @@
+"""The command line. Every command: `--help` with an example; bad input exits 2 with one clear sentence."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rodpo_lite.errors import InputError
+
+app = typer.Typer(
+    help="The runnable companion of RoDPO (arXiv 2603.29259).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+data = typer.Typer(help="Make and check datasets in the canonical format.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+Data = Annotated[Path, typer.Option("--data", help="dataset folder in the canonical format")]
+Out = Annotated[Path, typer.Option("--out", help="run folder to write")]
+RunFolder = Annotated[Path, typer.Option("--run", help="finished run folder")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with configuration keys")]
+Override = Annotated[list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="set one configuration key")]
+Resume = Annotated[bool, typer.Option("--resume", help="continue an unfinished run in --out")]
+
+
+@data.command("synth")
+def data_synth(
+    out: Annotated[Path, typer.Option("--out", help="folder to write")],
+    users: Annotated[int, typer.Option(min=1, help="number of users")] = 2000,
+    items: Annotated[int, typer.Option(min=100, help="number of items")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the world")] = 0,
+) -> None:
+    """Make the synthetic world, whose true relevance is known.
+
+    Example: `rodpo data synth --out data/synthetic`
+    """
+    from rodpo_lite.data.schema import read_dataset
+    from rodpo_lite.data.synthetic import WorldSizes, synthesise
+
+    _describe(read_dataset(synthesise(out, seed, WorldSizes(users=users, items=items))), out)
+
+
+@data.command("check")
+def data_check(folder: Annotated[Path, typer.Argument(help="dataset folder")]) -> None:
+    """Read a dataset folder, verify every checksum and rule of the format, and say what is in it.
+
+    Example: `rodpo data check data/amazon/toys`
+    """
+    from rodpo_lite.data.schema import read_dataset
+
+    _describe(read_dataset(folder), folder)
+
+
+@app.command()
+def train(data: Data, out: Out, config: ConfigFile = None, override: Override = None, resume: Resume = False) -> None:
+    """Stage 1: train a reference by next-item cross-entropy over the whole catalogue.
+
+    Example: `rodpo train --data data/amazon/toys --out runs/toys -o seed=1`
+    """
+    from rodpo_lite import runs
+    from rodpo_lite.config import ReferenceConfig, resolve
+    from rodpo_lite.data.schema import read_dataset
+
+    settings = resolve(ReferenceConfig, config, override)
+    _finished(runs.train(read_dataset(data), settings, out, resume, _report, _progress), out)
+
+
+@app.command()
+def align(
+    data: Data, reference: Annotated[Path, typer.Option("--reference", help="finished run to start from")], out: Out,
+    config: ConfigFile = None, override: Override = None, resume: Resume = False,
+) -> None:  # fmt: skip
+    """Stage 2: align a policy with a preference loss, from a frozen reference.
+
+    Example: `rodpo align --data data/amazon/toys --reference runs/toys --out runs/toys-topk -o negatives.name=topk`
+    """
+    from rodpo_lite import runs
+    from rodpo_lite.config import AlignmentConfig, resolve
+    from rodpo_lite.data.schema import read_dataset
+
+    settings = resolve(AlignmentConfig, config, override)
+    _finished(runs.align(read_dataset(data), reference, settings, out, resume, _report, _progress), out)
+
+
+@app.command()
+def evaluate(
+    data: Data,
+    run: RunFolder,
+    split: Annotated[str, typer.Option(help="test or valid")] = "test",
+    record: Annotated[bool, typer.Option("--record", help="enter the run into the ledger")] = False,
+    ledger: Annotated[Path | None, typer.Option(help="ledger folder [default: the project's data/results]")] = None,
+) -> None:
+    """Rank every user's held-out item over the full catalogue, with and without the history masked.
+
+    Example: `rodpo evaluate --data data/amazon/toys --run runs/toys --record`
+    """
+    from rodpo_lite import ledger as book_keeping
+    from rodpo_lite import runs
+    from rodpo_lite.data.schema import read_dataset
+
+    if split not in ("test", "valid"):
+        raise InputError(f"--split {split!r} is not valid: allowed are test, valid.")
+    if record and split != "test":
+        raise InputError("--record needs the test split: the ledger holds finished runs with their test metrics.")
+    found = runs.evaluate(read_dataset(data), run, split)
+    for name in ("unmasked", "masked"):
+        print(f"{split:5} {name:8} " + "  ".join(f"{metric} {value:.5f}" for metric, value in found[name].items()))
+    if record:
+        print(f"recorded in {book_keeping.record(run, ledger or book_keeping.FOLDER)}")
+
+
+@app.command()
+def recommend(
+    data: Data, run: RunFolder,
+    user: Annotated[int, typer.Option(help="user number")],
+    top: Annotated[int, typer.Option(help="how many items")] = 10,
+) -> None:  # fmt: skip
+    """Print the best items for a user after their whole history, with scores.
+
+    Example: `rodpo recommend --data data/amazon/toys --run runs/toys --user 7`
+    """
+    from rodpo_lite import runs
+    from rodpo_lite.data.schema import read_dataset
+
+    for rank, row in enumerate(runs.recommend(read_dataset(data), run, user, top).itertuples(), start=1):
+        print(f"{rank:3}  {row.score:8.4f}  {row.title}")
+
+
+@app.command()
+def book(
+    profile: Annotated[str, typer.Option(help="smoke (synthetic world) or paper (real data)")] = "smoke",
+    force: Annotated[bool, typer.Option("--force", help="execute every notebook again")] = False,
+) -> None:
+    """Execute the notebooks that changed and build the static book in _build/html.
+
+    Example: `rodpo book --profile smoke`
+    """
+    from rodpo_lite.book import build
+
+    print(build(Path.cwd(), profile, force=force))
+
+
+def main() -> None:
+    """Entry point: turns InputError into one sentence and exit code 2, and Ctrl-C into exit code 130."""
+    try:
+        app(standalone_mode=False)
+    except InputError as error:
+        _fail(str(error), 2)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("Stopped; an unfinished run continues with --resume.", 130)
+    except Exception as error:
+        _fail_if_expected(error)
+        raise
+
+
+def _fail_if_expected(error: Exception) -> None:
+    """Errors that are the user's to mend, from the command line parser, the file system or a diverged loss."""
+    if hasattr(error, "format_message"):  # the parser's own error types are private to typer
+        _fail(error.format_message(), 2)
+    if isinstance(error, OSError):
+        _fail(f"{error.strerror or error}: {error.filename or 'no file named'}.", 2)
+    from rodpo_lite.training import TrainingDiverged
+
+    if isinstance(error, TrainingDiverged):
+        _fail(str(error), 1)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"rodpo: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _describe(dataset: Any, folder: Path) -> None:
+    parts = ", ".join(f"{m} ({x.shape[1]} numbers)" for m, x in dataset.features.items()) or "no item features"
+    counts = f"{dataset.n_users:,} users, {dataset.n_items:,} items, {len(dataset.items):,} interactions"
+    print(f"{folder}: {dataset.name}, {counts}, {parts}")
+
+
+def _report(epoch: dict[str, Any]) -> None:
+    losses = "  ".join(f"{name} {value:.4f}" for name, value in epoch.items() if name.startswith(("loss", "margin")))
+    valid = f"validation NDCG@5 {epoch['valid']['ndcg@5']:.5f} (history masked {epoch['valid_masked']['ndcg@5']:.5f})"
+    print(f"epoch {epoch['epoch']:3}  {epoch['epoch_seconds']:6.1f} s  {losses}  {valid}", flush=True)
+
+
+def _progress(batches: Any, **options: Any) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(batches, leave=False, disable=None, unit="step", **options)
+
+
+def _finished(record: dict[str, Any], out: Path) -> None:
+    valid = record["valid"]["ndcg@5"]
+    print(f"{out}: run {record['config_hash']}, best epoch {record['best_epoch']}, validation NDCG@5 {valid:.5f}")

@@ -1,0 +1,93 @@
+"""The run ledger: one JSON and one compact table of ranks for each finished and evaluated run, never changed.
+
+A record is named by dataset, stage and run id, and the run id is the hash of configuration and inputs, so the same
+experiment always lands in the same place.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rodpo_lite import checkpoint
+from rodpo_lite.errors import InputError
+
+FOLDER = Path(__file__).resolve().parent.parent / "data" / "results"
+
+
+def record(run: Path, ledger: Path = FOLDER) -> Path:
+    """Enter a finished run with its test evaluation; returns the record's path.
+
+    Raises InputError if the run has not finished or was not evaluated on test, or if the ledger holds a different result
+    for the same run id.
+    """
+    run, ledger = Path(run), Path(ledger)
+    entry = checkpoint.read_json(run / checkpoint.RUN)
+    if not (run / checkpoint.MODEL).is_file():
+        raise InputError(f"The run {run} has not finished, so it cannot enter the ledger.")
+    if not (run / "metrics.json").is_file() or not (run / "ranks.parquet").is_file():
+        raise InputError(f"The run {run} was not evaluated on test; run `rodpo evaluate` first.")
+    test = checkpoint.read_json(run / "metrics.json")
+    entry |= {"test": test["unmasked"], "test_masked": test["masked"], "curve": _curve(run)}
+    name = f"{entry['dataset']['name']}-{entry['stage']}-{entry['config_hash']}"
+    path = ledger / f"{name}.json"
+    if path.exists():
+        known = checkpoint.read_json(path)
+        if known["test"] != entry["test"] or known["test_masked"] != entry["test_masked"]:
+            raise InputError(f"{path} holds other test metrics for the same run; the ledger is append-only.")
+        return path
+    checkpoint.write_bytes(ledger / "ranks" / f"{name}.parquet", (run / "ranks.parquet").read_bytes())
+    checkpoint.write_json(path, entry)
+    return path
+
+
+def records(ledger: Path = FOLDER) -> pd.DataFrame:
+    """Every record as a row: id, dataset, stage, strategy, seed, validation and test metrics, seconds, commit.
+
+    Metric columns are `<part>.<metric>`, part one of valid, valid_masked, test, test_masked.
+    """
+    rows = []
+    for path in sorted(Path(ledger).glob("*.json")):
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        negatives = entry["config"].get("negatives", {})
+        row = {
+            "id": entry["config_hash"],
+            "dataset": entry["dataset"]["name"],
+            "stage": entry["stage"],
+            "strategy": negatives.get("name", "reference"),
+            "seed": entry["seed"],
+            "reference": entry.get("reference"),
+            "seconds": entry["seconds"],
+            "parameters": entry["parameters"],
+            "best_epoch": entry["best_epoch"],
+            "commit": entry["commit"],
+            "file": path.name,
+        }
+        for part in ("valid", "valid_masked", "test", "test_masked"):
+            row |= {f"{part}.{metric}": value for metric, value in entry[part].items()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def ranks(file: str, ledger: Path = FOLDER) -> pd.DataFrame:
+    """Ranks of one record, by its file name: columns user, rank, rank_masked."""
+    return pd.read_parquet(Path(ledger) / "ranks" / Path(file).with_suffix(".parquet").name)
+
+
+def entry(file: str, ledger: Path = FOLDER) -> dict[str, Any]:
+    """One record, whole, by its file name."""
+    return checkpoint.read_json(Path(ledger) / file)
+
+
+def _curve(run: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (run / checkpoint.HISTORY).read_text().splitlines()]
+    return [
+        {
+            "epoch": line["epoch"],
+            "loss": round(line["loss"], 5),
+            "valid.ndcg@5": round(line["valid"]["ndcg@5"], 6),
+            "valid_masked.ndcg@5": round(line["valid_masked"]["ndcg@5"], 6),
+        }
+        for line in lines
+    ]

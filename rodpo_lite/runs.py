@@ -1,0 +1,257 @@
+"""Run folders: train a reference, align a policy from it, evaluate, recommend.
+
+A run folder holds run.json (configuration, its hash, dataset checksums, versions, commit), history.jsonl (a line per
+epoch) and model.safetensors, which appears last: a run without it has not finished. `evaluate` adds metrics.json and
+ranks.parquet. Until a run has finished, checkpoint.safetensors holds everything needed to go on.
+"""
+
+import io
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rodpo_lite import __version__, checkpoint, metrics
+from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, identity
+from rodpo_lite.data.schema import Dataset
+from rodpo_lite.data.split import Part
+from rodpo_lite.errors import InputError
+from rodpo_lite.model.scoring import Recommender
+from rodpo_lite.ranking import encode_histories, rank_dataset
+from rodpo_lite.training import Report, Trainer, alignment_objective, reference_objective
+
+LIBRARIES = ("torch", "numpy", "pandas")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, ready to score: its record (run.json), model in eval mode, and encoder settings."""
+
+    folder: Path
+    record: dict[str, Any]
+    model: Recommender
+    encoder: EncoderConfig
+
+    @property
+    def id(self) -> str:
+        return self.record["config_hash"]
+
+
+def train(
+    dataset: Dataset, config: ReferenceConfig, out: Path, resume: bool = False, report: Report | None = None,
+    progress: Callable[..., Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Stage 1: train a reference into the run folder `out`; returns its record.
+
+    A finished run of the same configuration is returned as it is. Raises InputError if `out` holds another run, or an
+    unfinished one without `resume`.
+    """
+    record = _record(dataset, config, config.encoder, {})
+    if (done := _claim(out, record, resume)) is not None:
+        return done
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = Recommender.for_dataset(config.encoder, dataset)
+    device, generator = _device(config)
+    model.to(device)
+    return _fit(model, reference_objective(model, dataset, config), dataset, config, record, out, generator,
+                resume, report, progress)  # fmt: skip
+
+
+def align(
+    dataset: Dataset, reference: Path, config: AlignmentConfig, out: Path, resume: bool = False,
+    report: Report | None = None, progress: Callable[..., Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Stage 2: align a policy, starting from the finished run `reference` and against its frozen copy.
+
+    Returns the record; raises InputError as `train` does, and if the reference does not fit the dataset or
+    `negatives.k` is larger than the catalogue.
+    """
+    if config.negatives.k > dataset.n_items:
+        raise InputError(
+            f"negatives.k = {config.negatives.k} is larger than the catalogue of {dataset.name}, which has {dataset.n_items} items."
+        )
+    device, generator = _device(config)
+    frozen = load(reference, dataset, device)
+    record = _record(dataset, config, frozen.encoder, {"reference": frozen.id})
+    if (done := _claim(out, record, resume)) is not None:
+        return done
+    policy = load(reference, dataset, device).model
+    objective = alignment_objective(policy, frozen.model, dataset, config, generator)
+    return _fit(policy, objective, dataset, config, record, out, generator, resume, report, progress)
+
+
+def load(folder: Path, dataset: Dataset, device: torch.device | str = "cpu") -> Run:
+    """Load a finished run for scoring; raises InputError if it is unfinished, damaged or of another dataset."""
+    folder = Path(folder)
+    record = checkpoint.read_json(folder / checkpoint.RUN)
+    weights, _ = checkpoint.read_tensors(folder / checkpoint.MODEL)
+    if record["dataset"]["checksums"] != _checksums(dataset):
+        raise InputError(
+            f"The run {folder} belongs to the dataset {record['dataset']['name']}, whose files differ from those of {dataset.name}."
+        )
+    encoder = EncoderConfig.model_validate(record["encoder"])
+    model = Recommender.for_dataset(encoder, dataset)
+    checkpoint.load_weights(model, weights, folder / checkpoint.MODEL)
+    return Run(folder, record, model.to(device).eval(), encoder)
+
+
+def evaluate(dataset: Dataset, folder: Path, part: Part = "test") -> dict[str, Any]:
+    """Rank every user's `part` target and write metrics.json and ranks.parquet (`_valid` for validation).
+
+    Returns {"unmasked": metrics, "masked": metrics, ...}; ranks.parquet has columns user, rank, rank_masked (from 0).
+    """
+    run = load(folder, dataset, best_device())
+    started = time.perf_counter()
+    ranks = rank_dataset(run.model, dataset, part, run.encoder.max_length)
+    found = {
+        "split": part,
+        "config_hash": run.id,
+        "dataset": dataset.name,
+        "n_users": dataset.n_users,
+        "unmasked": metrics.from_ranks(ranks.unmasked),
+        "masked": metrics.from_ranks(ranks.masked),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    suffix = "" if part == "test" else "_valid"
+    frame = pd.DataFrame({"user": np.arange(dataset.n_users), "rank": ranks.unmasked, "rank_masked": ranks.masked})
+    stream = io.BytesIO()
+    frame.astype(np.int32).to_parquet(stream, index=False, compression="zstd")
+    checkpoint.write_bytes(run.folder / f"ranks{suffix}.parquet", stream.getvalue())
+    checkpoint.write_json(run.folder / f"metrics{suffix}.json", found)
+    return found
+
+
+@torch.no_grad()
+def recommend(dataset: Dataset, folder: Path, user: int, top: int = 10) -> pd.DataFrame:
+    """The `top` items for a user after their whole history, which is left out; columns item, title, score."""
+    if not 0 <= user < dataset.n_users:
+        raise InputError(f"There is no user {user}: {dataset.name} has users 0 to {dataset.n_users - 1}.")
+    if not 1 <= top <= dataset.n_items:
+        raise InputError(f"--top {top} is out of range: {dataset.name} has {dataset.n_items} items.")
+    run = load(folder, dataset)
+    start, end = dataset.offsets[:-1].copy(), dataset.offsets[1:].copy()
+    end[np.arange(dataset.n_users) != user] = start[np.arange(dataset.n_users) != user]
+    (_, hidden, vectors), *_ = encode_histories(run.model, dataset, start, end, run.encoder.max_length)
+    scores = (hidden @ vectors.T).squeeze(0)
+    scores[torch.as_tensor(dataset.items[start[user] : end[user]])] = -torch.inf
+    best = scores.topk(min(top, int(torch.isfinite(scores).sum())))
+    titles = [" ".join(dataset.titles[item].split())[:80] for item in best.indices.tolist()]
+    return pd.DataFrame({"item": best.indices.numpy(), "title": titles, "score": best.values.numpy()})
+
+
+def best_device() -> torch.device:
+    """CUDA where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _device(config: ReferenceConfig | AlignmentConfig) -> tuple[torch.device, torch.Generator]:
+    wanted = config.training.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InputError("training.device = 'cuda', but this machine has no CUDA device; use auto or cpu.")
+    device = best_device() if wanted == "auto" else torch.device(wanted)
+    return device, torch.Generator(device).manual_seed(config.seed)
+
+
+def _checksums(dataset: Dataset) -> dict[str, str]:
+    """Checksums of what a model sees: the interactions, the items, the features."""
+    used = {"interactions.parquet", "items.parquet", *(m["file"] for m in dataset.manifest["modalities"].values())}
+    return {file: checksum for file, checksum in dataset.checksums.items() if file in used}
+
+
+def _record(dataset: Dataset, config: Any, encoder: EncoderConfig, inputs: dict[str, str]) -> dict[str, Any]:
+    checksums = _checksums(dataset)
+    return {
+        "config_hash": identity(config, checksums=checksums, **inputs),
+        "stage": config.stage,
+        "seed": config.seed,
+        "config": config.model_dump(mode="json"),
+        "encoder": encoder.model_dump(mode="json"),
+        **inputs,
+        "dataset": {"name": dataset.name, "checksums": checksums},
+    }
+
+
+def _claim(out: Path, record: dict[str, Any], resume: bool) -> dict[str, Any] | None:
+    """The record of `out` if it is this very run and finished; otherwise make sure that `out` may be written."""
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; name a folder.")
+    if not (out / checkpoint.RUN).exists():
+        if out.exists() and any(out.iterdir()):
+            raise InputError(f"--out {out} is not empty and not a run folder; choose another folder.")
+        return None
+    found = checkpoint.read_json(out / checkpoint.RUN)
+    if found.get("config_hash") != record["config_hash"]:
+        raise InputError(f"--out {out} holds another run ({found.get('config_hash')}); choose another folder.")
+    if (out / checkpoint.MODEL).exists():
+        return found
+    if not resume:
+        raise InputError(f"--out {out} holds this run, unfinished; continue it with --resume.")
+    return None
+
+
+def _fit(model, objective, dataset, config, record, out, generator, resume, report, progress) -> dict[str, Any]:
+    record |= {"versions": versions(), "commit": commit(), "device": str(generator.device), "machine": machine()}
+    checkpoint.write_json(out / checkpoint.RUN, record)
+    optional = {"report": report, "progress": progress}
+    trainer = Trainer(
+        model, objective, dataset, config, EncoderConfig.model_validate(record["encoder"]).max_length, Path(out),
+        generator, **{name: hook for name, hook in optional.items() if hook is not None},
+    )  # fmt: skip
+    best = trainer.fit(resume)
+    record |= {
+        "best_epoch": best["epoch"],
+        "epochs_run": len(trainer.history),
+        "seconds": round(sum(line["epoch_seconds"] for line in trainer.history), 1),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "valid": best["valid"],
+        "valid_masked": best["valid_masked"],
+    }
+    checkpoint.write_json(out / checkpoint.RUN, record)
+    checkpoint.write_tensors(out / checkpoint.MODEL, trainer.best, {"config_hash": record["config_hash"]})
+    (out / checkpoint.CHECKPOINT).unlink()
+    return record
+
+
+def versions() -> dict[str, str]:
+    """Python and the libraries that decide the numbers."""
+    own = {"python": platform.python_version(), "rodpo_lite": __version__}
+    return own | {name: version(name) for name in LIBRARIES}
+
+
+def machine() -> dict[str, Any]:
+    """What computed the run: processor architecture, threads, accelerator."""
+    found: dict[str, Any] = {
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+    found["cpu"] = torch.backends.cpu.get_cpu_capability()
+    if torch.cuda.is_available():
+        found["accelerator"] = torch.cuda.get_device_name()
+    return found
+
+
+def commit() -> str | None:
+    """The commit of the source that runs, `+` for uncommitted changes; None outside a checkout."""
+    root = Path(__file__).resolve().parent
+    git = ["git", "-C", str(root)]
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, env=environment, check=True)
+        dirty = subprocess.run(
+            [*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, env=environment
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip()[:12] + ("+" if dirty.stdout.strip() else "")

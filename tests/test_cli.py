@@ -1,0 +1,143 @@
+"""The command line as a user meets it: every bad input exits 2 with one sentence and leaves nothing behind."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+SMALL = ["-o", "encoder.width=8", "-o", "training.epochs=1", "-o", "training.batch_positions=300"]
+
+
+def rodpo(*arguments, cwd=None) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+    command = [sys.executable, "-c", "from rodpo_lite.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd)
+
+
+def assert_refused(result: subprocess.CompletedProcess, *expected: str) -> None:
+    assert result.returncode == 2, result.stderr
+    message = result.stderr.strip()
+    assert message.startswith("rodpo: ") and message.count("\n") == 0 and "Traceback" not in message
+    for part in expected:
+        assert part in message, message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["-o", "trainig.epochs=3"], ["Unknown key 'trainig'", "training.epochs"]),
+        (["-o", "training.epoch=3"], ["Unknown key 'training.epoch'"]),
+        (["-o", "training.epochs=many"], ["training.epochs = 'many'", "integer"]),
+        (["-o", "training.learning_rate=-1"], ["training.learning_rate = -1", "greater than 0"]),
+        (["-o", "encoder.heads=3"], ["encoder.heads = 3", "must divide width 64"]),
+        (["-o", "seed"], ["takes key=value"]),
+        (["--config", "missing.yaml"], ["missing.yaml cannot be read"]),
+        (["--nonsense"], ["No such option"]),
+    ],
+)
+def test_bad_training_input(arguments, expected, world_folder, tmp_path):
+    assert_refused(
+        rodpo("train", "--data", world_folder, "--out", tmp_path / "run", *arguments, cwd=tmp_path), *expected
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["-o", "negatives.name=toppk"], ["negatives.name = 'toppk'", "none, uniform, hard, topk"]),
+        (["-o", "loss.name=dop"], ["loss.name = 'dop'", "dpo"]),
+        (["-o", "negatives.k=151"], ["negatives.k = 151", "larger than the catalogue", "150 items"]),
+        (["-o", "negatives.k=0"], ["negatives.k = 0"]),
+        (["-o", "negatives.exclude=future"], ["negatives.exclude = 'future'"]),
+        (["-o", "encoder.width=8"], ["Unknown key 'encoder'"]),
+    ],
+)
+def test_bad_alignment_input(arguments, expected, world_folder, reference_folder, tmp_path):
+    result = rodpo(
+        "align", "--data", world_folder, "--reference", reference_folder, "--out", tmp_path / "run", *arguments
+    )
+    assert_refused(result, *expected)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_runs_and_folders(world_folder, plain_folder, reference_folder, tmp_path):
+    assert_refused(rodpo("data", "check", tmp_path / "nowhere"), "There is no dataset folder")
+    assert_refused(rodpo("train", "--data", tmp_path, "--out", tmp_path / "run"), "dataset.json is missing")
+    assert_refused(rodpo("evaluate", "--data", world_folder, "--run", tmp_path), "not a run folder")
+    assert_refused(rodpo("evaluate", "--data", plain_folder, "--run", reference_folder), "belongs to the dataset")
+    assert_refused(
+        rodpo("evaluate", "--data", world_folder, "--run", reference_folder, "--split", "dev"), "test, valid"
+    )
+    assert_refused(rodpo("recommend", "--data", world_folder, "--run", reference_folder, "--user", 200), "no user 200")
+    assert_refused(rodpo("data", "synth", "--out", world_folder), "exists already")
+    assert_refused(rodpo("train", "--data", world_folder, "--out", world_folder), "not a run folder")
+    assert_refused(rodpo("train", "--data", world_folder, "--out", reference_folder), "holds another run")
+    assert_refused(rodpo("book", "--profile", "fast", cwd=Path(__file__).parent.parent), "fast", "smoke")
+
+
+def test_a_damaged_run_is_named(world_folder, reference_folder, tmp_path):
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "run.json").write_bytes((reference_folder / "run.json").read_bytes())
+    assert_refused(rodpo("evaluate", "--data", world_folder, "--run", damaged), "has not finished")
+    whole = (reference_folder / "model.safetensors").read_bytes()
+    (damaged / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert_refused(rodpo("evaluate", "--data", world_folder, "--run", damaged), "damaged or cut short")
+
+
+def test_from_data_to_recommendation(tmp_path):
+    """The whole path by command, and metrics confirmed by an independent computation from ranks.parquet."""
+    data, reference, aligned = tmp_path / "data", tmp_path / "reference", tmp_path / "aligned"
+    made = rodpo("data", "synth", "--out", data, "--users", 150, "--items", 120)
+    assert made.returncode == 0 and "150 users, 120 items" in made.stdout
+    assert rodpo("data", "check", data).stdout == made.stdout
+    trained = rodpo("train", "--data", data, "--out", reference, *SMALL)
+    assert trained.returncode == 0 and trained.stderr == "" and "epoch   1" in trained.stdout
+    again = rodpo("train", "--data", data, "--out", reference, *SMALL)
+    assert again.returncode == 0 and "epoch   1" not in again.stdout, "a finished run is not repeated"
+    assert_refused(rodpo("train", "--data", data, "--out", reference, *SMALL, "-o", "seed=4"), "holds another run")
+    options = ["-o", "negatives.name=topk", "-o", "negatives.k=10", "-o", "training.epochs=1"]
+    assert rodpo("align", "--data", data, "--reference", reference, "--out", aligned, *options).returncode == 0
+    evaluated = rodpo("evaluate", "--data", data, "--run", aligned, "--record", "--ledger", tmp_path / "ledger")
+    assert evaluated.returncode == 0 and "ndcg@5" in evaluated.stdout
+    assert rodpo("evaluate", "--data", data, "--run", aligned, "--split", "valid").returncode == 0
+
+    for suffix in ("", "_valid"):
+        found = json.loads((aligned / f"metrics{suffix}.json").read_text())
+        table = pd.read_parquet(aligned / f"ranks{suffix}.parquet")
+        assert list(table.columns) == ["user", "rank", "rank_masked"] and table.user.tolist() == list(range(150))
+        for name, column in (("unmasked", "rank"), ("masked", "rank_masked")):
+            rank = table[column].to_numpy()
+            for k in (5, 10, 20):
+                hits = rank[rank < k]
+                assert np.isclose(found[name][f"hr@{k}"], len(hits) / 150)
+                assert np.isclose(found[name][f"ndcg@{k}"], np.sum(1 / np.log2(hits + 2)) / 150)
+                assert np.isclose(found[name][f"mrr@{k}"], np.sum(1 / (hits + 1)) / 150)
+    assert (table["rank_masked"] <= table["rank"]).all()
+
+    run = json.loads((aligned / "run.json").read_text())
+    assert run["config"]["negatives"]["k"] == 10 and run["versions"]["torch"] and run["dataset"]["checksums"]
+    recommended = rodpo("recommend", "--data", data, "--run", aligned, "--user", 5, "--top", 3)
+    assert recommended.returncode == 0 and len(recommended.stdout.splitlines()) == 3
+    assert "model" in recommended.stdout, "titles are printed"
+
+
+def test_a_diverged_run_exits_1_in_one_sentence(world_folder, tmp_path):
+    result = rodpo(
+        "train", "--data", world_folder, "--out", tmp_path / "run", *SMALL, "-o", "training.learning_rate=1e30"
+    )
+    assert result.returncode == 1 and "not finite at epoch 1" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["train"], ["align"], ["evaluate"], ["recommend"], ["book"], ["data", "synth"], ["data", "check"]]
+)
+def test_help_shows_an_example(command):
+    result = rodpo(*command, "--help")
+    assert result.returncode == 0 and f"rodpo {' '.join(command)}" in result.stdout

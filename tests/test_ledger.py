@@ -1,0 +1,62 @@
+"""The ledger: finished and evaluated runs only, never changed."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+from rodpo_lite import ledger, metrics, runs
+from rodpo_lite.errors import InputError
+
+
+@pytest.fixture
+def run(reference_folder, tmp_path):
+    return shutil.copytree(reference_folder, tmp_path / "run", ignore=shutil.ignore_patterns("metrics*", "ranks*"))
+
+
+def test_a_run_enters_with_its_ranks_and_reads_back(world, run, tmp_path):
+    runs.evaluate(world, run)
+    path = ledger.record(run, tmp_path / "ledger")
+    assert ledger.record(run, tmp_path / "ledger") == path, "recording twice changes nothing"
+    (row,) = ledger.records(tmp_path / "ledger").itertuples()
+    assert (row.dataset, row.stage, row.strategy, row.seed) == ("synthetic", "reference", "reference", 0)
+    found = metrics.from_ranks(ledger.ranks(row.file, tmp_path / "ledger")["rank"].to_numpy())
+    entry = ledger.entry(row.file, tmp_path / "ledger")
+    assert entry["test"] == found
+    for key in ("config", "config_hash", "versions", "commit", "device", "seconds", "dataset", "curve"):
+        assert key in entry
+
+
+def test_unfinished_and_unevaluated_runs_stay_out(run, tmp_path):
+    with pytest.raises(InputError, match="was not evaluated on test"):
+        ledger.record(run, tmp_path / "ledger")
+    (run / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="has not finished"):
+        ledger.record(run, tmp_path / "ledger")
+    assert not (tmp_path / "ledger").exists()
+
+
+def test_the_ledger_is_append_only(world, run, tmp_path):
+    runs.evaluate(world, run)
+    path = ledger.record(run, tmp_path / "ledger")
+    before = path.read_bytes()
+    found = json.loads((run / "metrics.json").read_text())
+    found["unmasked"]["ndcg@5"] += 0.1
+    (run / "metrics.json").write_text(json.dumps(found))
+    with pytest.raises(InputError, match="append-only"):
+        ledger.record(run, tmp_path / "ledger")
+    assert path.read_bytes() == before
+
+
+def test_the_committed_ledger_is_consistent():
+    """Every committed record's metrics follow from its committed ranks, and its reference is there too."""
+    table = ledger.records()
+    assert len(table) > 0
+    for row in table.itertuples():
+        entry, ranks = ledger.entry(row.file), ledger.ranks(row.file)
+        assert isinstance(ranks, pd.DataFrame) and entry["config_hash"] in row.file
+        assert metrics.from_ranks(ranks["rank"].to_numpy()) == pytest.approx(entry["test"])
+        assert metrics.from_ranks(ranks["rank_masked"].to_numpy()) == pytest.approx(entry["test_masked"])
+        if entry["stage"] == "align":
+            assert entry["reference"] in set(table["id"])

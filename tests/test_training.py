@@ -1,0 +1,218 @@
+"""Training and alignment: what must be learnt is learnt, the same seed gives the same run, and a kill loses nothing."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rodpo_lite import runs
+from rodpo_lite.config import AlignmentConfig, ReferenceConfig, build
+from rodpo_lite.data.schema import read_dataset, write_dataset
+from rodpo_lite.errors import InputError
+from rodpo_lite.training import Trainer, TrainingDiverged, alignment_objective, cosine
+
+
+def align_config(**values) -> AlignmentConfig:
+    training = {"epochs": 2, "batch_positions": 300, **values.pop("training", {})}
+    return build(AlignmentConfig, {"training": training, **values})
+
+
+@pytest.fixture(scope="module")
+def checkerboard(tmp_path_factory):
+    """Black and white items in a fixed cycle each: from any item, the right next item is certain."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for user in range(300):
+        colour, start, length = user % 2, rng.integers(0, 10), rng.integers(5, 10)
+        rows += [(user, 2 * ((start + p) % 10) + colour, p) for p in range(length)]
+    interactions = pd.DataFrame(rows, columns=["user", "item", "position"])
+    folder = tmp_path_factory.mktemp("worlds") / "checkerboard"
+    return read_dataset(write_dataset(folder, "checkerboard", interactions, pd.DataFrame({"item": range(20)})))
+
+
+def test_a_checkerboard_world_is_learnt(checkerboard, tmp_path):
+    config = build(
+        ReferenceConfig,
+        {
+            "encoder": {"width": 32, "dropout": 0.0},
+            "training": {"epochs": 30, "batch_positions": 200, "learning_rate": 3e-3, "patience": 30},
+        },
+    )
+    runs.train(checkerboard, config, tmp_path / "run")
+    found = runs.evaluate(checkerboard, tmp_path / "run")
+    assert found["unmasked"]["ndcg@5"] > 0.95
+    # The items cycle through 10 per colour and a history holds at most 8, so the target is never in it.
+    assert found["masked"]["ndcg@5"] >= found["unmasked"]["ndcg@5"]
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(world, small_config, reference_folder, tmp_path):
+    again = runs.train(world, small_config, tmp_path / "again")
+    other = runs.train(world, build(ReferenceConfig, small_config.model_dump() | {"seed": 1}), tmp_path / "other")
+    first = load_file(reference_folder / "model.safetensors")
+    assert again["config_hash"] != other["config_hash"]
+    assert all(
+        torch.equal(first[name], value) for name, value in load_file(tmp_path / "again/model.safetensors").items()
+    )
+    assert again["valid"] == json.loads((reference_folder / "run.json").read_text())["valid"] != other["valid"]
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("stage", ["reference", "align"])
+@pytest.mark.parametrize("moment", ["in an epoch", "after an epoch"])
+def test_a_killed_run_resumes_to_identical_weights(
+    stage, moment, world, small_config, reference_folder, tmp_path, monkeypatch
+):
+    def run(out, **options):
+        if stage == "reference":
+            return runs.train(world, small_config, out, **options)
+        return runs.align(world, reference_folder, align_config(), out, **options)
+
+    whole, calls = run(tmp_path / "whole"), []
+
+    def kill_in_an_epoch(batches, **_):
+        for step, batch in enumerate(batches):
+            calls.append(step)
+            if len(calls) > len_of_epoch + 2:
+                raise Killed
+            yield batch
+
+    def kill_after_an_epoch(line):
+        raise Killed
+
+    lines = [json.loads(line) for line in (tmp_path / "whole/history.jsonl").read_text().splitlines()]
+    len_of_epoch = round(sum(world.lengths - 3) / 300)
+    hook = {"progress": kill_in_an_epoch} if moment == "in an epoch" else {"report": kill_after_an_epoch}
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", **hook)
+    assert not (tmp_path / "killed/model.safetensors").exists()
+    with pytest.raises(InputError, match="--resume"):
+        run(tmp_path / "killed")
+    resumed = run(tmp_path / "killed", resume=True)
+    assert resumed["valid"] == whole["valid"]
+    assert [json.loads(line)["loss"] for line in (tmp_path / "killed/history.jsonl").read_text().splitlines()] == [
+        line["loss"] for line in lines
+    ]
+    expected = load_file(tmp_path / "whole/model.safetensors")
+    found = load_file(tmp_path / "killed/model.safetensors")
+    assert expected.keys() == found.keys() and all(torch.equal(expected[name], found[name]) for name in expected)
+    assert not (tmp_path / "killed/checkpoint.safetensors").exists()
+
+
+def test_the_best_validation_epoch_is_kept(world, reference_folder):
+    record = json.loads((reference_folder / "run.json").read_text())
+    lines = [json.loads(line) for line in (reference_folder / "history.jsonl").read_text().splitlines()]
+    best = max(lines, key=lambda line: line["valid"]["ndcg@5"])
+    assert record["best_epoch"] == best["epoch"] and record["valid"] == best["valid"]
+    assert runs.evaluate(world, reference_folder, "valid")["unmasked"] == best["valid"]
+
+
+@pytest.mark.parametrize("name", ["uniform", "hard", "topk", "none"])
+def test_every_strategy_aligns(name, world, reference_folder, tmp_path):
+    record = runs.align(world, reference_folder, align_config(negatives={"name": name}), tmp_path / "run")
+    line = json.loads((tmp_path / "run/history.jsonl").read_text().splitlines()[-1])
+    assert record["reference"] == json.loads((reference_folder / "run.json").read_text())["config_hash"]
+    if name == "none":
+        assert "loss_preference" not in line and line["loss"] == pytest.approx(line["loss_ce"])
+    else:
+        assert line["loss"] == pytest.approx(line["loss_preference"] + line["loss_ce"], rel=1e-5)
+        assert line["margin"] > 0, "the positive must gain on the negative, relative to the reference"
+
+
+def test_alignment_starts_at_log_2_and_never_touches_the_reference(world, reference_folder, tmp_path):
+    reference = runs.load(reference_folder, world)
+    policy = runs.load(reference_folder, world).model.eval()
+    before = {name: value.clone() for name, value in reference.model.state_dict().items()}
+    config = align_config(training={"lambda_ce": 0.0})
+    generator = torch.Generator().manual_seed(0)
+    objective = alignment_objective(policy, reference.model, world, config, generator)
+    trainer = Trainer(policy, objective, world, config, reference.encoder.max_length, tmp_path, generator)
+    batch = next(trainer.sequences.epoch(300))
+    losses = objective(batch)
+    assert losses["loss"].item() == pytest.approx(np.log(2), rel=1e-6)
+    losses["loss"].backward()
+    assert all(parameter.grad is None for parameter in reference.model.parameters())
+    assert not reference.model.training, "dropout in the reference would blur every margin"
+    trainer.fit(resume=False)
+    assert not reference.model.training
+    assert all(torch.equal(before[name], value) for name, value in reference.model.state_dict().items())
+
+
+def test_alignment_pushes_apart_exactly_the_selected_pairs(world, reference_folder):
+    """At policy = reference each pair's gradient on the scores is ±β/2 over the number of positions."""
+    reference = runs.load(reference_folder, world)
+    policy = runs.load(reference_folder, world).model.eval()
+    config = align_config(
+        training={"lambda_ce": 0.0}, loss={"beta": 0.8}, negatives={"name": "hard", "exclude": "none"}
+    )
+    objective = alignment_objective(policy, reference.model, world, config, torch.Generator())
+    from rodpo_lite.data.batches import PackedSequences
+    from rodpo_lite.data.split import leave_one_out
+
+    split = leave_one_out(world)
+    batch = next(PackedSequences(world.items, split.start, split.train_end - 1, 12).epoch(50))
+    objective(batch)["loss"].backward()
+    hidden, vectors = (tensor.detach() for tensor in policy(batch))
+    positives = torch.as_tensor(world.items)[batch.rows + 1]
+    scores = hidden @ vectors.T
+    scores.scatter_(1, positives[:, None], -torch.inf)
+    hardest = scores.argmax(1)
+    twin = runs.load(reference_folder, world).model.eval()
+    h, v = twin(batch)
+    push = 0.8 / 2 / len(positives)
+    (push * ((h * v[hardest]).sum() - (h * v[positives]).sum())).backward()
+    for one, other in zip(policy.parameters(), twin.parameters()):
+        if one.grad is not None:
+            torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-7)
+
+
+def test_a_diverging_run_says_where(world, small_config, tmp_path):
+    training = small_config.training.model_copy(update={"learning_rate": 1e30, "warmup": 0.0})
+    with pytest.raises(TrainingDiverged, match=r"epoch 1, step 2"):
+        runs.train(world, small_config.model_copy(update={"training": training}), tmp_path / "run")
+
+
+def test_the_schedule_rises_then_decays_to_zero():
+    rate = cosine(100, 0.1)
+    values = [rate(step) for step in range(101)]
+    assert values[0] == pytest.approx(0.1) and values[9] == values[10] == 1
+    assert all(a >= b for a, b in zip(values[10:], values[11:]))
+    assert values[100] == pytest.approx(0)
+
+
+def test_a_users_own_dataset_goes_all_the_way(plain_folder, tmp_path):
+    dataset = read_dataset(plain_folder)
+    config = build(ReferenceConfig, {"encoder": {"width": 8}, "training": {"epochs": 2}})
+    runs.train(dataset, config, tmp_path / "reference")
+    align = align_config(negatives={"k": 5})
+    runs.align(dataset, tmp_path / "reference", align, tmp_path / "aligned")
+    assert runs.evaluate(dataset, tmp_path / "aligned")["n_users"] == 60
+    best = runs.recommend(dataset, tmp_path / "aligned", user=3, top=4)
+    assert len(best) == 4 and best["score"].is_monotonic_decreasing
+    assert not set(best["item"]) & set(dataset.items[dataset.offsets[3] : dataset.offsets[4]])
+    assert all(title.startswith(("thing", "item")) for title in best["title"])
+
+
+def test_a_run_of_another_dataset_is_refused(plain_folder, reference_folder):
+    with pytest.raises(InputError, match="belongs to the dataset synthetic"):
+        runs.load(reference_folder, read_dataset(plain_folder))
+
+
+@pytest.mark.real_data
+def test_a_real_dataset_trains_and_aligns(real_data, tmp_path):
+    """One short epoch of each stage on Toys: better than popularity-free chance by far."""
+    toys = read_dataset(real_data / "toys")
+    config = build(ReferenceConfig, {"encoder": {"width": 16, "blocks": 1}, "training": {"epochs": 1}})
+    runs.train(toys, config, tmp_path / "reference")
+    found = runs.align(
+        toys,
+        tmp_path / "reference",
+        align_config(training={"epochs": 1, "batch_positions": 2304}),
+        tmp_path / "aligned",
+    )
+    assert found["valid"]["hr@10"] > 20 * 10 / toys.n_items
