@@ -66,7 +66,7 @@ distclean: clean ## remove .venv as well
 
 $(VENV):
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null || { \
-	    echo "Python 3.11, 3.12 or 3.13 is needed, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true);" \
+	    echo "Python 3.11, 3.12 or 3.13 is needed, and '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo missing);" \
 	         "name another one: make PYTHON=python3.12" >&2; exit 1; }
 	@echo "creating .venv ($$($(PYTHON) --version))"
 	@$(PYTHON) -m venv .venv

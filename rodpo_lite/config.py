@@ -19,9 +19,7 @@ class _Frozen(BaseModel):
 class EncoderConfig(_Frozen):
     """Sizes and parts of the sequential recommender (DESIGN: encoders)."""
 
-    base: Literal["fused"] = Field(
-        "fused", description="how modalities meet: one sequence tower over fused item vectors"
-    )
+    base: Literal["fused"] = Field("fused", description="one sequence tower over fused item vectors")
     fusion: Literal["mlp"] = Field("mlp", description="how text and image become one item vector")
     width: int = Field(64, ge=4, le=4096, description="width D of item vectors and hidden states")
     blocks: int = Field(2, ge=1, le=64, description="Transformer blocks")
@@ -42,7 +40,7 @@ class TrainingConfig(_Frozen):
     """Optimisation of the reference (stage 1)."""
 
     epochs: int = Field(25, ge=1, le=10_000, description="length of the cosine schedule")
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate of AdamW")
     weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps spent warming up")
     batch_positions: int = Field(2304, ge=1, description="next-item predictions per step")

@@ -19,8 +19,8 @@ FOLDER = Path(__file__).resolve().parent.parent / "data" / "results"
 def record(run: Path, ledger: Path = FOLDER) -> Path:
     """Enter a finished run with its test evaluation; returns the record's path.
 
-    Raises InputError if the run has not finished or was not evaluated on test, or if the ledger holds a different result
-    for the same run id.
+    Raises InputError if the run has not finished or was not evaluated on test, or if the ledger holds a different
+    result for the same run id.
     """
     run, ledger = Path(run), Path(ledger)
     entry = checkpoint.read_json(run / checkpoint.RUN)

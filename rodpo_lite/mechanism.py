@@ -73,7 +73,7 @@ def rank_profile(
 ) -> RankProfile:  # fmt: skip
     """Profile a policy against its reference on training positions of a synthetic world, whole catalogue deep.
 
-    Takes whole users in random order until `positions` next-item predictions are reached. Scores are taken in eval mode.
+    Takes whole users in random order, about `positions` next-item predictions. Scores are taken in eval mode.
     """
     split = leave_one_out(dataset)
     sequences = PackedSequences(dataset.items, split.start, split.train_end - 1, max_length)

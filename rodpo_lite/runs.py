@@ -78,7 +78,8 @@ def align(
     """
     if config.negatives.k > dataset.n_items:
         raise InputError(
-            f"negatives.k = {config.negatives.k} is larger than the catalogue of {dataset.name}, which has {dataset.n_items} items."
+            f"negatives.k = {config.negatives.k} is larger than the catalogue of {dataset.name}, "
+            f"which has {dataset.n_items} items."
         )
     device, generator = _device(config)
     frozen = load(reference, dataset, device)
@@ -97,7 +98,8 @@ def load(folder: Path, dataset: Dataset, device: torch.device | str = "cpu") -> 
     weights, _ = checkpoint.read_tensors(folder / checkpoint.MODEL)
     if record["dataset"]["checksums"] != _checksums(dataset):
         raise InputError(
-            f"The run {folder} belongs to the dataset {record['dataset']['name']}, whose files differ from those of {dataset.name}."
+            f"The run {folder} belongs to the dataset {record['dataset']['name']}, "
+            f"whose files differ from those of {dataset.name}."
         )
     encoder = EncoderConfig.model_validate(record["encoder"])
     model = Recommender.for_dataset(encoder, dataset)
@@ -177,7 +179,13 @@ def _record(dataset: Dataset, config: Any, encoder: EncoderConfig, inputs: dict[
         "config": config.model_dump(mode="json"),
         "encoder": encoder.model_dump(mode="json"),
         **inputs,
-        "dataset": {"name": dataset.name, "checksums": checksums},
+        "dataset": {
+            "name": dataset.name,
+            "n_users": dataset.n_users,
+            "n_items": dataset.n_items,
+            "n_interactions": len(dataset.items),
+            "checksums": checksums,
+        },
     }
 
 

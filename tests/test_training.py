@@ -1,5 +1,6 @@
 """Training and alignment: what must be learnt is learnt, the same seed gives the same run, and a kill loses nothing."""
 
+import itertools
 import json
 
 import numpy as np
@@ -181,7 +182,7 @@ def test_the_schedule_rises_then_decays_to_zero():
     rate = cosine(100, 0.1)
     values = [rate(step) for step in range(101)]
     assert values[0] == pytest.approx(0.1) and values[9] == values[10] == 1
-    assert all(a >= b for a, b in zip(values[10:], values[11:]))
+    assert all(a >= b for a, b in itertools.pairwise(values[10:]))
     assert values[100] == pytest.approx(0)
 
 

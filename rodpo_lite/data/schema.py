@@ -226,7 +226,8 @@ def _check_interactions(folder: Path, interactions: pd.DataFrame, n_items: int) 
     if beyond.any():
         row = int(beyond.argmax())
         raise InputError(
-            f"{path}: item {interactions['item'].iloc[row]} in row {row} is out of range, as items.parquet has {n_items} items."
+            f"{path}: item {interactions['item'].iloc[row]} in row {row} is out of range: "
+            f"items.parquet has {n_items} items."
         )
     repeated = interactions.duplicated(["user", "position"])
     if repeated.any():
@@ -239,7 +240,8 @@ def _check_interactions(folder: Path, interactions: pd.DataFrame, n_items: int) 
     if lengths.min() < MINIMUM_LENGTH:
         user = int(lengths.idxmin())
         raise InputError(
-            f"{path}: user {user} has {lengths.min()} interactions, but leave-one-out needs at least {MINIMUM_LENGTH}; drop such users."
+            f"{path}: user {user} has {lengths.min()} interactions, but leave-one-out needs at least {MINIMUM_LENGTH}; "
+            "drop such users."
         )
     return interactions.sort_values(["user", "position"], kind="stable", ignore_index=True)
 

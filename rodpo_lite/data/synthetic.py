@@ -1,9 +1,9 @@
 """The synthetic world: latent tastes whose true relevance is known, written in the canonical format.
 
 Users have tastes that drift from phase to phase, items have latent vectors and Zipf popularity. Whether an item is
-relevant to a user in a phase is drawn once and kept. A user sees only a limited, popularity-biased slate at each step and
-takes a relevant item from it, so most relevant items stay unobserved: the false negatives of implicit feedback, here
-with a known answer. Text and image features carry part of the item's latent vector.
+relevant to a user in a phase is drawn once and kept. A user sees only a limited, popularity-biased slate at each step
+and takes a relevant item from it, so most relevant items stay unobserved: the false negatives of implicit feedback,
+here with a known answer. Text and image features carry part of the item's latent vector.
 """
 
 from dataclasses import dataclass
@@ -167,7 +167,8 @@ def _browse(rng, lengths, tastes, latent, popularity, relevance, sizes: WorldSiz
         taken[users, item] = True
         previous[users] = latent[item]
         day[users] += rng.poisson(6 * (rng.random(len(users)) < 0.55))
-        columns.append(pd.DataFrame({"user": users, "item": item, "position": step, "phase": phase, "timestamp": FIRST_DAY + DAY * day[users]}))  # fmt: skip
+        step_taken = {"user": users, "item": item, "position": step, "phase": phase}
+        columns.append(pd.DataFrame({**step_taken, "timestamp": FIRST_DAY + DAY * day[users]}))
     return pd.concat(columns).sort_values(["user", "position"], ignore_index=True).astype({"phase": np.int32})
 
 

@@ -69,7 +69,7 @@ def packed_causal_attention(qkv: Tensor, groups: list[tuple[Tensor, Tensor]], he
 def length_groups(lengths: Tensor, waste: float = 0.7) -> list[tuple[Tensor, Tensor]]:
     """Runs of sequences whose lengths are at least `waste` of the longest in the run, longest first.
 
-    lengths [B] must not increase. Each group is (index into the packed positions [b, T], which of them are real [b, T]).
+    lengths [B] must not increase. Each group is (index into the packed positions, which of them are real), both [b, T].
     """
     ends = lengths.cumsum(0)
     groups, first, sizes = [], 0, lengths.tolist()
