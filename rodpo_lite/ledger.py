@@ -54,6 +54,9 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
         row = {
             "id": entry["config_hash"],
             "dataset": entry["dataset"]["name"],
+            "n_users": entry["dataset"]["n_users"],
+            "n_items": entry["dataset"]["n_items"],
+            "n_interactions": entry["dataset"]["n_interactions"],
             "stage": entry["stage"],
             "strategy": negatives.get("name", "reference"),
             "seed": entry["seed"],

@@ -5,6 +5,11 @@ import numpy as np
 CUTOFFS = (5, 10, 20)
 
 
+def ndcg(ranks: np.ndarray, cutoff: int = 5) -> np.ndarray:
+    """NDCG of each user with a single relevant item, in the shape of `ranks`: 1/log2(rank + 2) within the cutoff."""
+    return (ranks < cutoff) / np.log2(ranks + 2.0)
+
+
 def from_ranks(ranks: np.ndarray, cutoffs: tuple[int, ...] = CUTOFFS) -> dict[str, float]:
     """HR, NDCG and MRR at each cutoff, averaged over users.
 
@@ -23,6 +28,6 @@ def from_ranks(ranks: np.ndarray, cutoffs: tuple[int, ...] = CUTOFFS) -> dict[st
     for cutoff in cutoffs:
         hit = ranks < cutoff
         found[f"hr@{cutoff}"] = float(hit.mean())
-        found[f"ndcg@{cutoff}"] = float((hit / np.log2(ranks + 2.0)).mean())
+        found[f"ndcg@{cutoff}"] = float(ndcg(ranks, cutoff).mean())
         found[f"mrr@{cutoff}"] = float((hit / (ranks + 1.0)).mean())
     return found

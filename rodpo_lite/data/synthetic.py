@@ -6,13 +6,14 @@ and takes a relevant item from it, so most relevant items stay unobserved: the f
 here with a known answer. Text and image features carry part of the item's latent vector.
 """
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from rodpo_lite.data.schema import Dataset, write_dataset
+from rodpo_lite.data.schema import Dataset, read_dataset, write_dataset
 from rodpo_lite.errors import InputError
 
 ORACLE = "oracle/relevance.npy"
@@ -107,6 +108,19 @@ def synthesise(out: Path, seed: int = 0, sizes: WorldSizes = WorldSizes()) -> Pa
             "image": "random projection of the last two thirds of the item's latent vector, with more noise",
         },
     )
+
+
+def open_world(folder: str = "", seed: int = 0) -> tuple[Dataset, Path]:
+    """The dataset in `folder`, or, if that is empty, a fresh synthetic world that lasts as long as this process."""
+    if folder:
+        return read_dataset(Path(folder)), Path(folder)
+    holder = tempfile.TemporaryDirectory(prefix="rodpo-world-")
+    _HELD.append(holder)  # removed when the process ends
+    made = synthesise(Path(holder.name) / "synthetic", seed)
+    return read_dataset(made), made
+
+
+_HELD: list[tempfile.TemporaryDirectory] = []
 
 
 def _item_vectors(rng: np.random.Generator, sizes: WorldSizes) -> np.ndarray:

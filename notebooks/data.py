@@ -1,0 +1,173 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Data preparation
+#
+# **You will learn** what a recommender sees of its users, how one item per user is held out, why a batch should not be
+# padded, and how many relevant items a log of clicks never shows: the *false negatives* that this book is about.
+#
+# *Reading: 6 minutes. Running: 15 seconds.* The paper works on Amazon reviews; this page runs on a **synthetic world**
+# in the same format, because there the truth is known. Point `data` at a folder of your own to see yours.
+
+# %% tags=["parameters"]
+profile = "smoke"
+data = ""  # a dataset folder; empty makes a fresh synthetic world
+seed = 0
+
+# %%
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from rodpo_lite import figures
+from rodpo_lite.book import record
+from rodpo_lite.data.batches import PackedSequences
+from rodpo_lite.data.split import leave_one_out
+from rodpo_lite.data.synthetic import Oracle, open_world
+
+figures.setup()
+dataset, folder = open_world(data, seed)
+
+# %% [markdown]
+# ## What is in the folder
+#
+# A dataset is three kinds of file: interactions (who, what, in which order), items (with a title where there is one),
+# and one row of features per item and *modality*. Every file has a checksum, and reading verifies it. An item may lack
+# its picture, and a dataset may have no pictures at all: both are normal.
+
+# %%
+counts = {
+    "users": dataset.n_users,
+    "items": dataset.n_items,
+    "interactions": len(dataset.items),
+    "interactions per user": dataset.lengths.mean(),
+    **{f"items with {m} ({x.shape[1]} numbers)": int(dataset.present[m].sum()) for m, x in dataset.features.items()},
+}
+figures.table(
+    pd.DataFrame(
+        {"what": counts.keys(), "how many": [f"{n:,.4g}" if n < 100 else f"{n:,.0f}" for n in counts.values()]}
+    ),
+    f"The dataset {dataset.name}",
+)
+record("n_interactions", len(dataset.items))
+
+# %% [markdown]
+# ## A few items take most of the attention
+#
+# Popularity is close to a power law, and most histories are short. Both matter later: a random negative is nearly
+# always an item that nobody would confuse with the right one, and the short histories decide what a batch costs.
+
+# %%
+popularity = np.sort(np.bincount(dataset.items, minlength=dataset.n_items))[::-1]
+ranks = np.unique(np.geomspace(1, dataset.n_items, 120).astype(int))
+head = popularity[: dataset.n_items // 10].sum() / popularity.sum()
+
+fig = go.Figure(go.Scatter(x=ranks, y=popularity[ranks - 1], mode="lines", name="items"))
+fig.update_xaxes(type="log", title="popularity rank of the item")
+fig.update_yaxes(type="log", title="interactions", range=[0, np.log10(popularity[0]) + 0.1])
+figures.show(
+    fig,
+    caption=f"Interactions of each item, most popular first, both axes logarithmic. The most popular tenth of the items takes {head:.0%} of all interactions.",
+    alt=f"A curve that falls from {popularity[0]} interactions for the most popular item to {popularity[-1]} for the least.",
+    data=pd.DataFrame({"rank": ranks, "interactions": popularity[ranks - 1]}),
+)
+record("head_share", head)
+
+# %% [markdown]
+# ## Leave one out
+#
+# The last item of every user is the test target, the one before it the validation target, and everything earlier is
+# for training. Nothing is sampled: a target is later ranked against the *whole* catalogue.
+
+# %%
+split, user = leave_one_out(dataset), 3
+rows = slice(dataset.offsets[user], dataset.offsets[user + 1])
+parts = ["train"] * (dataset.lengths[user] - 2) + ["validation", "test"]
+figures.table(
+    pd.DataFrame(
+        {
+            "position": range(dataset.lengths[user]),
+            "item": [dataset.titles[i] for i in dataset.items[rows]],
+            "part": parts,
+        }
+    ),
+    f"User {user}, oldest first",
+)
+
+# %% [markdown]
+# ## Packed, not padded
+#
+# Most code fills every history up to 50 positions. Here the histories of a batch stand back to back, and only real
+# positions are computed.
+
+# %%
+sequences = PackedSequences(dataset.items, split.start, split.train_end - 1, max_length=50)
+real = sequences.n_positions / (50 * dataset.n_users)
+lengths = np.bincount(np.minimum(dataset.lengths, 50))
+
+fig = go.Figure(go.Bar(x=np.arange(len(lengths)), y=lengths, name="users"))
+fig.update_xaxes(title="interactions of a user")
+fig.update_yaxes(title="users")
+figures.show(
+    fig,
+    caption=f"How long histories are. Padded to 50, only {real:.1%} of the positions would be real predictions.",
+    alt=f"A bar chart of history lengths with its highest bar at {lengths.argmax()} interactions and a long tail.",
+    data=pd.DataFrame({"interactions": np.arange(len(lengths)), "users": lengths}).query("users > 0"),
+)
+record("real_positions", real)
+
+# %% [markdown]
+# ## Ties in time
+#
+# The Amazon logs know the day of a review, not the minute. Where two neighbouring interactions share a day, their order
+# is arbitrary, and so is which of them becomes the target.
+
+# %%
+same_user = np.repeat(np.arange(dataset.n_users), dataset.lengths)
+same_user = same_user[1:] == same_user[:-1]
+same_day = (np.diff(dataset.timestamps) == 0)[same_user]
+ties = "not known: no timestamps" if np.isnan(dataset.timestamps).all() else f"{same_day.mean():.1%}"
+figures.table(pd.DataFrame({"dataset": [dataset.name], "neighbouring pairs on one day": [ties]}), "Arbitrary order")
+
+# %% [markdown]
+# ## What the log does not show
+#
+# In the synthetic world each item is relevant or not to each user at each time, drawn once and kept. A user sees only a
+# slate of items at each step, so most of what is relevant is never clicked. A selector of negatives cannot tell such an
+# item from one that the user would reject: it is a **false negative**.
+
+# %%
+if (folder / "oracle").is_dir():
+    oracle = Oracle.of(dataset, folder)
+    relevant = oracle.relevance.any(1)
+    owner = np.repeat(np.arange(dataset.n_users), dataset.lengths)
+    clicked = np.zeros_like(relevant)
+    clicked[owner, dataset.items] = True
+    hidden = (relevant & ~clicked).sum() / relevant.sum()
+    truth = {
+        "relevant items per user": relevant.sum(1).mean(),
+        "clicked per user": clicked.sum(1).mean(),
+        "share of the relevant never clicked": hidden,
+    }
+    figures.table(pd.DataFrame({"what": truth.keys(), "value": truth.values()}), "The truth behind the log")
+    record("never_clicked", hidden)
+
+# %% [markdown]
+# ## Takeaways
+#
+# - Histories are short and popularity is skewed; packing removes the work on padding.
+# - One item per user is held out twice, by position, and ranked against everything.
+# - Most relevant items are never observed. Treating “not clicked” as “not wanted” is wrong exactly where the model is
+#   best, and the next chapter shows what that does to a gradient.
+#
+# **Next:** [DPO and its gradient under false negatives](gradients).
