@@ -121,11 +121,11 @@ figures.show(
 # %%
 dataset, folder = open_world("", seed)
 space = tempfile.TemporaryDirectory()
-small = {"encoder": {"width": 32, "dropout": 0.2}, "seed": seed, "training": {"epochs": 15, "batch_positions": 256}}
+small = {"encoder": {"width": 32, "dropout": 0.2}, "seed": seed, "training": {"epochs": 15}}
 runs.train(dataset, build(ReferenceConfig, small), Path(space.name) / "reference")
 align = {
     "seed": seed,
-    "training": {"epochs": 3, "batch_positions": 256, "learning_rate": 5e-4},
+    "training": {"epochs": 3, "learning_rate": 5e-4},
     "negatives": {"k": k},
     "loss": {"beta": beta},
 }

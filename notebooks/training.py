@@ -25,7 +25,6 @@ data = ""  # a dataset folder; empty makes a fresh synthetic world
 seed = 0
 epochs = 20  # of the reference
 width = 32
-batch_positions = 256
 dropout = 0.2
 
 # %%
@@ -59,7 +58,7 @@ space = Path(tempfile.mkdtemp(prefix="rodpo-training-"))
 settings = {
     "seed": seed,
     "encoder": {"width": width, "dropout": dropout},
-    "training": {"epochs": epochs, "batch_positions": batch_positions},
+    "training": {"epochs": epochs},
 }
 reference = runs.train(dataset, build(ReferenceConfig, settings), space / "reference")
 curve = pd.read_json(space / "reference" / "history.jsonl", lines=True)
@@ -97,7 +96,7 @@ record("reference_valid_ndcg5", reference["valid"]["ndcg@5"])
 strategies = ["none", "uniform", "hard", "topk"]
 results, curves = {}, {}
 for name in strategies:
-    stage = {"seed": seed, "negatives": {"name": name}, "training": {"batch_positions": batch_positions, "epochs": 6}}
+    stage = {"seed": seed, "negatives": {"name": name}, "training": {"epochs": 6}}
     runs.align(dataset, space / "reference", build(AlignmentConfig, stage), space / name)
     results[name] = runs.evaluate(dataset, space / name)
     curves[name] = [

@@ -159,14 +159,12 @@ def main() -> None:
 
 
 def _fail_if_expected(error: Exception) -> None:
-    """Errors that are the user's to mend, from the command line parser, the file system or a diverged loss."""
+    """Errors without a traceback: of the command line parser, the file system, a diverged loss, a failed page."""
     if hasattr(error, "format_message"):  # the parser's own error types are private to typer
         _fail(error.format_message(), 2)
     if isinstance(error, OSError):
         _fail(f"{error.strerror or error}: {error.filename or 'no file named'}.", 2)
-    from rodpo_lite.training import TrainingDiverged
-
-    if isinstance(error, TrainingDiverged):
+    if type(error).__name__ in ("TrainingDiverged", "BookError"):  # by name: importing them here would cost seconds
         _fail(str(error), 1)
 
 

@@ -43,7 +43,7 @@ class TrainingConfig(_Frozen):
     learning_rate: float = Field(3e-3, gt=0, description="peak learning rate of AdamW")
     weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps spent warming up")
-    batch_positions: int = Field(2304, ge=1, description="next-item predictions per step")
+    batches_per_epoch: int = Field(48, ge=1, description="steps per epoch; a batch is that share of the positions")
     patience: int = Field(8, ge=1, description="epochs without a better validation NDCG@5 before stopping")
     memory_budget_mib: int = Field(32, ge=1, description="most memory that a block of logits may take, MiB")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is one")

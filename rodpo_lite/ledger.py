@@ -4,6 +4,7 @@ A record is named by dataset, stage and run id, and the run id is the hash of co
 experiment always lands in the same place.
 """
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def record(run: Path, ledger: Path = FOLDER) -> Path:
         if known["test"] != entry["test"] or known["test_masked"] != entry["test_masked"]:
             raise InputError(f"{path} holds other test metrics for the same run; the ledger is append-only.")
         return path
-    checkpoint.write_bytes(ledger / "ranks" / f"{name}.parquet", (run / "ranks.parquet").read_bytes())
+    checkpoint.write_bytes(ledger / "ranks" / f"{name}.parquet", _compact(pd.read_parquet(run / "ranks.parquet")))
     checkpoint.write_json(path, entry)
     return path
 
@@ -75,12 +76,23 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
 
 def ranks(file: str, ledger: Path = FOLDER) -> pd.DataFrame:
     """Ranks of one record, by its file name: columns user, rank, rank_masked."""
-    return pd.read_parquet(Path(ledger) / "ranks" / Path(file).with_suffix(".parquet").name)
+    stored = pd.read_parquet(Path(ledger) / "ranks" / Path(file).with_suffix(".parquet").name).astype(int)
+    return stored.rename_axis("user").reset_index()
 
 
 def entry(file: str, ledger: Path = FOLDER) -> dict[str, Any]:
     """One record, whole, by its file name."""
     return checkpoint.read_json(Path(ledger) / file)
+
+
+def _compact(ranks: pd.DataFrame) -> bytes:
+    """Ranks in user order, without the user column, as the smallest unsigned integers that hold them."""
+    columns = ranks.sort_values("user")[["rank", "rank_masked"]].reset_index(drop=True)
+    stream = io.BytesIO()
+    columns.apply(pd.to_numeric, downcast="unsigned").to_parquet(
+        stream, index=False, compression="zstd", compression_level=19, use_dictionary=False
+    )
+    return stream.getvalue()
 
 
 def _curve(run: Path) -> list[dict[str, float]]:

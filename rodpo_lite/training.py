@@ -60,7 +60,8 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
         )
-        self.steps_per_epoch = self.sequences.n_batches(training.batch_positions)
+        self.batch_positions = self.sequences.n_positions / training.batches_per_epoch
+        self.steps_per_epoch = self.sequences.n_batches(self.batch_positions)
         self.best: dict[str, Tensor] = {}
 
     def fit(self, resume: bool) -> dict[str, Any]:
@@ -102,7 +103,7 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         training, done = self.config.training, (epoch - 1) * self.steps_per_epoch
         rate = cosine(self.steps_per_epoch * training.epochs, training.warmup)
-        batches = self.sequences.epoch(training.batch_positions, self.order)
+        batches = self.sequences.epoch(self.batch_positions, self.order)
         for step, batch in enumerate(self.progress(batches, total=self.steps_per_epoch, desc=f"epoch {epoch}")):
             for group in self.optimizer.param_groups:
                 group["lr"] = training.learning_rate * rate(done + step)

@@ -28,7 +28,7 @@ def world(world_folder):
 def small_config() -> ReferenceConfig:
     encoder = {"width": 16, "max_length": 12, "dropout": 0.2}
     return build(
-        ReferenceConfig, {"encoder": encoder, "training": {"epochs": 3, "batch_positions": 300, "learning_rate": 5e-3}}
+        ReferenceConfig, {"encoder": encoder, "training": {"epochs": 3, "batches_per_epoch": 4, "learning_rate": 5e-3}}
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-SMALL = ["-o", "encoder.width=8", "-o", "training.epochs=1", "-o", "training.batch_positions=300"]
+SMALL = ["-o", "encoder.width=8", "-o", "training.epochs=1", "-o", "training.batches_per_epoch=4"]
 
 
 def rodpo(*arguments, cwd=None) -> subprocess.CompletedProcess:

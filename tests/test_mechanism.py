@@ -15,7 +15,7 @@ from rodpo_lite.negatives import rank_probabilities
 @pytest.fixture(scope="module")
 def profile(world, world_folder, reference_folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("aligned") / "topk"
-    training = {"epochs": 2, "batch_positions": 300, "learning_rate": 5e-3}
+    training = {"epochs": 2, "batches_per_epoch": 4, "learning_rate": 5e-3}
     runs.align(world, reference_folder, build(AlignmentConfig, {"training": training}), out)
     policy, reference = runs.load(out, world), runs.load(reference_folder, world)
     return rank_profile(policy.model, reference.model, world, Oracle.of(world, world_folder), 12, positions=300)

@@ -52,7 +52,7 @@ class PackedSequences:
     def n_positions(self) -> int:
         return int(self.lengths.sum())
 
-    def epoch(self, batch_positions: int, generator: torch.Generator | None = None) -> Iterator[PackedBatch]:
+    def epoch(self, batch_positions: float, generator: torch.Generator | None = None) -> Iterator[PackedBatch]:
         """All sequences once, in random order if a generator is given, about `batch_positions` positions a batch.
 
         A batch holds at least one sequence. The number of batches is that of `n_batches` in every epoch.
@@ -63,7 +63,7 @@ class PackedSequences:
         for chosen in torch.tensor_split(order, self.n_batches(batch_positions)):
             yield self._pack(chosen)
 
-    def n_batches(self, batch_positions: int) -> int:
+    def n_batches(self, batch_positions: float) -> int:
         """Batches per epoch: constant, so that a schedule over steps is exact."""
         return min(len(self.users), max(1, round(self.n_positions / batch_positions)))
 
