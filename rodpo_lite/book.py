@@ -1,0 +1,149 @@
+"""The book: notebooks are executed, staged outside the source tree, and built by Jupyter Book into a static site."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rodpo_lite.checkpoint import write_bytes
+from rodpo_lite.errors import InputError
+from rodpo_lite.pages import METRIC, BookError, Page, execute, find_pages, record
+
+__all__ = ["BookError", "build", "record"]
+
+_TOOLS = ("jupyter_book", "jupytext", "papermill", "ipykernel", "plotly")
+_STATIC = "_site"  # Jupyter Book would load every script below a folder named _static on every page
+_START = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
+
+
+def build(
+    root: Path, profile: str = "smoke", out: Path | None = None, force: bool = False,
+    progress: Callable[[str], Any] = print,
+) -> Path:  # fmt: skip
+    """Execute the notebooks below `root` that changed and build the site into `out` (by default `_build/html`).
+
+    Everything else is kept in `root/_build`; the site is replaced as a whole and only by one without a warning.
+    Returns `out`. Raises InputError for an unknown profile, a missing tool, or an `out` that holds something else;
+    BookError if a notebook raises or Sphinx warns.
+    """
+    root = Path(root).resolve()
+    work = root / "_build"
+    out = Path(out).resolve() if out else work / "html"
+    _check(root, out)
+    pages = find_pages(root, profile, work)
+    stale = [page for page in pages if force or not page.is_fresh()]
+    progress(f"{len(stale)} of {len(pages)} notebooks to execute")
+    execute(stale, work, progress)
+    progress("building the site …")
+    stage(root, pages, work / "stage")
+    _publish(_render(work), out)
+    return out
+
+
+def stage(root: Path, pages: list[Page], folder: Path) -> None:
+    """Make `folder` the complete source of the site; only files whose content differs are touched, so Sphinx sees
+    what changed."""
+    book = root / "book"
+    files = {Path("_config.yml"): (root / "_config.yml").read_bytes()}
+    for path in book.rglob("*"):
+        if path.is_file():
+            first, *rest = path.relative_to(book).parts
+            files[Path(_STATIC if first == "_static" else first, *rest)] = path.read_bytes()
+    files[Path(_STATIC, "plotly.min.js")] = _plotly_js()
+    for page in pages:
+        files[Path("notebooks", f"{page.name}.ipynb")] = _page_source(page).encode()
+        files[Path("downloads", f"{page.name}.ipynb")] = page.executed.read_bytes()
+        files[Path("downloads", f"{page.name}.py")] = page.source.read_bytes()
+    for path in folder.rglob("*"):
+        if path.is_file() and path.relative_to(folder) not in files:
+            path.unlink()
+    for name, content in files.items():
+        path = folder / name
+        if not path.exists() or path.read_bytes() != content:
+            write_bytes(path, content)
+
+
+def _check(root: Path, out: Path) -> None:
+    if missing := [tool for tool in _TOOLS if find_spec(tool) is None]:
+        raise InputError(f"The book needs {', '.join(missing)}: install it with `pip install -e '.[book]'`.")
+    for name in ("_config.yml", "book/_toc.yml", "notebooks"):
+        if not (root / name).exists():
+            raise InputError(f"{root} has no {name}: run this in the project's root folder.")
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / ".buildinfo").exists())):
+        raise InputError(f"{out} exists and is not a built site: name another folder.")
+
+
+def _plotly_js() -> bytes:
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs().encode()
+
+
+def _page_source(page: Page) -> str:
+    """The executed notebook as Sphinx reads it: without the recorded metrics, with the stamp at its end."""
+    import nbformat
+
+    notebook = nbformat.read(page.executed, 4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if METRIC not in output.get("data", ())]
+    cell = nbformat.v4.new_markdown_cell(_stamp_text(page), id=f"{page.name}-stamp")
+    notebook.cells.append(cell)
+    return nbformat.writes(notebook)
+
+
+def _stamp_text(page: Page) -> str:
+    stamp = json.loads(page.stamp.read_text())
+    parameters, versions = stamp["parameters"], stamp["versions"]
+    facts = [f"profile {parameters['profile']}"]
+    facts += [f"seed {parameters['seed']}"] if "seed" in parameters else []
+    facts += [f"inputs `{stamp['hash'][:12]}`"]
+    facts += [f"commit `{stamp['commit']}`"] if stamp["commit"] else []
+    facts += [f"{name} {version}" for name, version in versions.items()]
+    return (
+        ":::{div} rodpo-stamp\n"
+        f"Run this page yourself: {{download}}`notebook </downloads/{page.name}.ipynb>`, "
+        f"{{download}}`script </downloads/{page.name}.py>`. Made with {' · '.join(facts)}.\n"
+        ":::\n"
+    )
+
+
+def _render(work: Path) -> Path:
+    """Run Jupyter Book strictly over the stage; returns the folder of the new site."""
+    folder = work / "sphinx"
+    command = [sys.executable, "-c", _START, "build", str(work / "stage"), "--path-output", str(folder)]
+    command += ["-n", "-W", "--keep-going", "-q"]
+    run = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
+    if run.returncode:
+        # Sphinx keeps what it has read, so the next build would not repeat the warnings of unchanged pages.
+        shutil.rmtree(folder, ignore_errors=True)
+        raise BookError(_complaint(run.stdout + run.stderr, work))
+    return folder / "_build" / "html"
+
+
+def _complaint(log: str, work: Path) -> str:
+    """The warnings of a failed build, or the end of its log if there are none."""
+    log = re.sub(r"\x1b\[[0-9;]*m", "", log).replace(f"{work / 'stage'}/", "")
+    warnings = re.findall(r"^.*(?:WARNING|ERROR|CRITICAL): .*$", log, flags=re.MULTILINE)
+    if warnings:
+        return f"Jupyter Book reports {len(warnings)} warning(s), and none is allowed:\n" + "\n".join(warnings)
+    return "Jupyter Book failed:\n" + "\n".join(log.strip().splitlines()[-20:])
+
+
+def _publish(site: Path, out: Path) -> None:
+    """Replace the site as a whole: copy beside, then rename."""
+    new, old = out.with_name(f".{out.name}.new"), out.with_name(f".{out.name}.old")
+    for folder in (new, old):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(site, new)
+    if out.exists():
+        out.rename(old)
+    new.rename(out)
+    shutil.rmtree(old, ignore_errors=True)

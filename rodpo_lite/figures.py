@@ -1,0 +1,220 @@
+"""One look for every figure, shown natively in a notebook and as a self-contained `<figure>` in the book.
+
+The book's figures are drawn in the reader's browser by `book/_static/figures.js`, from JSON that stands in the page.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+import re
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas
+    import plotly.graph_objects as go
+
+BOOK_MODE = "RODPO_BOOK"  # set to 1 in the kernel that executes a notebook for the book
+TEMPLATE = "rodpo"
+MAX_ROWS = 50
+HEIGHT = 420  # pixels, unless the figure sets its own
+
+# Okabe and Ito (2008), without the yellow and the black, which vanish on one of the two backgrounds.
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
+)  # fmt: skip
+GREY = "#808890"  # readable on white and on dark: references and annotations
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
+PATTERNS = ("", "/", ".", "\\", "x", "-")
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+# A strategy looks the same on every page.
+_STRATEGIES = ("topk", "hard", "none", "uniform", "static_hard", "static_topk")
+
+
+def style(series: str | int) -> dict[str, dict[str, str]]:
+    """The line and marker of a series, as keyword arguments of `go.Scatter`: colour, dash and symbol together.
+
+    `series` is a negative-selection strategy or its place in the order. Raises KeyError for a strategy without one.
+    """
+    if isinstance(series, str):
+        if series not in _STRATEGIES:
+            raise KeyError(f"no style for {series!r}: one of {', '.join(_STRATEGIES)}, or a number")
+        series = _STRATEGIES.index(series)
+    colour = COLOURS[series % len(COLOURS)]
+    return {
+        "line": {"color": colour, "dash": DASHES[series % len(DASHES)]},
+        "marker": {"color": colour, "symbol": SYMBOLS[series % len(SYMBOLS)]},
+    }
+
+
+def template() -> go.layout.Template:
+    """The book's plotly template: Okabe-Ito colours, and a second channel (dash, symbol, pattern) for each series.
+
+    Backgrounds are transparent and text is a grey that reads on both; the book replaces it with the theme's colours.
+    """
+    import plotly.graph_objects as go
+
+    axis = {
+        "automargin": True, "gridcolor": "rgba(128, 136, 144, .25)", "linecolor": GREY, "zeroline": False,
+        "showline": False, "ticks": "outside", "ticklen": 4, "tickcolor": "rgba(128, 136, 144, .5)",
+        "title": {"standoff": 12, "font": {"size": 14}},
+    }  # fmt: skip
+    control = {"bgcolor": "rgba(128, 136, 144, .12)", "bordercolor": "rgba(128, 136, 144, .5)"}
+    return go.layout.Template(
+        layout={
+            "colorway": COLOURS,
+            "colorscale": {"sequential": "Cividis", "sequentialminus": "Cividis_r", "diverging": "RdBu"},
+            "font": {"family": FONT, "size": 14, "color": GREY},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "xaxis": {**axis, "showgrid": False, "showline": True},
+            "yaxis": axis,
+            "hovermode": "closest",
+            "hoverlabel": {"font": {"family": FONT}},
+            "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "title": {"text": ""}},
+            "margin": {"l": 16, "r": 16, "t": 16, "b": 40},
+            "updatemenudefaults": {**control, "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 36}},
+            "sliderdefaults": {**control, "pad": {"t": 48}, "ticklen": 4, "currentvalue": {"font": {"size": 14}}},
+        },
+        data={
+            "scatter": [
+                {**style(n), "line": {"dash": DASHES[n], "width": 2.5}, "marker": {"symbol": SYMBOLS[n], "size": 8}}
+                for n in range(len(COLOURS))
+            ],
+            "bar": [{"marker": {"pattern": {"shape": shape, "solidity": 0.2}}} for shape in PATTERNS],
+        },
+    )
+
+
+def setup() -> None:
+    """Make the book's template plotly's default; call it once at the top of a notebook."""
+    import plotly.io as pio
+
+    pio.templates[TEMPLATE] = template()
+    pio.templates.default = TEMPLATE
+
+
+def in_book() -> bool:
+    """Whether this process executes a notebook for the book."""
+    return os.environ.get(BOOK_MODE) == "1"
+
+
+def show(fig: go.Figure, *, caption: str, alt: str, data: pandas.DataFrame | None = None) -> None:
+    """Show a plotly figure with its caption: natively in Jupyter and VS Code, as accessible HTML in the book.
+
+    caption: a sentence or two; `$…$` in it is mathematics. alt: what a reader who cannot see it must know.
+    data: the numbers behind it, offered as a collapsible table. Raises ValueError when caption or alt is empty.
+    """
+    from IPython.display import HTML, Markdown, display
+
+    if not caption.strip() or not alt.strip():
+        raise ValueError("a figure needs a caption and an alt text")
+    if in_book():
+        display(HTML(figure_html(fig, caption=caption, alt=alt, data=data)))
+    else:
+        display(fig)
+        display(Markdown(f"*{caption}*"))
+
+
+def table(data: pandas.DataFrame, caption: str, *, rows: int = MAX_ROWS) -> None:
+    """Show a data frame as a table with a caption, at most `rows` of it, in a notebook and in the book alike."""
+    from IPython.display import HTML, display
+
+    display(HTML(table_html(data, caption, rows=rows)))
+
+
+def figure_html(fig: go.Figure, *, caption: str, alt: str, data: pandas.DataFrame | None = None) -> str:
+    """The figure as HTML that `figures.js` draws: placeholder, JSON, caption and data table, no executable script."""
+    content = fig.to_plotly_json()
+    content["layout"]["template"] = template().to_plotly_json()
+    payload = json.dumps(_compact(content), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    payload = payload.replace("<", "\\u003c")  # nothing in it can close the script element
+    height = int(fig.layout.height or HEIGHT)
+    details = ""
+    if data is not None:
+        details = f"<details><summary>Data of this figure</summary>{table_html(data, '')}</details>"
+    return (
+        '<figure class="rodpo-figure">'
+        f'<div class="rodpo-plot" role="img" aria-label="{escape(alt)}" style="min-height:{height}px"></div>'
+        f'<script type="application/json">{payload}</script>'
+        "<noscript><p>This figure is drawn by JavaScript, which is switched off here.</p></noscript>"
+        f"<figcaption>{_prose(caption)}</figcaption>{details}</figure>"
+    )
+
+
+def table_html(data: pandas.DataFrame, caption: str = "", *, rows: int = MAX_ROWS) -> str:
+    """A data frame as an HTML table that scrolls in its own box; a named index becomes the first column(s)."""
+    frame = data.reset_index() if any(name is not None for name in data.index.names) else data
+    shown = frame.head(rows)
+    numeric = [kind.kind in "iuf" for kind in frame.dtypes]
+    head = "".join(
+        f'<th scope="col"{_numeric(is_number)}>{_prose(str(name))}</th>' for name, is_number in zip(frame, numeric)
+    )
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td{_numeric(is_number)}>{escape(_cell(cell))}</td>" for cell, is_number in zip(row, numeric))
+        + "</tr>"
+        for row in shown.itertuples(index=False, name=None)
+    )
+    title = f"<caption>{_prose(caption)}</caption>" if caption else ""
+    note = f"<p>The first {rows} of {len(frame):,} rows.</p>" if len(frame) > rows else ""
+    label = escape(re.sub(r"[$\\]", "", caption) or "Data of this figure")
+    return (
+        f'<div class="rodpo-table" role="region" aria-label="{label}" tabindex="0"><table>{title}'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{note}"
+    )
+
+
+def _numeric(is_number: bool) -> str:
+    return ' class="number"' if is_number else ""
+
+
+def _cell(value: Any) -> str:
+    """One value for a reader: four significant digits, a dash for a missing one."""
+    import pandas as pd
+
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return "–"
+    if pd.api.types.is_float(value):
+        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    return str(value)
+
+
+def _prose(text: str) -> str:
+    """Escaped text in which `$…$` is inline mathematics for MathJax."""
+    escaped = escape(text, quote=False)
+    return re.sub(r"\$([^$]+)\$", r'<span class="math notranslate nohighlight">\\(\1\\)</span>', escaped)
+
+
+def _compact(value: Any) -> Any:
+    """Plotly's JSON with plain lists for arrays, six significant digits, and null for what is not a finite number."""
+    import numpy as np
+
+    if isinstance(value, dict):
+        if value.keys() >= {"dtype", "bdata"}:  # plotly's typed array, little-endian
+            array = np.frombuffer(base64.b64decode(value["bdata"]), dtype=np.dtype(value["dtype"]).newbyteorder("<"))
+            if "shape" in value:
+                array = array.reshape([int(size) for size in str(value["shape"]).split(",")])
+            return _compact(array.tolist())
+        return {key: _compact(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _compact(value.tolist())
+    if isinstance(value, np.generic):
+        return _compact(value.item())
+    if isinstance(value, list | tuple):
+        return [_compact(item) for item in value]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        if value == 0:
+            return 0
+        digits = max(0, 5 - math.floor(math.log10(abs(value))))  # never coarser than units
+        return int(value) if value.is_integer() and abs(value) < 1e15 else round(value, digits)
+    if value is None or isinstance(value, str | int):
+        return value
+    return str(value)  # dates

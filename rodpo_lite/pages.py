@@ -1,0 +1,265 @@
+"""The executed pages of the book: run each notebook whose inputs changed, keep its outputs, metrics and stamp.
+
+Beside an executed `<page>.ipynb` lie `<page>.metrics.json` (what the notebook passed to `record`) and
+`<page>.stamp.json` (the hash of everything it was made from). The stamp is written last: a page without it is stale.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import rodpo_lite
+from rodpo_lite.checkpoint import write_bytes, write_json
+from rodpo_lite.errors import InputError
+from rodpo_lite.figures import BOOK_MODE
+
+METRIC = "application/vnd.rodpo.metric+json"
+WORKERS = 2
+LIBRARIES = (
+    "torch", "numpy", "pandas", "pyarrow", "pydantic", "pandera", "tqdm", "safetensors", "scipy", "pyyaml", "plotly",
+    "jupytext", "papermill", "ipykernel",
+)  # fmt: skip
+_NOT_IN_PAGES = ("book.py", "cli.py")  # they assemble and start; no notebook shows what they compute
+
+
+class BookError(RuntimeError):
+    """The book's own content failed: a notebook raised or Sphinx warned (exit code 1)."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A notebook and where its executed form is kept; `hash` covers everything that it was made from."""
+
+    source: Path
+    folder: Path
+    parameters: dict[str, Any]
+    hash: str
+
+    @property
+    def name(self) -> str:
+        return self.source.stem
+
+    @property
+    def executed(self) -> Path:
+        return self.folder / f"{self.name}.ipynb"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / f"{self.name}.metrics.json"
+
+    @property
+    def stamp(self) -> Path:
+        return self.folder / f"{self.name}.stamp.json"
+
+    def is_fresh(self) -> bool:
+        """Whether the executed page stands and was made from exactly these inputs."""
+        kept = (self.executed, self.metrics, self.stamp)
+        return all(path.exists() for path in kept) and json.loads(self.stamp.read_text())["hash"] == self.hash
+
+
+def record(name: str, value: float | str) -> None:
+    """Record a scalar of a notebook for the regression check; in the page itself it leaves no trace.
+
+    Raises TypeError if the value is not a number, truth value or string, ValueError if it is not finite.
+    """
+    from IPython.display import display
+
+    value = value.item() if hasattr(value, "item") else value
+    if not isinstance(value, bool | int | float | str):
+        raise TypeError(f"metric {name!r} is a {type(value).__name__}: record a number, a truth value or a string")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"metric {name!r} is {value}: record finite values only")
+    display({METRIC: {"name": name, "value": value}, "text/plain": f"{name} = {value}"}, raw=True)
+
+
+def find_pages(root: Path, profile: str, build: Path) -> list[Page]:
+    """Every notebook of the book with the profile's parameters; `build` is where executed pages are kept.
+
+    Raises InputError if the profile is unknown or names a notebook that does not exist.
+    """
+    sources = sorted((root / "notebooks").glob("*.py"))
+    parameters = _profile(root / "notebooks" / "profiles.yml", profile, {source.stem for source in sources})
+    common = _common_inputs(root)
+    pages = []
+    for source in sources:
+        values = {"profile": profile, **parameters.get(source.stem, {})}
+        digest = _digest([common, source.read_bytes(), json.dumps(values, sort_keys=True).encode()])
+        pages.append(Page(source, build / "executed" / profile, values, digest))
+    return pages
+
+
+def execute(pages: list[Page], build: Path, progress: Callable[[str], Any]) -> None:
+    """Execute pages, two at a time; those that succeed are kept even when another fails.
+
+    Raises InputError for a notebook without fitting parameters, BookError naming notebook, cell and exception.
+    """
+    from rodpo_lite.runs import commit, versions
+
+    defaults = {page.name: _write_input(page) for page in pages}
+    environment = _kernel_environment(build / "jupyter")
+    made_by = {"commit": commit(), "versions": versions()}
+
+    def one(page: Page) -> str | None:
+        return _execute(page, defaults[page.name], made_by, environment)
+
+    failures = []
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for page, failure in zip(pages, pool.map(one, pages)):
+            progress(f"{page.name}: {'failed' if failure else 'executed'}")
+            failures += [failure] if failure else []
+    if failures:
+        raise BookError("\n".join(failures))
+
+
+def _profile(path: Path, profile: str, names: set[str]) -> dict[str, dict[str, Any]]:
+    if not path.exists():
+        raise InputError(f"{path} is missing: it lists the book's profiles and their notebook parameters.")
+    profiles = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("profiles") or {}
+    if profile not in profiles:
+        raise InputError(f"Profile {profile!r} is unknown: choose one of {', '.join(profiles)} (see {path.name}).")
+    parameters = profiles[profile] or {}
+    if unknown := sorted(parameters.keys() - names):
+        raise InputError(f"{path.name}, profile {profile!r}: there is no notebook {unknown[0]!r}.")
+    return parameters
+
+
+def _common_inputs(root: Path) -> bytes:
+    """What every page depends on: the package, the ledger, the data sets' checksums, Python and the libraries."""
+    package = Path(rodpo_lite.__file__).parent
+    code = [path for path in package.rglob("*.py") if str(path.relative_to(package)) not in _NOT_IN_PAGES]
+    ledger = [path for path in (root / "data" / "results").rglob("*") if path.is_file()]
+    data = Path(os.environ.get("RODPO_DATA") or root / "data" / "amazon").glob("*/dataset.json")
+    parts = [sys.version.encode(), *(f"{name} {version(name)}".encode() for name in LIBRARIES)]
+    for top, paths in ((package, code), (root, ledger), (None, data)):
+        for path in sorted(paths):
+            parts += [str(path.relative_to(top) if top else path.parent.name).encode(), path.read_bytes()]
+    return _digest(parts).encode()
+
+
+def _digest(parts: list[bytes]) -> str:
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(hashlib.sha256(part).digest())
+    return total.hexdigest()
+
+
+def _write_input(page: Page) -> dict[str, Any]:
+    """Write the notebook as papermill needs it and return the defaults of its parameters cell.
+
+    Raises InputError if it has no such cell, or one that lacks a parameter of the profile.
+    """
+    import jupytext
+    import nbformat
+    from papermill.inspection import inspect_notebook
+
+    notebook = jupytext.read(page.source, fmt="py:percent")
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"{page.name}-{number}"  # jupytext's are random
+    if not any("parameters" in cell.metadata.get("tags", ()) for cell in notebook.cells):
+        raise InputError(f"{page.source} has no cell tagged “parameters”: add one that sets at least `profile`.")
+    page.folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, _input(page))
+    declared = inspect_notebook(_input(page))
+    if unknown := sorted(page.parameters.keys() - declared.keys()):
+        raise InputError(f"{page.source}: its parameters cell does not set {unknown[0]!r}, which the profile sets.")
+    return {name: ast.literal_eval(parameter["default"]) for name, parameter in declared.items()}
+
+
+def _input(page: Page) -> Path:
+    return page.folder / f"{page.name}.input.ipynb"
+
+
+def _kernel_environment(folder: Path) -> dict[str, str]:
+    """An environment in which `python3` is this interpreter, whatever kernels and settings the user has."""
+    spec = {
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": "Python 3",
+        "language": "python",
+    }
+    write_json(folder / "kernels" / "python3" / "kernel.json", spec)
+    own = {
+        "JUPYTER_PATH": folder,
+        "JUPYTER_CONFIG_DIR": folder / "config",
+        "JUPYTER_RUNTIME_DIR": folder / "runtime",
+        "IPYTHONDIR": folder / "ipython",
+        "OMP_NUM_THREADS": max(1, (os.cpu_count() or 1) // WORKERS),
+        BOOK_MODE: 1,
+    }
+    return {**os.environ, **{name: str(value) for name, value in own.items()}}
+
+
+def _execute(page: Page, defaults: dict[str, Any], made_by: dict[str, Any], environment: dict[str, str]) -> str | None:
+    """Run one page and keep it; returns a sentence if it failed."""
+    import nbformat
+
+    page.stamp.unlink(missing_ok=True)
+    output, failed = page.folder / f"{page.name}.output.ipynb", page.folder / f"{page.name}.failed.ipynb"
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--log-level", "ERROR", "--kernel", "python3"]
+    command += ["--cwd", str(page.source.parent), "-y", json.dumps(page.parameters), str(_input(page)), str(output)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", errors="replace")
+    _input(page).unlink()
+    where = f"notebooks/{page.source.name}"
+    if run.returncode:
+        if not output.exists():
+            return f"{where} could not be executed: {(run.stderr.strip() or 'papermill failed').splitlines()[-1]}"
+        output.replace(failed)
+        return f"{where}, {_error(nbformat.read(failed, 4), run.stderr)} (executed so far: {failed})"
+    executed = nbformat.read(output, 4)
+    output.unlink()
+    failed.unlink(missing_ok=True)
+    parameters = defaults | page.parameters
+    if parameters == defaults:  # the parameters cell itself says it all
+        executed.cells = [cell for cell in executed.cells if not _is_injected(cell)]
+    for part in (executed, *executed.cells):
+        part.metadata.pop("papermill", None)  # times and local paths
+    try:
+        metrics = _collect(executed)
+    except ValueError as error:
+        return f"{where}: {error}"
+    write_bytes(page.executed, nbformat.writes(executed).encode())
+    write_json(page.metrics, metrics)
+    write_json(page.stamp, {"hash": page.hash, "parameters": parameters, **made_by})
+    return None
+
+
+def _is_injected(cell: Any) -> bool:
+    return "injected-parameters" in cell.metadata.get("tags", ())
+
+
+def _error(notebook: Any, stderr: str) -> str:
+    """The cell that raised and what, counting code cells as their author does."""
+    authored = [cell for cell in notebook.cells if cell.cell_type == "code" and not _is_injected(cell)]
+    for number, cell in enumerate(authored, start=1):
+        for output in cell.outputs:
+            if output.output_type == "error":
+                start = next((line for line in cell.source.splitlines() if line.strip()), "")
+                return f"code cell {number} (`{start[:60]}`): {output.ename}: {output.evalue}"
+    return f"outside any cell: {(stderr.strip() or 'the kernel stopped').splitlines()[-1]}"
+
+
+def _collect(notebook: Any) -> dict[str, Any]:
+    metrics: dict[str, Any] = {}
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if METRIC in output.get("data", ()):
+                found = output.data[METRIC]
+                if found["name"] in metrics:
+                    raise ValueError(f"metric {found['name']!r} is recorded twice; give each its own name.")
+                metrics[found["name"]] = found["value"]
+    return metrics

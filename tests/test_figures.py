@@ -1,0 +1,104 @@
+"""Figures and tables as HTML: nothing in the data escapes into markup, and the numbers stay the numbers."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import plotly.io as pio
+import pytest
+
+from rodpo_lite import figures
+
+
+def payload(html: str) -> dict:
+    return json.loads(re.search(r'<script type="application/json">(.*?)</script>', html, re.DOTALL)[1])
+
+
+def test_nothing_in_a_figure_closes_its_script_or_attribute():
+    evil = '</script><b onload="x">&'
+    fig = go.Figure(go.Scatter(x=[1], y=[2], name=evil))
+    html = figures.figure_html(fig, caption=evil, alt=evil, data=pd.DataFrame({evil: [evil]}))
+    assert html.count("<script") == html.count("</script>") == 1
+    assert "<b " not in html
+    assert payload(html)["data"][0]["name"] == evil
+    assert 'aria-label="&lt;/script&gt;&lt;b onload=&quot;x&quot;&gt;&amp;"' in html
+
+
+def test_numbers_are_rounded_to_six_digits_but_never_coarser_than_units():
+    y = np.array([1 / 3, 12345678.9, 1e-9 / 3, np.nan, np.inf, 0.0, 2.0, -1 / 3])
+    fig = go.Figure(go.Scatter(x=np.arange(8), y=y))
+    fig.add_heatmap(z=np.array([[1.25, 2.0], [3.0, 4.0]]))
+    scatter, heatmap = payload(figures.figure_html(fig, caption="c", alt="a"))["data"]
+    assert scatter["x"] == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert scatter["y"] == [0.333333, 12345679, 3.33333e-10, None, None, 0, 2, -0.333333]
+    assert heatmap["z"] == [[1.25, 2], [3, 4]]
+
+
+def test_dates_sliders_and_frames_survive():
+    fig = go.Figure(go.Scatter(x=pd.to_datetime(["2014-07-23"]), y=[1]), frames=[go.Frame(data=[{"y": [2]}], name="f")])
+    fig.update_layout(sliders=[{"steps": [{"label": "f", "method": "animate", "args": [["f"]]}]}])
+    found = payload(figures.figure_html(fig, caption="c", alt="a"))
+    assert found["data"][0]["x"][0].startswith("2014-07-23")
+    assert found["frames"][0]["data"][0]["y"] == [2]
+    assert found["layout"]["sliders"][0]["steps"][0]["args"] == [["f"]]
+
+
+def test_every_figure_has_the_books_template_even_without_setup():
+    fig = go.Figure(go.Scatter(y=[1]), layout={"template": "plotly_dark"})
+    layout = payload(figures.figure_html(fig, caption="c", alt="a"))["layout"]
+    assert layout["template"]["layout"]["colorway"] == list(figures.COLOURS)
+    assert layout["template"]["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)"
+
+
+def test_setup_makes_the_template_the_default_and_import_does_not():
+    before = pio.templates.default
+    try:
+        assert before != figures.TEMPLATE
+        figures.setup()
+        assert pio.templates.default == figures.TEMPLATE
+    finally:
+        pio.templates.default = before
+
+
+def test_series_differ_in_colour_and_in_a_second_channel():
+    styles = [figures.style(n) for n in range(len(figures.COLOURS))]
+    for channel in (("line", "color"), ("line", "dash"), ("marker", "symbol")):
+        assert len({look[channel[0]][channel[1]] for look in styles}) == len(styles)
+    assert figures.style("topk") == figures.style(0)
+    with pytest.raises(KeyError, match="topkk"):
+        figures.style("topkk")
+
+
+def test_a_long_table_is_cut_and_says_so():
+    html = figures.table_html(pd.DataFrame({"k": range(120)}), "Pushes at $K$ = 20")
+    assert html.count("<tr>") == 1 + figures.MAX_ROWS
+    assert "The first 50 of 120 rows." in html
+    assert r"\(K\)" in html
+
+
+def test_a_table_shows_a_named_index_missing_values_and_prices_as_they_are():
+    data = pd.DataFrame(
+        {"ndcg": [0.0521234, np.nan], "n": [19412, 7], "title": ["$5 & $6", None]},
+        index=pd.Index(["toys", "x<y"], name="set"),
+    )
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", figures.table_html(data))
+    assert cells == ["toys", "0.05212", "19412", "$5 &amp; $6", "x&lt;y", "–", "7", "–"]
+
+
+def test_a_figure_needs_words():
+    with pytest.raises(ValueError, match="caption and an alt"):
+        figures.show(go.Figure(), caption="c", alt=" ")
+
+
+def test_show_is_native_in_a_notebook_and_html_in_the_book(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    fig = go.Figure(go.Scatter(y=[1]))
+    figures.show(fig, caption="c", alt="a")
+    assert shown[0] is fig and shown[1].data == "*c*"
+    shown.clear()
+    monkeypatch.setenv(figures.BOOK_MODE, "1")
+    figures.show(fig, caption="c", alt="a")
+    assert len(shown) == 1 and shown[0].data.startswith("<figure")
