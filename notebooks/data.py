@@ -51,11 +51,19 @@ counts = {
     "items": dataset.n_items,
     "interactions": len(dataset.items),
     "interactions per user": dataset.lengths.mean(),
-    **{f"items with {m} ({x.shape[1]} numbers)": int(dataset.present[m].sum()) for m, x in dataset.features.items()},
+    **{
+        f"items with {m} ({x.shape[1]} numbers)": int(dataset.present[m].sum())
+        for m, x in dataset.features.items()
+    },
 }
 figures.table(
     pd.DataFrame(
-        {"what": counts.keys(), "how many": [f"{n:,.4g}" if n < 100 else f"{n:,.0f}" for n in counts.values()]}
+        {
+            "what": counts.keys(),
+            "how many": [
+                f"{n:,.4g}" if n < 100 else f"{n:,.0f}" for n in counts.values()
+            ],
+        }
     ),
     f"The dataset {dataset.name}",
 )
@@ -67,18 +75,29 @@ record("n_interactions", len(dataset.items))
 # Popularity is close to a power law, and most histories are short. Both matter later: a random negative is nearly
 # always an item that nobody would confuse with the right one, and the short histories decide what a batch costs.
 
-# %%
+# %% tags=["hide-input"]
 popularity = np.sort(np.bincount(dataset.items, minlength=dataset.n_items))[::-1]
 ranks = np.unique(np.geomspace(1, dataset.n_items, 120).astype(int))
 head = popularity[: dataset.n_items // 10].sum() / popularity.sum()
 
-fig = go.Figure(go.Scatter(x=ranks, y=popularity[ranks - 1], mode="lines", name="items"))
+fig = go.Figure(
+    go.Scatter(x=ranks, y=popularity[ranks - 1], mode="lines", name="items")
+)
 fig.update_xaxes(type="log", title="popularity rank of the item")
-fig.update_yaxes(type="log", title="interactions", range=[0, np.log10(popularity[0]) + 0.1])
+fig.update_yaxes(
+    type="log", title="interactions", range=[0, np.log10(popularity[0]) + 0.1]
+)
 figures.show(
     fig,
-    caption=f"Interactions of each item, most popular first, both axes logarithmic. The most popular tenth of the items takes {head:.0%} of all interactions.",
-    alt=f"A curve that falls from {popularity[0]} interactions for the most popular item to {popularity[-1]} for the least.",
+    caption=(
+        "Interactions of each item, most popular first, both axes logarithmic. "
+        f"The most popular tenth of the items takes {head:.0%} of all "
+        "interactions."
+    ),
+    alt=(
+        f"A curve that falls from {popularity[0]} interactions for the most "
+        f"popular item to {popularity[-1]} for the least."
+    ),
     data=pd.DataFrame({"rank": ranks, "interactions": popularity[ranks - 1]}),
 )
 record("head_share", head)
@@ -110,8 +129,10 @@ figures.table(
 # Most code fills every history up to 50 positions. Here the histories of a batch stand back to back, and only real
 # positions are computed.
 
-# %%
-sequences = PackedSequences(dataset.items, split.start, split.train_end - 1, max_length=50)
+# %% tags=["hide-input"]
+sequences = PackedSequences(
+    dataset.items, split.start, split.train_end - 1, max_length=50
+)
 real = sequences.n_positions / (50 * dataset.n_users)
 lengths = np.bincount(np.minimum(dataset.lengths, 50))
 
@@ -120,9 +141,17 @@ fig.update_xaxes(title="interactions of a user")
 fig.update_yaxes(title="users")
 figures.show(
     fig,
-    caption=f"How long histories are. Padded to 50, only {real:.1%} of the positions would be real predictions.",
-    alt=f"A bar chart of history lengths with its highest bar at {lengths.argmax()} interactions and a long tail.",
-    data=pd.DataFrame({"interactions": np.arange(len(lengths)), "users": lengths}).query("users > 0"),
+    caption=(
+        f"How long histories are. Padded to 50, only {real:.1%} of the positions "
+        "would be real predictions."
+    ),
+    alt=(
+        "A bar chart of history lengths with its highest bar at "
+        f"{lengths.argmax()} interactions and a long tail."
+    ),
+    data=pd.DataFrame(
+        {"interactions": np.arange(len(lengths)), "users": lengths}
+    ).query("users > 0"),
 )
 record("real_positions", real)
 
@@ -136,8 +165,15 @@ record("real_positions", real)
 same_user = np.repeat(np.arange(dataset.n_users), dataset.lengths)
 same_user = same_user[1:] == same_user[:-1]
 same_day = (np.diff(dataset.timestamps) == 0)[same_user]
-ties = "not known: no timestamps" if np.isnan(dataset.timestamps).all() else f"{same_day.mean():.1%}"
-figures.table(pd.DataFrame({"dataset": [dataset.name], "neighbouring pairs on one day": [ties]}), "Arbitrary order")
+ties = (
+    "not known: no timestamps"
+    if np.isnan(dataset.timestamps).all()
+    else f"{same_day.mean():.1%}"
+)
+figures.table(
+    pd.DataFrame({"dataset": [dataset.name], "neighbouring pairs on one day": [ties]}),
+    "Arbitrary order",
+)
 
 # %% [markdown]
 # ## What the log does not show
@@ -159,7 +195,10 @@ if (folder / "oracle").is_dir():
         "clicked per user": clicked.sum(1).mean(),
         "share of the relevant never clicked": hidden,
     }
-    figures.table(pd.DataFrame({"what": truth.keys(), "value": truth.values()}), "The truth behind the log")
+    figures.table(
+        pd.DataFrame({"what": truth.keys(), "value": truth.values()}),
+        "The truth behind the log",
+    )
     record("never_clicked", hidden)
 
 # %% [markdown]

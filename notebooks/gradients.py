@@ -65,11 +65,14 @@ figures.setup()
 
 # %%
 policy, reference = (
-    torch.randn(6, 50, generator=torch.Generator().manual_seed(s), dtype=torch.float64) for s in (1, 2)
+    torch.randn(6, 50, generator=torch.Generator().manual_seed(s), dtype=torch.float64)
+    for s in (1, 2)
 )
 ratio = policy.log_softmax(1) - reference.log_softmax(1)
 by_probability = ratio[:, :1] - ratio[:, 1:2]
-by_score = losses.margin(policy[:, 0], policy[:, 1:2], reference[:, 0], reference[:, 1:2])
+by_score = losses.margin(
+    policy[:, 0], policy[:, 1:2], reference[:, 0], reference[:, 1:2]
+)
 gap = float((by_probability - by_score).abs().max())
 Markdown(f"Six random pairs, largest difference between the two: **{gap:.1e}**.")
 
@@ -89,26 +92,59 @@ h = torch.linspace(-8, 8, 161, dtype=torch.float64, requires_grad=True)
 (slope,) = torch.autograd.grad(losses.dpo(h, beta).sum(), h)
 error = float((-slope - mechanism.suppression(h.detach(), beta)).abs().max())
 record("suppression_error_below_1e-12", error < 1e-12)
-Markdown(f"Largest difference between autograd and the formula, at 161 margins: **{error:.1e}**.")
+Markdown(
+    f"Largest difference between autograd and the formula, at 161 margins: **{error:.1e}**."
+)
 
-# %%
+# %% tags=["hide-input"]
 betas = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
 margins = h.detach()
 curves = {b: mechanism.suppression(margins, b).numpy() / b for b in betas}
 fig = go.Figure(
-    [go.Scatter(x=margins.numpy(), y=curves[b], mode="lines", name=f"β = {b}", visible=b == beta) for b in betas]
+    [
+        go.Scatter(
+            x=margins.numpy(),
+            y=curves[b],
+            mode="lines",
+            name=f"β = {b}",
+            visible=b == beta,
+        )
+        for b in betas
+    ]
 )
-steps = [{"label": str(b), "method": "update", "args": [{"visible": [b == other for other in betas]}]} for b in betas]
+steps = [
+    {
+        "label": str(b),
+        "method": "update",
+        "args": [{"visible": [b == other for other in betas]}],
+    }
+    for b in betas
+]
 fig.update_layout(
-    sliders=[{"steps": steps, "active": betas.index(beta) if beta in betas else 3, "currentvalue": {"prefix": "β = "}}]
+    sliders=[
+        {
+            "steps": steps,
+            "active": betas.index(beta) if beta in betas else 3,
+            "currentvalue": {"prefix": "β = "},
+        }
+    ]
 )
 fig.update_xaxes(title="margin h")
 fig.update_yaxes(title="suppression w / β", range=[0, 1.02])
 figures.show(
     fig,
-    caption="Suppression as a share of its ceiling β. A small β pushes nearly all pairs alike; a large one spends itself on pairs that are still the wrong way round. Drag β.",
-    alt="An S-shaped curve that falls from 1 at strongly negative margins through one half at zero to 0.",
-    data=pd.DataFrame({"h": margins[::16], **{f"β = {b}": curves[b][::16] for b in betas}}),
+    caption=(
+        "Suppression as a share of its ceiling β. A small β pushes nearly all "
+        "pairs alike; a large one spends itself on pairs that are still the "
+        "wrong way round. Drag β."
+    ),
+    alt=(
+        "An S-shaped curve that falls from 1 at strongly negative margins "
+        "through one half at zero to 0."
+    ),
+    data=pd.DataFrame(
+        {"h": margins[::16], **{f"β = {b}": curves[b][::16] for b in betas}}
+    ),
 )
 
 # %% [markdown]
@@ -121,7 +157,11 @@ figures.show(
 # %%
 dataset, folder = open_world("", seed)
 space = tempfile.TemporaryDirectory()
-small = {"encoder": {"width": 32, "dropout": 0.2}, "seed": seed, "training": {"epochs": 15}}
+small = {
+    "encoder": {"width": 32, "dropout": 0.2},
+    "seed": seed,
+    "training": {"epochs": 15},
+}
 runs.train(dataset, build(ReferenceConfig, small), Path(space.name) / "reference")
 align = {
     "seed": seed,
@@ -129,26 +169,52 @@ align = {
     "negatives": {"k": k},
     "loss": {"beta": beta},
 }
-runs.align(dataset, Path(space.name) / "reference", build(AlignmentConfig, align), Path(space.name) / "topk")
+runs.align(
+    dataset,
+    Path(space.name) / "reference",
+    build(AlignmentConfig, align),
+    Path(space.name) / "topk",
+)
 
 reference = runs.load(Path(space.name) / "reference", dataset)
 policy = runs.load(Path(space.name) / "topk", dataset)
 profile_of = mechanism.rank_profile(
-    policy.model, reference.model, dataset, Oracle.of(dataset, folder), policy.encoder.max_length
+    policy.model,
+    reference.model,
+    dataset,
+    Oracle.of(dataset, folder),
+    policy.encoder.max_length,
 )
 
-# %%
+# %% tags=["hide-input"]
 share = profile_of.false_negative_share()
 depth = np.unique(np.geomspace(1, dataset.n_items, 80).astype(int))
 smooth = np.array([share[:n].mean() for n in depth])
-fig = go.Figure(go.Scatter(x=depth, y=smooth, mode="lines", name="pool of K", **figures.style("topk")))
+fig = go.Figure(
+    go.Scatter(
+        x=depth, y=smooth, mode="lines", name="pool of K", **figures.style("topk")
+    )
+)
 fig.add_vline(x=k, line_dash="dot", line_color=figures.GREY, annotation_text=f"K = {k}")
-fig.update_xaxes(type="log", title="pool size K (1 is the hardest negative, the right end is uniform)")
-fig.update_yaxes(title="share of false negatives in the pool", tickformat=".0%", rangemode="tozero")
+fig.update_xaxes(
+    type="log",
+    title="pool size K (1 is the hardest negative, the right end is uniform)",
+)
+fig.update_yaxes(
+    title="share of false negatives in the pool", tickformat=".0%", rangemode="tozero"
+)
 figures.show(
     fig,
-    caption=f"The better the model, the likelier its top-ranked “negative” is something the user wants: {share[0]:.0%} at rank one, {share[:k].mean():.0%} within the best {k}, {smooth[-1]:.0%} over all items.",
-    alt="The share of false negatives in the pool falls as the pool grows from the single hardest item to the whole catalogue.",
+    caption=(
+        "The better the model, the likelier its top-ranked “negative” is "
+        f"something the user wants: {share[0]:.0%} at rank one, "
+        f"{share[:k].mean():.0%} within the best {k}, {smooth[-1]:.0%} over all "
+        "items."
+    ),
+    alt=(
+        "The share of false negatives in the pool falls as the pool grows from "
+        "the single hardest item to the whole catalogue."
+    ),
     data=pd.DataFrame({"K": depth, "false negatives": smooth}),
 )
 record("false_negatives_at_rank_one", share[0])
@@ -165,28 +231,58 @@ record("false_negatives_in_pool", share[:k].mean())
 # and both are averaged over positions. For a pool of the best $K$, $q_r = 1/K$ up to rank $K$: one pass over the sorted
 # catalogue gives every $K$ at once.
 
-# %%
+# %% tags=["hide-input"]
 parts = {b: profile_of.by_pool_size(b) for b in betas}
 fig = go.Figure()
 for b in betas:
-    for name, values, number in (("erroneous", parts[b][0], 1), ("informative", parts[b][1], 0)):
+    for name, values, number in (
+        ("erroneous", parts[b][0], 1),
+        ("informative", parts[b][1], 0),
+    ):
         fig.add_scatter(
-            x=depth, y=values[depth - 1] / b, name=name, mode="lines", visible=b == beta, **figures.style(number)
+            x=depth,
+            y=values[depth - 1] / b,
+            name=name,
+            mode="lines",
+            visible=b == beta,
+            **figures.style(number),
         )
 steps = [
-    {"label": str(b), "method": "update", "args": [{"visible": [b == other for other in betas for _ in range(2)]}]}
+    {
+        "label": str(b),
+        "method": "update",
+        "args": [{"visible": [b == other for other in betas for _ in range(2)]}],
+    }
     for b in betas
 ]
 fig.update_layout(
-    sliders=[{"steps": steps, "active": betas.index(beta) if beta in betas else 3, "currentvalue": {"prefix": "β = "}}]
+    sliders=[
+        {
+            "steps": steps,
+            "active": betas.index(beta) if beta in betas else 3,
+            "currentvalue": {"prefix": "β = "},
+        }
+    ]
 )
 fig.update_xaxes(type="log", title="pool size K")
 fig.update_yaxes(title="expected suppression / β", rangemode="tozero")
 figures.show(
     fig,
-    caption="Expected push per position, as a share of β, by pool size. Erroneous suppression lands on items that the user wants. Drag β.",
-    alt="Two curves over pool size: erroneous suppression falls with K while informative suppression stays high and then changes slowly.",
-    data=pd.DataFrame({"K": depth, "erroneous": parts[beta][0][depth - 1], "informative": parts[beta][1][depth - 1]}),
+    caption=(
+        "Expected push per position, as a share of β, by pool size. Erroneous "
+        "suppression lands on items that the user wants. Drag β."
+    ),
+    alt=(
+        "Two curves over pool size: erroneous suppression falls with K while "
+        "informative suppression stays high and then changes slowly."
+    ),
+    data=pd.DataFrame(
+        {
+            "K": depth,
+            "erroneous": parts[beta][0][depth - 1],
+            "informative": parts[beta][1][depth - 1],
+        }
+    ),
 )
 
 # %% [markdown]
@@ -199,11 +295,26 @@ figures.show(
 per_user, rows = {}, []
 for name in ("hard", "topk", "uniform"):
     law = rank_probabilities(name, k, profile_of.eligible, dataset.n_items)
-    push = pd.DataFrame(profile_of.expected(law, beta), index=["erroneous", "informative"]).T
+    push = pd.DataFrame(
+        profile_of.expected(law, beta), index=["erroneous", "informative"]
+    ).T
     per_user[name] = push.groupby(profile_of.users).mean()
-    rows.append({"selector": name, **push.mean(), "erroneous share": push["erroneous"].sum() / push.sum().sum()})
-change = {part: user_bootstrap(*(per_user[name][part].to_numpy() for name in ("hard", "topk"))) for part in push}
-figures.table(pd.DataFrame(rows), f"Expected suppression per position, K = {k}, β = {beta}")
+    rows.append(
+        {
+            "selector": name,
+            **push.mean(),
+            "erroneous share": push["erroneous"].sum() / push.sum().sum(),
+        }
+    )
+change = {
+    part: user_bootstrap(
+        *(per_user[name][part].to_numpy() for name in ("hard", "topk"))
+    )
+    for part in push
+}
+figures.table(
+    pd.DataFrame(rows), f"Expected suppression per position, K = {k}, β = {beta}"
+)
 record("erroneous_topk_against_hard_percent", change["erroneous"].estimate)
 
 # %%
@@ -218,20 +329,29 @@ Markdown(
 # It is tempting to multiply the share of false negatives at a rank by the average push there. That is right only if the
 # two are independent given the rank. The ratio below would be 1 at every rank if they were.
 
-# %%
+# %% tags=["hide-input"]
 top = slice(0, 50)
 weight = mechanism.suppression(torch.from_numpy(profile_of.margin), beta).numpy()
 joint = (weight * profile_of.false_negative)[:, top].mean(0)
 product = weight[:, top].mean(0) * share[top]
-fig = go.Figure(go.Scatter(x=np.arange(1, 51), y=joint / product, mode="markers", name="ratio"))
+fig = go.Figure(
+    go.Scatter(x=np.arange(1, 51), y=joint / product, mode="markers", name="ratio")
+)
 fig.add_hline(y=1, line_dash="dot", line_color=figures.GREY)
 fig.update_xaxes(title="rank of the candidate")
 fig.update_yaxes(title="E[f w] / (E[f] E[w])")
 figures.show(
     fig,
-    caption=f"False negatives against their neighbours of the same rank: on average over the first 50 ranks the true value is {100 * (joint.sum() / product.sum() - 1):+.1f} % away from the product of the averages.",
+    caption=(
+        "False negatives against their neighbours of the same rank: on average "
+        "over the first 50 ranks the true value is "
+        f"{100 * (joint.sum() / product.sum() - 1):+.1f} % away from the product "
+        "of the averages."
+    ),
     alt="Points for ranks 1 to 50 around the line at one.",
-    data=pd.DataFrame({"rank": np.arange(1, 51), "E[f w]": joint, "E[f] E[w]": product}),
+    data=pd.DataFrame(
+        {"rank": np.arange(1, 51), "E[f w]": joint, "E[f] E[w]": product}
+    ),
 )
 
 # %% [markdown]

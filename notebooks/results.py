@@ -51,9 +51,16 @@ columns = {
     "test_masked.ndcg@5": "test, history dropped", "seconds": "training seconds",
 }  # fmt: skip
 summary = references.groupby("dataset")[list(columns)].mean().rename(columns=columns)
-summary.insert(0, "seeds", references.groupby("dataset")["seed"].agg(lambda seeds: ", ".join(map(str, sorted(seeds)))))
+summary.insert(
+    0,
+    "seeds",
+    references.groupby("dataset")["seed"].agg(
+        lambda seeds: ", ".join(map(str, sorted(seeds)))
+    ),
+)
 figures.table(
-    summary.round({"training seconds": 0, "users": 0, "items": 0}), "NDCG@5 of the references, mean over seeds"
+    summary.round({"training seconds": 0, "users": 0, "items": 0}),
+    "NDCG@5 of the references, mean over seeds",
 )
 for name, row in summary.iterrows():
     record(f"{name}_reference_test_ndcg5", row["test"])
@@ -65,7 +72,8 @@ for name, row in summary.iterrows():
 # %%
 published = pd.read_csv(Path(ledger_folder).parent / "published.csv")
 figures.table(
-    published, "NDCG@5 as published; “second hand” is quoted from a later paper's table, “claimed” from a third party"
+    published,
+    "NDCG@5 as published; “second hand” is quoted from a later paper's table, “claimed” from a third party",
 )
 
 # %% [markdown]
@@ -79,20 +87,33 @@ aligned = runs[(runs["stage"] == "align") & (runs["dataset"] == "toys")]
 rows = []
 for run in aligned.itertuples():
     base = references[references["id"] == run.reference].iloc[0]
-    ranks, before = ledger.ranks(run.file, Path(ledger_folder)), ledger.ranks(base["file"], Path(ledger_folder))
+    ranks, before = (
+        ledger.ranks(run.file, Path(ledger_folder)),
+        ledger.ranks(base["file"], Path(ledger_folder)),
+    )
     for protocol, column in (("all items", "rank"), ("history dropped", "rank_masked")):
-        gain = user_bootstrap(*(metrics.ndcg(table[column].to_numpy()) for table in (before, ranks)))
+        gain = user_bootstrap(
+            *(metrics.ndcg(table[column].to_numpy()) for table in (before, ranks))
+        )
         rows.append({"strategy": run.strategy, "seed": run.seed, "protocol": protocol, "NDCG@5": metrics.ndcg(ranks[column].to_numpy()).mean(), "change %": gain.estimate, "low": gain.low, "high": gain.high})  # fmt: skip
 change = pd.DataFrame(rows).sort_values(["protocol", "strategy"])
 
-# %%
+# %% tags=["hide-input"]
 order = ["none", "hard", "topk"]
 fig = go.Figure()
 for number, (protocol, part) in enumerate(change.groupby("protocol")):
     part = part.set_index("strategy").loc[order].reset_index()
-    error = {"array": part["high"] - part["change %"], "arrayminus": part["change %"] - part["low"]}
+    error = {
+        "array": part["high"] - part["change %"],
+        "arrayminus": part["change %"] - part["low"],
+    }
     fig.add_scatter(
-        x=part["strategy"], y=part["change %"], error_y=error, name=protocol, mode="markers", **figures.style(number)
+        x=part["strategy"],
+        y=part["change %"],
+        error_y=error,
+        name=protocol,
+        mode="markers",
+        **figures.style(number),
     )
 fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
 fig.update_layout(scattermode="group")
@@ -100,8 +121,15 @@ fig.update_xaxes(title="strategy")
 fig.update_yaxes(title="test NDCG@5 against the reference, %")
 figures.show(
     fig,
-    caption="Change of test NDCG@5 on Toys against the reference that all three start from, with 95 % bootstrap intervals over users. One training seed: the spread between seeds is not in the bars.",
-    alt="For each of three strategies, two points with intervals: the relative change of test NDCG@5 with all items and with the history dropped.",
+    caption=(
+        "Change of test NDCG@5 on Toys against the reference that all three "
+        "start from, with 95 % bootstrap intervals over users. One training "
+        "seed: the spread between seeds is not in the bars."
+    ),
+    alt=(
+        "For each of three strategies, two points with intervals: the relative "
+        "change of test NDCG@5 with all items and with the history dropped."
+    ),
     data=change,
 )
 
@@ -120,16 +148,27 @@ Markdown(
 # %% [markdown]
 # ## How training went
 
-# %%
+# %% tags=["hide-input"]
 fig = go.Figure()
 for number, (name, part) in enumerate(references.groupby("dataset")):
-    curve = pd.DataFrame(ledger.entry(part.iloc[0]["file"], Path(ledger_folder))["curve"])
-    fig.add_scatter(x=curve["epoch"], y=curve["valid.ndcg@5"], name=name, mode="lines", **figures.style(number))
+    curve = pd.DataFrame(
+        ledger.entry(part.iloc[0]["file"], Path(ledger_folder))["curve"]
+    )
+    fig.add_scatter(
+        x=curve["epoch"],
+        y=curve["valid.ndcg@5"],
+        name=name,
+        mode="lines",
+        **figures.style(number),
+    )
 fig.update_xaxes(title="epoch")
 fig.update_yaxes(title="validation NDCG@5, all items", rangemode="tozero")
 figures.show(
     fig,
-    caption="Validation of one reference per dataset. The learning rate decays to zero, and the curves flatten: the references have converged.",
+    caption=(
+        "Validation of one reference per dataset. The learning rate decays to "
+        "zero, and the curves flatten: the references have converged."
+    ),
     alt="Three rising and flattening curves of validation NDCG@5, one per dataset.",
 )
 

@@ -62,19 +62,41 @@ settings = {
 }
 reference = runs.train(dataset, build(ReferenceConfig, settings), space / "reference")
 curve = pd.read_json(space / "reference" / "history.jsonl", lines=True)
-curve["unmasked"], curve["masked"] = (curve[part].str["ndcg@5"] for part in ("valid", "valid_masked"))
+curve["unmasked"], curve["masked"] = (
+    curve[part].str["ndcg@5"] for part in ("valid", "valid_masked")
+)
 
-# %%
+# %% tags=["hide-input"]
 fig = go.Figure()
-for number, (part, label) in enumerate((("unmasked", "all items"), ("masked", "history dropped"))):
-    fig.add_scatter(x=curve["epoch"], y=curve[part], name=label, mode="lines+markers", **figures.style(number))
-fig.add_vline(x=reference["best_epoch"], line_dash="dot", line_color=figures.GREY, annotation_text="kept")
+for number, (part, label) in enumerate(
+    (("unmasked", "all items"), ("masked", "history dropped"))
+):
+    fig.add_scatter(
+        x=curve["epoch"],
+        y=curve[part],
+        name=label,
+        mode="lines+markers",
+        **figures.style(number),
+    )
+fig.add_vline(
+    x=reference["best_epoch"],
+    line_dash="dot",
+    line_color=figures.GREY,
+    annotation_text="kept",
+)
 fig.update_xaxes(title="epoch")
 fig.update_yaxes(title="validation NDCG@5", rangemode="tozero")
 figures.show(
     fig,
-    caption=f"The reference learns. “History dropped” removes the items that the user already has from the ranking; nobody here takes an item twice, so it is always higher. Epoch {reference['best_epoch']} is kept.",
-    alt="Two rising curves of validation NDCG@5 over epochs; the one without history lies above.",
+    caption=(
+        "The reference learns. “History dropped” removes the items that the user "
+        "already has from the ranking; nobody here takes an item twice, so it is "
+        f"always higher. Epoch {reference['best_epoch']} is kept."
+    ),
+    alt=(
+        "Two rising curves of validation NDCG@5 over epochs; the one without "
+        "history lies above."
+    ),
     data=curve[["epoch", "loss", "unmasked", "masked"]],
 )
 record("reference_valid_ndcg5", reference["valid"]["ndcg@5"])
@@ -97,27 +119,44 @@ strategies = ["none", "uniform", "hard", "topk"]
 results, curves = {}, {}
 for name in strategies:
     stage = {"seed": seed, "negatives": {"name": name}, "training": {"epochs": 6}}
-    runs.align(dataset, space / "reference", build(AlignmentConfig, stage), space / name)
+    runs.align(
+        dataset, space / "reference", build(AlignmentConfig, stage), space / name
+    )
     results[name] = runs.evaluate(dataset, space / name)
     curves[name] = [
-        json.loads(line)["valid"]["ndcg@5"] for line in (space / name / "history.jsonl").read_text().splitlines()
+        json.loads(line)["valid"]["ndcg@5"]
+        for line in (space / name / "history.jsonl").read_text().splitlines()
     ]
 results["reference"] = runs.evaluate(dataset, space / "reference")
 
-# %%
+# %% tags=["hide-input"]
 fig = go.Figure()
 for name in strategies:
     fig.add_scatter(
-        x=list(range(1, len(curves[name]) + 1)), y=curves[name], name=name, mode="lines+markers", **figures.style(name)
+        x=list(range(1, len(curves[name]) + 1)),
+        y=curves[name],
+        name=name,
+        mode="lines+markers",
+        **figures.style(name),
     )
-fig.add_hline(y=reference["valid"]["ndcg@5"], line_dash="dot", line_color=figures.GREY, annotation_text="reference")
+fig.add_hline(
+    y=reference["valid"]["ndcg@5"],
+    line_dash="dot",
+    line_color=figures.GREY,
+    annotation_text="reference",
+)
 fig.update_xaxes(title="epoch of alignment", dtick=1)
 fig.update_yaxes(title="validation NDCG@5, all items")
 figures.show(
     fig,
     caption="Validation during alignment. The vertical axis does not start at zero.",
-    alt="Four curves of validation NDCG@5 over six epochs of alignment, and the reference as a dotted line.",
-    data=pd.DataFrame(curves, index=range(1, len(curves["none"]) + 1)).rename_axis("epoch"),
+    alt=(
+        "Four curves of validation NDCG@5 over six epochs of alignment, and the "
+        "reference as a dotted line."
+    ),
+    data=pd.DataFrame(curves, index=range(1, len(curves["none"]) + 1)).rename_axis(
+        "epoch"
+    ),
 )
 
 # %% [markdown]
@@ -127,7 +166,12 @@ figures.show(
 # users, with and without alignment.
 
 # %%
-ndcg = {name: metrics.ndcg(pd.read_parquet(space / name / "ranks.parquet")["rank"].to_numpy()) for name in results}
+ndcg = {
+    name: metrics.ndcg(
+        pd.read_parquet(space / name / "ranks.parquet")["rank"].to_numpy()
+    )
+    for name in results
+}
 gain = {name: user_bootstrap(ndcg["reference"], ndcg[name]) for name in strategies}
 rows = [
     {
@@ -139,14 +183,19 @@ rows = [
     }
     for name in ["reference", *strategies]
 ]
-figures.table(pd.DataFrame(rows), f"Test results on {dataset.name}, seed {seed}; 95 % intervals over users")
+figures.table(
+    pd.DataFrame(rows),
+    f"Test results on {dataset.name}, seed {seed}; 95 % intervals over users",
+)
 for name in strategies:
     record(f"test_ndcg5_{name}", results[name]["unmasked"]["ndcg@5"])
 
 # %%
 clear = [name for name in strategies if gain[name].low > 0 or gain[name].high < 0]
 Markdown(
-    "Intervals that exclude zero: " + (", ".join(f"`{name}`" for name in clear) or "none") + ". "
+    "Intervals that exclude zero: "
+    + (", ".join(f"`{name}`" for name in clear) or "none")
+    + ". "
     f"They say how sure the result is for *these weights* over {dataset.n_users:,} users; another training seed would "
     "move every row, so one run decides nothing."
 )
