@@ -21,7 +21,7 @@
 
 # %% tags=["parameters"]
 profile = "smoke"
-data = ""  # a dataset folder; empty makes a fresh synthetic world
+data = ""  # a folder, or a name in RODPO_DATA; empty makes a fresh synthetic world
 seed = 0
 
 # %%
@@ -109,7 +109,7 @@ record("head_share", head)
 # for training. Nothing is sampled: a target is later ranked against the *whole* catalogue.
 
 # %%
-split, user = leave_one_out(dataset), 3
+split, user = leave_one_out(dataset), int(dataset.lengths.argmin())
 rows = slice(dataset.offsets[user], dataset.offsets[user + 1])
 parts = ["train"] * (dataset.lengths[user] - 2) + ["validation", "test"]
 figures.table(
@@ -164,7 +164,7 @@ record("real_positions", real)
 # %%
 same_user = np.repeat(np.arange(dataset.n_users), dataset.lengths)
 same_user = same_user[1:] == same_user[:-1]
-same_day = (np.diff(dataset.timestamps) == 0)[same_user]
+same_day = (np.diff(dataset.timestamps // 86_400) == 0)[same_user]
 ties = (
     "not known: no timestamps"
     if np.isnan(dataset.timestamps).all()

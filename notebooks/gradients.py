@@ -97,7 +97,7 @@ Markdown(
 )
 
 # %% tags=["hide-input"]
-betas = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
+betas = sorted({0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, beta})
 margins = h.detach()
 curves = {b: mechanism.suppression(margins, b).numpy() / b for b in betas}
 fig = go.Figure(
@@ -124,7 +124,7 @@ fig.update_layout(
     sliders=[
         {
             "steps": steps,
-            "active": betas.index(beta) if beta in betas else 3,
+            "active": betas.index(beta),
             "currentvalue": {"prefix": "β = "},
         }
     ]
@@ -151,7 +151,8 @@ figures.show(
 # ## Where false negatives stand
 #
 # Now a real model. A reference is trained on the [synthetic world](data), and a policy is aligned from it for a few
-# epochs with the paper's selector: a uniform draw from the $K$ eligible items that the policy itself scores highest.
+# epochs with `topk`, our reading of the paper's selector: a uniform draw from the $K$ eligible items that the policy itself
+# scores highest (whether the paper draws uniformly, and who ranks its pool, is not known to us).
 # Because the world keeps its truth, every candidate can be asked: *would this user have wanted it?*
 
 # %%
@@ -195,7 +196,10 @@ fig = go.Figure(
         x=depth, y=smooth, mode="lines", name="pool of K", **figures.style("topk")
     )
 )
-fig.add_vline(x=k, line_dash="dot", line_color=figures.GREY, annotation_text=f"K = {k}")
+fig.add_vline(x=k, line_dash="dot", line_color=figures.GREY)
+fig.add_annotation(
+    x=np.log10(k), y=1, yref="paper", text=f"K = {k}", showarrow=False, xshift=24
+)
 fig.update_xaxes(
     type="log",
     title="pool size K (1 is the hardest negative, the right end is uniform)",
@@ -206,10 +210,9 @@ fig.update_yaxes(
 figures.show(
     fig,
     caption=(
-        "The better the model, the likelier its top-ranked “negative” is "
-        f"something the user wants: {share[0]:.0%} at rank one, "
-        f"{share[:k].mean():.0%} within the best {k}, {smooth[-1]:.0%} over all "
-        "items."
+        "How many of the candidates the user would have wanted: "
+        f"{share[0]:.0%} at rank one, {share[:k].mean():.0%} within the best {k}, "
+        f"{smooth[-1]:.0%} over all items."
     ),
     alt=(
         "The share of false negatives in the pool falls as the pool grows from "
@@ -259,7 +262,7 @@ fig.update_layout(
     sliders=[
         {
             "steps": steps,
-            "active": betas.index(beta) if beta in betas else 3,
+            "active": betas.index(beta),
             "currentvalue": {"prefix": "β = "},
         }
     ]
@@ -273,8 +276,9 @@ figures.show(
         "suppression lands on items that the user wants. Drag β."
     ),
     alt=(
-        "Two curves over pool size: erroneous suppression falls with K while "
-        "informative suppression stays high and then changes slowly."
+        "Two curves over pool size. From hard to uniform, erroneous suppression goes "
+        f"from {parts[beta][0][0] / beta:.2f} to {parts[beta][0][-1] / beta:.2f} and "
+        f"informative from {parts[beta][1][0] / beta:.2f} to {parts[beta][1][-1] / beta:.2f}."
     ),
     data=pd.DataFrame(
         {
@@ -288,8 +292,12 @@ figures.show(
 # %% [markdown]
 # ## By how much?
 #
-# The three selectors that this package has so far, at the parameters of this page. Positions are first averaged within
-# users, and the interval is a bootstrap over users.
+# The three selectors that this package has so far, at the parameters of this page, all judged on the scores of the one
+# policy that was aligned with `topk`, with dropout off. Positions are first averaged within users, and the interval is a
+# bootstrap over users.
+#
+# One caution: while a policy *trains*, dropout blurs its scores, so the item that `hard` then picks is not always the
+# one that it would rank first with dropout off. What follows is about the selectors as they are defined.
 
 # %%
 per_user, rows = {}, []
@@ -358,7 +366,7 @@ figures.show(
 # ## Takeaways
 #
 # - DPO on a softmax recommender is a logistic loss on four scores; $w = \beta\sigma(-\beta h)$ says how hard it pushes.
-# - The top of a good model's ranking is where false negatives gather, so the hardest negative is the riskiest.
+# - In this world false negatives are commoner towards the top of the ranking, so the hardest negative is the riskiest.
 # - A pool trades: a larger $K$ makes fewer wrong pushes, and each right push lands on an easier item. Whether that trade
 #   *pays* is a question about ranking, not about gradients, and it is asked of real data in [the results](results).
 #

@@ -42,7 +42,7 @@ references = runs[runs["stage"] == "reference"]
 # ## The references
 #
 # Three Amazon datasets of 2014, 5-core, leave one out, full ranking. “All items” ranks the target among everything, as
-# the paper's base system does; “history dropped” removes what the user already has, as most tables do. No user reviews
+# the likely base of the paper, HM4SR {cite}`zhang2025hm4sr`, does in its public code; “history dropped” removes what the user already has, as most tables do. No user reviews
 # an item twice, so the two differ a lot, and a number without that label means little.
 
 # %%
@@ -73,7 +73,7 @@ for name, row in summary.iterrows():
 published = pd.read_csv(Path(ledger_folder).parent / "published.csv")
 figures.table(
     published,
-    "NDCG@5 as published; “second hand” is quoted from a later paper's table, “claimed” from a third party",
+    "NDCG@5 as published, quoted second hand from tables of later papers; seen items are dropped unless a table says otherwise",
 )
 
 # %% [markdown]
@@ -169,7 +169,7 @@ figures.show(
         "Validation of one reference per dataset. The learning rate decays to "
         "zero, and the curves flatten: the references have converged."
     ),
-    alt="Three rising and flattening curves of validation NDCG@5, one per dataset.",
+    alt="Curves of validation NDCG@5 over epochs, one per dataset.",
 )
 
 # %% [markdown]

@@ -21,11 +21,11 @@
 
 # %% tags=["parameters"]
 profile = "smoke"
-data = ""  # a dataset folder; empty makes a fresh synthetic world
+data = ""  # a folder, or a name in RODPO_DATA; empty makes a fresh synthetic world
 seed = 0
 epochs = 20  # of the reference
 width = 32
-dropout = 0.2
+dropout = 0.4
 
 # %%
 import json
@@ -44,7 +44,8 @@ from rodpo_lite.statistics import user_bootstrap
 
 figures.setup()
 dataset, _ = open_world(data, seed)
-space = Path(tempfile.mkdtemp(prefix="rodpo-training-"))
+holder = tempfile.TemporaryDirectory()
+space = Path(holder.name)
 
 # %% [markdown]
 # ## Stage 1: the reference
@@ -58,7 +59,7 @@ space = Path(tempfile.mkdtemp(prefix="rodpo-training-"))
 settings = {
     "seed": seed,
     "encoder": {"width": width, "dropout": dropout},
-    "training": {"epochs": epochs},
+    "training": {"epochs": epochs, "patience": epochs},  # the whole schedule
 }
 reference = runs.train(dataset, build(ReferenceConfig, settings), space / "reference")
 curve = pd.read_json(space / "reference" / "history.jsonl", lines=True)
@@ -90,8 +91,7 @@ figures.show(
     fig,
     caption=(
         "The reference learns. “History dropped” removes the items that the user "
-        "already has from the ranking; nobody here takes an item twice, so it is "
-        f"always higher. Epoch {reference['best_epoch']} is kept."
+        f"already has from the ranking. Epoch {reference['best_epoch']} of {epochs} is kept."
     ),
     alt=(
         "Two rising curves of validation NDCG@5 over epochs; the one without "

@@ -35,6 +35,13 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a killed `write_bytes` may have left beside the files of a run."""
+    for name in (MODEL, CHECKPOINT, RUN, HISTORY):
+        for staged in folder.glob(f".{name}-*"):
+            staged.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON document atomically."""
     write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())

@@ -161,7 +161,9 @@ def main() -> None:
 def _fail_if_expected(error: Exception) -> None:
     """Errors without a traceback: of the command line parser, the file system, a diverged loss, a failed page."""
     if hasattr(error, "format_message"):  # the parser's own error types are private to typer
-        _fail(error.format_message(), 2)
+        if message := error.format_message():
+            _fail(message, 2)
+        sys.exit(2)  # no command: its help has been printed
     if isinstance(error, OSError):
         _fail(f"{error.strerror or error}: {error.filename or 'no file named'}.", 2)
     if type(error).__name__ in ("TrainingDiverged", "BookError"):  # by name: importing them here would cost seconds

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rodpo_lite.errors import InputError
 
@@ -107,6 +107,18 @@ class AlignmentConfig(_Frozen):
     negatives: NegativesConfig = NegativesConfig()
     loss: LossConfig = LossConfig()
 
+    @model_validator(mode="after")
+    def _something_to_learn(self):
+        if self.negatives.name == "none" and self.training.lambda_ce == 0:
+            raise ValueError("negatives.name = none with training.lambda_ce = 0 leaves nothing to train on")
+        return self
+
+
+_OTHER: dict[type, type] = {ReferenceConfig: AlignmentConfig, AlignmentConfig: ReferenceConfig}
+_WHERE = {
+    ReferenceConfig: "set it with `rodpo align`",
+    AlignmentConfig: "set it with `rodpo train`, and the policy inherits it from its reference",
+}
 
 Config = TypeVar("Config", ReferenceConfig, AlignmentConfig)
 
@@ -146,10 +158,14 @@ def build(kind: type[Config], values: dict[str, Any]) -> Config:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the configuration"
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden" and _belongs_to(_OTHER.get(kind), key):
+            raise InputError(f"The key {key!r} belongs to the other stage: {_WHERE[kind]}.") from None
         if first["type"] == "extra_forbidden":
             raise InputError(f"Unknown key {key!r}; the keys are {', '.join(keys(kind))}.") from None
         message = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:
+            raise InputError(f"{message}.") from None
         raise InputError(f"{key} = {first['input']!r} is not valid: {message[:1].lower() + message[1:]}.") from None
 
 
@@ -162,6 +178,10 @@ def keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
         elif name != "stage":
             found.append(prefix + name)
     return found
+
+
+def _belongs_to(kind: type[BaseModel] | None, key: str) -> bool:
+    return kind is not None and any(f"{known}.".startswith(f"{key}.") for known in keys(kind))
 
 
 def identity(config: BaseModel, **inputs: Any) -> str:

@@ -51,13 +51,17 @@ def hard(selection: Selection, generator: torch.Generator) -> Tensor:
 
 
 def topk(selection: Selection, generator: torch.Generator) -> Tensor:
-    """RoDPO: uniform over the K eligible items that the *current* policy scores highest (Huang et al. 2026)."""
+    """Uniform over the K eligible items that the *current* policy scores highest: RoDPO as we read Huang et al. 2026.
+
+    Whether the paper draws uniformly, and whether policy or reference ranks the pool, is not known to us.
+    """
     pool = selection.scores.topk(min(selection.k, selection.scores.shape[1]), dim=1).indices
     size = selection.eligible.clamp(max=selection.k)
     return pool.gather(1, _below(size, selection.n, generator))
 
 
 SELECTORS: dict[str, Selector] = {"uniform": uniform, "hard": hard, "topk": topk}
+POOLED = {"topk"}  # the selectors that use K
 
 
 def _below(size: Tensor, n: int, generator: torch.Generator) -> Tensor:

@@ -21,11 +21,12 @@ import pandas as pd
 import torch
 
 from rodpo_lite import __version__, checkpoint, metrics
-from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, identity
+from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, build, identity
 from rodpo_lite.data.schema import Dataset
-from rodpo_lite.data.split import Part
+from rodpo_lite.data.split import Part, leave_one_out
 from rodpo_lite.errors import InputError
 from rodpo_lite.model.scoring import Recommender
+from rodpo_lite.negatives import POOLED, OwnedItems
 from rodpo_lite.ranking import encode_histories, rank_dataset
 from rodpo_lite.training import Report, Trainer, alignment_objective, reference_objective
 
@@ -55,6 +56,7 @@ def train(
     A finished run of the same configuration is returned as it is. Raises InputError if `out` holds another run, or an
     unfinished one without `resume`.
     """
+    _check_trainable(dataset)
     record = _record(dataset, config, config.encoder, {})
     if (done := _claim(out, record, resume)) is not None:
         return done
@@ -76,7 +78,8 @@ def align(
     Returns the record; raises InputError as `train` does, and if the reference does not fit the dataset or
     `negatives.k` is larger than the catalogue.
     """
-    if config.negatives.k > dataset.n_items:
+    _check_negatives(dataset, config)
+    if config.negatives.name in POOLED and config.negatives.k > dataset.n_items:
         raise InputError(
             f"negatives.k = {config.negatives.k} is larger than the catalogue of {dataset.name}, "
             f"which has {dataset.n_items} items."
@@ -95,13 +98,18 @@ def load(folder: Path, dataset: Dataset, device: torch.device | str = "cpu") -> 
     """Load a finished run for scoring; raises InputError if it is unfinished, damaged or of another dataset."""
     folder = Path(folder)
     record = checkpoint.read_json(folder / checkpoint.RUN)
-    weights, _ = checkpoint.read_tensors(folder / checkpoint.MODEL)
-    if record["dataset"]["checksums"] != _checksums(dataset):
+    weights, state = checkpoint.read_tensors(folder / checkpoint.MODEL)
+    try:
+        own_hash, encoder = record["config_hash"], build(EncoderConfig, record["encoder"])
+        name, checksums = record["dataset"]["name"], record["dataset"]["checksums"]
+    except (KeyError, TypeError):
+        raise InputError(f"{folder / checkpoint.RUN} is not the record of a run: it is damaged.") from None
+    if state.get("config_hash") != own_hash:
+        raise InputError(f"{folder / checkpoint.MODEL} belongs to another run than {checkpoint.RUN} beside it.")
+    if checksums != _checksums(dataset):
         raise InputError(
-            f"The run {folder} belongs to the dataset {record['dataset']['name']}, "
-            f"whose files differ from those of {dataset.name}."
+            f"The run {folder} belongs to the dataset {name}, whose files differ from those of {dataset.name}."
         )
-    encoder = EncoderConfig.model_validate(record["encoder"])
     model = Recommender.for_dataset(encoder, dataset)
     checkpoint.load_weights(model, weights, folder / checkpoint.MODEL)
     return Run(folder, record, model.to(device).eval(), encoder)
@@ -114,7 +122,10 @@ def evaluate(dataset: Dataset, folder: Path, part: Part = "test") -> dict[str, A
     """
     run = load(folder, dataset, best_device())
     started = time.perf_counter()
-    ranks = rank_dataset(run.model, dataset, part, run.encoder.max_length)
+    try:
+        ranks = rank_dataset(run.model, dataset, part, run.encoder.max_length)
+    except ValueError as error:
+        raise InputError(f"The run {folder} cannot be evaluated: {error}.") from None
     found = {
         "split": part,
         "config_hash": run.id,
@@ -149,6 +160,27 @@ def recommend(dataset: Dataset, folder: Path, user: int, top: int = 10) -> pd.Da
     best = scores.topk(min(top, int(torch.isfinite(scores).sum())))
     titles = [" ".join(dataset.titles[item].split())[:80] for item in best.indices.tolist()]
     return pd.DataFrame({"item": best.indices.numpy(), "title": titles, "score": best.values.numpy()})
+
+
+def _check_trainable(dataset: Dataset) -> None:
+    if dataset.lengths.max() < 4:
+        raise InputError(
+            f"No user of {dataset.name} has two training items, so there is nothing to learn: "
+            "at least one user needs four interactions."
+        )
+
+
+def _check_negatives(dataset: Dataset, config: AlignmentConfig) -> None:
+    """Every position must have something that may be rejected."""
+    if config.negatives.name == "none" or config.negatives.exclude == "none":
+        return
+    split = leave_one_out(dataset)
+    owned = OwnedItems.of_training(dataset.items, split.start, split.train_end, dataset.n_items).offsets.diff()
+    if int(owned.max()) >= dataset.n_items:
+        raise InputError(
+            f"User {int(owned.argmax())} has the whole catalogue among the training items, "
+            "so nothing is left to reject; use negatives.exclude=none or drop that user."
+        )
 
 
 def best_device() -> torch.device:
@@ -194,6 +226,7 @@ def _claim(out: Path, record: dict[str, Any], resume: bool) -> dict[str, Any] | 
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; name a folder.")
+    checkpoint.sweep(out)
     if not (out / checkpoint.RUN).exists():
         if out.exists() and any(out.iterdir()):
             raise InputError(f"--out {out} is not empty and not a run folder; choose another folder.")
@@ -202,6 +235,7 @@ def _claim(out: Path, record: dict[str, Any], resume: bool) -> dict[str, Any] | 
     if found.get("config_hash") != record["config_hash"]:
         raise InputError(f"--out {out} holds another run ({found.get('config_hash')}); choose another folder.")
     if (out / checkpoint.MODEL).exists():
+        (out / checkpoint.CHECKPOINT).unlink(missing_ok=True)
         return found
     if not resume:
         raise InputError(f"--out {out} holds this run, unfinished; continue it with --resume.")

@@ -84,7 +84,12 @@ class Trainer:
         started = time.perf_counter()
         losses = self._train_epoch(epoch)
         seconds = time.perf_counter() - started
-        ranks = rank_dataset(self.model, self.dataset, "valid", self.max_length, self.config.training.memory_budget_mib)
+        try:
+            ranks = rank_dataset(
+                self.model, self.dataset, "valid", self.max_length, self.config.training.memory_budget_mib
+            )
+        except ValueError as error:
+            raise TrainingDiverged(f"After epoch {epoch}, {error}; lower training.learning_rate.") from None
         line = {
             "epoch": epoch,
             "epoch_seconds": round(seconds, 3),

@@ -34,6 +34,8 @@ def assert_refused(result: subprocess.CompletedProcess, *expected: str) -> None:
         (["-o", "training.epoch=3"], ["Unknown key 'training.epoch'"]),
         (["-o", "training.epochs=many"], ["training.epochs = 'many'", "integer"]),
         (["-o", "training.learning_rate=-1"], ["training.learning_rate = -1", "greater than 0"]),
+        (["-o", "negatives.k=3"], ["belongs to the other stage", "`rodpo align`"]),
+        (["-o", "training.lambda_ce=1"], ["belongs to the other stage", "`rodpo align`"]),
         (["-o", "encoder.heads=3"], ["encoder.heads = 3", "must divide width 64"]),
         (["-o", "seed"], ["takes key=value"]),
         (["--config", "missing.yaml"], ["missing.yaml cannot be read"]),
@@ -55,7 +57,8 @@ def test_bad_training_input(arguments, expected, world_folder, tmp_path):
         (["-o", "negatives.k=151"], ["negatives.k = 151", "larger than the catalogue", "150 items"]),
         (["-o", "negatives.k=0"], ["negatives.k = 0"]),
         (["-o", "negatives.exclude=future"], ["negatives.exclude = 'future'"]),
-        (["-o", "encoder.width=8"], ["Unknown key 'encoder'"]),
+        (["-o", "encoder.width=8"], ["belongs to the other stage", "`rodpo train`"]),
+        (["-o", "negatives.name=none", "-o", "training.lambda_ce=0"], ["leaves nothing to train on"]),
     ],
 )
 def test_bad_alignment_input(arguments, expected, world_folder, reference_folder, tmp_path):
@@ -89,6 +92,34 @@ def test_a_damaged_run_is_named(world_folder, reference_folder, tmp_path):
     whole = (reference_folder / "model.safetensors").read_bytes()
     (damaged / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     assert_refused(rodpo("evaluate", "--data", world_folder, "--run", damaged), "damaged or cut short")
+    (damaged / "model.safetensors").write_bytes(whole)
+    (damaged / "run.json").write_text("{}")
+    assert_refused(rodpo("evaluate", "--data", world_folder, "--run", damaged), "not the record of a run")
+    other = json.loads((reference_folder / "run.json").read_text()) | {"config_hash": "0" * 12}
+    (damaged / "run.json").write_text(json.dumps(other))
+    assert_refused(rodpo("evaluate", "--data", world_folder, "--run", damaged), "belongs to another run")
+
+
+def test_a_users_own_folder_goes_all_the_way(plain_folder, tmp_path):
+    """No timestamps, no image, float16 text: train, align, evaluate and recommend by command."""
+    reference, aligned = tmp_path / "reference", tmp_path / "aligned"
+    steps = [
+        ["train", "--data", plain_folder, "--out", reference, *SMALL],
+        ["align", "--data", plain_folder, "--reference", reference, "--out", aligned, "-o", "training.epochs=1"],
+        ["evaluate", "--data", plain_folder, "--run", aligned],
+        ["recommend", "--data", plain_folder, "--run", aligned, "--user", 1],
+    ]
+    for step in steps:
+        result = rodpo(*step)
+        assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 10
+
+
+def test_litter_of_a_killed_write_does_not_block_a_run(world_folder, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".run.json-x1y2").write_text("half")
+    assert rodpo("train", "--data", world_folder, "--out", tmp_path / "run", *SMALL).returncode == 0
+    assert not list((tmp_path / "run").glob(".*"))
 
 
 def test_from_data_to_recommendation(tmp_path):

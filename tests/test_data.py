@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rodpo_lite.cli import main
 from rodpo_lite.data.schema import read_dataset, write_dataset
 from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.data.synthetic import Oracle, WorldSizes, synthesise
@@ -98,6 +99,15 @@ BROKEN = {
     "empty": (edit_interactions(lambda x: x.iloc[:0]), "has no interactions"),
     "items out of order": (edit_items(lambda x: x.iloc[::-1]), "must be 0, 1, 2"),
     "NaN feature": (edit_features(with_nan), "the text features of item 4 are not finite"),
+    "name that is a path": (
+        lambda f: edit_manifest(f, lambda m: m.update(name="../x")),
+        "the name '../x' must be made",
+    ),
+    "modality without a file": (
+        lambda f: edit_manifest(f, lambda m: m["modalities"]["text"].update(file=5)),
+        "modalities must map",
+    ),
+    "nothing to learn": (edit_interactions(lambda x: x[x.position < 3]), "at least one user needs four interactions"),
     "wrong feature dtype": (edit_features(lambda x: x.astype(np.float32)), "holds float32"),
     "feature rows": (edit_features(lambda x: x[:-1]), "shape (39, 6), but there are 40 items"),
     "feature columns": (edit_features(lambda x: x[:, :5]), "has 5 columns, but dataset.json says dim 6"),
@@ -106,14 +116,18 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_broken_folder_is_named_in_one_sentence(kind, plain_folder):
+def test_a_broken_folder_is_named_in_one_sentence(kind, plain_folder, tmp_path, monkeypatch, capsys):
+    """By command: exit code 2, one sentence, and no run folder."""
     breaks, expected = BROKEN[kind]
     breaks(plain_folder)
-    with pytest.raises(InputError) as caught:
-        read_dataset(plain_folder)
-    message = str(caught.value)
-    assert expected in message
-    assert message.endswith(".") and "\n" not in message
+    monkeypatch.setattr("sys.argv", ["rodpo", "train", "--data", str(plain_folder), "--out", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    printed = capsys.readouterr()
+    assert caught.value.code == 2 and printed.out == ""
+    assert expected in printed.err
+    assert printed.err.endswith(".\n") and printed.err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_is_not_there():

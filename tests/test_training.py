@@ -185,6 +185,7 @@ def test_alignment_pushes_apart_exactly_the_selected_pairs(world, reference_fold
     push = 0.8 / 2 / len(positives)
     (push * ((h * v[hardest]).sum() - (h * v[positives]).sum())).backward()
     for one, other in zip(policy.parameters(), twin.parameters()):
+        assert (one.grad is None) == (other.grad is None)
         if one.grad is not None:
             torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-7)
 
@@ -193,6 +194,26 @@ def test_a_diverging_run_says_where(world, small_config, tmp_path):
     training = small_config.training.model_copy(update={"learning_rate": 1e30, "warmup": 0.0})
     with pytest.raises(TrainingDiverged, match=r"epoch 1, step 2"):
         runs.train(world, small_config.model_copy(update={"training": training}), tmp_path / "run")
+
+
+def test_a_run_that_diverges_in_its_last_step_says_so_too(world, small_config, tmp_path):
+    training = small_config.training.model_copy(
+        update={"learning_rate": 1e30, "warmup": 0.0, "batches_per_epoch": 1, "epochs": 2}
+    )
+    with pytest.raises(TrainingDiverged, match="After epoch 1"):
+        runs.train(world, small_config.model_copy(update={"training": training}), tmp_path / "run")
+
+
+def test_a_user_who_owns_everything_leaves_nothing_to_reject(tmp_path):
+    rows = [(0, i % 5, i) for i in range(9)] + [(1, i, i) for i in range(5)]
+    interactions = pd.DataFrame(rows, columns=["user", "item", "position"])
+    dataset = read_dataset(write_dataset(tmp_path / "d", "full", interactions, pd.DataFrame({"item": range(5)})))
+    config = build(ReferenceConfig, {"encoder": {"width": 8}, "training": {"epochs": 1}})
+    runs.train(dataset, config, tmp_path / "reference")
+    with pytest.raises(InputError, match="User 0 has the whole catalogue"):
+        runs.align(dataset, tmp_path / "reference", align_config(negatives={"k": 2}), tmp_path / "a")
+    # K is not asked for where it is not used.
+    runs.align(dataset, tmp_path / "reference", align_config(negatives={"name": "none", "k": 20}), tmp_path / "b")
 
 
 def test_the_schedule_rises_then_decays_to_zero():

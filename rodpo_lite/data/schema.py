@@ -9,6 +9,7 @@ features/<m>.npy       float16 [n_items, d], row = item
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass, field
@@ -76,7 +77,7 @@ def read_dataset(folder: Path) -> Dataset:
     _check_counts(folder, manifest, n_users=len(lengths), n_items=n_items, n_interactions=len(interactions))
     text = items["text"] if "text" in items else pd.Series([None] * n_items)
     return Dataset(
-        name=str(manifest.get("name", folder.name)),
+        name=manifest["name"],
         offsets=np.concatenate([[0], np.cumsum(lengths.to_numpy(np.int64))]),
         items=interactions["item"].to_numpy(np.int64, copy=True),
         timestamps=interactions["timestamp"].to_numpy(np.float64, na_value=np.nan),
@@ -85,6 +86,13 @@ def read_dataset(folder: Path) -> Dataset:
         titles=[t if isinstance(t, str) and t.strip() else f"item {i}" for i, t in enumerate(text)],
         manifest=manifest,
     )
+
+
+def locate(name: str) -> Path:
+    """A dataset folder by path, or by name in the folder of real data: RODPO_DATA, by default data/amazon."""
+    if Path(name).is_dir():
+        return Path(name)
+    return Path(os.environ.get("RODPO_DATA") or Path(__file__).parents[2] / "data" / "amazon") / name
 
 
 def write_dataset(
@@ -170,11 +178,16 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except ValueError:
         raise InputError(f"{path} is not valid JSON.") from None
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
-    if version != FORMAT_VERSION:
+    if version != FORMAT_VERSION or isinstance(version, bool):
         raise InputError(f"{path} has format_version {version!r}, but this version reads {FORMAT_VERSION}.")
     modalities = manifest.setdefault("modalities", {})
-    if not isinstance(modalities, dict) or not all(isinstance(m, dict) and "file" in m for m in modalities.values()):
+    if not isinstance(modalities, dict) or not all(
+        isinstance(m, dict) and isinstance(m.get("file"), str) for m in modalities.values()
+    ):
         raise InputError(f"{path}: modalities must map each name to its file, dim and dtype.")
+    for name in (manifest.setdefault("name", folder.resolve().name), *modalities):
+        if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
+            raise InputError(f"{path}: the name {name!r} must be made of letters, digits, - and _ only.")
     listed = manifest.setdefault("files", {})
     if not isinstance(listed, dict) or not all(isinstance(e, dict) for e in listed.values()):
         raise InputError(f"{path}: files must map each file name to its bytes and sha256.")
@@ -252,9 +265,10 @@ def _read_features(folder: Path, modality: str, entry: dict[str, Any], n_items: 
         rows = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError):
         raise InputError(f"{path} is not a readable .npy array.") from None
-    if rows.dtype != np.float16:
-        raise InputError(f"{path} holds {rows.dtype}, but features are stored as float16.")
-    if rows.ndim != 2 or len(rows) != n_items:
+    if rows.dtype != np.float16 or entry.get("dtype", "float16") != "float16":
+        listed = entry.get("dtype", "float16")
+        raise InputError(f"{path} holds {rows.dtype}, listed as {listed}, but features are stored as float16.")
+    if rows.ndim != 2 or len(rows) != n_items or rows.shape[1] == 0:
         raise InputError(f"{path} has shape {rows.shape}, but there are {n_items} items: it needs one row per item.")
     if "dim" in entry and entry["dim"] != rows.shape[1]:
         raise InputError(f"{path} has {rows.shape[1]} columns, but dataset.json says dim {entry['dim']}.")

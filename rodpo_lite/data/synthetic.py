@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rodpo_lite.data.schema import Dataset, read_dataset, write_dataset
+from rodpo_lite.data.schema import Dataset, locate, read_dataset, write_dataset
 from rodpo_lite.errors import InputError
 
 ORACLE = "oracle/relevance.npy"
@@ -110,10 +110,10 @@ def synthesise(out: Path, seed: int = 0, sizes: WorldSizes = WorldSizes()) -> Pa
     )
 
 
-def open_world(folder: str = "", seed: int = 0) -> tuple[Dataset, Path]:
-    """The dataset in `folder`, or, if that is empty, a fresh synthetic world that lasts as long as this process."""
-    if folder:
-        return read_dataset(Path(folder)), Path(folder)
+def open_world(name: str = "", seed: int = 0) -> tuple[Dataset, Path]:
+    """A dataset by folder or name (see `locate`); if that is empty, a fresh synthetic world for this process."""
+    if name:
+        return read_dataset(locate(name)), locate(name)
     holder = tempfile.TemporaryDirectory(prefix="rodpo-world-")
     _HELD.append(holder)  # removed when the process ends
     made = synthesise(Path(holder.name) / "synthetic", seed)
