@@ -142,7 +142,7 @@ side = "above" if best["NDCG@5"] > hard["NDCG@5"] else "below"
 Markdown(
     f"With all items ranked, `topk` ends {side} `hard`: {best['change %']:+.1f} % against {hard['change %']:+.1f} % of the "
     f"reference; continued cross-entropy gives {unmasked.loc['none', 'change %']:+.1f} %. "
-    f"The paper reports up to +5.25 % {{cite}}`huang2026rodpo`."
+    "The paper reports up to +5.25 %."
 )
 
 # %% [markdown]
@@ -166,8 +166,8 @@ fig.update_yaxes(title="validation NDCG@5, all items", rangemode="tozero")
 figures.show(
     fig,
     caption=(
-        "Validation of one reference per dataset. The learning rate decays to "
-        "zero, and the curves flatten: the references have converged."
+        "Validation of one reference per dataset. The learning rate decays to zero over "
+        "the schedule, and the best epoch is kept."
     ),
     alt="Curves of validation NDCG@5 over epochs, one per dataset.",
 )
@@ -175,7 +175,9 @@ figures.show(
 # %% [markdown]
 # ## What these runs cannot say
 #
-# Hyper-parameters of the alignment are defaults, not yet tuned for any strategy, and each comparison is one seed. The
+# Hyper-parameters of the alignment are defaults, not yet tuned for any strategy, and each comparison is one seed.
+# Negatives are picked from scores that dropout blurs, so `hard` is a little less hard, and a picked item looks better
+# than it is. The
 # rule that will decide is fixed: five seeds, paired over users and seeds, test NDCG@5 with all items ranked; *reproduced*
 # if the lower limit is above zero, *contradicted* if the upper limit is below zero, *no effect* if the interval lies
 # within ±1 %, *inconclusive* otherwise. Until those runs are in the ledger there is no verdict on any claim.
