@@ -107,28 +107,11 @@ fig = go.Figure(
             y=curves[b],
             mode="lines",
             name=f"β = {b}",
-            visible=b == beta,
         )
         for b in betas
     ]
 )
-steps = [
-    {
-        "label": str(b),
-        "method": "update",
-        "args": [{"visible": [b == other for other in betas]}],
-    }
-    for b in betas
-]
-fig.update_layout(
-    sliders=[
-        {
-            "steps": steps,
-            "active": betas.index(beta),
-            "currentvalue": {"prefix": "β = "},
-        }
-    ]
-)
+figures.slider(fig, {str(b): [n] for n, b in enumerate(betas)}, str(beta), "β = ")
 fig.update_xaxes(title="margin h")
 fig.update_yaxes(title="suppression w / β", range=[0, 1.02])
 figures.show(
@@ -202,7 +185,7 @@ fig.add_annotation(
 )
 fig.update_xaxes(
     type="log",
-    title="pool size K (1 is the hardest negative, the right end is uniform)",
+    title="pool size K (1: hard, right end: uniform)",
 )
 fig.update_yaxes(
     title="share of false negatives in the pool", tickformat=".0%", rangemode="tozero"
@@ -247,26 +230,10 @@ for b in betas:
             y=values[depth - 1] / b,
             name=name,
             mode="lines",
-            visible=b == beta,
             **figures.style(number),
         )
-steps = [
-    {
-        "label": str(b),
-        "method": "update",
-        "args": [{"visible": [b == other for other in betas for _ in range(2)]}],
-    }
-    for b in betas
-]
-fig.update_layout(
-    sliders=[
-        {
-            "steps": steps,
-            "active": betas.index(beta),
-            "currentvalue": {"prefix": "β = "},
-        }
-    ]
-)
+pairs = {str(b): [2 * n, 2 * n + 1] for n, b in enumerate(betas)}
+figures.slider(fig, pairs, str(beta), "β = ")
 fig.update_xaxes(type="log", title="pool size K")
 fig.update_yaxes(title="expected suppression / β", rangemode="tozero")
 figures.show(

@@ -104,6 +104,18 @@ def in_book() -> bool:
     return os.environ.get(BOOK_MODE) == "1"
 
 
+def slider(fig: go.Figure, groups: dict[str, list[int]], active: str, prefix: str) -> None:
+    """Add a slider that shows one named group of traces at a time, `active` first; groups hold trace numbers."""
+    for number, trace in enumerate(fig.data):
+        trace.visible = number in groups[active]
+    steps = [
+        {"label": name, "method": "update", "args": [{"visible": [n in chosen for n in range(len(fig.data))]}]}
+        for name, chosen in groups.items()
+    ]
+    place = list(groups).index(active)
+    fig.update_layout(sliders=[{"steps": steps, "active": place, "currentvalue": {"prefix": prefix}}])
+
+
 def show(fig: go.Figure, *, caption: str, alt: str, data: pandas.DataFrame | None = None) -> None:
     """Show a plotly figure with its caption: natively in Jupyter and VS Code, as accessible HTML in the book.
 

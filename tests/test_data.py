@@ -1,6 +1,7 @@
 """The canonical format: what is written is read back, and every kind of broken folder is named in one sentence."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,22 +28,16 @@ def unlist(manifest) -> None:
         manifest.pop(count)
 
 
-def edit_interactions(change):
+def edit_table(name, change):
     def apply(folder: Path) -> None:
-        path = folder / "interactions.parquet"
-        change(pd.read_parquet(path)).to_parquet(path, index=False)
+        change(pd.read_parquet(folder / name)).to_parquet(folder / name, index=False)
         edit_manifest(folder, unlist)
 
     return apply
 
 
-def edit_items(change):
-    def apply(folder: Path) -> None:
-        path = folder / "items.parquet"
-        change(pd.read_parquet(path)).to_parquet(path, index=False)
-        edit_manifest(folder, unlist)
-
-    return apply
+edit_interactions = partial(edit_table, "interactions.parquet")
+edit_items = partial(edit_table, "items.parquet")
 
 
 def edit_features(change):

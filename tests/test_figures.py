@@ -102,3 +102,15 @@ def test_show_is_native_in_a_notebook_and_html_in_the_book(monkeypatch):
     monkeypatch.setenv(figures.BOOK_MODE, "1")
     figures.show(fig, caption="c", alt="a")
     assert len(shown) == 1 and shown[0].data.startswith("<figure")
+
+
+def test_a_slider_shows_one_group_at_a_time():
+    fig = go.Figure([go.Scatter(y=[n]) for n in range(4)])
+    figures.slider(fig, {"low": [0, 1], "high": [2, 3]}, "high", "K = ")
+    assert [trace.visible for trace in fig.data] == [False, False, True, True]
+    slider = fig.layout.sliders[0]
+    assert slider.active == 1 and slider.currentvalue.prefix == "K = "
+    assert [step.args[0]["visible"] for step in slider.steps] == [
+        [True, True, False, False],
+        [False, False, True, True],
+    ]

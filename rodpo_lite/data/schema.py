@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rodpo_lite.data import checks
 from rodpo_lite.errors import InputError
 
 FORMAT_VERSION = 1
-MINIMUM_LENGTH = 3  # one item to train on, one for validation, one for test
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,16 @@ def read_dataset(folder: Path) -> Dataset:
     """Read and check a dataset folder; raises InputError with one sentence at the first thing that is wrong."""
     folder = Path(folder)
     manifest = _read_manifest(folder)
-    interactions = _read_parquet(folder, "interactions.parquet")
-    items = _read_parquet(folder, "items.parquet")
-    n_items = _check_items(folder, items, manifest)
-    interactions = _check_interactions(folder, interactions, n_items)
+    interactions = checks.read_parquet(folder, "interactions.parquet")
+    items = checks.read_parquet(folder, "items.parquet")
+    n_items = checks.check_items(folder, items, manifest)
+    interactions = checks.check_interactions(folder, interactions, n_items)
     features, present = {}, {}
     for modality, entry in manifest["modalities"].items():
-        features[modality] = _read_features(folder, modality, entry, n_items)
+        features[modality] = checks.read_features(folder, modality, entry, n_items)
         present[modality] = items[f"has_{modality}"].to_numpy(bool, copy=True)
     lengths = interactions.groupby("user").size()
-    _check_counts(folder, manifest, n_users=len(lengths), n_items=n_items, n_interactions=len(interactions))
+    checks.check_counts(folder, manifest, n_users=len(lengths), n_items=n_items, n_interactions=len(interactions))
     text = items["text"] if "text" in items else pd.Series([None] * n_items)
     return Dataset(
         name=manifest["name"],
@@ -203,110 +203,6 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             raise InputError(f"{file} does not match its checksum in dataset.json: it was changed or cut short.")
         listed[name] = {"bytes": file.stat().st_size, "sha256": found}
     return manifest
-
-
-def _read_parquet(folder: Path, name: str) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(folder / name)
-    except Exception as error:  # pyarrow raises many kinds for a file that is not parquet
-        raise InputError(f"{folder / name} is not a readable parquet file: {str(error).splitlines()[0]}.") from None
-
-
-def _check_items(folder: Path, items: pd.DataFrame, manifest: dict[str, Any]) -> int:
-    import pandera.pandas as pa
-
-    columns: dict[str, Any] = {"item": pa.Column("int32")}
-    columns |= {f"has_{modality}": pa.Column(bool) for modality in manifest["modalities"]}
-    _validate(folder / "items.parquet", pa.DataFrameSchema(columns), items)
-    if not np.array_equal(items["item"].to_numpy(), np.arange(len(items))):
-        raise InputError(f"{folder / 'items.parquet'}: the column item must be 0, 1, 2, … in order, one row per item.")
-    return len(items)
-
-
-def _check_interactions(folder: Path, interactions: pd.DataFrame, n_items: int) -> pd.DataFrame:
-    import pandera.pandas as pa
-
-    path = folder / "interactions.parquet"
-    if "timestamp" not in interactions or interactions["timestamp"].isna().all():
-        interactions = interactions.assign(timestamp=pd.array([pd.NA] * len(interactions), dtype="Int64"))
-    elif pd.api.types.is_signed_integer_dtype(interactions["timestamp"]):
-        interactions = interactions.astype({"timestamp": "Int64"})
-    columns = {name: pa.Column("int32", pa.Check.ge(0)) for name in ("user", "item", "position")}
-    _validate(path, pa.DataFrameSchema({**columns, "timestamp": pa.Column("Int64", nullable=True)}), interactions)
-    if len(interactions) == 0:
-        raise InputError(f"{path} has no interactions.")
-    beyond = interactions["item"].to_numpy() >= n_items
-    if beyond.any():
-        row = int(beyond.argmax())
-        raise InputError(
-            f"{path}: item {interactions['item'].iloc[row]} in row {row} is out of range: "
-            f"items.parquet has {n_items} items."
-        )
-    repeated = interactions.duplicated(["user", "position"])
-    if repeated.any():
-        user, position = interactions.loc[repeated.idxmax(), ["user", "position"]]
-        raise InputError(f"{path}: user {user} has two interactions at position {position}.")
-    lengths = interactions.groupby("user").size()
-    if not np.array_equal(lengths.index.to_numpy(), np.arange(len(lengths))):
-        missing = int(np.setdiff1d(np.arange(len(lengths)), lengths.index.to_numpy())[0])
-        raise InputError(f"{path}: users must be numbered 0, 1, 2, … without a gap, but user {missing} is missing.")
-    if lengths.min() < MINIMUM_LENGTH:
-        user = int(lengths.idxmin())
-        raise InputError(
-            f"{path}: user {user} has {lengths.min()} interactions, but leave-one-out needs at least {MINIMUM_LENGTH}; "
-            "drop such users."
-        )
-    return interactions.sort_values(["user", "position"], kind="stable", ignore_index=True)
-
-
-def _read_features(folder: Path, modality: str, entry: dict[str, Any], n_items: int) -> np.ndarray:
-    path = folder / entry["file"]
-    try:
-        rows = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError):
-        raise InputError(f"{path} is not a readable .npy array.") from None
-    if rows.dtype != np.float16 or entry.get("dtype", "float16") != "float16":
-        listed = entry.get("dtype", "float16")
-        raise InputError(f"{path} holds {rows.dtype}, listed as {listed}, but features are stored as float16.")
-    if rows.ndim != 2 or len(rows) != n_items or rows.shape[1] == 0:
-        raise InputError(f"{path} has shape {rows.shape}, but there are {n_items} items: it needs one row per item.")
-    if "dim" in entry and entry["dim"] != rows.shape[1]:
-        raise InputError(f"{path} has {rows.shape[1]} columns, but dataset.json says dim {entry['dim']}.")
-    finite = np.isfinite(rows).all(1)
-    if not finite.all():
-        raise InputError(f"{path}: the {modality} features of item {int(finite.argmin())} are not finite.")
-    return rows
-
-
-def _check_counts(folder: Path, manifest: dict[str, Any], **found: int) -> None:
-    for key, count in found.items():
-        if key in manifest and manifest[key] != count:
-            raise InputError(f"{folder / 'dataset.json'} says {key} {manifest[key]}, but the files hold {count}.")
-
-
-def _validate(path: Path, schema: Any, frame: pd.DataFrame) -> None:
-    """Run a pandera schema and turn its first failure into one sentence."""
-    import pandera.errors
-
-    try:
-        schema.validate(frame)
-    except pandera.errors.SchemaError as error:
-        column = getattr(error.schema, "name", None) or error.failure_cases
-        reason = error.reason_code.name if error.reason_code else ""
-        if reason == "COLUMN_NOT_IN_DATAFRAME":
-            raise InputError(f"{path} has no column {_first_failure(error)!r}.") from None
-        if reason == "WRONG_DATATYPE":
-            raise InputError(
-                f"{path}: the column {column!r} is {frame[column].dtype}, but must be {error.schema.dtype}."
-            ) from None
-        if reason == "SERIES_CONTAINS_NULLS":
-            raise InputError(f"{path}: the column {column!r} has missing values.") from None
-        raise InputError(f"{path}: the column {column!r} has a value out of range: {_first_failure(error)}.") from None
-
-
-def _first_failure(error: Any) -> Any:
-    cases = error.failure_cases
-    return cases["failure_case"].iloc[0] if isinstance(cases, pd.DataFrame) else cases
 
 
 def _sha256(path: Path) -> str:

@@ -1,0 +1,120 @@
+"""The rules of the canonical format, file by file: each raises InputError with one sentence at the first breach."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rodpo_lite.errors import InputError
+
+MINIMUM_LENGTH = 3  # one item to train on, one for validation, one for test
+
+
+def read_parquet(folder: Path, name: str) -> pd.DataFrame:
+    """A parquet file of the folder."""
+    try:
+        return pd.read_parquet(folder / name)
+    except Exception as error:  # pyarrow raises many kinds for a file that is not parquet
+        raise InputError(f"{folder / name} is not a readable parquet file: {str(error).splitlines()[0]}.") from None
+
+
+def check_items(folder: Path, items: pd.DataFrame, manifest: dict[str, Any]) -> int:
+    """One row per item, in order, with a mask per modality; returns the number of items."""
+    import pandera.pandas as pa
+
+    columns: dict[str, Any] = {"item": pa.Column("int32")}
+    columns |= {f"has_{modality}": pa.Column(bool) for modality in manifest["modalities"]}
+    _validate(folder / "items.parquet", pa.DataFrameSchema(columns), items)
+    if not np.array_equal(items["item"].to_numpy(), np.arange(len(items))):
+        raise InputError(f"{folder / 'items.parquet'}: the column item must be 0, 1, 2, … in order, one row per item.")
+    return len(items)
+
+
+def check_interactions(folder: Path, interactions: pd.DataFrame, n_items: int) -> pd.DataFrame:
+    """Valid ids, unique positions, users without a gap and long enough; returns them sorted by user and position."""
+    import pandera.pandas as pa
+
+    path = folder / "interactions.parquet"
+    if "timestamp" not in interactions or interactions["timestamp"].isna().all():
+        interactions = interactions.assign(timestamp=pd.array([pd.NA] * len(interactions), dtype="Int64"))
+    elif pd.api.types.is_signed_integer_dtype(interactions["timestamp"]):
+        interactions = interactions.astype({"timestamp": "Int64"})
+    columns = {name: pa.Column("int32", pa.Check.ge(0)) for name in ("user", "item", "position")}
+    _validate(path, pa.DataFrameSchema({**columns, "timestamp": pa.Column("Int64", nullable=True)}), interactions)
+    if len(interactions) == 0:
+        raise InputError(f"{path} has no interactions.")
+    beyond = interactions["item"].to_numpy() >= n_items
+    if beyond.any():
+        row = int(beyond.argmax())
+        raise InputError(
+            f"{path}: item {interactions['item'].iloc[row]} in row {row} is out of range: "
+            f"items.parquet has {n_items} items."
+        )
+    repeated = interactions.duplicated(["user", "position"])
+    if repeated.any():
+        user, position = interactions.loc[repeated.idxmax(), ["user", "position"]]
+        raise InputError(f"{path}: user {user} has two interactions at position {position}.")
+    lengths = interactions.groupby("user").size()
+    if not np.array_equal(lengths.index.to_numpy(), np.arange(len(lengths))):
+        missing = int(np.setdiff1d(np.arange(len(lengths)), lengths.index.to_numpy())[0])
+        raise InputError(f"{path}: users must be numbered 0, 1, 2, … without a gap, but user {missing} is missing.")
+    if lengths.min() < MINIMUM_LENGTH:
+        user = int(lengths.idxmin())
+        raise InputError(
+            f"{path}: user {user} has {lengths.min()} interactions, but leave-one-out needs at least {MINIMUM_LENGTH}; "
+            "drop such users."
+        )
+    return interactions.sort_values(["user", "position"], kind="stable", ignore_index=True)
+
+
+def read_features(folder: Path, modality: str, entry: dict[str, Any], n_items: int) -> np.ndarray:
+    """One finite float16 row per item."""
+    path = folder / entry["file"]
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError):
+        raise InputError(f"{path} is not a readable .npy array.") from None
+    if rows.dtype != np.float16 or entry.get("dtype", "float16") != "float16":
+        listed = entry.get("dtype", "float16")
+        raise InputError(f"{path} holds {rows.dtype}, listed as {listed}, but features are stored as float16.")
+    if rows.ndim != 2 or len(rows) != n_items or rows.shape[1] == 0:
+        raise InputError(f"{path} has shape {rows.shape}, but there are {n_items} items: it needs one row per item.")
+    if "dim" in entry and entry["dim"] != rows.shape[1]:
+        raise InputError(f"{path} has {rows.shape[1]} columns, but dataset.json says dim {entry['dim']}.")
+    finite = np.isfinite(rows).all(1)
+    if not finite.all():
+        raise InputError(f"{path}: the {modality} features of item {int(finite.argmin())} are not finite.")
+    return rows
+
+
+def check_counts(folder: Path, manifest: dict[str, Any], **found: int) -> None:
+    """Counts that dataset.json states must be those of the files."""
+    for key, count in found.items():
+        if key in manifest and manifest[key] != count:
+            raise InputError(f"{folder / 'dataset.json'} says {key} {manifest[key]}, but the files hold {count}.")
+
+
+def _validate(path: Path, schema: Any, frame: pd.DataFrame) -> None:
+    """Run a pandera schema and turn its first failure into one sentence."""
+    import pandera.errors
+
+    try:
+        schema.validate(frame)
+    except pandera.errors.SchemaError as error:
+        column = getattr(error.schema, "name", None) or error.failure_cases
+        reason = error.reason_code.name if error.reason_code else ""
+        if reason == "COLUMN_NOT_IN_DATAFRAME":
+            raise InputError(f"{path} has no column {_first_failure(error)!r}.") from None
+        if reason == "WRONG_DATATYPE":
+            raise InputError(
+                f"{path}: the column {column!r} is {frame[column].dtype}, but must be {error.schema.dtype}."
+            ) from None
+        if reason == "SERIES_CONTAINS_NULLS":
+            raise InputError(f"{path}: the column {column!r} has missing values.") from None
+        raise InputError(f"{path}: the column {column!r} has a value out of range: {_first_failure(error)}.") from None
+
+
+def _first_failure(error: Any) -> Any:
+    cases = error.failure_cases
+    return cases["failure_case"].iloc[0] if isinstance(cases, pd.DataFrame) else cases
