@@ -214,6 +214,10 @@ def _compact(value: Any) -> Any:
                 array = array.reshape([int(size) for size in str(value["shape"]).split(",")])
             return _compact(array.tolist())
         return {key: _compact(item) for key, item in value.items()}
+    if (
+        isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "M"
+    ):  # as nanoseconds, tolist() gives integers
+        return np.datetime_as_string(value).tolist()
     if isinstance(value, np.ndarray):
         return _compact(value.tolist())
     if isinstance(value, np.generic):
