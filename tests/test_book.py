@@ -15,6 +15,14 @@ from rodpo_lite.book import BookError, build
 from rodpo_lite.errors import InputError
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_real_data():
+    """Pages depend on the real data that is at hand; here, on none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RODPO_DATA", raising=False)
+        yield
+
+
 @pytest.fixture(scope="module")
 def book(tmp_path_factory) -> Path:
     """A built tiny book; a test that edits it puts it back."""
