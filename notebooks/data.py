@@ -83,9 +83,9 @@ head = popularity[: dataset.n_items // 10].sum() / popularity.sum()
 fig = go.Figure(
     go.Scatter(x=ranks, y=popularity[ranks - 1], mode="lines", name="items")
 )
-fig.update_xaxes(type="log", title="popularity rank of the item")
+fig.update_xaxes(type="log", dtick=1, title="popularity rank of the item")
 fig.update_yaxes(
-    type="log", title="interactions", range=[0, np.log10(popularity[0]) + 0.1]
+    type="log", dtick=1, title="interactions", range=[0, np.log10(popularity[0]) + 0.1]
 )
 figures.show(
     fig,

@@ -185,6 +185,7 @@ fig.add_annotation(
 )
 fig.update_xaxes(
     type="log",
+    dtick=1,
     title="pool size K (1: hard, right end: uniform)",
 )
 fig.update_yaxes(
@@ -234,7 +235,7 @@ for b in betas:
         )
 pairs = {str(b): [2 * n, 2 * n + 1] for n, b in enumerate(betas)}
 figures.slider(fig, pairs, str(beta), "β = ")
-fig.update_xaxes(type="log", title="pool size K")
+fig.update_xaxes(type="log", dtick=1, title="pool size K")
 fig.update_yaxes(title="expected suppression / β", rangemode="tozero")
 figures.show(
     fig,
