@@ -73,7 +73,7 @@ record("n_interactions", len(dataset.items))
 # ## A few items take most of the attention
 #
 # Popularity is close to a power law, and most histories are short. Both matter later: a random negative is nearly
-# always an item that nobody would confuse with the right one, and the short histories decide what a batch costs.
+# always an easy one to tell from the right item, and the short histories decide what a batch costs.
 
 # %% tags=["hide-input"]
 popularity = np.sort(np.bincount(dataset.items, minlength=dataset.n_items))[::-1]

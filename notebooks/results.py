@@ -66,7 +66,7 @@ for name, row in summary.iterrows():
     record(f"{name}_reference_test_ndcg5", row["test"])
 
 # %% [markdown]
-# For context, numbers that others published. They come from other code, other features and other splits of hairs, so
+# For context, numbers that others published. They come from other code, other features and other protocols, so
 # they place ours on a map and prove nothing; baselines are always retrained here.
 
 # %%
