@@ -22,6 +22,7 @@
 # %% tags=["parameters"]
 profile = "smoke"
 ledger_folder = "../data/results"
+seed = 100  # of the runs that are aligned and drawn
 
 # %%
 from pathlib import Path
@@ -32,11 +33,12 @@ from IPython.display import Markdown
 
 from rodpo_lite import figures, ledger, metrics
 from rodpo_lite.book import record
+from rodpo_lite.config import AlignmentConfig, ReferenceConfig, build
 from rodpo_lite.statistics import user_bootstrap
 
 figures.setup()
 runs = ledger.records(Path(ledger_folder))
-references = runs[runs["stage"] == "reference"]
+references = ledger.of(runs, ReferenceConfig())
 
 # %% [markdown]
 # ## The references
@@ -83,7 +85,12 @@ figures.table(
 # negative (`hard`), and DPO against a random member of the policy's current top $K$ (`topk`).
 
 # %%
-aligned = runs[(runs["stage"] == "align") & (runs["dataset"] == "toys")]
+strategies = ["none", "hard", "topk"]
+aligned = pd.concat(
+    ledger.of(runs, build(AlignmentConfig, {"negatives": {"name": name}}))
+    for name in strategies
+)
+aligned = aligned[(aligned["dataset"] == "toys") & (aligned["seed"] == seed)]
 rows = []
 for run in aligned.itertuples():
     base = references[references["id"] == run.reference].iloc[0]
@@ -99,10 +106,9 @@ for run in aligned.itertuples():
 change = pd.DataFrame(rows).sort_values(["protocol", "strategy"])
 
 # %% tags=["hide-input"]
-order = ["none", "hard", "topk"]
 fig = go.Figure()
 for number, (protocol, part) in enumerate(change.groupby("protocol")):
-    part = part.set_index("strategy").loc[order].reset_index()
+    part = part.set_index("strategy").loc[strategies].reset_index()
     error = {
         "array": part["high"] - part["change %"],
         "arrayminus": part["change %"] - part["low"],
@@ -135,7 +141,7 @@ figures.show(
 
 # %%
 unmasked = change[change["protocol"] == "all items"].set_index("strategy")
-for name in order:
+for name in strategies:
     record(f"toys_{name}_change_percent", unmasked.loc[name, "change %"])
 best, hard = unmasked.loc["topk"], unmasked.loc["hard"]
 side = "above" if best["NDCG@5"] > hard["NDCG@5"] else "below"
@@ -150,7 +156,9 @@ Markdown(
 
 # %% tags=["hide-input"]
 fig = go.Figure()
-for number, (name, part) in enumerate(references.groupby("dataset")):
+for number, (name, part) in enumerate(
+    references[references["seed"] == seed].groupby("dataset")
+):
     curve = pd.DataFrame(
         ledger.entry(part.iloc[0]["file"], Path(ledger_folder))["curve"]
     )

@@ -20,7 +20,9 @@ class EncoderConfig(_Frozen):
     """Sizes and parts of the sequential recommender (DESIGN: encoders)."""
 
     base: Literal["fused"] = Field("fused", description="one sequence tower over fused item vectors")
-    fusion: Literal["mlp"] = Field("mlp", description="how text and image become one item vector")
+    fusion: Literal["linear", "mlp"] = Field(
+        "linear", description="what text and image add to the ID embedding: linear maps, or these and an MLP over both"
+    )
     width: int = Field(64, ge=4, le=4096, description="width D of item vectors and hidden states")
     blocks: int = Field(2, ge=1, le=64, description="Transformer blocks")
     heads: int = Field(2, ge=1, le=64, description="attention heads; must divide width")
@@ -55,6 +57,7 @@ class AlignmentTrainingConfig(TrainingConfig):
     epochs: int = Field(6, ge=1, le=10_000, description="length of the cosine schedule")
     learning_rate: float = Field(2e-4, gt=0, description="peak learning rate of AdamW")
     lambda_ce: float = Field(1.0, ge=0, description="weight of the cross-entropy anchor")
+    dropout: bool = Field(True, description="dropout in the policy, hence in the scores that negatives are picked from")
 
 
 class NegativesConfig(_Frozen):

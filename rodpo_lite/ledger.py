@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from rodpo_lite import checkpoint
+from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.errors import InputError
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "results"
@@ -69,12 +70,19 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
             "parameters": entry["parameters"],
             "best_epoch": entry["best_epoch"],
             "commit": entry["commit"],
+            "config": entry["config"],
             "file": path.name,
         }
         for part in ("valid", "valid_masked", "test", "test_masked"):
             row |= {f"{part}.{metric}": value for metric, value in entry[part].items()}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def of(table: pd.DataFrame, config: ReferenceConfig | AlignmentConfig) -> pd.DataFrame:
+    """Rows of `records` that ran this configuration, whatever the seed."""
+    wanted = config.model_dump(mode="json") | {"seed": None}
+    return table[[found | {"seed": None} == wanted for found in table["config"]]]
 
 
 def ranks(file: str, ledger: Path = FOLDER) -> pd.DataFrame:

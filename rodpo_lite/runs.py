@@ -22,7 +22,7 @@ import torch
 
 from rodpo_lite import __version__, checkpoint, metrics
 from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, build, identity
-from rodpo_lite.data.schema import Dataset
+from rodpo_lite.data.schema import Dataset, sha256
 from rodpo_lite.data.split import Part, leave_one_out
 from rodpo_lite.errors import InputError
 from rodpo_lite.model.scoring import Recommender
@@ -86,10 +86,13 @@ def align(
         )
     device, generator = _device(config)
     frozen = load(reference, dataset, device)
-    record = _record(dataset, config, frozen.encoder, {"reference": frozen.id})
+    weights = sha256(Path(reference) / checkpoint.MODEL)
+    record = _record(dataset, config, frozen.encoder, {"reference": frozen.id, "reference_weights": weights})
     if (done := _claim(out, record, resume)) is not None:
         return done
     policy = load(reference, dataset, device).model
+    if not config.training.dropout:
+        policy.disable_dropout()
     objective = alignment_objective(policy, frozen.model, dataset, config, generator)
     return _fit(policy, objective, dataset, config, record, out, generator, resume, report, progress)
 

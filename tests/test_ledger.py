@@ -29,6 +29,14 @@ def test_a_run_enters_with_its_ranks_and_reads_back(world, run, tmp_path):
         assert key in entry
 
 
+def test_runs_are_found_by_configuration_whatever_the_seed(world, small_config, run, tmp_path):
+    runs.evaluate(world, run)
+    ledger.record(run, tmp_path / "ledger")
+    table = ledger.records(tmp_path / "ledger")
+    assert len(ledger.of(table, small_config.model_copy(update={"seed": 7}))) == 1
+    assert ledger.of(table, ReferenceConfig()).empty and ledger.of(table, AlignmentConfig()).empty
+
+
 def test_unfinished_and_unevaluated_runs_stay_out(run, tmp_path):
     with pytest.raises(InputError, match="was not evaluated on test"):
         ledger.record(run, tmp_path / "ledger")

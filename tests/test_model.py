@@ -98,6 +98,19 @@ def test_items_without_a_modality_share_a_learnt_vector(world):
     assert missing.any() and not torch.equal(projection()[~missing][0], torch.ones(16))
 
 
+@pytest.mark.parametrize("fusion", ["linear", "mlp"])
+def test_fusion_adds_what_it_says_to_the_id_embedding(world, fusion):
+    torch.manual_seed(0)
+    model = Recommender.for_dataset(EncoderConfig(width=16, fusion=fusion), world).items
+    text, image = (model.modalities[name]() for name in ("text", "image"))
+    expected = model.id.weight + text + image
+    if fusion == "mlp":
+        both = torch.cat([image, text], 1)
+        expected = expected + model.mlp(both)
+    torch.testing.assert_close(model(), expected)
+    assert text.abs().max() > 0 and image.abs().max() > 0
+
+
 def test_a_dataset_without_features_is_normal_input():
     model = Recommender(EncoderConfig(width=16), 30, {}, {})
     assert torch.equal(model.items(), model.items.id.weight)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rodpo_lite import runs
+from rodpo_lite import checkpoint, runs
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig, build
 from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.schema import read_dataset, write_dataset
@@ -162,6 +163,28 @@ def test_alignment_starts_at_log_2_and_never_touches_the_reference(world, refere
     trainer.fit(resume=False)
     assert not reference.model.training
     assert all(torch.equal(before[name], value) for name, value in reference.model.state_dict().items())
+
+
+@pytest.mark.parametrize("dropout", [True, False])
+def test_dropout_can_be_left_out_of_the_alignment(dropout, world, reference_folder, tmp_path):
+    """Without it the first step starts exactly at the reference, so the loss is log 2; with it the margin is noise."""
+    training = {"epochs": 1, "batches_per_epoch": 1, "lambda_ce": 0.0, "dropout": dropout}
+    runs.align(world, reference_folder, align_config(training=training), tmp_path / "run")
+    line = json.loads((tmp_path / "run/history.jsonl").read_text())
+    assert (abs(line["margin"]) > 1e-3) == dropout
+    assert (line["loss"] == pytest.approx(np.log(2), rel=1e-6)) != dropout
+
+
+def test_an_alignment_is_named_after_the_weights_it_starts_from(world, small_config, reference_folder, tmp_path):
+    """Two machines may train the same configuration to different weights: what follows is not the same run."""
+    twin = shutil.copytree(reference_folder, tmp_path / "twin")
+    weights, state = checkpoint.read_tensors(twin / checkpoint.MODEL)
+    weights["items.id.weight"][0, 0] += 1e-3
+    checkpoint.write_tensors(twin / checkpoint.MODEL, weights, state)
+    one = runs.align(world, reference_folder, align_config(), tmp_path / "one")
+    other = runs.align(world, twin, align_config(), tmp_path / "other")
+    assert one["reference"] == other["reference"]
+    assert one["reference_weights"] != other["reference_weights"] and one["config_hash"] != other["config_hash"]
 
 
 def test_alignment_pushes_apart_exactly_the_selected_pairs(world, reference_folder):

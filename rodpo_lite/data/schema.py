@@ -152,7 +152,7 @@ def write_dataset(
             "modalities": modalities,
             **notes,
             "files": {
-                str(path.relative_to(staged)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+                str(path.relative_to(staged)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
                 for path in sorted(staged.rglob("*"))
                 if path.is_file()
             },
@@ -198,13 +198,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             raise InputError(f"{path} names the file {name!r}, which lies outside the dataset folder.")
         if not file.is_file():
             raise InputError(f"{folder} is incomplete: {name} is missing.")
-        found, stated = _sha256(file), listed.setdefault(name, {}).get("sha256")
+        found, stated = sha256(file), listed.setdefault(name, {}).get("sha256")
         if stated is not None and stated != found:
             raise InputError(f"{file} does not match its checksum in dataset.json: it was changed or cut short.")
         listed[name] = {"bytes": file.stat().st_size, "sha256": found}
     return manifest
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Checksum of a file, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

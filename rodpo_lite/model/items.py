@@ -6,21 +6,24 @@ from torch import Tensor, nn
 
 
 class ItemEncoder(nn.Module):
-    """Item vector = ID embedding + Σ_m W_m x_m + MLP([W_m x_m]_m).
+    """Item vector = ID embedding + Σ_m W_m x_m, and with `fusion="mlp"` also + MLP([W_m x_m]_m).
 
     Features are centred and scaled per modality over the items that have it; an item without a modality gets a learnt
     vector in place of W_m x_m, and a dataset without any modality leaves the ID embedding alone.
     """
 
-    def __init__(self, n_items: int, width: int, features: dict[str, np.ndarray], present: dict[str, np.ndarray]):
+    def __init__(
+        self, fusion: str, n_items: int, width: int, features: dict[str, np.ndarray], present: dict[str, np.ndarray]
+    ):
         super().__init__()
         self.id = nn.Embedding(n_items, width)
         self.modalities = nn.ModuleDict(
             {m: ModalityProjection(features[m], present[m], width) for m in sorted(features)}
         )
-        if self.modalities:
+        self.mlp = None
+        if fusion == "mlp" and self.modalities:
             hidden = 2 * width
-            self.fusion = nn.Sequential(
+            self.mlp = nn.Sequential(
                 nn.Linear(width * len(self.modalities), hidden), nn.GELU(), nn.Linear(hidden, width)
             )
         nn.init.normal_(self.id.weight, std=0.02)
@@ -30,7 +33,9 @@ class ItemEncoder(nn.Module):
         vectors = self.id.weight
         if self.modalities:
             projected = [projection() for projection in self.modalities.values()]
-            vectors = vectors + sum(projected) + self.fusion(torch.cat(projected, 1))
+            vectors = vectors + sum(projected)
+            if self.mlp is not None:
+                vectors = vectors + self.mlp(torch.cat(projected, 1))
         return vectors
 
 

@@ -22,12 +22,18 @@ class Recommender(nn.Module):
         self, config: EncoderConfig, n_items: int, features: dict[str, np.ndarray], present: dict[str, np.ndarray]
     ):
         super().__init__()
-        self.items = ItemEncoder(n_items, config.width, features, present)
+        self.items = ItemEncoder(config.fusion, n_items, config.width, features, present)
         self.sequence = SequenceEncoder(config)
 
     @classmethod
     def for_dataset(cls, config: EncoderConfig, dataset: Dataset) -> "Recommender":
         return cls(config, dataset.n_items, dataset.features, dataset.present)
+
+    def disable_dropout(self) -> None:
+        """From now on train mode computes what eval mode does."""
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
 
     def forward(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         """Hidden states [P, D] and item vectors [N, D]."""
