@@ -1,12 +1,14 @@
 """The command line. Every command: `--help` with an example; bad input exits 2 with one clear sentence."""
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from rodpo_lite.errors import InputError
+from rodpo_lite.errors import InputError, Notice
 
 app = typer.Typer(
     help="The runnable companion of RoDPO (arXiv 2603.29259).",
@@ -54,6 +56,23 @@ def data_check(folder: Annotated[Path, typer.Argument(help="dataset folder")]) -
     _describe(read_dataset(folder), folder)
 
 
+@data.command("plant")
+def data_plant(
+    folder: Annotated[Path, typer.Argument(help="dataset folder")],
+    out: Annotated[Path, typer.Option("--out", help="folder to write")],
+    share: Annotated[float, typer.Option(help="share of the training interactions to hide")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the choice")] = 0,
+) -> None:
+    """Hide known positives before training, as false negatives whose place is known, and write what is left.
+
+    Example: `rodpo data plant data/amazon/toys --out data/toys-planted`
+    """
+    from rodpo_lite.data.planted import plant
+    from rodpo_lite.data.schema import read_dataset
+
+    _describe(read_dataset(plant(folder, out, share, seed)), out)
+
+
 @app.command()
 def train(data: Data, out: Out, config: ConfigFile = None, override: Override = None, resume: Resume = False) -> None:
     """Stage 1: train a reference by next-item cross-entropy over the whole catalogue.
@@ -68,7 +87,31 @@ def train(data: Data, out: Out, config: ConfigFile = None, override: Override = 
     _finished(runs.train(read_dataset(data), settings, out, resume, _report, _progress), out)
 
 
-@app.command()
+class _WithRegistries(TyperCommand):
+    """A command whose help ends with every selector and loss, read from the registries when help is asked for."""
+
+    @property
+    def epilog(self) -> str:
+        from rodpo_lite.losses import LOSSES
+        from rodpo_lite.negatives import SELECTORS
+
+        return "\n\n".join(_list_of(key, entries) for key, entries in (("negatives", SELECTORS), ("loss", LOSSES)))
+
+    @epilog.setter
+    def epilog(self, text: str | None) -> None:
+        """The text is made when it is read."""
+
+
+def _list_of(key: str, entries: dict[str, Any]) -> str:
+    lines = [f"- `{key}.name={name}`: {entry.summary}{_uses(key, entry)}" for name, entry in entries.items()]
+    return f"**{key}.name** is one of\n\n" + "\n".join(lines)
+
+
+def _uses(key: str, entry: Any) -> str:
+    return f" Uses {', '.join(f'`{key}.{name}`' for name in entry.uses)}." if entry.uses else ""
+
+
+@app.command(cls=_WithRegistries)
 def align(
     data: Data, reference: Annotated[Path, typer.Option("--reference", help="finished run to start from")], out: Out,
     config: ConfigFile = None, override: Override = None, resume: Resume = False,
@@ -79,10 +122,12 @@ def align(
     """
     from rodpo_lite import runs
     from rodpo_lite.config import AlignmentConfig, resolve
+    from rodpo_lite.data.planted import Planted
     from rodpo_lite.data.schema import read_dataset
 
-    settings = resolve(AlignmentConfig, config, override)
-    _finished(runs.align(read_dataset(data), reference, settings, out, resume, _report, _progress), out)
+    settings, dataset = resolve(AlignmentConfig, config, override), read_dataset(data)
+    planted = Planted.of(dataset, data)
+    _finished(runs.align(dataset, reference, settings, out, resume, _report, _progress, planted), out)
 
 
 @app.command()
@@ -145,6 +190,7 @@ def book(
 
 def main() -> None:
     """Entry point: turns InputError into one sentence and exit code 2, and Ctrl-C into exit code 130."""
+    _print_notices()
     try:
         app(standalone_mode=False)
     except InputError as error:
@@ -156,6 +202,16 @@ def main() -> None:
     except Exception as error:
         _fail_if_expected(error)
         raise
+
+
+def _print_notices() -> None:
+    """Show a Notice as one sentence, without the place in the source that other warnings name."""
+    usual = warnings.formatwarning
+
+    def sentence(message: Any, category: type[Warning], *where: Any) -> str:
+        return f"rodpo: {message}\n" if category is Notice else usual(message, category, *where)
+
+    warnings.formatwarning = sentence
 
 
 def _fail_if_expected(error: Exception) -> None:

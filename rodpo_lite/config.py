@@ -19,15 +19,36 @@ class _Frozen(BaseModel):
 class EncoderConfig(_Frozen):
     """Sizes and parts of the sequential recommender (DESIGN: encoders)."""
 
-    base: Literal["fused"] = Field("fused", description="one sequence tower over fused item vectors")
-    fusion: Literal["linear", "mlp"] = Field(
-        "linear", description="what text and image add to the ID embedding: linear maps, or these and an MLP over both"
+    base: Literal["fused", "towers"] = Field(
+        "fused", description="one sequence tower over fused item vectors, or one tower per modality (HM4SR)"
     )
+    fusion: Literal["linear", "mlp", "moe", "interactive"] = Field(
+        "linear",
+        description="what text and image add: linear maps (in towers: towers that do not meet), or on top of these an "
+        "MLP, a sparse mixture of experts, or (towers only) HM4SR's dense interactive mixture over all modalities",
+    )
+    feedforward: Literal["dense", "moe"] = Field("dense", description="feed-forward of the Transformer blocks")
     width: int = Field(64, ge=4, le=4096, description="width D of item vectors and hidden states")
     blocks: int = Field(2, ge=1, le=64, description="Transformer blocks")
     heads: int = Field(2, ge=1, le=64, description="attention heads; must divide width")
     dropout: float = Field(0.4, ge=0, lt=1, description="dropout on the input and on every residual branch")
     max_length: int = Field(50, ge=1, le=4096, description="most recent items that the encoder sees")
+    hidden: int | None = Field(None, ge=1, description="hidden width of the mlp fusion; null is twice the width")
+    feedforward_hidden: int | None = Field(
+        None, ge=1, description="hidden width of the dense feed-forward; null is four times the width"
+    )
+    experts: int = Field(8, ge=1, le=1024, description="experts E of every sparse mixture")
+    experts_per_row: int = Field(2, ge=1, description="experts k that compute each item or position; at most experts")
+    expert_width: int = Field(64, ge=1, description="hidden width of one expert")
+    shared_expert: bool = Field(True, description="one more expert that computes every row")
+    router_noise: float = Field(0.0, ge=0, description="standard deviation of noise on router logits while training")
+
+    @field_validator("fusion")
+    @classmethod
+    def _fusion_fits_base(cls, fusion: str, info) -> str:
+        if fusion == "interactive" and info.data.get("base") == "fused":
+            raise ValueError("it needs encoder.base = towers; with fused, allowed are linear, mlp, moe")
+        return fusion
 
     @field_validator("heads")
     @classmethod
@@ -36,6 +57,14 @@ class EncoderConfig(_Frozen):
         if width is not None and width % heads:
             raise ValueError(f"heads must divide width {width}")
         return heads
+
+    @field_validator("experts_per_row")
+    @classmethod
+    def _enough_experts(cls, per_row: int, info) -> int:
+        experts = info.data.get("experts")
+        if experts is not None and per_row > experts:
+            raise ValueError(f"at most encoder.experts = {experts} experts can compute a row")
+        return per_row
 
 
 class TrainingConfig(_Frozen):
@@ -47,6 +76,8 @@ class TrainingConfig(_Frozen):
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps spent warming up")
     batches_per_epoch: int = Field(48, ge=1, description="steps per epoch; a batch is that share of the positions")
     patience: int = Field(8, ge=1, description="epochs without a better validation NDCG@5 before stopping")
+    balance_weight: float = Field(0.01, ge=0, description="weight of the load-balance loss of sparse mixtures")
+    z_weight: float = Field(0.001, ge=0, description="weight of the router z-loss of sparse mixtures")
     memory_budget_mib: int = Field(32, ge=1, description="most memory that a block of logits may take, MiB")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is one")
 
@@ -65,10 +96,19 @@ class NegativesConfig(_Frozen):
 
     name: str = Field("topk", description="selector; `none` is the continued cross-entropy control")
     k: int = Field(20, ge=1, description="pool size K")
-    n: int = Field(1, ge=1, description="negatives per position")
+    n: int = Field(1, ge=1, description="negatives per position, drawn independently")
     exclude: Literal["none", "past", "train"] = Field(
         "train", description="the user's own items that are never selected: none, those so far, all training items"
     )
+    refresh: Literal["step", "epoch"] = Field(
+        "step",
+        description="whose scores rank the pool: the policy's now, or at the start of the epoch (first: uniform)",
+    )
+    temperature: float = Field(1.0, gt=0, description="τ of topk_softmax")
+    skip: int = Field(5, ge=0, description="m of rank_window: so many of the best are never selected")
+    candidates: int = Field(200, ge=1, description="uniform candidates M of dns and ahns")
+    ahns_alpha: float = Field(0.5, gt=0, description="a of ahns")
+    ahns_beta: float = Field(0.2, gt=0, description="b of ahns")
 
     @field_validator("name")
     @classmethod
@@ -83,6 +123,14 @@ class LossConfig(_Frozen):
 
     name: str = Field("dpo", description="preference loss")
     beta: float = Field(0.5, gt=0, description="strength β of the implicit reward")
+    epsilon: float = Field(
+        0.1, ge=0, lt=0.5, description="ε of cdpo and rdpo: share of pairs that are the wrong way round"
+    )
+    gamma: float = Field(0.5, ge=0, description="γ of simpo: the margin that is aimed at")
+    beta_prime: float = Field(1.0, gt=0, description="β' of dr_dpo: the smaller, the less a bad pair counts")
+    alpha: float = Field(0.6, ge=0, description="α of beta_dpo: how far β follows the batch")
+    rho: float = Field(0.2, ge=0, lt=1, description="ρ of beta_dpo: share of the batch that is left out")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of beta_dpo's running mean and deviation")
 
     @field_validator("name")
     @classmethod
@@ -92,6 +140,13 @@ class LossConfig(_Frozen):
         return _one_of(name, list(LOSSES))
 
 
+class ContrastConfig(_Frozen):
+    """HM4SR's contrast of the ID tower with the target's ID, beside the cross-entropy."""
+
+    weight: float = Field(0.0, ge=0, description="weight of the contrast; needs encoder.base = towers")
+    temperature: float = Field(0.2, gt=0, description="temperature τ of its cosines")
+
+
 class ReferenceConfig(_Frozen):
     """Stage 1: next-item cross-entropy over the whole catalogue."""
 
@@ -99,6 +154,13 @@ class ReferenceConfig(_Frozen):
     seed: int = Field(0, ge=0, le=2**31 - 1)
     encoder: EncoderConfig = EncoderConfig()
     training: TrainingConfig = TrainingConfig()
+    id_contrast: ContrastConfig = ContrastConfig()
+
+    @model_validator(mode="after")
+    def _contrast_has_towers(self):
+        if self.id_contrast.weight > 0 and self.encoder.base != "towers":
+            raise ValueError("id_contrast.weight above 0 needs encoder.base = towers")
+        return self
 
 
 class AlignmentConfig(_Frozen):
@@ -120,7 +182,7 @@ class AlignmentConfig(_Frozen):
 _OTHER: dict[type, type] = {ReferenceConfig: AlignmentConfig, AlignmentConfig: ReferenceConfig}
 _WHERE = {
     ReferenceConfig: "set it with `rodpo align`",
-    AlignmentConfig: "set it with `rodpo train`, and the policy inherits it from its reference",
+    AlignmentConfig: "set it with `rodpo train`; the policy inherits the encoder from its reference",
 }
 
 Config = TypeVar("Config", ReferenceConfig, AlignmentConfig)

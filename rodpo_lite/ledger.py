@@ -12,9 +12,11 @@ from typing import Any
 import pandas as pd
 
 from rodpo_lite import checkpoint
-from rodpo_lite.config import AlignmentConfig, ReferenceConfig
+from rodpo_lite.config import AlignmentConfig, ReferenceConfig, build
 from rodpo_lite.errors import InputError
 
+_KINDS = {"reference": ReferenceConfig, "align": AlignmentConfig}
+SELECTION = ("margin", "suppression", "effective_negatives", "repeat_rate", "hit_rate", "erroneous_share")
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "results"
 
 
@@ -70,8 +72,9 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
             "parameters": entry["parameters"],
             "best_epoch": entry["best_epoch"],
             "commit": entry["commit"],
-            "config": entry["config"],
+            "config": build(_KINDS[entry["stage"]], entry["config"]).model_dump(mode="json"),
             "file": path.name,
+            "curve": entry["curve"],
         }
         for part in ("valid", "valid_masked", "test", "test_masked"):
             row |= {f"{part}.{metric}": value for metric, value in entry[part].items()}
@@ -112,6 +115,7 @@ def _curve(run: Path) -> list[dict[str, float]]:
         {
             "epoch": line["epoch"],
             "loss": round(line["loss"], 5),
+            **{name: round(line[name], 6) for name in SELECTION if name in line},
             "valid.ndcg@5": round(line["valid"]["ndcg@5"], 6),
             "valid_masked.ndcg@5": round(line["valid_masked"]["ndcg@5"], 6),
         }

@@ -1,31 +1,157 @@
-"""Preference losses: pure, unreduced functions of the margin.
+"""Preference losses: functions of the scores of chosen and rejected items, unreduced.
 
-The margin is h = [s(i+) - s(i-)] - [s_ref(i+) - s_ref(i-)]: with a softmax policy over the catalogue the normalisers of
-log π(i+|S) - log π(i-|S) cancel, so no partition function is needed.
+With a softmax policy over the catalogue the normalisers of log π(i+|S) - log π(i-|S) cancel, within the policy and
+within the reference, so scores are all that a loss needs. A loss with a batch-level part (`dr_dpo`, `beta_dpo`) sees
+the whole batch, and what it remembers lies in an explicit state that the trainer saves.
 """
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Loss = Callable[[Tensor, float], Tensor]
+from rodpo_lite.config import LossConfig
+
+State = dict[str, Tensor]
 
 
-def margin(policy_positive: Tensor, policy_negative: Tensor, reference_positive: Tensor, reference_negative: Tensor):
-    """Reference-offset margin h.
+@dataclass(frozen=True)
+class Pairs:
+    """Scores of P positives, each against n negatives, by the policy and by the reference.
 
-    Shapes: positives [P], negatives [P, n]; the result is [P, n].
-    Source: Rafailov et al. 2023, the argument of eq. 7, with the partition function cancelled.
+    policy_positive, reference_positive [P]; policy_negative, reference_negative [P, n].
     """
-    policy = policy_positive[:, None] - policy_negative
-    reference = reference_positive[:, None] - reference_negative
-    return policy - reference
+
+    policy_positive: Tensor
+    policy_negative: Tensor
+    reference_positive: Tensor
+    reference_negative: Tensor
+
+    @property
+    def margin(self) -> Tensor:
+        """h = [s(i+) - s(i-)] - [s_ref(i+) - s_ref(i-)], [P, n]. Source: Rafailov et al. 2023, eq. 7."""
+        return self.policy_margin - (self.reference_positive[:, None] - self.reference_negative)
+
+    @property
+    def policy_margin(self) -> Tensor:
+        """s(i+) - s(i-), [P, n]: the margin without a reference."""
+        return self.policy_positive[:, None] - self.policy_negative
 
 
-def dpo(margin: Tensor, beta: float) -> Tensor:
-    """-log σ(βh), unreduced, in the shape of `margin`. Source: Rafailov et al. 2023, eq. 7."""
-    return F.softplus(-beta * margin)
+def dpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
+    """-log σ(βh), [P, n]. Source: Rafailov et al. 2023, eq. 7."""
+    return F.softplus(-config.beta * pairs.margin)
 
 
-LOSSES: dict[str, Loss] = {"dpo": dpo}
+def bpr(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
+    """-log σ(β[s(i+) - s(i-)]), [P, n]: DPO without its reference; β = 1 is Rendle et al. 2009."""
+    return F.softplus(-config.beta * pairs.policy_margin)
+
+
+def cdpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
+    """-(1-ε) log σ(βh) - ε log σ(-βh), [P, n]: labels wrong with probability ε. Source: Mitchell 2023."""
+    right, wrong = F.softplus(-config.beta * pairs.margin), F.softplus(config.beta * pairs.margin)
+    return (1 - config.epsilon) * right + config.epsilon * wrong
+
+
+def rdpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
+    """[-(1-ε) log σ(βh) + ε log σ(-βh)] / (1-2ε), [P, n]: unbiased under flipped labels.
+
+    Source: Chowdhury et al. 2024.
+    """
+    right, wrong = F.softplus(-config.beta * pairs.margin), F.softplus(config.beta * pairs.margin)
+    return ((1 - config.epsilon) * right - config.epsilon * wrong) / (1 - 2 * config.epsilon)
+
+
+def ipo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
+    """(h - 1/(2β))², [P, n]. Source: Azar et al. 2023, eq. 17."""
+    return (pairs.margin - 1 / (2 * config.beta)) ** 2
+
+
+def simpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
+    """-log σ(β[log π(i+) - log π(i-)] - γ), [P, n], an item being one token long. Source: Meng et al. 2024."""
+    return F.softplus(config.gamma - config.beta * pairs.policy_margin)
+
+
+def dr_dpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
+    """-β' log E_batch exp(-ℓ/β') with ℓ the DPO loss, a scalar: pairs with a high loss count less.
+
+    Source: Wu et al. 2024, Towards Robust Alignment of Language Models.
+    """
+    loss = dpo(pairs, config, state).flatten()
+    return -config.beta_prime * (torch.logsumexp(-loss / config.beta_prime, 0) - math.log(len(loss)))
+
+
+def beta_dpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
+    """-log σ(β_b h) with β_b = β[1 + α(mean h - M₀)], at least 1e-3, over a share 1-ρ of the batch; [kept].
+
+    The kept pairs are drawn without replacement in proportion to exp(-½((h - M₀)/σ)²); M₀ and σ are running means
+    (share `momentum` of the past) of the batch mean and standard deviation of h, in `state`. Draws from the global
+    generator.
+    Source: Wu et al. 2024, β-DPO.
+    """
+    margin = pairs.margin.flatten()
+    h = margin.detach()
+    spread = h.std(correction=0)
+    centre, width = state.get("margin_mean", h.mean()), state.get("margin_std", spread)
+    strength = (config.beta * (1 + config.alpha * (h.mean() - centre))).clamp_min(1e-3)
+    log_weight = -0.5 * ((h - centre) / width.clamp_min(1e-6)) ** 2
+    # The largest Gumbel-perturbed log weights are a draw without replacement in proportion to the weights.
+    perturbed = log_weight - torch.empty_like(h).exponential_().log()
+    kept = perturbed.topk(max(1, round((1 - config.rho) * len(h)))).indices
+    state["margin_mean"] = config.momentum * centre + (1 - config.momentum) * h.mean()
+    state["margin_std"] = config.momentum * width + (1 - config.momentum) * spread
+    return F.softplus(-strength * margin[kept])
+
+
+def sdpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
+    """-log σ(-log Σ_l exp(-β h_l)) over the n negatives of a position, [P]. Source: Chen et al. 2024."""
+    return F.softplus(torch.logsumexp(-config.beta * pairs.margin, 1))
+
+
+def dmpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
+    """-log σ(β mean_l h_l) over the n negatives of a position, [P]. Source: Bai et al. 2024."""
+    return F.softplus(-config.beta * pairs.margin.mean(1))
+
+
+@dataclass(frozen=True)
+class Loss:
+    """An entry of the registry: the function, whether it looks at the reference, and the keys of `loss` it uses."""
+
+    function: Callable[[Pairs, LossConfig, State], Tensor]
+    reference: bool = True
+    uses: tuple[str, ...] = ("beta",)
+
+    @property
+    def summary(self) -> str:
+        """First line of the function's documentation."""
+        return (self.function.__doc__ or "").strip().splitlines()[0]
+
+
+LOSSES: dict[str, Loss] = {
+    "dpo": Loss(dpo),
+    "bpr": Loss(bpr, reference=False),
+    "cdpo": Loss(cdpo, uses=("beta", "epsilon")),
+    "rdpo": Loss(rdpo, uses=("beta", "epsilon")),
+    "ipo": Loss(ipo),
+    "simpo": Loss(simpo, reference=False, uses=("beta", "gamma")),
+    "dr_dpo": Loss(dr_dpo, uses=("beta", "beta_prime")),
+    "beta_dpo": Loss(beta_dpo, uses=("beta", "alpha", "rho", "momentum")),
+    "sdpo": Loss(sdpo),
+    "dmpo": Loss(dmpo),
+}
+
+
+def suppression(name: str, pairs: Pairs, config: LossConfig) -> Tensor:
+    """w = ∂L/∂s(i-), how hard each rejected score is pushed down, [P, n], for the loss summed over the batch.
+
+    By automatic differentiation, so it holds for every registered loss; `mechanism.suppression` is DPO's closed form.
+    """
+    negative = pairs.policy_negative.detach().requires_grad_()
+    moved = Pairs(pairs.policy_positive.detach(), negative, pairs.reference_positive, pairs.reference_negative)
+    with torch.enable_grad():
+        (push,) = torch.autograd.grad(LOSSES[name].function(moved, config, {}).sum(), negative)
+    return push

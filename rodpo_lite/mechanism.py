@@ -5,102 +5,225 @@ pushed down with weight w_r, the expected erroneous suppression is Σ_r q_r f_r 
 Σ_r q_r (1 - f_r) w_r; both are then averaged over positions.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rodpo_lite.data.batches import PackedSequences
+from rodpo_lite.config import LossConfig, NegativesConfig
+from rodpo_lite.data.batches import PackedBatch, PackedSequences
 from rodpo_lite.data.schema import Dataset
-from rodpo_lite.data.split import leave_one_out
+from rodpo_lite.data.split import leave_one_out, training_counts
 from rodpo_lite.data.synthetic import Oracle
+from rodpo_lite.eligibility import OwnedItems, Selection, exclusions, mask_excluded
+from rodpo_lite.losses import Pairs, suppression
 from rodpo_lite.model.scoring import Recommender
-from rodpo_lite.negatives import OwnedItems, exclusions, mask_excluded
+from rodpo_lite.negatives import SELECTORS
 
-
-def suppression(margin: Tensor, beta: float) -> Tensor:
-    """w = β σ(-βh): how hard the DPO gradient pushes the negative's score down, per pair, in the shape of `margin`.
-
-    It is ∂ℓ/∂s(i-) for ℓ = -log σ(βh); the positive is pushed up by the same amount.
-    Source: Rafailov et al. 2023, the gradient below eq. 7.
-    """
-    return beta * torch.sigmoid(-beta * margin)
+Relevance = Callable[[PackedBatch], Tensor]
 
 
 @dataclass(frozen=True)
 class RankProfile:
-    """Eligible items of P positions, best score first, up to rank R.
+    """Eligible items of P positions, best policy score first, over the whole catalogue N.
 
-    users [P]; eligible [P]: number of eligible items; false_negative [P, R]: relevant to the user then, and not among
-    the user's training items; margin [P, R]: h if that item were drawn. Ranks beyond `eligible` are not false
-    negatives, and their margin is infinite, so that nothing pushes there.
+    users [P]; eligible [P]: number of eligible items; items [P, N]: their ids by rank, excluded items last;
+    false_negative [P, N]: relevant by the notion that was asked for; pairs: the positive's
+    scores and those of the item at each rank, float64; anchor [P, N]: π(j|S), the push of the cross-entropy at
+    λ_ce = 1. Where nothing is eligible, nothing is a false negative and nothing pushes.
     """
 
     users: np.ndarray
     eligible: np.ndarray
+    items: np.ndarray
     false_negative: np.ndarray
-    margin: np.ndarray
+    pairs: Pairs
+    anchor: np.ndarray
+    selections: dict[str, Selection]
 
-    def expected(self, probabilities: np.ndarray, beta: float) -> tuple[np.ndarray, np.ndarray]:
-        """Expected erroneous and informative suppression of each position, both [P].
+    @property
+    def real(self) -> np.ndarray:
+        """Which ranks hold an eligible item, [P, N]."""
+        return np.arange(self.items.shape[1]) < self.eligible[:, None]
 
-        probabilities: q_r, [R] or [P, R].
-        """
-        drawn = probabilities * suppression(torch.from_numpy(self.margin), beta).numpy()
+    @property
+    def margin(self) -> np.ndarray:
+        """h if the item at that rank were drawn, [P, N]; infinite where nothing is eligible."""
+        return np.where(self.real, self.pairs.margin.numpy(), np.inf)
+
+    def law(self, negatives: NegativesConfig) -> np.ndarray:
+        """q_r, [P, N]: the probability that one draw takes the item at rank r; KeyError where it cannot be stated."""
+        selector = SELECTORS[negatives.name]
+        if selector.law is None:
+            raise KeyError(f"{negatives.name} has no law that could be stated")
+        selection = replace(self.selections[selector.scorer or "policy"], config=negatives)
+        return selector.law(selection).gather(1, torch.from_numpy(self.items)).numpy()
+
+    def weight(self, loss: LossConfig) -> np.ndarray:
+        """w_r, [P, N]: how hard the item at rank r would be pushed if it were drawn."""
+        return np.where(self.real, suppression(loss.name, self.pairs, loss).numpy(), 0.0)
+
+    def expected(self, negatives: NegativesConfig, loss: LossConfig) -> tuple[np.ndarray, np.ndarray]:
+        """Expected erroneous and informative suppression of each position, both [P]."""
+        drawn = self.law(negatives) * self.weight(loss)
         return (drawn * self.false_negative).sum(1), (drawn * ~self.false_negative).sum(1)
 
-    def by_pool_size(self, beta: float) -> tuple[np.ndarray, np.ndarray]:
-        """Erroneous and informative suppression, averaged over positions, of a pool of K = 1 … R; both [R].
+    def sampled(
+        self, negatives: NegativesConfig, loss: LossConfig, draws: int, seed: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`expected` by drawing `draws` times with the selector itself: for one whose law cannot be stated.
 
-        Entry 0 is `hard`; entry R - 1 with R the catalogue is `uniform`.
+        The state of a selector that remembers starts empty.
         """
-        weight = suppression(torch.from_numpy(self.margin), beta).numpy()
+        selector, config = SELECTORS[negatives.name], negatives.model_copy(update={"n": 1})
+        selection = self.selections[selector.scorer or "policy"]
+        selection = replace(selection, config=config, state=selector.state(int(selection.rows.max()) + 1, None))
+        rank, weight = self.items.argsort(1), self.weight(loss)
+        generator = torch.Generator().manual_seed(seed)
+        landed = np.zeros((2, len(weight)))
+        for _ in range(draws):
+            drawn = np.take_along_axis(rank, selector.draw(selection, generator).numpy(), 1)
+            push, wrong = (np.take_along_axis(table, drawn, 1)[:, 0] for table in (weight, self.false_negative))
+            landed += push * wrong, push * ~wrong
+        return landed[0] / draws, landed[1] / draws
+
+    def by_pool_size(self, loss: LossConfig) -> tuple[np.ndarray, np.ndarray]:
+        """Erroneous and informative suppression, averaged over positions, of a pool of K = 1 … N; both [N].
+
+        Entry 0 is `hard`; entry N - 1 is `uniform`.
+        """
+        weight = self.weight(loss)
         pool = np.minimum(np.arange(1, weight.shape[1] + 1), self.eligible[:, None])
         erroneous = np.cumsum(weight * self.false_negative, 1) / pool
         informative = np.cumsum(weight * ~self.false_negative, 1) / pool
         return erroneous.mean(0), informative.mean(0)
 
+    def anchor_push(self) -> tuple[np.ndarray, np.ndarray]:
+        """What the cross-entropy pushes on false negatives and on the rest, per position at λ_ce = 1, both [P]."""
+        return (self.anchor * self.false_negative).sum(1), (self.anchor * ~self.false_negative).sum(1)
+
+    def score_drift(self, depth: int = 20) -> tuple[np.ndarray, np.ndarray]:
+        """How far scores have moved from the reference, for false negatives and for the rest, both [P].
+
+        Among the `depth` eligible items that the reference ranks best, against the mean move of all eligible items of
+        the position; NaN where there is none of a kind.
+        """
+        change = np.where(self.real, (self.pairs.policy_negative - self.pairs.reference_negative).numpy(), np.nan)
+        change = change - np.nanmean(change, 1, keepdims=True)
+        reference = np.where(self.real, self.pairs.reference_negative.numpy(), -np.inf)
+        best = np.argsort(-reference, 1, kind="stable")[:, :depth]
+        change, wrong, real = (np.take_along_axis(x, best, 1) for x in (change, self.false_negative, self.real))
+        return _mean_where(change, wrong), _mean_where(change, ~wrong & real)
+
     def false_negative_share(self) -> np.ndarray:
-        """Share of positions whose item at rank r is a false negative, [R]."""
+        """Share of positions whose item at rank r is a false negative, [N]."""
         return self.false_negative.mean(0)
+
+
+def _mean_where(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    count = mask.sum(1)
+    total = np.where(mask, values, 0.0).sum(1)
+    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+
+
+@torch.no_grad()
+def embedding_drift(policy: Recommender, reference: Recommender) -> np.ndarray:
+    """1 - cosine between an item's vector in the policy and in the reference, [N]."""
+    now, before = policy.items().vectors, reference.items().vectors
+    return (1 - torch.cosine_similarity(now, before, dim=1)).numpy()
+
+
+def gradient_noise(profile: RankProfile, negatives: NegativesConfig, loss: LossConfig) -> float:
+    """Noise-to-signal ratio of one draw: trace of the variance over draws of the push, over the squared mean push.
+
+    The push of a position is a vector over the catalogue, w_r at the drawn item; by the law, averaged over positions.
+    """
+    law, weight = profile.law(negatives), profile.weight(loss)
+    mean_square = (law * weight**2).sum(1).mean()
+    square_mean = ((law * weight) ** 2).sum(1).mean()
+    return float((mean_square - square_mean) / square_mean)
+
+
+def oracle_relevance(dataset: Dataset, oracle: Oracle) -> Relevance:
+    """What the user of a synthetic world would want when the next item is taken, training items left out, [P, N]."""
+    split = leave_one_out(dataset)
+    owned = OwnedItems.of_training(dataset.items, split.start, split.train_end, dataset.n_items)
+
+    def relevance(batch: PackedBatch) -> Tensor:
+        users = batch.user_of_position
+        wanted = oracle.relevance[users.numpy(), oracle.phase[batch.rows.numpy() + 1]]
+        observed = torch.zeros(len(users), dataset.n_items + 1, dtype=torch.bool).scatter_(1, owned.of(users)[0], True)
+        return torch.from_numpy(wanted) & ~observed[:, :-1]
+
+    return relevance
+
+
+def future_relevance(dataset: Dataset) -> Relevance:
+    """What the user takes later on, up to the validation item: real data, for analysis only.
+
+    The test item is not looked at.
+    """
+    split = leave_one_out(dataset)
+    items, ends = torch.as_tensor(dataset.items), torch.as_tensor(split.train_end + 1)
+
+    def relevance(batch: PackedBatch) -> Tensor:
+        relevant = torch.zeros(len(batch.rows), dataset.n_items, dtype=torch.bool)
+        later = batch.rows + 2  # the row after the positive
+        end = ends[batch.user_of_position]
+        while bool((later < end).any()):
+            here = (later < end).nonzero()[:, 0]
+            relevant[here, items[later[here]]] = True
+            later = later + 1
+        return relevant
+
+    return relevance
 
 
 @torch.no_grad()
 def rank_profile(
-    policy: Recommender, reference: Recommender, dataset: Dataset, oracle: Oracle, max_length: int,
+    policy: Recommender, reference: Recommender, dataset: Dataset, relevance: Relevance, max_length: int,
     positions: int = 4000, seed: int = 0, exclude: str = "train",
 ) -> RankProfile:  # fmt: skip
-    """Profile a policy against its reference on training positions of a synthetic world, whole catalogue deep.
+    """Profile a policy against its reference on training positions, whole catalogue deep.
 
     Takes whole users in random order, about `positions` next-item predictions. Scores are taken in eval mode.
     """
     split = leave_one_out(dataset)
-    sequences = PackedSequences(dataset.items, split.start, split.train_end - 1, max_length)
+    sequences = PackedSequences(dataset.items, split.start, split.train_end - 1, max_length, times=dataset.timestamps)
     batch = next(sequences.epoch(positions, torch.Generator().manual_seed(seed)))
     positives = torch.as_tensor(dataset.items)[batch.rows + 1]
     owned = OwnedItems.of_training(dataset.items, split.start, split.train_end, dataset.n_items)
     users = batch.user_of_position
     excluded = exclusions(exclude, users, batch.rows, positives, owned)
-    scores = _scores(policy, batch)
-    change = scores - _scores(reference, batch)
-    ordered = mask_excluded(scores, excluded).sort(1, descending=True)
-    margin = change.gather(1, positives[:, None]) - change.gather(1, ordered.indices)
+    scores = {"policy": _scores(policy, batch), "reference": _scores(reference, batch)}
+    at_positive = {name: found.gather(1, positives[:, None])[:, 0] for name, found in scores.items()}
+    counts = torch.as_tensor(training_counts(dataset)), torch.bincount(positives, minlength=dataset.n_items)
+    selections = {
+        name: Selection(mask_excluded(found.clone(), excluded), at_positive[name], excluded, *counts, batch.rows,
+                        NegativesConfig())
+        for name, found in scores.items()
+    }  # fmt: skip
+    ordered = selections["policy"].scores.sort(dim=1, descending=True, stable=True)
     real = torch.isfinite(ordered.values)
-    relevant = torch.from_numpy(oracle.relevance[users.numpy(), oracle.phase[batch.rows.numpy() + 1]])
-    items, _ = owned.of(users)
-    observed = torch.zeros(len(users), dataset.n_items + 1, dtype=torch.bool).scatter_(1, items, True)[:, :-1]
-    false_negative = (relevant & ~observed).gather(1, ordered.indices) & real
+    false_negative = relevance(batch).gather(1, ordered.indices) & real
+    by_rank = {name: found.gather(1, ordered.indices).double() for name, found in scores.items()}
     return RankProfile(
         users.numpy(),
         real.sum(1).numpy(),
+        ordered.indices.numpy(),
         false_negative.numpy(),
-        margin.masked_fill(~real, torch.inf).double().numpy(),
+        Pairs(
+            at_positive["policy"].double(), by_rank["policy"], at_positive["reference"].double(), by_rank["reference"]
+        ),
+        scores["policy"].softmax(1).gather(1, ordered.indices).masked_fill(~real, 0.0).double().numpy(),
+        selections,
     )
 
 
-def _scores(model: Recommender, batch) -> Tensor:
+def _scores(model: Recommender, batch: PackedBatch) -> Tensor:
     mode = model.training
-    hidden, vectors = model.eval()(batch)
+    encoding = model.eval()(batch)
     model.train(mode)
-    return hidden @ vectors.T
+    return encoding.hidden @ encoding.vectors.T

@@ -71,9 +71,10 @@ def encode_histories(model: Recommender, dataset: Dataset, start: np.ndarray, en
     mode = model.training
     model.eval()
     try:
-        vectors = model.items()
-        for batch in PackedSequences(dataset.items, start, end, max_length, device).epoch(16_384):
-            hidden = model.sequence(vectors[batch.items], batch)
-            yield batch.users, hidden[batch.last], vectors
+        catalogue = model.items()
+        sequences = PackedSequences(dataset.items, start, end, max_length, device, dataset.timestamps)
+        for batch in sequences.epoch(16_384):
+            encoding = model.encode(batch, catalogue)
+            yield batch.users, encoding.hidden[batch.last], encoding.vectors
     finally:
         model.train(mode)

@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,14 +22,18 @@ import pandas as pd
 import torch
 
 from rodpo_lite import __version__, checkpoint, metrics
+from rodpo_lite.alignment import AlignmentObjective
+from rodpo_lite.capacity import parameter_counts
 from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, build, identity
+from rodpo_lite.data.planted import Planted
 from rodpo_lite.data.schema import Dataset, sha256
 from rodpo_lite.data.split import Part, leave_one_out
-from rodpo_lite.errors import InputError
+from rodpo_lite.eligibility import OwnedItems
+from rodpo_lite.errors import InputError, Notice
 from rodpo_lite.model.scoring import Recommender
-from rodpo_lite.negatives import POOLED, OwnedItems
+from rodpo_lite.negatives import SELECTORS
 from rodpo_lite.ranking import encode_histories, rank_dataset
-from rodpo_lite.training import Report, Trainer, alignment_objective, reference_objective
+from rodpo_lite.training import ReferenceObjective, Report, Trainer
 
 LIBRARIES = ("torch", "numpy", "pandas")
 
@@ -63,27 +68,25 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = Recommender.for_dataset(config.encoder, dataset)
+    if config.encoder.base == "towers" and dataset.first_time is None:
+        warnings.warn(f"{dataset.name} has no timestamps, so the towers go without the temporal mixture.", Notice, 2)
     device, generator = _device(config)
     model.to(device)
-    return _fit(model, reference_objective(model, dataset, config), dataset, config, record, out, generator,
+    return _fit(model, ReferenceObjective(model, dataset, config), dataset, config, record, out, generator,
                 resume, report, progress)  # fmt: skip
 
 
 def align(
     dataset: Dataset, reference: Path, config: AlignmentConfig, out: Path, resume: bool = False,
-    report: Report | None = None, progress: Callable[..., Any] | None = None,
+    report: Report | None = None, progress: Callable[..., Any] | None = None, planted: Planted | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Stage 2: align a policy, starting from the finished run `reference` and against its frozen copy.
 
-    Returns the record; raises InputError as `train` does, and if the reference does not fit the dataset or
+    With `planted`, the history also says how much of the selection and suppression falls on what was hidden. Returns
+    the record; raises InputError as `train` does, and if the reference does not fit the dataset or
     `negatives.k` is larger than the catalogue.
     """
     _check_negatives(dataset, config)
-    if config.negatives.name in POOLED and config.negatives.k > dataset.n_items:
-        raise InputError(
-            f"negatives.k = {config.negatives.k} is larger than the catalogue of {dataset.name}, "
-            f"which has {dataset.n_items} items."
-        )
     device, generator = _device(config)
     frozen = load(reference, dataset, device)
     weights = sha256(Path(reference) / checkpoint.MODEL)
@@ -93,7 +96,7 @@ def align(
     policy = load(reference, dataset, device).model
     if not config.training.dropout:
         policy.disable_dropout()
-    objective = alignment_objective(policy, frozen.model, dataset, config, generator)
+    objective = AlignmentObjective(policy, frozen.model, dataset, config, generator, planted)
     return _fit(policy, objective, dataset, config, record, out, generator, resume, report, progress)
 
 
@@ -174,7 +177,14 @@ def _check_trainable(dataset: Dataset) -> None:
 
 
 def _check_negatives(dataset: Dataset, config: AlignmentConfig) -> None:
-    """Every position must have something that may be rejected."""
+    """Every position must have something that may be rejected, and what is counted must fit into the catalogue."""
+    used = SELECTORS[config.negatives.name].uses if config.negatives.name != "none" else ()
+    for key in {"k", "skip", "candidates"} & set(used):
+        if (value := getattr(config.negatives, key)) > dataset.n_items:
+            raise InputError(
+                f"negatives.{key} = {value} is larger than the catalogue of {dataset.name}, "
+                f"which has {dataset.n_items} items."
+            )
     if config.negatives.name == "none" or config.negatives.exclude == "none":
         return
     split = leave_one_out(dataset)
@@ -253,12 +263,13 @@ def _fit(model, objective, dataset, config, record, out, generator, resume, repo
         model, objective, dataset, config, EncoderConfig.model_validate(record["encoder"]).max_length, Path(out),
         generator, **{name: hook for name, hook in optional.items() if hook is not None},
     )  # fmt: skip
-    best = trainer.fit(resume)
+    best, counts = trainer.fit(resume), parameter_counts(model)
     record |= {
         "best_epoch": best["epoch"],
         "epochs_run": len(trainer.history),
         "seconds": round(sum(line["epoch_seconds"] for line in trainer.history), 1),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": counts.total,
+        "active_parameters": counts.active,
         "valid": best["valid"],
         "valid_masked": best["valid_masked"],
     }

@@ -11,18 +11,37 @@ import torch
 from torch import Tensor
 
 from rodpo_lite import checkpoint, metrics
-from rodpo_lite.config import AlignmentConfig, ReferenceConfig
+from rodpo_lite.config import AlignmentConfig, ReferenceConfig, TrainingConfig
 from rodpo_lite.data.batches import PackedBatch, PackedSequences
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import leave_one_out
-from rodpo_lite.losses import LOSSES, margin
-from rodpo_lite.model.scoring import Recommender, full_cross_entropy, pair_scores, rows_within, score_blocks
-from rodpo_lite.negatives import SELECTORS, OwnedItems, Selection, exclusions, mask_excluded
+from rodpo_lite.model.contrast import id_contrast
+from rodpo_lite.model.experts import Routing
+from rodpo_lite.model.scoring import Recommender, full_cross_entropy, rows_within
 from rodpo_lite.ranking import rank_dataset
 
 Report = Callable[[dict[str, Any]], None]
-Objective = Callable[[PackedBatch], dict[str, Tensor]]
 PRIMARY = "ndcg@5"
+
+
+class Objective:
+    """Maps a packed batch to named scalar losses, of which `loss` is minimised.
+
+    `state` is what it remembers between steps; it is saved with every checkpoint.
+    """
+
+    def __init__(self):
+        self.state: dict[str, Tensor] = {}
+
+    def start_epoch(self, epoch: int) -> None:
+        """Called before the first step of each epoch, also of the one that a resumed run starts with."""
+
+    def end_epoch(self) -> dict[str, float]:
+        """Called after the last step; what it returns joins the epoch's line of the history."""
+        return {}
+
+    def __call__(self, batch: PackedBatch) -> dict[str, Tensor]:
+        raise NotImplementedError
 
 
 class TrainingDiverged(RuntimeError):
@@ -33,9 +52,8 @@ class TrainingDiverged(RuntimeError):
 class Trainer:
     """Trains `model` on `objective` with AdamW and a cosine schedule, and keeps the epoch that validates best.
 
-    objective maps a packed batch to named scalar losses, of which `loss` is minimised. `folder` receives
-    `history.jsonl` and a checkpoint after every epoch; a run killed at any point continues from there to the same
-    weights. `seed` fixes the batch order, dropout and every draw from `generator`.
+    `folder` receives `history.jsonl` and a checkpoint after every epoch; a run killed at any point continues from there
+    to the same weights. `seed` fixes the batch order, dropout and every draw from `generator`.
     """
 
     model: Recommender
@@ -54,7 +72,7 @@ class Trainer:
         self.device = self.generator.device
         # The last training item of a user has no successor to predict, so inputs end one before it.
         self.sequences = PackedSequences(
-            self.dataset.items, split.start, split.train_end - 1, self.max_length, self.device
+            self.dataset.items, split.start, split.train_end - 1, self.max_length, self.device, self.dataset.timestamps
         )
         self.order = torch.Generator().manual_seed(self.config.seed)
         self.optimizer = torch.optim.AdamW(
@@ -105,6 +123,7 @@ class Trainer:
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         self.model.train()
+        self.objective.start_epoch(epoch)
         sums: dict[str, Tensor] = {}
         training, done = self.config.training, (epoch - 1) * self.steps_per_epoch
         rate = cosine(self.steps_per_epoch * training.epochs, training.warmup)
@@ -122,7 +141,8 @@ class Trainer:
             self.optimizer.step()
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value.detach() * len(batch.items)
-        return {name: float(total) / self.sequences.n_positions for name, total in sums.items()}
+        losses = {name: float(total) / self.sequences.n_positions for name, total in sums.items()}
+        return losses | self.objective.end_epoch()
 
     def _best_line(self) -> dict[str, Any]:
         return max(self.history, key=lambda line: line["valid"][PRIMARY], default={})
@@ -132,6 +152,7 @@ class Trainer:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         tensors |= {f"optimizer.{i}.{name}": value for i, state in optimizer.items() for name, value in state.items()}
+        tensors |= {f"state.{name}": value for name, value in self.objective.state.items()}
         tensors |= {f"generator.{name}": generator.get_state() for name, generator in self._generators().items()}
         checkpoint.write_tensors(self.folder / checkpoint.CHECKPOINT, tensors, {"history": self.history})
         checkpoint.write_history(self.folder, self.history)
@@ -151,6 +172,7 @@ class Trainer:
             moments.setdefault(int(index), {})[name] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.objective.state |= {name: value.to(self.device) for name, value in _under("state.", tensors).items()}
         self.history = state["history"]
         checkpoint.write_history(self.folder, self.history)
 
@@ -177,63 +199,36 @@ def cosine(steps: int, warmup: float) -> Callable[[int], float]:
     return factor
 
 
-def reference_objective(model: Recommender, dataset: Dataset, config: ReferenceConfig) -> Objective:
-    """Stage 1: next-item cross-entropy over the whole catalogue, at every position."""
-    items = torch.as_tensor(dataset.items, device=next(model.parameters()).device)
-    rows = rows_within(config.training.memory_budget_mib, dataset.n_items)
+class ReferenceObjective(Objective):
+    """Stage 1: next-item cross-entropy over the whole catalogue, at every position.
 
-    def objective(batch: PackedBatch) -> dict[str, Tensor]:
-        hidden, vectors = model(batch)
-        return {"loss": full_cross_entropy(hidden, vectors, items[batch.rows + 1], rows)}
-
-    return objective
-
-
-def alignment_objective(
-    policy: Recommender, reference: Recommender, dataset: Dataset, config: AlignmentConfig, generator: torch.Generator
-) -> Objective:
-    """Stage 2: L = L_pref(βh) + λ_ce L_ce, the negative selected from the policy's own scores.
-
-    With `negatives.name = none` only λ_ce L_ce is left: the continued cross-entropy control.
+    Sparse mixtures add their router losses, and `id_contrast.weight` the contrast of the ID tower.
     """
-    device = generator.device
-    items = torch.as_tensor(dataset.items, device=device)
-    rows = rows_within(config.training.memory_budget_mib, dataset.n_items)
-    split = leave_one_out(dataset)
-    owned = OwnedItems.of_training(dataset.items, split.start, split.train_end, dataset.n_items, device)
-    chosen, lambda_ce = config.negatives, config.training.lambda_ce
-    select, loss = SELECTORS.get(chosen.name), LOSSES[config.loss.name]
-    reference.requires_grad_(False).eval()
 
-    def objective(batch: PackedBatch) -> dict[str, Tensor]:
-        positives = items[batch.rows + 1]
-        hidden, vectors = policy(batch)
-        if select is None:
-            anchor = full_cross_entropy(hidden, vectors, positives, rows)
-            return {"loss": lambda_ce * anchor, "loss_ce": anchor}
-        excluded = exclusions(chosen.exclude, batch.user_of_position, batch.rows, positives, owned)
-        negatives = torch.empty(len(positives), chosen.n, dtype=torch.long, device=device)
+    def __init__(self, model: Recommender, dataset: Dataset, config: ReferenceConfig):
+        super().__init__()
+        self.model, self.config = model, config
+        self.items = torch.as_tensor(dataset.items, device=next(model.parameters()).device)
+        self.rows = rows_within(config.training.memory_budget_mib, dataset.n_items)
 
-        def observe(block: slice, scores: Tensor) -> None:
-            selection = Selection(mask_excluded(scores, excluded[block]), excluded[block], chosen.k, chosen.n)
-            negatives[block] = select(selection, generator)
+    def __call__(self, batch: PackedBatch) -> dict[str, Tensor]:
+        encoding, targets = self.model(batch), self.items[batch.rows + 1]
+        cross_entropy = full_cross_entropy(encoding.hidden, encoding.vectors, targets, self.rows)
+        losses = {"loss": cross_entropy}
+        contrast, width = self.config.id_contrast, self.config.encoder.width
+        if contrast.weight > 0:  # the ID tower comes first
+            of_ids = (encoding.hidden[:, :width], encoding.vectors[:, :width])
+            term = id_contrast(*of_ids, targets, contrast.temperature, self.rows)
+            losses |= {"loss": cross_entropy + contrast.weight * term, "loss_ce": cross_entropy, "loss_contrast": term}
+        return with_router_losses(losses, encoding.routing, self.config.training)
 
-        if lambda_ce > 0:
-            anchor = full_cross_entropy(hidden, vectors, positives, rows, observe)
-        else:
-            anchor = hidden.new_zeros(())
-            for block, scores in score_blocks(hidden, vectors, rows):
-                observe(block, scores)
-        with torch.no_grad():
-            reference_hidden, reference_vectors = reference(batch)
-            offset = [pair_scores(reference_hidden, reference_vectors, pair) for pair in (positives, negatives)]
-        h = margin(pair_scores(hidden, vectors, positives), pair_scores(hidden, vectors, negatives), *offset)
-        preference = loss(h, config.loss.beta).mean()
-        return {
-            "loss": preference + lambda_ce * anchor,
-            "loss_preference": preference,
-            "loss_ce": anchor,
-            "margin": h.detach().mean(),
-        }
 
-    return objective
+def with_router_losses(
+    losses: dict[str, Tensor], routing: dict[str, Routing], training: TrainingConfig
+) -> dict[str, Tensor]:
+    """Add α Σ balance + z Σ z of all sparse mixtures to `loss`, and report both sums; without mixtures, nothing."""
+    if not routing:
+        return losses
+    balance, z = (torch.stack(terms).sum() for terms in zip(*((r.balance, r.z) for r in routing.values())))
+    loss = losses["loss"] + training.balance_weight * balance + training.z_weight * z
+    return losses | {"loss": loss, "loss_balance": balance, "loss_z": z}

@@ -37,6 +37,8 @@ def assert_refused(result: subprocess.CompletedProcess, *expected: str) -> None:
         (["-o", "negatives.k=3"], ["belongs to the other stage", "`rodpo align`"]),
         (["-o", "training.lambda_ce=1"], ["belongs to the other stage", "`rodpo align`"]),
         (["-o", "encoder.heads=3"], ["encoder.heads = 3", "must divide width 64"]),
+        (["-o", "encoder.fusion=interactive"], ["encoder.fusion = 'interactive'", "encoder.base = towers"]),
+        (["-o", "encoder.experts_per_row=9"], ["encoder.experts_per_row = 9", "encoder.experts = 8"]),
         (["-o", "seed"], ["takes key=value"]),
         (["--config", "missing.yaml"], ["missing.yaml cannot be read"]),
         (["--nonsense"], ["No such option"]),
@@ -52,7 +54,7 @@ def test_bad_training_input(arguments, expected, world_folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["-o", "negatives.name=toppk"], ["negatives.name = 'toppk'", "none, uniform, hard, topk"]),
+        (["-o", "negatives.name=toppk"], ["negatives.name = 'toppk'", "none, uniform, popularity", "topk"]),
         (["-o", "loss.name=dop"], ["loss.name = 'dop'", "dpo"]),
         (["-o", "negatives.k=151"], ["negatives.k = 151", "larger than the catalogue", "150 items"]),
         (["-o", "negatives.k=0"], ["negatives.k = 0"]),
@@ -115,6 +117,12 @@ def test_a_users_own_folder_goes_all_the_way(plain_folder, tmp_path):
     assert len(result.stdout.splitlines()) == 10
 
 
+def test_towers_without_timestamps_print_one_notice(plain_folder, tmp_path):
+    result = rodpo("train", "--data", plain_folder, "--out", tmp_path / "run", *SMALL, "-o", "encoder.base=towers")
+    assert result.returncode == 0
+    assert result.stderr == "rodpo: own has no timestamps, so the towers go without the temporal mixture.\n"
+
+
 def test_litter_of_a_killed_write_does_not_block_a_run(world_folder, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".run.json-x1y2").write_text("half")
@@ -172,3 +180,29 @@ def test_a_diverged_run_exits_1_in_one_sentence(world_folder, tmp_path):
 def test_help_shows_an_example(command):
     result = rodpo(*command, "--help")
     assert result.returncode == 0 and f"rodpo {' '.join(command)}" in result.stdout
+
+
+def test_help_lists_every_selector_and_loss():
+    from rodpo_lite.losses import LOSSES
+    from rodpo_lite.negatives import SELECTORS
+
+    text = rodpo("align", "--help").stdout
+    for key, names in (("negatives", SELECTORS), ("loss", LOSSES)):
+        for name in names:
+            assert f"{key}.name={name}:" in text.replace("\n", " "), name
+
+
+def test_planted_positives_are_counted_from_the_command_line(world_folder, tmp_path):
+    planted = tmp_path / "planted"
+    assert rodpo("data", "plant", world_folder, "--out", planted, "--share", "0.1").returncode == 0
+    train = rodpo("train", "--data", planted, "--out", tmp_path / "reference", *SMALL)
+    assert train.returncode == 0, train.stderr
+    small = ["-o", "training.epochs=1", "-o", "training.batches_per_epoch=4"]
+    run = ["align", "--data", planted, "--reference", tmp_path / "reference", "--out", tmp_path / "hard"]
+    found = rodpo(*run, *small, "-o", "negatives.name=hard")
+    assert found.returncode == 0, found.stderr
+    line = json.loads((tmp_path / "hard/history.jsonl").read_text())
+    assert 0 < line["hit_rate"] < 0.5 and 0 < line["erroneous_share"] < 0.5
+    refused = rodpo("data", "plant", world_folder, "--out", tmp_path / "other", "--share", "0.99")
+    assert_refused(refused, "can be hidden", "--share")
+    assert not (tmp_path / "other").exists()

@@ -68,7 +68,15 @@ def test_the_committed_ledger_is_consistent():
         assert metrics.from_ranks(ranks["rank"].to_numpy()) == pytest.approx(entry["test"])
         assert metrics.from_ranks(ranks["rank_masked"].to_numpy()) == pytest.approx(entry["test_masked"])
         kind = {"reference": ReferenceConfig, "align": AlignmentConfig}[entry["stage"]]
-        assert build(kind, entry["config"]).model_dump(mode="json") == entry["config"], "today's code can repeat it"
+        today = build(kind, entry["config"]).model_dump(mode="json")
+        assert _restrict(today, entry["config"]) == entry["config"], "today's code can repeat it"
         assert not entry["commit"].endswith("+"), "recorded from committed code"
         if entry["stage"] == "align":
             assert entry["reference"] in set(table["id"])
+
+
+def _restrict(config: dict, keys: dict) -> dict:
+    """What a configuration says of the keys that another one has: later code may have added keys."""
+    return {
+        key: _restrict(config[key], value) if isinstance(value, dict) else config[key] for key, value in keys.items()
+    }

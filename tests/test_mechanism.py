@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from rodpo_lite import runs
-from rodpo_lite.config import AlignmentConfig, build
+from rodpo_lite.config import AlignmentConfig, LossConfig, NegativesConfig, build
+from rodpo_lite.data.batches import PackedSequences
+from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.data.synthetic import Oracle
-from rodpo_lite.losses import dpo
-from rodpo_lite.mechanism import rank_profile
-from rodpo_lite.negatives import rank_probabilities
+from rodpo_lite.losses import LOSSES, Pairs
+from rodpo_lite.mechanism import embedding_drift, future_relevance, gradient_noise, oracle_relevance, rank_profile
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,8 @@ def profile(world, world_folder, reference_folder, tmp_path_factory):
     training = {"epochs": 2, "batches_per_epoch": 4, "learning_rate": 5e-3}
     runs.align(world, reference_folder, build(AlignmentConfig, {"training": training}), out)
     policy, reference = runs.load(out, world), runs.load(reference_folder, world)
-    return rank_profile(policy.model, reference.model, world, Oracle.of(world, world_folder), 12, positions=300)
+    relevance = oracle_relevance(world, Oracle.of(world, world_folder))
+    return rank_profile(policy.model, reference.model, world, relevance, 12, positions=300)
 
 
 def test_the_profile_is_a_ranking_of_the_eligible_items(profile, world):
@@ -33,41 +35,126 @@ def test_the_profile_is_a_ranking_of_the_eligible_items(profile, world):
     assert finite.std() > 0, "the policy must have moved for the margins to mean anything"
 
 
-@pytest.mark.parametrize(("name", "k"), [("hard", 1), ("topk", 20), ("uniform", 1)])
-def test_closed_form_autograd_and_monte_carlo_agree(profile, name, k):
-    beta, depth = 0.7, profile.margin.shape[1]
-    law = rank_probabilities(name, k, profile.eligible, depth)
-    erroneous, informative = profile.expected(law, beta)
+NEGATIVES = {
+    "hard": {},
+    "static_hard": {},
+    "topk": {"k": 20},
+    "static_topk": {"k": 20},
+    "topk_softmax": {"k": 20, "temperature": 0.5},
+    "rank_window": {"k": 10, "skip": 5},
+    "dns": {"k": 3, "candidates": 20},
+    "uniform": {},
+    "popularity": {},
+    "in_batch": {},
+}
 
-    # Autograd in float64: the gradient of the expected loss on the score at each rank is q_r w_r.
-    scores = torch.zeros(profile.margin.shape, dtype=torch.float64, requires_grad=True)
-    margins = torch.from_numpy(np.where(np.isinf(profile.margin), 60.0, profile.margin)) - scores
-    (torch.from_numpy(law) * dpo(margins, beta)).sum().backward()
+
+@pytest.mark.parametrize("loss", ["dpo", "bpr", "cdpo", "rdpo", "ipo", "simpo"])
+@pytest.mark.parametrize("name", sorted(NEGATIVES))
+def test_closed_form_and_autograd_agree(profile, name, loss):
+    """In float64, the gradient of the expected loss on the score at each rank is q_r w_r."""
+    negatives = NegativesConfig(name=name, **NEGATIVES[name])
+    config = LossConfig(name=loss, beta=0.7)
+    erroneous, informative = profile.expected(negatives, config)
+    law = torch.from_numpy(profile.law(negatives))
+    torch.testing.assert_close(law.sum(1), torch.ones(len(law), dtype=torch.double))
+    scores = profile.pairs.policy_negative.clone().requires_grad_()
+    pairs = Pairs(profile.pairs.policy_positive, scores, profile.pairs.reference_positive,
+                  profile.pairs.reference_negative)  # fmt: skip
+    (law * LOSSES[loss].function(pairs, config, {})).sum().backward()
     push = scores.grad.numpy()
     np.testing.assert_allclose((push * profile.false_negative).sum(1), erroneous, rtol=1e-10, atol=1e-14)
     np.testing.assert_allclose((push * ~profile.false_negative).sum(1), informative, rtol=1e-10, atol=1e-14)
 
-    # Monte-Carlo: draw ranks, add up what lands on false negatives; agreement within 4 standard errors.
-    rng, draws = np.random.default_rng(0), 400
-    ranks = np.floor(rng.random((len(law), draws)) * (law > 0).sum(1)[:, None]).astype(int)
-    weight = beta / (1 + np.exp(beta * np.take_along_axis(profile.margin, ranks, 1)))
-    landed = (weight * np.take_along_axis(profile.false_negative, ranks, 1)).mean(0)
-    error = max(landed.std(ddof=1) / np.sqrt(draws), 1e-12)
-    assert abs(landed.mean() - erroneous.mean()) < 4 * error
+
+@pytest.mark.parametrize("name", sorted(NEGATIVES))
+def test_closed_form_and_monte_carlo_agree(profile, name):
+    """The selector itself draws, and what lands on false negatives agrees within 4 standard errors over positions."""
+    negatives, loss = NegativesConfig(name=name, **NEGATIVES[name]), LossConfig(beta=0.7)
+    for expected, landed in zip(profile.expected(negatives, loss), profile.sampled(negatives, loss, draws=100)):
+        gap = landed - expected
+        assert abs(gap.mean()) <= max(4 * gap.std(ddof=1) / np.sqrt(len(gap)), 1e-12)
+        assert landed.mean() > 0
+
+
+@pytest.mark.parametrize("name", ["srns", "ahns"])
+def test_selectors_without_a_law_are_sampled(profile, name):
+    erroneous, informative = profile.sampled(NegativesConfig(name=name, candidates=20), LossConfig(), draws=5)
+    assert erroneous.mean() > 0 and informative.mean() > erroneous.mean()
+
+
+def test_score_drift_by_hand(profile):
+    wrong, right = profile.score_drift(depth=3)
+    position = int(np.flatnonzero(np.isfinite(wrong) & np.isfinite(right))[0])
+    eligible = profile.eligible[position]
+    policy, reference = (
+        scores[position, :eligible].numpy()
+        for scores in (profile.pairs.policy_negative, profile.pairs.reference_negative)
+    )
+    change, best = policy - reference, np.argsort(-reference)[:3]
+    marked = profile.false_negative[position, best]
+    assert wrong[position] == pytest.approx(change[best][marked].mean() - change.mean())
+    assert right[position] == pytest.approx(change[best][~marked].mean() - change.mean())
+
+
+def test_embedding_drift_is_zero_at_the_reference_only(world, reference_folder):
+    reference, moved = (runs.load(reference_folder, world).model for _ in range(2))
+    assert embedding_drift(reference, reference) == pytest.approx(0, abs=1e-6)
+    with torch.no_grad():
+        moved.items.id.weight[3] += 1.0
+    drift = embedding_drift(moved, reference)
+    assert drift[3] > 1e-3 and np.delete(drift, 3) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_sure_draw_has_no_noise_and_a_wide_pool_has_more(profile):
+    loss = LossConfig()
+    assert gradient_noise(profile, NegativesConfig(name="hard"), loss) == pytest.approx(0, abs=1e-12)
+    few, many = (gradient_noise(profile, NegativesConfig(name="topk", k=k), loss) for k in (5, 50))
+    # With equal pushes the mean is w / K at K items: (w² - w² / K) / (w² / K) = K - 1.
+    assert few == pytest.approx(4, rel=0.2) and many > 8 * few
 
 
 def test_pool_size_curve_holds_hard_and_uniform_at_its_ends(profile):
-    erroneous, informative = profile.by_pool_size(0.5)
+    loss = LossConfig()
+    erroneous, informative = profile.by_pool_size(loss)
     depth = profile.margin.shape[1]
     for name, k, entry in (("hard", 1, 0), ("topk", 20, 19), ("uniform", 1, depth - 1)):
-        law = rank_probabilities(name, k, profile.eligible, depth)
-        expected = [part.mean() for part in profile.expected(law, 0.5)]
+        expected = [part.mean() for part in profile.expected(NegativesConfig(name=name, k=k), loss)]
         assert [erroneous[entry], informative[entry]] == pytest.approx(expected)
 
 
 def test_at_the_reference_every_push_is_beta_over_2(world, world_folder, reference_folder):
     model = runs.load(reference_folder, world).model
-    start = rank_profile(model, model, world, Oracle.of(world, world_folder), 12, positions=300)
-    law = rank_probabilities("topk", 10, start.eligible, start.margin.shape[1])
-    erroneous, informative = start.expected(law, 0.4)
+    relevance = oracle_relevance(world, Oracle.of(world, world_folder))
+    start = rank_profile(model, model, world, relevance, 12, positions=300)
+    erroneous, informative = start.expected(NegativesConfig(name="topk", k=10), LossConfig(beta=0.4))
     np.testing.assert_allclose(erroneous + informative, 0.2)
+
+
+def test_the_anchor_pushes_what_cross_entropy_pushes(profile, world):
+    """Over eligible items π(j|S) sums to what the excluded ones leave."""
+    erroneous, informative = profile.anchor_push()
+    assert bool((erroneous >= 0).all()) and bool((erroneous + informative < 1).all())
+    assert erroneous.mean() > 0
+    selection = profile.selections["policy"]
+    row = 7
+    scores = torch.full((world.n_items,), -torch.inf).scatter(
+        0, torch.from_numpy(profile.items[row]), profile.pairs.policy_negative[row].float()
+    )
+    expected = scores.softmax(0)[~selection.is_excluded[row]].sum().item()
+    assert erroneous[row] + informative[row] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_selector_without_a_law_says_so(profile):
+    with pytest.raises(KeyError, match="srns has no law"):
+        profile.law(NegativesConfig(name="srns"))
+
+
+def test_future_relevance_is_what_the_user_takes_later_but_never_the_test_item(world):
+    split = leave_one_out(world)
+    batch = next(PackedSequences(world.items, split.start, split.train_end - 1, 12).epoch(200))
+    relevant = future_relevance(world)(batch)
+    for position in range(0, len(batch.rows), 17):
+        user, row = int(batch.user_of_position[position]), int(batch.rows[position])
+        later = world.items[row + 2 : world.offsets[user + 1] - 1]
+        assert set(relevant[position].nonzero()[:, 0].tolist()) == set(later.tolist())

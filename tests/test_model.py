@@ -41,7 +41,7 @@ def test_an_epoch_serves_every_position_once(world, sequences):
 
 def padded_hidden(model: Recommender, sequence: list[int], padding: int) -> torch.Tensor:
     """One sequence, filled up with item 0 on the right, through ordinary masked attention."""
-    encoder, vectors = model.sequence, model.items()
+    encoder, vectors = model.sequence, model.items().vectors
     items = torch.tensor(sequence + [0] * padding)
     length = len(items)
     visible = torch.ones(length, length, dtype=torch.bool).tril()
@@ -58,7 +58,7 @@ def padded_hidden(model: Recommender, sequence: list[int], padding: int) -> torc
 def test_packed_and_padded_encoders_give_the_same_scores(world, model, sequences):
     model.double()
     batch = next(sequences.epoch(10_000))
-    hidden, vectors = model(batch)
+    hidden, vectors, _ = model(batch)
     assert len(set(batch.lengths.tolist())) > 5, "lengths must differ for this to mean anything"
     ends = batch.lengths.cumsum(0)
     for length, end in zip(batch.lengths.tolist(), ends.tolist()):
@@ -73,8 +73,8 @@ def test_no_position_sees_its_future(world, model, sequences):
     changed = batch.items.clone()
     changed[longest - 1] = (changed[longest - 1] + 1) % world.n_items
     with torch.no_grad():
-        before, vectors = model(batch)
-        after = model.sequence(vectors[changed], batch)
+        before, vectors, _ = model(batch)
+        after, _ = model.sequence(vectors[changed], batch)
     same = (before - after).abs().amax(1) < 1e-6
     assert not same[longest - 1] and same.sum() == len(same) - 1
 
@@ -107,18 +107,18 @@ def test_fusion_adds_what_it_says_to_the_id_embedding(world, fusion):
     if fusion == "mlp":
         both = torch.cat([image, text], 1)
         expected = expected + model.mlp(both)
-    torch.testing.assert_close(model(), expected)
+    torch.testing.assert_close(model().vectors, expected)
     assert text.abs().max() > 0 and image.abs().max() > 0
 
 
 def test_a_dataset_without_features_is_normal_input():
     model = Recommender(EncoderConfig(width=16), 30, {}, {})
-    assert torch.equal(model.items(), model.items.id.weight)
+    assert torch.equal(model.items().vectors, model.items.id.weight)
 
 
 def test_the_memory_budget_bounds_the_block(world, model, sequences):
     batch = next(sequences.epoch(500))
-    hidden, vectors = model(batch)
+    hidden, vectors, _ = model(batch)
     rows = rows_within(0.05, world.n_items)
     blocks = [(block, scores.clone()) for block, scores in score_blocks(hidden, vectors, rows)]
     assert all(2 * 4 * scores.numel() <= 0.05 * 2**20 for _, scores in blocks)

@@ -7,13 +7,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from rodpo_lite.negatives import SELECTORS, OwnedItems, Selection, exclusions, mask_excluded, rank_probabilities
+from rodpo_lite.config import NegativesConfig
+from rodpo_lite.eligibility import OwnedItems, Selection, exclusions, mask_excluded
+from rodpo_lite.negatives import SELECTORS
+
+WITH_LAW = sorted(name for name, selector in SELECTORS.items() if selector.law)
 
 
-def selection_of(scores: torch.Tensor, excluded: list[list[int]], k: int = 1, n: int = 1) -> Selection:
+def selection_of(scores: torch.Tensor, excluded: list[list[int]], **values) -> Selection:
+    """A block of R positions; keys of NegativesConfig and fields of Selection by name."""
     n_items, width = scores.shape[1], max(map(len, excluded))
     padded = torch.tensor([sorted(row) + [n_items] * (width - len(row)) for row in excluded])
-    return Selection(mask_excluded(scores.clone(), padded), padded, k, n)
+    counts = {key: values.pop(key, torch.arange(1, n_items + 1)) for key in ("popularity", "in_batch")}
+    epoch = values.pop("epoch", 1)
+    state = {
+        name: value for selector in SELECTORS.values() for name, value in selector.state(len(scores), None).items()
+    }
+    return Selection(
+        mask_excluded(scores.clone(), padded),
+        values.pop("positive_scores", torch.zeros(len(scores))),
+        padded,
+        **counts,
+        rows=torch.arange(len(scores)),
+        config=NegativesConfig(**values),
+        epoch=epoch,
+        state=state,
+    )
+
+
+def draw(name: str, selection: Selection, seed: int = 0) -> torch.Tensor:
+    return SELECTORS[name].draw(selection, torch.Generator().manual_seed(seed))
 
 
 @st.composite
@@ -24,49 +47,149 @@ def selections(draw):
         st.lists(st.sets(st.integers(0, n_items - 1), min_size=1, max_size=n_items - 1), min_size=rows, max_size=rows)
     )
     scores = torch.randn(rows, n_items, generator=torch.Generator().manual_seed(draw(st.integers(0, 1000))))
-    return selection_of(scores, [list(row) for row in excluded], draw(st.integers(1, 15)), draw(st.integers(1, 4)))
+    return selection_of(
+        scores,
+        [list(row) for row in excluded],
+        k=draw(st.integers(1, 15)),
+        n=draw(st.integers(1, 4)),
+        skip=draw(st.integers(0, 12)),
+        candidates=draw(st.integers(1, 15)),
+        in_batch=torch.tensor(draw(st.lists(st.integers(0, 2), min_size=n_items, max_size=n_items))),
+        popularity=torch.tensor(draw(st.lists(st.integers(0, 2), min_size=n_items, max_size=n_items))),
+    )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(selections(), st.sampled_from(sorted(SELECTORS)), st.integers(0, 99))
 def test_excluded_items_are_never_selected(selection, name, seed):
-    chosen = SELECTORS[name](selection, torch.Generator().manual_seed(seed))
-    assert chosen.shape == (len(selection.scores), selection.n)
-    assert bool(((chosen >= 0) & (chosen < selection.scores.shape[1])).all())
-    assert not bool((chosen[:, :, None] == selection.excluded[:, None, :]).any())
+    for _ in range(2):  # the second time with what the first has left in the state
+        chosen = draw(name, selection, seed)
+        assert chosen.shape == (len(selection.scores), selection.config.n)
+        assert bool(((chosen >= 0) & (chosen < selection.n_items)).all())
+        assert not bool((chosen[:, :, None] == selection.excluded[:, None, :]).any())
 
 
-@pytest.mark.parametrize("name", sorted(SELECTORS))
-def test_drawn_frequencies_follow_the_stated_law_over_ranks(name):
+@settings(max_examples=200, deadline=None)
+@given(selections(), st.sampled_from(WITH_LAW))
+def test_a_law_is_a_distribution_over_eligible_items(selection, name):
+    law = SELECTORS[name].law(selection)
+    assert law.shape == selection.scores.shape and bool((law >= 0).all())
+    torch.testing.assert_close(law.sum(1), torch.ones(len(law), dtype=torch.double))
+    assert float((law * selection.is_excluded).sum()) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("settings", [{}, {"k": 3, "candidates": 4}, {"k": 3, "candidates": 2, "skip": 4}])
+@pytest.mark.parametrize("name", WITH_LAW)
+def test_drawn_frequencies_follow_the_stated_law(name, settings):
     """Chi-square at level 0.001 on 20,000 draws from one fixed score vector."""
     scores = torch.tensor([0.3, 2.0, -1.0, 0.9, 1.5, 0.0, -0.4, 3.0])
-    chosen = SELECTORS[name](selection_of(scores[None], [[3, 7]], k=4, n=20_000), torch.Generator().manual_seed(8))
-    by_rank = [1, 4, 0, 5, 6, 2]
-    counts = np.bincount(chosen[0].numpy(), minlength=8)[by_rank]
-    assert counts.sum() == 20_000
-    law = rank_probabilities(name, 4, np.array([6]), 6)[0]
-    assert law.sum() == pytest.approx(1)
-    assert not counts[law == 0].any()
-    if (law > 0).sum() > 1:
-        assert stats.chisquare(counts[law > 0], 20_000 * law[law > 0]).pvalue > 0.001
+    values = {"k": 4, "candidates": 5, "skip": 1, "temperature": 0.7, **settings}
+    # Independent rows, so that the candidates of dns are drawn anew for each.
+    selection = selection_of(scores.expand(20_000, -1), [[3, 7]] * 20_000, **values)
+    counts = np.bincount(draw(name, selection, 8)[:, 0].numpy(), minlength=8)
+    law = SELECTORS[name].law(selection_of(scores[None], [[3, 7]], **values))[0].numpy()
+    assert law.sum() == pytest.approx(1) and law[[3, 7]].sum() == 0
+    assert not counts[law < 1e-12].any()
+    if (law > 1e-12).sum() > 1:
+        possible = law > 1e-12
+        assert stats.chisquare(counts[possible], 20_000 * law[possible]).pvalue > 0.001
 
 
-def test_topk_with_one_is_hard_and_with_the_catalogue_is_uniform():
+def test_candidates_by_rejection_follow_the_same_law():
+    """With few candidates among many items, duplicates are redrawn instead of shuffling the catalogue."""
+    scores = torch.linspace(3, -3, 40).expand(20_000, -1)
+    selection = selection_of(scores, [[0]] * 20_000, k=2, candidates=6)
+    counts = np.bincount(draw("dns", selection).flatten().numpy(), minlength=40)
+    law = SELECTORS["dns"].law(selection_of(scores[:1], [[0]], k=2, candidates=6))[0].numpy()
+    likely = law * 20_000 >= 5
+    observed, expected = [np.append(x[likely], x[~likely].sum()) for x in (counts, 20_000 * law)]
+    assert stats.chisquare(observed[expected > 0], expected[expected > 0]).pvalue > 0.001
+
+
+def test_identities_of_the_family():
     scores = torch.randn(40, 30, generator=torch.Generator().manual_seed(0))
     excluded = [[int(i) % 30] for i in range(40)]
-    one, everything = selection_of(scores, excluded, k=1), selection_of(scores, excluded, k=30)
-    generator = torch.Generator().manual_seed(1)
-    assert torch.equal(SELECTORS["topk"](one, generator), SELECTORS["hard"](one, generator))
-    eligible = np.full(40, 29)
-    assert np.array_equal(rank_probabilities("topk", 30, eligible, 30), rank_probabilities("uniform", 1, eligible, 30))
-    drawn = SELECTORS["topk"](everything, generator)
-    assert len(drawn.unique()) > 15
+
+    def law(name, **values):
+        return SELECTORS[name].law(selection_of(scores, excluded, **values))
+
+    for name, values, twin, its in [
+        ("topk", {"k": 1}, "hard", {}),
+        ("topk", {"k": 30}, "uniform", {}),
+        ("rank_window", {"skip": 0, "k": 7}, "topk", {"k": 7}),
+        ("topk_softmax", {"k": 1}, "hard", {}),
+        ("dns", {"k": 7, "candidates": 30}, "topk", {"k": 7}),
+        ("dns", {"k": 1, "candidates": 1}, "uniform", {}),
+        ("dns", {"k": 5, "candidates": 5}, "uniform", {}),
+    ]:
+        torch.testing.assert_close(law(name, **values), law(twin, **its))
+    torch.testing.assert_close(law("topk_softmax", k=7, temperature=1e9), law("topk", k=7))
+    torch.testing.assert_close(law("topk_softmax", k=7, temperature=1e-6), law("hard"))
+    one = selection_of(scores, excluded, k=1)
+    assert torch.equal(draw("topk", one), draw("hard", one))
+    everything = selection_of(scores, excluded, k=5, candidates=30, n=50)
+    best = everything.scores.topk(5).indices
+    assert all(set(row.tolist()) <= set(pool.tolist()) for row, pool in zip(draw("dns", everything), best))
 
 
-def test_the_pool_is_that_of_the_current_scores():
+def test_static_selectors_are_the_same_functions_of_the_reference():
+    for name in ("hard", "topk"):
+        static = SELECTORS[f"static_{name}"]
+        assert static.draw is SELECTORS[name].draw and static.scorer == "reference"
+        assert SELECTORS[name].scorer == "policy"
+
+
+def test_the_rank_window_moves_up_where_the_items_end():
+    selection = selection_of(torch.tensor([[5.0, 4.0, 3.0, 2.0, 1.0]]), [[0]], k=2, skip=10, n=200)
+    assert set(draw("rank_window", selection)[0].tolist()) == {3, 4}
+    selection = selection_of(torch.tensor([[5.0, 4.0, 3.0, 2.0, 1.0]]), [[0]], k=2, skip=1, n=200)
+    assert set(draw("rank_window", selection)[0].tolist()) == {2, 3}
+
+
+def test_weighted_draws_fall_back_where_all_weight_is_excluded():
+    only = torch.tensor([0, 9, 0, 0, 0])
+    selection = selection_of(torch.zeros(1, 5), [[1]], n=200, in_batch=only, popularity=only)
+    for name in ("in_batch", "popularity"):
+        assert set(draw(name, selection)[0].tolist()) == {0, 2, 3, 4}
+
+
+def test_nearly_excluded_weight_is_drawn_exactly():
+    weights = torch.tensor([10**9, 1, 3])
+    selection = selection_of(torch.zeros(1, 3), [[0]], n=8000, in_batch=weights)
+    share = (draw("in_batch", selection) == 2).double().mean().item()
+    assert share == pytest.approx(0.75, abs=0.02)
+
+
+def test_ahns_takes_the_candidate_closest_to_its_target():
+    """σ(s+) = 0.5 and a = b = 0.5 give the target 0.5 / 1 = 0.5, so the item with score 0 is taken."""
+    scores = torch.tensor([[3.0, 0.1, -2.0, 1.0]])
+    selection = selection_of(scores, [[0]], candidates=4, ahns_alpha=0.5, ahns_beta=0.5)
+    assert draw("ahns", selection).item() == 1
+    sure = selection_of(scores, [[0]], candidates=4, ahns_alpha=0.5, ahns_beta=0.2, positive_scores=torch.tensor([9.0]))
+    assert draw("ahns", sure).item() == 2, "target 0.2 / 1.5 = 0.13: σ(-2) = 0.12"
+
+
+def test_srns_prefers_the_uncertain_candidate_once_it_is_warm():
+    scores = torch.full((1, 60), -1.0)
+    selection = selection_of(scores, [[0]], epoch=50)
+    memory = torch.arange(1, 9)
+    selection.state["srns_items"][0] = memory
+    steady = torch.sigmoid(torch.tensor(-1.0))
+    selection.state["srns_values"][0] = steady
+    selection.state["srns_values"][0, 3] = torch.tensor([0.1, 0.9, 0.1, 0.9, 0.5])
+    assert draw("srns", selection).item() == 4
+    kept = selection.state["srns_items"][0]
+    assert len(kept) == 8 and bool((kept > 0).all()), "the excluded item never joins"
+    cold = selection_of(scores + 5 * torch.eye(60)[[2]], [[0]], epoch=1)
+    cold.state["srns_items"][0], cold.state["srns_values"][0] = memory, steady
+    cold.state["srns_values"][0, 3] = torch.tensor([0.1, 0.9, 0.1, 0.9, 0.5])
+    assert draw("srns", cold).item() == 2, "at first the score decides"
+
+
+def test_the_pool_is_that_of_the_given_scores():
     scores = torch.tensor([[5.0, 4.0, 3.0, 2.0, 1.0]])
-    draws = SELECTORS["topk"](selection_of(scores, [[1]], k=2, n=200), torch.Generator().manual_seed(0))
-    assert set(draws[0].tolist()) == {0, 2}
+    drawn = draw("topk", selection_of(scores, [[1]], k=2, n=200))
+    assert set(drawn[0].tolist()) == {0, 2}
 
 
 def owned_items():

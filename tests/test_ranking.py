@@ -57,14 +57,14 @@ def test_dataset_ranks_equal_scoring_each_user_alone(world, part):
     assert model.training, "ranking leaves the model in the mode it was in"
     start, end = leave_one_out(world).history(part)
     model.eval()
-    vectors = model.items()
+    catalogue = model.items()
     for user in range(0, world.n_users, 9):
         history = world.items[start[user] : end[user]]
         from rodpo_lite.data.batches import PackedSequences
 
         alone = PackedSequences(world.items, start[user : user + 1], end[user : user + 1], 6)
         batch = next(alone.epoch(100))
-        scores = (model.sequence(vectors[batch.items], batch)[-1] @ vectors.T).tolist()
+        scores = (model.encode(batch, catalogue).hidden[-1] @ catalogue.vectors.T).tolist()
         target = int(world.items[end[user]])
         assert abs(found.unmasked[user] - brute_force_rank(scores, target, set())) <= 1
         assert abs(found.masked[user] - brute_force_rank(scores, target, set(history.tolist()))) <= 1

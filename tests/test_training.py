@@ -10,13 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rodpo_lite import checkpoint, runs
+from rodpo_lite import alignment, checkpoint, runs
+from rodpo_lite.alignment import AlignmentObjective
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig, build
 from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.schema import read_dataset, write_dataset
 from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.errors import InputError
-from rodpo_lite.training import Trainer, TrainingDiverged, alignment_objective, cosine
+from rodpo_lite.losses import LOSSES, Pairs
+from rodpo_lite.negatives import SELECTORS
+from rodpo_lite.training import Trainer, TrainingDiverged, cosine
 
 
 def align_config(**values) -> AlignmentConfig:
@@ -115,15 +118,24 @@ def test_the_best_validation_epoch_is_kept(world, reference_folder):
     assert runs.evaluate(world, reference_folder, "valid")["unmasked"] == best["valid"]
 
 
-@pytest.mark.parametrize("name", ["uniform", "hard", "topk", "none"])
+@pytest.mark.parametrize("name", ["none", *SELECTORS])
 def test_every_strategy_aligns(name, world, reference_folder, tmp_path):
-    record = runs.align(world, reference_folder, align_config(negatives={"name": name}), tmp_path / "run")
+    negatives = {"name": name, "candidates": 20}
+    record = runs.align(world, reference_folder, align_config(negatives=negatives), tmp_path / "run")
     line = json.loads((tmp_path / "run/history.jsonl").read_text().splitlines()[-1])
     assert record["reference"] == json.loads((reference_folder / "run.json").read_text())["config_hash"]
     if name == "none":
         assert "loss_preference" not in line and line["loss"] == pytest.approx(line["loss_ce"])
     else:
         assert line["loss"] == pytest.approx(line["loss_preference"] + line["loss_ce"], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_every_loss_aligns(name, world, reference_folder, tmp_path):
+    config = align_config(loss={"name": name}, negatives={"n": 3, "candidates": 20})
+    runs.align(world, reference_folder, config, tmp_path / "run")
+    line = json.loads((tmp_path / "run/history.jsonl").read_text().splitlines()[-1])
+    assert np.isfinite(line["loss_preference"]) and line["loss_preference"] != 0
 
 
 @pytest.mark.parametrize("name", ["uniform", "hard", "topk"])
@@ -140,7 +152,7 @@ def test_alignment_moves_the_positive_away_from_the_rejected(name, world, refere
     batch = next(PackedSequences(world.items, split.start, split.train_end - 1, 12).epoch(10_000))
     positives = torch.as_tensor(world.items)[batch.rows + 1]
     with torch.no_grad():
-        after, before = ((hidden @ vectors.T) for hidden, vectors in (policy(batch), reference(batch)))
+        after, before = ((hidden @ vectors.T) for hidden, vectors, _ in (policy(batch), reference(batch)))
     negatives = before.scatter(1, positives[:, None], -torch.inf).topk(149 if name == "uniform" else 5).indices
     change = after - before
     assert (change.gather(1, positives[:, None]) - change.gather(1, negatives)).mean() > 0
@@ -152,7 +164,7 @@ def test_alignment_starts_at_log_2_and_never_touches_the_reference(world, refere
     before = {name: value.clone() for name, value in reference.model.state_dict().items()}
     config = align_config(training={"lambda_ce": 0.0})
     generator = torch.Generator().manual_seed(0)
-    objective = alignment_objective(policy, reference.model, world, config, generator)
+    objective = AlignmentObjective(policy, reference.model, world, config, generator)
     trainer = Trainer(policy, objective, world, config, reference.encoder.max_length, tmp_path, generator)
     batch = next(trainer.sequences.epoch(300))
     losses = objective(batch)
@@ -187,6 +199,52 @@ def test_an_alignment_is_named_after_the_weights_it_starts_from(world, small_con
     assert one["reference_weights"] != other["reference_weights"] and one["config_hash"] != other["config_hash"]
 
 
+def drawn_by(policy, reference, world, batch, monkeypatch, epoch=1, **negatives):
+    """Negatives that one step of the objective selects."""
+    found = []
+    config = align_config(training={"lambda_ce": 0.0}, negatives={"exclude": "none", **negatives})
+    objective = AlignmentObjective(policy, reference, world, config, torch.Generator().manual_seed(0))
+    monkeypatch.setattr(
+        alignment, "Pairs", lambda *scores: found.append(scores) or Pairs(*scores)
+    )  # the scores say which items were taken
+    for number in range(1, epoch + 1):
+        objective.start_epoch(number)
+    objective(batch)
+    return found[-1]
+
+
+def test_static_pools_follow_the_reference_and_dynamic_ones_the_policy(world, reference_folder, monkeypatch):
+    reference = runs.load(reference_folder, world).model
+    policy = runs.load(reference_folder, world).model
+    torch.manual_seed(0)
+    for parameter in policy.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    split = leave_one_out(world)
+    batch = next(PackedSequences(world.items, split.start, split.train_end - 1, 12).epoch(100))
+    positives = torch.as_tensor(world.items)[batch.rows + 1]
+    with torch.no_grad():
+        best = {}
+        for name, model in (("hard", policy), ("static_hard", reference)):
+            hidden, vectors = model(batch)[:2]
+            best[name] = (hidden @ vectors.T).scatter(1, positives[:, None], -torch.inf).amax(1)
+    for name, column in (("hard", 1), ("static_hard", 3)):
+        scores = drawn_by(policy, reference, world, batch, monkeypatch, name=name)
+        torch.testing.assert_close(scores[column][:, 0], best[name])
+
+
+def test_a_pool_refreshed_per_epoch_is_uniform_first_and_then_that_of_the_epochs_start(
+    world, reference_folder, monkeypatch
+):
+    reference, policy = (runs.load(reference_folder, world).model for _ in range(2))
+    split = leave_one_out(world)
+    batch = next(PackedSequences(world.items, split.start, split.train_end - 1, 12).epoch(300))
+    first = drawn_by(policy, reference, world, batch, monkeypatch, 1, name="hard", refresh="epoch")
+    second = drawn_by(policy, reference, world, batch, monkeypatch, 2, name="hard", refresh="epoch")
+    now = drawn_by(policy, reference, world, batch, monkeypatch, name="hard")
+    torch.testing.assert_close(second[1], now[1])
+    assert (first[1] < now[1]).float().mean() > 0.9
+
+
 def test_alignment_pushes_apart_exactly_the_selected_pairs(world, reference_folder):
     """At policy = reference each pair's gradient on the scores is ±β/2 over the number of positions."""
     reference = runs.load(reference_folder, world)
@@ -194,17 +252,17 @@ def test_alignment_pushes_apart_exactly_the_selected_pairs(world, reference_fold
     config = align_config(
         training={"lambda_ce": 0.0}, loss={"beta": 0.8}, negatives={"name": "hard", "exclude": "none"}
     )
-    objective = alignment_objective(policy, reference.model, world, config, torch.Generator())
+    objective = AlignmentObjective(policy, reference.model, world, config, torch.Generator())
     split = leave_one_out(world)
     batch = next(PackedSequences(world.items, split.start, split.train_end - 1, 12).epoch(50))
     objective(batch)["loss"].backward()
-    hidden, vectors = (tensor.detach() for tensor in policy(batch))
+    hidden, vectors = (tensor.detach() for tensor in policy(batch)[:2])
     positives = torch.as_tensor(world.items)[batch.rows + 1]
     scores = hidden @ vectors.T
     scores.scatter_(1, positives[:, None], -torch.inf)
     hardest = scores.argmax(1)
     twin = runs.load(reference_folder, world).model.eval()
-    h, v = twin(batch)
+    h, v, _ = twin(batch)
     push = 0.8 / 2 / len(positives)
     (push * ((h * v[hardest]).sum() - (h * v[positives]).sum())).backward()
     for one, other in zip(policy.parameters(), twin.parameters()):

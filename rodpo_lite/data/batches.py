@@ -13,7 +13,8 @@ class PackedBatch:
     """B sequences packed into P positions, longest sequence first.
 
     rows [P]: index of each input interaction in `Dataset.items`, whose successor is the target; items [P]: input items;
-    steps [P]: position within the sequence window; lengths [B]; users [B].
+    steps [P]: position within the sequence window; lengths [B]; users [B]; times [P]: when each input happened, Unix
+    seconds, NaN where unknown; None if no time is known or wanted.
     """
 
     rows: Tensor
@@ -21,6 +22,7 @@ class PackedBatch:
     steps: Tensor
     lengths: Tensor
     users: Tensor
+    times: Tensor | None = None
 
     @property
     def last(self) -> Tensor:
@@ -37,13 +39,19 @@ class PackedSequences:
     """Windows of the interaction array, one per user, served as packed batches.
 
     items: the dataset's item array [I]. start, end: [U] window of inputs per user; only the last `max_length` inputs of
-    it are kept, and users whose window is empty are left out.
+    it are kept, and users whose window is empty are left out. times: the dataset's timestamps [I], if a model may want
+    them.
     """
 
-    def __init__(self, items: np.ndarray, start: np.ndarray, end: np.ndarray, max_length: int, device="cpu"):
+    def __init__(
+        self, items: np.ndarray, start: np.ndarray, end: np.ndarray, max_length: int, device="cpu",
+        times: np.ndarray | None = None,
+    ):  # fmt: skip
         start = np.maximum(start, end - max_length)
         users = np.flatnonzero(end > start)
         self.items = torch.as_tensor(items, device=device)
+        known = times is not None and not np.isnan(times).all()
+        self.times = torch.as_tensor(times, device=device) if known else None
         self.users = torch.as_tensor(users, device=device)
         self.start = torch.as_tensor(start[users], device=device)
         self.lengths = torch.as_tensor((end - start)[users], device=device)
@@ -73,4 +81,5 @@ class PackedSequences:
         first = lengths.cumsum(0) - lengths
         steps = torch.arange(int(lengths.sum()), device=lengths.device) - first.repeat_interleave(lengths)
         rows = self.start[chosen].repeat_interleave(lengths) + steps
-        return PackedBatch(rows, self.items[rows], steps, lengths, self.users[chosen])
+        times = None if self.times is None else self.times[rows]
+        return PackedBatch(rows, self.items[rows], steps, lengths, self.users[chosen], times)

@@ -56,6 +56,12 @@ class Dataset:
         return np.diff(self.offsets)
 
     @property
+    def first_time(self) -> float | None:
+        """When the first interaction happened, Unix seconds; None if no time is known."""
+        known = self.timestamps[~np.isnan(self.timestamps)]
+        return float(known.min()) if len(known) else None
+
+    @property
     def checksums(self) -> dict[str, str]:
         """SHA-256 of each data file, as read."""
         return {file: entry["sha256"] for file, entry in sorted(self.manifest["files"].items())}

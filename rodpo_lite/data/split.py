@@ -25,3 +25,9 @@ class Split:
 def leave_one_out(dataset: Dataset) -> Split:
     """Split a dataset whose users have at least three interactions each (the reader guarantees it)."""
     return Split(start=dataset.offsets[:-1], train_end=dataset.offsets[1:] - 2)
+
+
+def training_counts(dataset: Dataset) -> np.ndarray:
+    """Training interactions of each item, [N]."""
+    held_out = dataset.offsets[1:, None] - [2, 1]
+    return np.bincount(np.delete(dataset.items, held_out.ravel()), minlength=dataset.n_items)

@@ -1,42 +1,62 @@
 """Item vectors: an ID embedding plus what text and image say about the item."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rodpo_lite.config import EncoderConfig
+from rodpo_lite.model.experts import Routing, mlp, sparse_experts, with_routing
+
+
+class Catalogue(NamedTuple):
+    """What the recommender knows of all N items.
+
+    inputs [N, C] is what the sequence encoder reads, vectors [N, C] is what its hidden states are scored against; the
+    two differ in towers only. routing is that of sparse mixtures over the catalogue.
+    """
+
+    inputs: Tensor
+    vectors: Tensor
+    routing: dict[str, Routing]
+
 
 class ItemEncoder(nn.Module):
-    """Item vector = ID embedding + Σ_m W_m x_m, and with `fusion="mlp"` also + MLP([W_m x_m]_m).
+    """Item vector = ID embedding + Σ_m W_m x_m, and with `fusion="mlp"` or `"moe"` also + f([W_m x_m]_m).
 
-    Features are centred and scaled per modality over the items that have it; an item without a modality gets a learnt
-    vector in place of W_m x_m, and a dataset without any modality leaves the ID embedding alone.
+    f is an MLP or a sparse mixture of experts. Features are centred and scaled per modality over the items that have
+    it; an item without a modality gets a learnt vector in place of W_m x_m, and a dataset without any modality leaves
+    the ID embedding alone.
     """
 
     def __init__(
-        self, fusion: str, n_items: int, width: int, features: dict[str, np.ndarray], present: dict[str, np.ndarray]
+        self, config: EncoderConfig, n_items: int, features: dict[str, np.ndarray], present: dict[str, np.ndarray]
     ):
         super().__init__()
+        width = config.width
         self.id = nn.Embedding(n_items, width)
         self.modalities = nn.ModuleDict(
             {m: ModalityProjection(features[m], present[m], width) for m in sorted(features)}
         )
-        self.mlp = None
-        if fusion == "mlp" and self.modalities:
-            hidden = 2 * width
-            self.mlp = nn.Sequential(
-                nn.Linear(width * len(self.modalities), hidden), nn.GELU(), nn.Linear(hidden, width)
-            )
+        self.mlp = self.experts = None
+        if config.fusion == "mlp" and self.modalities:
+            self.mlp = mlp(width * len(self.modalities), config.hidden or 2 * width, width)
+        elif config.fusion == "moe" and self.modalities:
+            self.experts = sparse_experts(config, width * len(self.modalities), width)
         nn.init.normal_(self.id.weight, std=0.02)
 
-    def forward(self) -> Tensor:
+    def forward(self) -> Catalogue:
         """Vectors of the whole catalogue, [N, D]."""
-        vectors = self.id.weight
+        vectors, routing = self.id.weight, {}
         if self.modalities:
             projected = [projection() for projection in self.modalities.values()]
             vectors = vectors + sum(projected)
-            if self.mlp is not None:
-                vectors = vectors + self.mlp(torch.cat(projected, 1))
-        return vectors
+            fusion = self.mlp if self.mlp is not None else self.experts
+            if fusion is not None:
+                fused, routing = with_routing(fusion, torch.cat(projected, 1), "fusion")
+                vectors = vectors + fused
+        return Catalogue(vectors, vectors, routing)
 
 
 class ModalityProjection(nn.Module):

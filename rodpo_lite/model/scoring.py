@@ -1,6 +1,7 @@
 """Scores over the whole catalogue, in blocks that stay within a memory budget."""
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,36 +10,57 @@ from torch import Tensor, nn
 from rodpo_lite.config import EncoderConfig
 from rodpo_lite.data.batches import PackedBatch
 from rodpo_lite.data.schema import Dataset
-from rodpo_lite.model.items import ItemEncoder
+from rodpo_lite.model.experts import Routing, SparseExperts
+from rodpo_lite.model.items import Catalogue, ItemEncoder
 from rodpo_lite.model.sequence import SequenceEncoder
+from rodpo_lite.model.towers import TowerItems, Towers
 
 Observer = Callable[[slice, Tensor], None]
+
+
+class Encoding(NamedTuple):
+    """Hidden states [P, C], item vectors [N, C], and the routing of each sparse mixture by name (none if dense)."""
+
+    hidden: Tensor
+    vectors: Tensor
+    routing: dict[str, Routing]
 
 
 class Recommender(nn.Module):
     """score(S, j) = ⟨hidden state after history S, item vector of j⟩."""
 
     def __init__(
-        self, config: EncoderConfig, n_items: int, features: dict[str, np.ndarray], present: dict[str, np.ndarray]
-    ):
+        self, config: EncoderConfig, n_items: int, features: dict[str, np.ndarray], present: dict[str, np.ndarray],
+        first_time: float | None = None,
+    ):  # fmt: skip
         super().__init__()
-        self.items = ItemEncoder(config.fusion, n_items, config.width, features, present)
-        self.sequence = SequenceEncoder(config)
+        if config.base == "towers":
+            self.items = TowerItems(config, n_items, features, present)
+            self.sequence = Towers(config, sorted(features), first_time)
+        else:
+            self.items = ItemEncoder(config, n_items, features, present)
+            self.sequence = SequenceEncoder(config)
 
     @classmethod
     def for_dataset(cls, config: EncoderConfig, dataset: Dataset) -> "Recommender":
-        return cls(config, dataset.n_items, dataset.features, dataset.present)
+        return cls(config, dataset.n_items, dataset.features, dataset.present, dataset.first_time)
 
     def disable_dropout(self) -> None:
         """From now on train mode computes what eval mode does."""
         for module in self.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
+            elif isinstance(module, SparseExperts):
+                module.noise = 0.0
 
-    def forward(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
-        """Hidden states [P, D] and item vectors [N, D]."""
-        vectors = self.items()
-        return self.sequence(vectors[batch.items], batch), vectors
+    def forward(self, batch: PackedBatch) -> Encoding:
+        """Encode the catalogue and the batch."""
+        return self.encode(batch, self.items())
+
+    def encode(self, batch: PackedBatch, catalogue: Catalogue) -> Encoding:
+        """Encode a batch with a catalogue that was encoded before: at inference once, for all batches."""
+        hidden, routing = self.sequence(catalogue.inputs[batch.items], batch)
+        return Encoding(hidden, catalogue.vectors, catalogue.routing | routing)
 
 
 def rows_within(budget_mib: float, n_items: int) -> int:

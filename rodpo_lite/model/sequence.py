@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from rodpo_lite.config import EncoderConfig
 from rodpo_lite.data.batches import PackedBatch
+from rodpo_lite.model.experts import Routing, mlp, sparse_experts, with_routing
 
 
 class SequenceEncoder(nn.Module):
@@ -19,17 +20,18 @@ class SequenceEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         nn.init.normal_(self.position.weight, std=0.02)
 
-    def forward(self, inputs: Tensor, batch: PackedBatch) -> Tensor:
-        """inputs: item vectors of the packed positions [P, D]; returns hidden states [P, D]."""
-        groups = length_groups(batch.lengths)
+    def forward(self, inputs: Tensor, batch: PackedBatch) -> tuple[Tensor, dict[str, Routing]]:
+        """inputs: item vectors of the packed positions [P, D]; returns hidden states [P, D] and routing by block."""
+        groups, routing = length_groups(batch.lengths), {}
         x = self.dropout(inputs + self.position(batch.steps))
-        for block in self.blocks:
-            x = block(x, groups)
-        return self.norm(x)
+        for number, block in enumerate(self.blocks):
+            x, of_block = block(x, groups, f"feedforward.{number}")
+            routing |= of_block
+        return self.norm(x), routing
 
 
 class Block(nn.Module):
-    """x + attention(norm x), then x + feed-forward(norm x)."""
+    """x + attention(norm x), then x + feed-forward(norm x), the latter an MLP or a sparse mixture of experts."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
@@ -38,15 +40,17 @@ class Block(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width)
         self.out = nn.Linear(config.width, config.width)
         self.feedforward_norm = nn.LayerNorm(config.width)
-        self.feedforward = nn.Sequential(
-            nn.Linear(config.width, 4 * config.width), nn.GELU(), nn.Linear(4 * config.width, config.width)
-        )
+        if config.feedforward == "moe":
+            self.feedforward = sparse_experts(config, config.width, config.width)
+        else:
+            self.feedforward = mlp(config.width, config.feedforward_hidden or 4 * config.width, config.width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, groups: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def forward(self, x: Tensor, groups: list[tuple[Tensor, Tensor]], name: str) -> tuple[Tensor, dict[str, Routing]]:
         mixed = packed_causal_attention(self.qkv(self.attention_norm(x)), groups, self.heads)
         x = x + self.dropout(self.out(mixed))
-        return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
+        change, routing = with_routing(self.feedforward, self.feedforward_norm(x), name)
+        return x + self.dropout(change), routing
 
 
 def packed_causal_attention(qkv: Tensor, groups: list[tuple[Tensor, Tensor]], heads: int) -> Tensor:

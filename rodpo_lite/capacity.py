@@ -1,0 +1,145 @@
+"""What a sparse mixture of experts costs and how it is used: parameters, its dense twin, the load of each expert."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from rodpo_lite.config import EncoderConfig
+from rodpo_lite.data.batches import PackedBatch, PackedSequences
+from rodpo_lite.data.schema import Dataset
+from rodpo_lite.data.split import leave_one_out
+from rodpo_lite.model.experts import SparseExperts
+from rodpo_lite.model.items import Catalogue
+from rodpo_lite.model.scoring import Recommender, full_cross_entropy
+
+
+class ParameterCounts(NamedTuple):
+    """Parameters of a model: all of them; those left when each mixture counts k of its E routed experts; routers.
+
+    Embedding tables count whole in `total` and `active`, and routers count in both.
+    """
+
+    total: int
+    active: int
+    routers: int
+
+
+def parameter_counts(model: nn.Module) -> ParameterCounts:
+    """Count the parameters of a model, in total and as one item or position uses them."""
+    total = _size(model)
+    mixtures = [module for module in model.modules() if isinstance(module, SparseExperts)]
+    idle = sum((len(m.experts) - m.per_row) * _size(m.experts[0]) for m in mixtures)
+    return ParameterCounts(total, total - idle, sum(_size(m.router) for m in mixtures))
+
+
+def dense_twin(config: EncoderConfig) -> EncoderConfig:
+    """The encoder with an MLP in place of each sparse mixture, of the hidden width (k + shared) expert_width.
+
+    The twin has exactly the active parameters of the mixtures, their routers (E D_in each) left out.
+    """
+    hidden = (config.experts_per_row + config.shared_expert) * config.expert_width
+    changes = {}
+    if config.fusion == "moe":
+        changes |= {"fusion": "mlp", "hidden": hidden}
+    if config.feedforward == "moe":
+        changes |= {"feedforward": "dense", "feedforward_hidden": hidden}
+    return config.model_copy(update=changes)
+
+
+@torch.no_grad()
+def expert_load(model: Recommender, dataset: Dataset, max_length: int) -> pd.DataFrame:
+    """Share of the assignments that each expert gets in eval mode; columns layer, expert, share.
+
+    A fusion is shown every item of the catalogue once, a feed-forward every input position of the training windows.
+    Shares sum to 1 in each layer; a model without mixtures gives an empty table.
+    """
+    device, mode = next(model.parameters()).device, model.training
+    split = leave_one_out(dataset)
+    window = (split.start, split.train_end - 1)
+    sequences = PackedSequences(dataset.items, *window, max_length, device, dataset.timestamps)
+    model.eval()
+    try:
+        catalogue = model.items()
+        loads = {layer: routing.load.cpu().numpy() for layer, routing in catalogue.routing.items()}
+        for batch in sequences.epoch(16_384):
+            for layer, routing in model.encode(batch, catalogue).routing.items():
+                if layer not in catalogue.routing:
+                    share = len(batch.items) / sequences.n_positions
+                    loads[layer] = loads.get(layer, 0.0) + share * routing.load.cpu().numpy()
+    finally:
+        model.train(mode)
+    rows = [(layer, expert, share) for layer, load in loads.items() for expert, share in enumerate(load)]
+    return pd.DataFrame(rows, columns=["layer", "expert", "share"]).astype({"expert": np.int64, "share": np.float64})
+
+
+@torch.no_grad()
+def chosen_experts(model: Recommender) -> np.ndarray:
+    """The experts of the fusion that each item of the catalogue goes to in eval mode, [N, k].
+
+    Raises ValueError for a model whose fusion is not a sparse mixture.
+    """
+    mixture = getattr(model.items, "experts", None)
+    if not isinstance(mixture, SparseExperts):
+        raise ValueError("the fusion of this model is not a sparse mixture")
+    seen = []
+    handle = mixture.router.register_forward_hook(lambda module, inputs, logits: seen.append(logits))
+    mode = model.training
+    try:
+        model.eval().items()
+    finally:
+        handle.remove()
+        model.train(mode)
+    return mixture.gates(seen[0])[1].numpy()
+
+
+def costs(models: dict[str, Recommender], dataset: Dataset, max_length: int, repeats: int = 9) -> pd.DataFrame:
+    """Least seconds of three things, by model, all models in turn in every repeat so that noise hits them alike.
+
+    step: forward and backward over about 2,000 positions with the whole catalogue; rebuild: all item vectors, once per
+    deployment; request: one user's history against vectors that are kept, of which the model encodes the history only.
+    """
+    split = leave_one_out(dataset)
+    sequences = PackedSequences(dataset.items, split.start, split.train_end - 1, max_length, times=dataset.timestamps)
+    batch, request = next(sequences.epoch(2000)), next(sequences.epoch(1))
+    rows = []
+    for _ in range(repeats + 1):
+        for name, model in models.items():
+            catalogue = _rebuild(model.eval())
+            row = {"model": name, "rebuild": _seconds(_rebuild, model)}
+            row["request"] = _seconds(_request, model, request, catalogue)
+            row["step"] = _seconds(_step, model.train(), batch)
+            model.zero_grad(set_to_none=True)
+            rows.append(row)
+    return pd.DataFrame(rows[len(models) :]).groupby("model", sort=False).min()
+
+
+@torch.no_grad()
+def _rebuild(model: Recommender) -> Catalogue:
+    return model.items()
+
+
+@torch.no_grad()
+def _request(model: Recommender, batch: PackedBatch, catalogue: Catalogue) -> Tensor:
+    encoding = model.encode(batch, catalogue)
+    return (encoding.hidden[batch.last] @ encoding.vectors.T).topk(min(10, len(encoding.vectors)))
+
+
+def _step(model: Recommender, batch: PackedBatch) -> None:
+    encoding = model(batch)
+    extra = sum(routing.balance + routing.z for routing in encoding.routing.values())
+    (full_cross_entropy(encoding.hidden, encoding.vectors, batch.items, 512) + extra).backward()
+
+
+def _seconds(work: Callable[..., object], *arguments: object) -> float:
+    started = time.perf_counter()
+    work(*arguments)
+    return time.perf_counter() - started
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,107 @@
+"""Planted false negatives: known positives that are hidden before anything is trained.
+
+A share of all training interactions is taken out of a dataset and kept beside what is left. A hidden interaction is a
+false negative at every position before its own time: the user was going to take that item, and nobody was told.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from rodpo_lite.data.batches import PackedBatch
+from rodpo_lite.data.schema import Dataset, read_dataset, write_dataset
+from rodpo_lite.data.split import leave_one_out
+from rodpo_lite.errors import InputError
+
+PLANTED = "planted/interactions.parquet"
+
+
+@dataclass(frozen=True)
+class Planted:
+    """The hidden pairs: sorted keys user · N + item, and before which of the user's remaining items each stood."""
+
+    keys: Tensor
+    places: Tensor
+    offsets: Tensor
+    n_items: int
+
+    @classmethod
+    def of(cls, dataset: Dataset, folder: Path) -> "Planted | None":
+        """Read what is hidden beside a dataset; None where nothing is."""
+        path = Path(folder) / PLANTED
+        if not path.is_file():
+            return None
+        hidden = pd.read_parquet(path)
+        keys = hidden["user"].to_numpy(np.int64) * dataset.n_items + hidden["item"].to_numpy(np.int64)
+        order = keys.argsort()
+        columns = (keys[order], hidden["place"].to_numpy(np.int64)[order], dataset.offsets)
+        return cls(*(torch.as_tensor(column) for column in columns), dataset.n_items)
+
+    def to(self, device: torch.device) -> "Planted":
+        return Planted(self.keys.to(device), self.places.to(device), self.offsets.to(device), self.n_items)
+
+    def hit(self, batch: PackedBatch, items: Tensor) -> Tensor:
+        """Which of the items [P, n] are false negatives at their positions, [P, n]."""
+        users = batch.user_of_position
+        keys = users[:, None] * self.n_items + items
+        found = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
+        taken_so_far = (batch.rows + 1 - self.offsets[users])[:, None]
+        return (self.keys[found] == keys) & (self.places[found] >= taken_so_far)
+
+
+def plant(folder: Path, out: Path, share: float = 0.1, seed: int = 0) -> Path:
+    """Hide a share of all training interactions of a dataset and write the rest to the folder `out`.
+
+    At least two training interactions per user and one per item stay. Raises InputError if so many cannot be hidden.
+    """
+    if not 0 < share < 1:
+        raise InputError(f"--share {share} is not valid: it must lie between 0 and 1.")
+    folder, dataset = Path(folder), read_dataset(folder)
+    users = np.repeat(np.arange(dataset.n_users), dataset.lengths)
+    hidden = _choose(dataset, users, share, seed)
+    kept_before = np.cumsum(~hidden) - ~hidden
+    place = kept_before - kept_before[dataset.offsets[users]]
+    stamps = pd.array(pd.Series(dataset.timestamps).round(), dtype="Int64")
+    table = pd.DataFrame({"user": users, "item": dataset.items, "position": place, "timestamp": stamps})
+    planted = table[hidden].rename(columns={"position": "place"}).astype({"user": np.int32, "item": np.int32})
+    about = {key: dataset.manifest[key] for key in ("source", "licence", "has_timestamps") if key in dataset.manifest}
+    return write_dataset(
+        out,
+        f"{dataset.name}-planted",
+        table[~hidden].reset_index(drop=True),
+        pd.read_parquet(folder / "items.parquet"),
+        dataset.features,
+        extra={PLANTED: planted.reset_index(drop=True)},
+        origin={name: entry.get("origin", "not stated") for name, entry in dataset.manifest["modalities"].items()},
+        notes=f"{hidden.sum()} training interactions ({share:.0%}, seed {seed}) are hidden and kept in {PLANTED}.",
+        **about,
+    )
+
+
+def _choose(dataset: Dataset, users: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Mask over all interactions: which are hidden, taken in random order as long as user and item keep enough."""
+    split = leave_one_out(dataset)
+    training = np.arange(len(dataset.items)) < split.train_end[users]
+    wanted = round(share * training.sum())
+    left_of_user = split.train_end - split.start
+    left_of_item = np.bincount(dataset.items[training], minlength=dataset.n_items)
+    hidden = np.zeros(len(dataset.items), bool)
+    for row in np.random.default_rng(seed).permutation(np.flatnonzero(training)):
+        if wanted == 0:
+            break
+        user, item = users[row], dataset.items[row]
+        if left_of_user[user] > 2 and left_of_item[item] > 1:
+            hidden[row] = True
+            left_of_user[user] -= 1
+            left_of_item[item] -= 1
+            wanted -= 1
+    if wanted:
+        raise InputError(
+            f"Only {hidden.sum()} training interactions of {dataset.name} can be hidden, {share:.0%} would be "
+            f"{hidden.sum() + wanted}: every user keeps two and every item one. Use a smaller --share."
+        )
+    return hidden

@@ -1,0 +1,109 @@
+"""Which items may be rejected at a position, and everything that a selector may look at."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rodpo_lite.config import NegativesConfig
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a selector may look at, for a block of R positions.
+
+    scores [R, N]: excluded items at -inf; by the scorer that the selector asks for, [0] where it asks for none.
+    positive_scores [R]: the positive's, from the same scorer. excluded [R, M]: sorted unique ids of the items that must
+    not be selected, padded with N. popularity [N]: training interactions of each item. in_batch [N]: how often each
+    item is a positive of this batch. rows [R]: which training positions these are, as indices into `Dataset.items`.
+    state: what a selector remembers between steps; saved with the checkpoint.
+    """
+
+    scores: Tensor
+    positive_scores: Tensor
+    excluded: Tensor
+    popularity: Tensor
+    in_batch: Tensor
+    rows: Tensor
+    config: NegativesConfig
+    epoch: int = 1
+    state: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def n_items(self) -> int:
+        return len(self.popularity)
+
+    @property
+    def eligible(self) -> Tensor:
+        """Number of eligible items per position, [R, 1]."""
+        return self.n_items - (self.excluded < self.n_items).sum(1, keepdim=True)
+
+    @property
+    def is_excluded(self) -> Tensor:
+        """Mask over the catalogue, [R, N]."""
+        mask = torch.zeros(len(self.excluded), self.n_items + 1, dtype=torch.bool, device=self.excluded.device)
+        return mask.scatter_(1, self.excluded, True)[:, :-1]
+
+
+def exclusions(rule: str, users: Tensor, rows: Tensor, positives: Tensor, owned: "OwnedItems") -> Tensor:
+    """Items that may not be selected at each position: the positive, and the user's own by `rule`.
+
+    Shapes: users, rows (index of the last known interaction in `Dataset.items`) and positives are [P]; the result is
+    [P, M], sorted and unique in each row, padded with N. `none` adds nothing, `past` the user's items up to that row,
+    `train` all training items of the user.
+    """
+    positive = positives[:, None]
+    if rule == "none":
+        return positive
+    items, first_row = owned.of(users)
+    if rule == "past":
+        items = items.masked_fill(first_row > rows[:, None], owned.n_items)
+    merged = torch.cat([items, positive], 1).sort(1).values
+    repeated = torch.zeros_like(merged, dtype=torch.bool)
+    repeated[:, 1:] = merged[:, 1:] == merged[:, :-1]
+    merged = merged.masked_fill(repeated, owned.n_items).sort(1).values
+    width = int((merged < owned.n_items).sum(1).max()) if len(merged) else 0
+    return merged[:, :width]
+
+
+@dataclass(frozen=True)
+class OwnedItems:
+    """Each user's distinct training items, and the row of `Dataset.items` where each first occurs, in CSR form."""
+
+    offsets: Tensor
+    items: Tensor
+    first_row: Tensor
+    n_items: int
+
+    @classmethod
+    def of_training(
+        cls, items: np.ndarray, start: np.ndarray, end: np.ndarray, n_items: int, device="cpu"
+    ) -> "OwnedItems":
+        """Collect items[start[u]:end[u]] of every user u."""
+        lengths = end - start
+        users = np.repeat(np.arange(len(start)), lengths)
+        rows = np.arange(lengths.sum()) + np.repeat(start - (lengths.cumsum() - lengths), lengths)
+        pairs, first = np.unique(users * n_items + items[rows], return_index=True)
+        offsets = np.concatenate([[0], np.bincount(pairs // n_items, minlength=len(start)).cumsum()])
+        tensors = (torch.as_tensor(array, device=device) for array in (offsets, pairs % n_items, rows[first]))
+        return cls(*tensors, n_items)
+
+    def of(self, users: Tensor) -> tuple[Tensor, Tensor]:
+        """Items and first rows of the given users, both [P, M], padded with N and 0."""
+        start, count = self.offsets[users], self.offsets[users + 1] - self.offsets[users]
+        column = torch.arange(int(count.max()) if len(count) else 0, device=users.device)
+        present = column < count[:, None]
+        index = torch.where(present, start[:, None] + column, 0)
+        return self.items[index].masked_fill(~present, self.n_items), self.first_row[index].masked_fill(~present, 0)
+
+
+def mask_excluded(scores: Tensor, excluded: Tensor) -> Tensor:
+    """Set excluded items of a score block [R, N] to -inf, in place; raises ValueError if a row has none left."""
+    n_items = scores.shape[1]
+    real = excluded < n_items
+    if bool((real.sum(1) >= n_items).any()):
+        raise ValueError("a position has no eligible negative: every item of the catalogue is excluded")
+    rows = torch.arange(len(scores), device=scores.device)[:, None].expand_as(excluded)
+    scores[rows[real], excluded[real]] = -torch.inf
+    return scores

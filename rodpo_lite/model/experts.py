@@ -1,0 +1,106 @@
+"""A sparse mixture of experts: each row is computed by the few experts that a router picks for it."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rodpo_lite.config import EncoderConfig
+
+
+class Routing(NamedTuple):
+    """What a router did with R rows.
+
+    load [E]: share of the R·k assignments that went to each expert, sums to 1, without gradient. balance: the
+    load-balance loss E Σ_e f_e P_e, with f the load and P_e the mean router probability; 1 when both are uniform, and
+    the gradient flows through P alone (Fedus et al. 2021, eq. 4). z: the router z-loss, the mean squared logsumexp of
+    the logits (Zoph et al. 2022, eq. 5).
+    """
+
+    load: Tensor
+    balance: Tensor
+    z: Tensor
+
+
+class SparseExperts(nn.Module):
+    """y = Σ_{e in top k} g_e expert_e(x) + shared(x) + bias, rows [R, D_in] to [R, D_out].
+
+    The gate g is the softmax over the k largest logits (Shazeer et al. 2017, eq. 3 to 5), which is the full softmax
+    renormalised over them. With k = 1 that would be the constant 1 and the router would learn nothing from the loss,
+    so there g is the full softmax probability (Fedus et al. 2021, eq. 2). The shared expert sees every row (Dai et al.
+    2024). In train mode Gaussian noise of standard deviation `noise` is added to the logits that decide the gate;
+    Shazeer et al. learn that deviation, here it is fixed. Balance and z-loss are those of the logits without noise.
+
+    An expert is a GELU MLP of hidden width `expert_width` whose output has no bias: the mixture has one bias, so that
+    its active parameters, the router left out, are exactly those of an MLP of hidden width (k + shared) expert_width.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, experts: int, per_row: int, expert_width: int, shared: bool, noise: float
+    ):
+        super().__init__()
+        self.per_row, self.noise = per_row, noise
+        self.router = nn.Linear(inputs, experts, bias=False)
+        self.experts = nn.ModuleList(_expert(inputs, outputs, expert_width) for _ in range(experts))
+        self.shared = _expert(inputs, outputs, expert_width) if shared else None
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, rows: Tensor) -> tuple[Tensor, Routing]:
+        logits = self.router(rows)
+        gates, chosen = self.gates(logits)
+        output = self.bias + self.dispatch(rows, gates, chosen)
+        if self.shared is not None:
+            output = output + self.shared(rows)
+        return output, routing_of(logits, chosen)
+
+    def gates(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights and numbers of the experts that each row goes to, both [R, k]."""
+        if self.training and self.noise > 0:
+            logits = logits + self.noise * torch.randn_like(logits)
+        best = logits.topk(self.per_row, dim=1)
+        if self.per_row == 1:
+            return logits.softmax(1).gather(1, best.indices), best.indices
+        return best.values.softmax(1), best.indices
+
+    def dispatch(self, rows: Tensor, gates: Tensor, chosen: Tensor) -> Tensor:
+        """Σ_e g_e expert_e(x): rows are sorted by expert, and each expert computes its own rows only."""
+        order = chosen.flatten().argsort(stable=True)
+        source = order // self.per_row
+        sizes = chosen.flatten().bincount(minlength=len(self.experts)).tolist()
+        parts = rows.index_select(0, source).split(sizes)
+        computed = torch.cat([expert(part) for expert, part in zip(self.experts, parts, strict=True)])
+        weighted = computed * gates.flatten().index_select(0, order)[:, None]
+        return weighted.new_zeros(len(rows), weighted.shape[1]).index_add(0, source, weighted)
+
+
+def routing_of(logits: Tensor, chosen: Tensor) -> Routing:
+    """Load, balance loss and z-loss of router logits [R, E] and the experts chosen from them [R, k]."""
+    experts = logits.shape[1]
+    load = chosen.flatten().bincount(minlength=experts).to(logits.dtype) / chosen.numel()
+    balance = experts * (load * logits.softmax(1).mean(0)).sum()
+    return Routing(load, balance, logits.logsumexp(1).square().mean())
+
+
+def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """The dense twin of SparseExperts."""
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, outputs))
+
+
+def sparse_experts(config: EncoderConfig, inputs: int, outputs: int) -> SparseExperts:
+    """The mixture that a configuration describes."""
+    return SparseExperts(
+        inputs, outputs, config.experts, config.experts_per_row, config.expert_width, config.shared_expert,
+        config.router_noise,
+    )  # fmt: skip
+
+
+def with_routing(module: nn.Module, rows: Tensor, name: str) -> tuple[Tensor, dict[str, Routing]]:
+    """The module's output, and its routing under `name` if it is a sparse mixture."""
+    if isinstance(module, SparseExperts):
+        output, routing = module(rows)
+        return output, {name: routing}
+    return module(rows), {}
+
+
+def _expert(inputs: int, outputs: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, outputs, bias=False))

@@ -1,0 +1,155 @@
+"""One sequence tower per modality, after HM4SR (Zhang et al., WWW 2025, arXiv 2501.14269).
+
+score(S, j) = Σ_m ⟨h^m, e_j^m⟩ over the M modalities (ID first, then the features by name), computed as one product of
+the concatenated hidden states and item vectors [·, M D]. As in HM4SR, mixtures change what the towers read, never what
+they are scored against. Unlike it, the interactive mixture sees the item alone, without its position, so that it is
+computed once per catalogue; towers are pre-norm; temporal experts start near 1 and are trained.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rodpo_lite.config import EncoderConfig
+from rodpo_lite.data.batches import PackedBatch
+from rodpo_lite.model.experts import Routing, mlp, sparse_experts, with_routing
+from rodpo_lite.model.items import Catalogue, ModalityProjection
+from rodpo_lite.model.sequence import SequenceEncoder
+
+EXPERTS = 4  # HM4SR's number, in both of its dense mixtures
+INTERVAL_SCALE = 100  # rows of the interval embedding per factor of two in time
+LONGEST_INTERVAL = 2**30  # seconds, 34 years; longer ones share the last row
+INTERVAL_ROWS = 2 + INTERVAL_SCALE * 30
+SECONDS_PER_DAY = 86_400
+
+
+class TowerItems(nn.Module):
+    """Item vectors of every modality side by side, and what the towers read of them.
+
+    vectors = [e^m]_m with e^ID an embedding and e^m = W_m x_m; inputs = [e^m + r_m f([e^m]_m)]_m with f the fusion
+    (none for `linear`: towers that meet in the score alone) and r learnt, from 0 for the ID and 1 for the others.
+    A dataset without any modality has the ID tower alone, and no fusion.
+    """
+
+    def __init__(
+        self, config: EncoderConfig, n_items: int, features: dict[str, np.ndarray], present: dict[str, np.ndarray]
+    ):
+        super().__init__()
+        self.id = nn.Embedding(n_items, config.width)
+        self.modalities = nn.ModuleDict(
+            {m: ModalityProjection(features[m], present[m], config.width) for m in sorted(features)}
+        )
+        nn.init.normal_(self.id.weight, std=0.02)
+        self.mixture = self.residual = None
+        if config.fusion != "linear" and self.modalities:
+            towers = 1 + len(self.modalities)
+            self.mixture = _fusion(config, towers)
+            self.residual = nn.Parameter(torch.tensor([0.0] + [1.0] * (towers - 1)))
+
+    def forward(self) -> Catalogue:
+        """Inputs and vectors of the whole catalogue, both [N, M D]."""
+        vectors = torch.cat([self.id.weight, *(projection() for projection in self.modalities.values())], 1)
+        if self.mixture is None:
+            return Catalogue(vectors, vectors, {})
+        mixed, routing = with_routing(self.mixture, vectors, "fusion")
+        weight = self.residual.repeat_interleave(self.id.embedding_dim)
+        return Catalogue(vectors + weight * mixed, vectors, routing)
+
+
+class InteractiveMixture(nn.Module):
+    """HM4SR's interactive mixture, dense: rows [R, M D] to [R, M D].
+
+    Each linear expert reads all modalities; for each modality a softmax gate, which reads that modality alone, weighs
+    the experts' outputs for it.
+    """
+
+    def __init__(self, towers: int, width: int):
+        super().__init__()
+        self.towers = towers
+        self.experts = nn.ModuleList(nn.Linear(towers * width, towers * width) for _ in range(EXPERTS))
+        self.gates = nn.ModuleList(nn.Linear(width, EXPERTS) for _ in range(towers))
+        for linear in (*self.experts, *self.gates):
+            nn.init.normal_(linear.weight, std=0.02)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        parts = rows.chunk(self.towers, 1)
+        gates = torch.stack([gate(part).softmax(1) for gate, part in zip(self.gates, parts, strict=True)], 2)
+        outputs = torch.stack([expert(rows) for expert in self.experts], 1).unflatten(2, (self.towers, -1))
+        return torch.einsum("remd,rem->rmd", outputs, gates).flatten(1)
+
+
+class TemporalMixture(nn.Module):
+    """HM4SR's time-interval mixture: inputs [P, C] times Σ_e g_e v_e, the gate g a softmax over the time of each input.
+
+    Time is described by an embedding of floor(100 log2(1 + seconds since the previous input)) and by cosines of the
+    absolute time, in days since `first_time`. Both belong to the input items: at prediction neither the time of the
+    target nor that of the request is used. The first input of a window and unknown times have their own interval row,
+    and unknown times no cosines.
+    """
+
+    def __init__(self, width: int, towers: int, first_time: float):
+        super().__init__()
+        self.interval = nn.Embedding(INTERVAL_ROWS, width)
+        self.absolute = nn.Linear(1, width)
+        self.gate = nn.Linear(2 * width, EXPERTS)
+        self.experts = nn.Parameter(1 + 0.1 * torch.randn(EXPERTS, towers * width))
+        self.register_buffer("first_time", torch.tensor(first_time, dtype=torch.float64))
+        self.register_buffer("frequencies", 1e4 ** -(torch.arange(width) / width), persistent=False)
+        nn.init.normal_(self.interval.weight, std=0.02)
+        nn.init.ones_(self.absolute.weight)
+        nn.init.zeros_(self.absolute.bias)
+
+    def forward(self, inputs: Tensor, batch: PackedBatch) -> Tensor:
+        gates = self.gate(self.embed(batch)).softmax(1)
+        return inputs * (gates @ self.experts)
+
+    def embed(self, batch: PackedBatch) -> Tensor:
+        """Interval embedding and cosines of each packed position, [P, 2 D]; raises ValueError without times."""
+        if batch.times is None:
+            raise ValueError("this model reads the times of interactions, but the batch has none")
+        days = ((batch.times - self.first_time) / SECONDS_PER_DAY).to(self.gate.weight.dtype)[:, None]
+        cosines = torch.cos(self.frequencies * self.absolute(days.nan_to_num())).masked_fill(days.isnan(), 0.0)
+        return torch.cat([self.interval(interval_rows(batch)), cosines], 1)
+
+
+def interval_rows(batch: PackedBatch) -> Tensor:
+    """Row of the interval embedding of each packed position [P]; 0 where the previous input's time is not known."""
+    passed = (batch.times - batch.times.roll(1)).clamp(0, LONGEST_INTERVAL)
+    rows = 1 + (INTERVAL_SCALE * torch.log2(1 + passed)).floor()
+    return rows.nan_to_num().masked_fill(batch.steps == 0, 0).long().clamp(max=INTERVAL_ROWS - 1)
+
+
+class Towers(nn.Module):
+    """A sequence encoder per modality; reads inputs [P, M D], gives hidden states [P, M D].
+
+    first_time: when the dataset's record of times begins, Unix seconds; None leaves the temporal mixture out.
+    """
+
+    def __init__(self, config: EncoderConfig, modalities: list[str], first_time: float | None):
+        super().__init__()
+        self.names = ["id", *modalities]
+        self.towers = nn.ModuleList(SequenceEncoder(config) for _ in self.names)
+        self.time = None
+        if first_time is not None:
+            self.time = TemporalMixture(config.width, len(self.names), first_time)
+
+    def forward(self, inputs: Tensor, batch: PackedBatch) -> tuple[Tensor, dict[str, Routing]]:
+        if self.time is not None:
+            inputs = self.time(inputs, batch)
+        hidden, routing = [], {}
+        for name, tower, part in zip(self.names, self.towers, inputs.chunk(len(self.names), 1), strict=True):
+            of_tower, of_blocks = tower(part, batch)
+            hidden.append(of_tower)
+            routing |= {f"{name}.{layer}": block for layer, block in of_blocks.items()}
+        return torch.cat(hidden, 1), routing
+
+
+def _fusion(config: EncoderConfig, towers: int) -> nn.Module:
+    """What the modalities exchange before the towers, rows [R, M D] to [R, M D]."""
+    size = towers * config.width
+    if config.fusion == "interactive":
+        return InteractiveMixture(towers, config.width)
+    if config.fusion == "moe":
+        return sparse_experts(config, size, size)
+    return mlp(size, config.hidden or 2 * config.width, size)
