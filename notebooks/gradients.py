@@ -11,13 +11,12 @@
 # ---
 
 # %% [markdown]
-# # DPO and its gradient under false negatives
+# # Gradients under false negatives
 #
-# **You will learn** why direct preference optimisation needs no partition function here, how hard it pushes a rejected
-# item down, and how much of that push is *wrong* when the rejected item is one that the user would have liked: for the
-# hardest negative, for a random one, and for everything in between.
+# **You will learn** how hard DPO pushes a rejected item down, and how much of that push is *wrong* when the rejected item
+# is one that the user would have liked: for the hardest negative, for a random one, and for everything in between.
 #
-# *Reading: 10 minutes. Running: under a minute. Before this: [data preparation](data).*
+# *Reading: 9 minutes. Running: under a minute. Before this: [the DPO objective](objective).*
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -32,78 +31,40 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-import torch
 from IPython.display import Markdown
 
-from rodpo_lite import figures, losses, mechanism, runs
+from rodpo_lite import figures, mechanism, runs
 from rodpo_lite.book import record
-from rodpo_lite.config import AlignmentConfig, ReferenceConfig, build
+from rodpo_lite.config import (
+    AlignmentConfig,
+    LossConfig,
+    NegativesConfig,
+    ReferenceConfig,
+    build,
+)
 from rodpo_lite.data.synthetic import Oracle, open_world
-from rodpo_lite.negatives import rank_probabilities
 from rodpo_lite.statistics import user_bootstrap
 
 figures.setup()
 
 # %% [markdown]
-# ## From scores to a preference loss
-#
-# A sequential recommender scores every item $j$ after a history $S$, and the scores define a policy
-#
-# $$\pi_\theta(j \mid S) = \frac{\exp s_\theta(S, j)}{\sum_{j'} \exp s_\theta(S, j')} .$$
-#
-# DPO {cite}`rafailov2023dpo` compares the item that came next, $i^+$, with a rejected one, $i^-$, each relative to a
-# frozen reference:
-#
-# $$h = \log\frac{\pi_\theta(i^+ \mid S)}{\pi_\mathrm{ref}(i^+ \mid S)} - \log\frac{\pi_\theta(i^- \mid S)}{\pi_\mathrm{ref}(i^- \mid S)},
-# \qquad L = -\log\sigma(\beta h) .$$
-#
-# Both terms of one model share the same normaliser, so it cancels, and four scores are enough:
-#
-# $$h = \big[s_\theta(i^+) - s_\theta(i^-)\big] - \big[s_\mathrm{ref}(i^+) - s_\mathrm{ref}(i^-)\big] .$$
-#
-# The next cell computes $h$ both ways.
-
-# %%
-policy, reference = (
-    torch.randn(6, 50, generator=torch.Generator().manual_seed(s), dtype=torch.float64)
-    for s in (1, 2)
-)
-ratio = policy.log_softmax(1) - reference.log_softmax(1)
-by_probability = ratio[:, :1] - ratio[:, 1:2]
-by_score = losses.margin(
-    policy[:, 0], policy[:, 1:2], reference[:, 0], reference[:, 1:2]
-)
-gap = float((by_probability - by_score).abs().max())
-Markdown(f"Six random pairs, largest difference between the two: **{gap:.1e}**.")
-
-# %% [markdown]
 # ## How hard it pushes
 #
-# The gradient of $L$ with respect to the rejected item's score is the *suppression*
+# The [chapter before](objective) ended with the *suppression*, the gradient of the loss on the rejected item's score,
 #
-# $$w = \frac{\partial L}{\partial s_\theta(i^-)} = \beta\,\sigma(-\beta h), \qquad
-# \frac{\partial L}{\partial s_\theta(i^+)} = -w .$$
+# $$w = \beta\,\sigma(-\beta h), \qquad
+# h = \big[s_\theta(i^+) - s_\theta(i^-)\big] - \big[s_\mathrm{ref}(i^+) - s_\mathrm{ref}(i^-)\big] .$$
 #
-# It starts at $\beta/2$, where policy and reference agree, and fades once the pair is told apart. Automatic
-# differentiation agrees:
-
-# %%
-h = torch.linspace(-8, 8, 161, dtype=torch.float64, requires_grad=True)
-(slope,) = torch.autograd.grad(losses.dpo(h, beta).sum(), h)
-error = float((-slope - mechanism.suppression(h.detach(), beta)).abs().max())
-record("suppression_error_below_1e-12", error < 1e-12)
-Markdown(
-    f"Largest difference between autograd and the formula, at 161 margins: **{error:.1e}**."
-)
+# It starts at $\beta/2$, where policy and reference agree, and fades once the pair is told apart.
 
 # %% tags=["hide-input"]
 betas = sorted({0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, beta})
-margins = h.detach()
-curves = {b: mechanism.suppression(margins, b).numpy() / b for b in betas}
+margins = np.linspace(-8, 8, 161)
+curves = {b: 1 / (1 + np.exp(b * margins)) for b in betas}
 fig = go.Figure(
     [
         go.Scatter(
-            x=margins.numpy(),
+            x=margins,
             y=curves[b],
             mode="lines",
             name=f"β = {b}",
@@ -166,7 +127,7 @@ profile_of = mechanism.rank_profile(
     policy.model,
     reference.model,
     dataset,
-    Oracle.of(dataset, folder),
+    mechanism.oracle_relevance(dataset, Oracle.of(dataset, folder)),
     policy.encoder.max_length,
 )
 
@@ -219,7 +180,7 @@ record("false_negatives_in_pool", share[:k].mean())
 # catalogue gives every $K$ at once.
 
 # %% tags=["hide-input"]
-parts = {b: profile_of.by_pool_size(b) for b in betas}
+parts = {b: profile_of.by_pool_size(LossConfig(beta=b)) for b in betas}
 fig = go.Figure()
 for b in betas:
     for name, values, number in (
@@ -260,7 +221,7 @@ figures.show(
 # %% [markdown]
 # ## By how much?
 #
-# The three selectors that this package has so far, at the parameters of this page, all judged on the scores of the one
+# Three selectors ([there are more](selection)), at the parameters of this page, all judged on the scores of the one
 # policy that was aligned with `topk`, with dropout off. Positions are first averaged within users, and the interval is a
 # bootstrap over users.
 #
@@ -270,9 +231,9 @@ figures.show(
 # %%
 per_user, rows = {}, []
 for name in ("hard", "topk", "uniform"):
-    law = rank_probabilities(name, k, profile_of.eligible, dataset.n_items)
     push = pd.DataFrame(
-        profile_of.expected(law, beta), index=["erroneous", "informative"]
+        profile_of.expected(NegativesConfig(name=name, k=k), LossConfig(beta=beta)),
+        index=["erroneous", "informative"],
     ).T
     per_user[name] = push.groupby(profile_of.users).mean()
     rows.append(
@@ -307,7 +268,7 @@ Markdown(
 
 # %% tags=["hide-input"]
 top = slice(0, 50)
-weight = mechanism.suppression(torch.from_numpy(profile_of.margin), beta).numpy()
+weight = profile_of.weight(LossConfig(beta=beta))
 joint = (weight * profile_of.false_negative)[:, top].mean(0)
 product = weight[:, top].mean(0) * share[top]
 fig = go.Figure(
@@ -338,4 +299,4 @@ figures.show(
 # - A pool trades: a larger $K$ makes fewer wrong pushes, and each right push lands on an easier item. Whether that trade
 #   *pays* is a question about ranking, not about gradients, and it is asked of real data in [the results](results).
 #
-# **Next:** [training a reference and aligning it](training).
+# **Next:** [negative selection](selection).

@@ -17,7 +17,7 @@
 # the selectors compare on a world small enough to train while you wait.
 #
 # *Reading: 6 minutes. Running: about a minute. Before this:
-# [DPO and its gradient under false negatives](gradients).*
+# [gradients under false negatives](gradients).*
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -208,4 +208,4 @@ Markdown(
 # - `none` is the control that matters: whatever it gains is training, not preference.
 # - A single seed on a small world is a demonstration. [The results](results) use real data.
 #
-# **Next:** [results on Amazon reviews](results).
+# **Next:** [the sparse mixture-of-experts encoder](experts).

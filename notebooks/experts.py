@@ -1,0 +1,203 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+
+# %% [markdown]
+# # The sparse mixture-of-experts encoder
+#
+# **You will learn** how a sparse mixture adds parameters without adding work per item, where its costs really are, and
+# why the catalogue's item vectors make it free at inference in one place and not in another.
+#
+# *Reading: 8 minutes. Running: under a minute. Before this: [training](training).*
+
+# %% tags=["parameters"]
+profile = "smoke"
+data = ""  # a folder, or a name in RODPO_DATA; empty makes a fresh synthetic world
+seed = 0
+epochs = 8
+width = 32
+experts = 8
+experts_per_row = 2
+
+# %%
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from IPython.display import Markdown
+
+from rodpo_lite import capacity, figures, runs
+from rodpo_lite.book import record
+from rodpo_lite.config import EncoderConfig, ReferenceConfig, build
+from rodpo_lite.data.synthetic import open_world
+
+figures.setup()
+dataset, _ = open_world(data, seed)
+holder = tempfile.TemporaryDirectory()
+space = Path(holder.name)
+
+# %% [markdown]
+# ## Many experts, few at work
+#
+# An item's vector is its ID embedding plus what its text and image say. A dense MLP computes the second part for every
+# item with all of its weights. A **sparse mixture of experts** has $E$ small MLPs instead, and a router sends each item to
+# $k$ of them {cite}`shazeer2017moe`:
+#
+# $$y = \sum_{e \in \mathrm{top}\,k} g_e(x)\, f_e(x) + f_\mathrm{shared}(x), \qquad
+# g = \mathrm{softmax}\big(\text{the } k \text{ largest router logits}\big) .$$
+#
+# Items that a router does not send to an expert are not computed by it. Two small losses keep the router healthy: the
+# balance loss $E \sum_e f_e P_e$ {cite}`fedus2022switch`, 1 when all experts get the same, and the z-loss, which keeps
+# logits small {cite}`zoph2022stmoe`.
+#
+# A fair competitor has the same *active* parameters: an MLP as wide as the $k$ experts and the shared one together, the
+# **dense twin**.
+
+# %%
+moe = EncoderConfig(
+    width=width,
+    dropout=0.2,
+    fusion="moe",
+    experts=experts,
+    experts_per_row=experts_per_row,
+)
+encoders = {
+    "linear": moe.model_copy(update={"fusion": "linear"}),
+    "dense twin": capacity.dense_twin(moe),
+    "sparse fusion": moe,
+    "sparse feed-forward": moe.model_copy(
+        update={"fusion": "linear", "feedforward": "moe"}
+    ),
+}
+trained, rows = {}, []
+for name, encoder in encoders.items():
+    config = {
+        "seed": seed,
+        "encoder": encoder.model_dump(),
+        "training": {"epochs": epochs},
+    }
+    found = runs.train(dataset, build(ReferenceConfig, config), space / name)
+    trained[name] = runs.load(space / name, dataset).model
+    counts = capacity.parameter_counts(trained[name])
+    rows.append(
+        {
+            "encoder": name,
+            "parameters": counts.total,
+            "active": counts.active,
+            "of routers": counts.routers,
+            "validation NDCG@5": found["valid"]["ndcg@5"],
+        }
+    )
+    record(
+        f"active_parameters_{name.replace(' ', '_').replace('-', '_')}", counts.active
+    )
+figures.table(
+    pd.DataFrame(rows),
+    f"Capacity of four encoders on {dataset.name}, {experts_per_row} of {experts} experts active",
+)
+
+# %% [markdown]
+# *Active* counts what one item or position uses, with the embedding tables whole. The sparse fusion and its twin differ by
+# the router alone. Quality is one seed on a small world and decides nothing; [the results](results) will.
+#
+# ## Who goes where
+#
+# Nobody tells the router what an item is. In the synthetic world, titles name a kind of thing, so we can look whether
+# kinds have found their experts.
+
+# %% tags=["hide-input"]
+chosen = capacity.chosen_experts(trained["sparse fusion"])
+kinds = pd.Series(dataset.titles).str.extract(r"^\w+ (\w+),")[0].fillna("other")
+if kinds.nunique() > 20:  # real titles: show the load only
+    kinds[:] = "all items"
+share = pd.DataFrame(
+    {"kind": np.repeat(kinds.to_numpy(), chosen.shape[1]), "expert": chosen.ravel()}
+)
+share = pd.crosstab(share["kind"], share["expert"], normalize="index").reindex(
+    columns=range(experts), fill_value=0.0
+)
+fig = go.Figure(
+    go.Heatmap(
+        x=[str(e) for e in share.columns],
+        y=share.index,
+        z=share.to_numpy(),
+        zmin=0,
+        colorbar={"tickformat": ".0%"},
+        hovertemplate="expert %{x}, %{y}: %{z:.0%}<extra></extra>",
+    )
+)
+fig.update_xaxes(title="expert")
+figures.show(
+    fig,
+    caption=f"Share of each kind's assignments that go to each expert; without a preference every cell would be {1 / experts:.0%}.",
+    alt="A map of item kinds by experts: most kinds concentrate on a few experts.",
+    data=share.rename(columns=str).reset_index(),
+)
+
+# %% tags=["hide-input"]
+load = pd.concat(
+    capacity.expert_load(trained[name], dataset, moe.max_length)
+    for name in ("sparse fusion", "sparse feed-forward")
+)
+fig = go.Figure()
+for number, (layer, part) in enumerate(load.groupby("layer", sort=False)):
+    fig.add_bar(
+        x=part["expert"].astype(str),
+        y=part["share"],
+        name=layer,
+        marker_color=figures.COLOURS[number],
+    )
+fig.add_hline(y=1 / experts, line_dash="dot", line_color=figures.GREY)
+fig.update_xaxes(title="expert")
+fig.update_yaxes(title="share of assignments", tickformat=".0%")
+figures.show(
+    fig,
+    caption="Load of the experts after training. The dotted line is an even load.",
+    alt="Bars of the share of assignments by expert, for the fusion and for the feed-forward of each block.",
+    data=load,
+)
+busiest = load.groupby("layer")["share"].max()
+for layer, value in busiest.items():
+    record(f"busiest_expert_{layer.replace('.', '_')}", value)
+
+# %% [markdown]
+# ## What it costs, and where
+#
+# At inference the catalogue's vectors are computed once and kept. A request encodes the user's history and multiplies. So
+# a mixture in the *fusion* is paid when vectors are rebuilt, a mixture in the *Transformer* with every request. The cell
+# measures all encoders in turn, on this machine, while the book is built.
+
+# %%
+cost = capacity.costs(trained, dataset, moe.max_length)
+relative = (cost / cost.loc["dense twin"]).round(2)
+shown = (1000 * cost).round(2).rename(columns=lambda name: f"{name}, ms")
+figures.table(
+    shown.join(relative.rename(columns=lambda name: f"{name} / dense twin")),
+    "Least of nine times of a training step, of rebuilding all item vectors, and of one request with kept vectors",
+)
+
+# %%
+fusion, feedforward = relative.loc["sparse fusion"], relative.loc["sparse feed-forward"]
+Markdown(
+    f"Against the dense twin, the sparse fusion takes {fusion['step']:.2f} times as long per training step, "
+    f"{fusion['rebuild']:.2f} times to rebuild the vectors and {fusion['request']:.2f} times per request; the sparse "
+    f"feed-forward takes {feedforward['request']:.2f} times per request. Times of one machine while it built this book: on a busy one such ratios move."
+)
+
+# %% [markdown]
+# ## Takeaways
+#
+# - Sparse means that unrouted rows are not computed; a test counts them.
+# - Equal active parameters is the fair comparison, and it is what the dense twin is for.
+# - “No inference cost” is true for a fusion whose results are kept, not for a mixture that runs with every request.
+#
+# **Next:** [the results](results).
