@@ -43,6 +43,7 @@ from rodpo_lite.config import (
     build,
 )
 from rodpo_lite.data.synthetic import Oracle, open_world
+from rodpo_lite.relevance import oracle_relevance
 from rodpo_lite.statistics import user_bootstrap
 
 figures.setup()
@@ -127,7 +128,7 @@ profile_of = mechanism.rank_profile(
     policy.model,
     reference.model,
     dataset,
-    mechanism.oracle_relevance(dataset, Oracle.of(dataset, folder)),
+    oracle_relevance(dataset, Oracle.of(dataset, folder)),
     policy.encoder.max_length,
 )
 

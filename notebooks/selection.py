@@ -45,7 +45,9 @@ from rodpo_lite.config import (
     build,
 )
 from rodpo_lite.data.synthetic import Oracle, open_world
+from rodpo_lite.drift import embedding_drift
 from rodpo_lite.negatives import SELECTORS
+from rodpo_lite.relevance import oracle_relevance
 from rodpo_lite.statistics import user_bootstrap
 
 figures.setup()
@@ -90,7 +92,7 @@ small = {
 }
 runs.train(dataset, build(ReferenceConfig, small), space / "reference")
 reference = runs.load(space / "reference", dataset)
-relevance = mechanism.oracle_relevance(dataset, Oracle.of(dataset, folder))
+relevance = oracle_relevance(dataset, Oracle.of(dataset, folder))
 
 
 def aligned(name):
@@ -343,7 +345,7 @@ for name, found in profiles.items():
             "drift of the rest": np.nanmean(on_rest),
             "difference": gap.mean(),
             "± 95 %": half,
-            "embedding drift (1 − cosine)": mechanism.embedding_drift(
+            "embedding drift (1 − cosine)": embedding_drift(
                 policies[name], reference.model
             ).mean(),
         }

@@ -1,6 +1,7 @@
 """Stage 2: a preference loss against selected negatives, from and against a frozen reference, with an anchor."""
 
 import copy
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -14,7 +15,7 @@ from rodpo_lite.data.split import leave_one_out, training_counts
 from rodpo_lite.diagnostics import SelectionDiagnostics
 from rodpo_lite.eligibility import OwnedItems, Selection, exclusions, mask_excluded
 from rodpo_lite.losses import LOSSES, Pairs
-from rodpo_lite.model.scoring import Recommender, full_cross_entropy, pair_scores, rows_within, score_blocks
+from rodpo_lite.model.scoring import Observer, Recommender, full_cross_entropy, pair_scores, rows_within, score_blocks
 from rodpo_lite.negatives import SELECTORS
 from rodpo_lite.training import Objective, with_router_losses
 
@@ -36,9 +37,9 @@ class AlignmentObjective(Objective):
         self.device = generator.device
         self.items = torch.as_tensor(dataset.items, device=self.device)
         self.rows = rows_within(config.training.memory_budget_mib, dataset.n_items)
-        split = leave_one_out(dataset)
-        owned = (split.start, split.train_end, dataset.n_items)
-        self.owned = OwnedItems.of_training(dataset.items, *owned, self.device)
+        split, n_items = leave_one_out(dataset), dataset.n_items
+        owned = partial(OwnedItems.within, dataset.items, split.start, n_items=n_items, device=self.device)
+        self.owned = owned(split.train_end)
         self.popularity = torch.as_tensor(training_counts(dataset), device=self.device)
         self.loss = LOSSES[config.loss.name]
         self.selector = SELECTORS.get(config.negatives.name)
@@ -46,8 +47,8 @@ class AlignmentObjective(Objective):
         if self.selector:
             self.state = self.selector.state(len(dataset.items), self.device)
             self.state["last_negative"] = torch.full((len(dataset.items),), -1, device=self.device)
-            hidden = planted.to(self.device) if planted else None
-            self.diagnostics = SelectionDiagnostics(dataset.n_items, self.state["last_negative"], hidden)
+            known = owned(split.train_end + 1)  # the validation item too: counted, never trained on
+            self.diagnostics = SelectionDiagnostics(n_items, self.state["last_negative"], known, planted)
 
     def start_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -85,38 +86,50 @@ class AlignmentObjective(Objective):
         return with_router_losses(losses, encoding.routing, self.config.training)
 
     def _select(self, batch: PackedBatch, positives: Tensor, policy, reference) -> tuple[Tensor, Tensor]:
-        """Negatives [P, n] and the anchor."""
-        chosen = self.config.negatives
-        draw, scorer = self.selector.draw, self.selector.scorer
-        if self.start_of_epoch is not None:
-            draw, scorer = (draw, "start of epoch") if self.epoch > 1 else (SELECTORS["uniform"].draw, None)
-        excluded = exclusions(chosen.exclude, batch.user_of_position, batch.rows, positives, self.owned)
+        """Negatives [P, n] and the anchor: the policy's score blocks, where both want them, are computed once."""
+        draw, scorer = self._selector_of_epoch()
+        negatives = torch.empty(len(positives), self.config.negatives.n, dtype=torch.long, device=self.device)
+        select = self._block_selection(draw, batch, positives, negatives)
+        if self.config.training.lambda_ce > 0:
+            anchor = full_cross_entropy(*policy, positives, self.rows, select if scorer == "policy" else None)
+            if scorer == "policy":
+                return negatives, anchor
+        else:
+            anchor = policy[0].new_zeros(())
+        with torch.no_grad():
+            if scorer is None:
+                select(slice(0, len(positives)), policy[0].new_empty(0))
+                return negatives, anchor
+            if scorer == "start of epoch":
+                scored = self._frozen(self.start_of_epoch, batch)
+            else:
+                scored = reference if scorer == "reference" else policy
+            for block, scores in score_blocks(*scored, self.rows):
+                select(block, scores)
+        return negatives, anchor
+
+    def _selector_of_epoch(self) -> tuple[Callable, str | None]:
+        """What draws, and whose scores it looks at; a pool that is refreshed per epoch starts with a uniform one."""
+        if self.start_of_epoch is None:
+            return self.selector.draw, self.selector.scorer
+        return (self.selector.draw, "start of epoch") if self.epoch > 1 else (SELECTORS["uniform"].draw, None)
+
+    def _block_selection(self, draw: Callable, batch: PackedBatch, positives: Tensor, negatives: Tensor) -> Observer:
+        """A function that draws for a block of positions from its scores (none: empty) and fills in `negatives`."""
+        config = self.config.negatives
+        excluded = exclusions(config.exclude, batch.user_of_position, batch.rows, positives, self.owned)
         in_batch = torch.bincount(positives, minlength=len(self.popularity))
-        negatives = torch.empty(len(positives), chosen.n, dtype=torch.long, device=self.device)
 
         def select(block: slice, scores: Tensor) -> None:
             at_positive = scores.gather(1, positives[block, None])[:, 0] if len(scores) else scores
             masked = mask_excluded(scores, excluded[block]) if len(scores) else scores
             selection = Selection(
-                masked, at_positive, excluded[block], self.popularity, in_batch, batch.rows[block], chosen, self.epoch,
+                masked, at_positive, excluded[block], self.popularity, in_batch, batch.rows[block], config, self.epoch,
                 self.state,
             )  # fmt: skip
             negatives[block] = draw(selection, self.generator)
 
-        with torch.no_grad():
-            if scorer is None:
-                select(slice(0, len(positives)), policy[0].new_empty(0))
-            elif scorer != "policy":
-                frozen = reference if scorer == "reference" else self._frozen(self.start_of_epoch, batch)
-                for block, scores in score_blocks(*frozen, self.rows):
-                    select(block, scores)
-        observe = select if scorer == "policy" else None
-        if self.config.training.lambda_ce > 0:
-            return negatives, full_cross_entropy(*policy, positives, self.rows, observe)
-        if observe:
-            for block, scores in score_blocks(*policy, self.rows):
-                observe(block, scores)
-        return negatives, policy[0].new_zeros(())
+        return select
 
     @staticmethod
     @torch.no_grad()

@@ -5,50 +5,61 @@ from torch import Tensor
 
 from rodpo_lite.data.batches import PackedBatch
 from rodpo_lite.data.planted import Planted
+from rodpo_lite.eligibility import OwnedItems
 
 
 class SelectionDiagnostics:
-    """Counts over an epoch; `last` [I] holds the negative that each position drew in the epoch before, or -1."""
+    """Counts over an epoch, and on what kinds of items the draws and the suppression fell.
 
-    def __init__(self, n_items: int, last: Tensor, planted: Planted | None):
-        self.n_items, self.last, self.planted = n_items, last, planted
+    A negative is `past` if the user has it already, `future` if the user takes it after the positive (`known` says
+    when each user takes what, the test item left out), and `planted` if it is a hidden positive that is still to come.
+    `last` [I] holds the negative that each position drew in the epoch before, or -1.
+    """
+
+    def __init__(self, n_items: int, last: Tensor, known: OwnedItems, planted: Planted | None):
+        self.n_items, self.last, self.known, self.planted = n_items, last, known, planted
         self.reset()
 
     def reset(self) -> None:
         """Forget the epoch, but not what each position drew last."""
         self.drawn = torch.zeros(self.n_items, dtype=torch.double, device=self.last.device)
-        self.sums = dict.fromkeys(("positions", "seen", "repeated", "negatives", "hits", "push", "push_on_hits"), 0.0)
+        self.sums: dict[str, float] = {}
 
     def observe(self, batch: PackedBatch, negatives: Tensor, push: Tensor) -> None:
-        """Add one step: negatives and the gradient of the preference loss on their scores, both [P, n]."""
+        """Add one step: negatives and the gradient of the mean preference loss on their scores, both [P, n]."""
         before, now = self.last[batch.rows], negatives[:, 0]
+        push = push.double() * len(now)  # per position
         self.drawn += torch.bincount(negatives.flatten(), minlength=self.n_items)
         found = {
             "positions": len(now),
             "seen": (before >= 0).sum(),
             "repeated": (before == now).sum(),
             "negatives": negatives.numel(),
-            "push": push.double().sum() * len(now),
+            "push": push.sum(),
         }
-        if self.planted is not None:
-            hit = self.planted.hit(batch, negatives)
-            found |= {"hits": hit.sum(), "push_on_hits": (push.double() * hit).sum() * len(now)}
+        for kind, on in self._kinds(batch, negatives).items():
+            found |= {f"{kind}_draws": on.sum(), f"{kind}_push": (push * on).sum()}
         for name, value in found.items():
-            self.sums[name] += float(value)
+            self.sums[name] = self.sums.get(name, 0.0) + float(value)
         self.last[batch.rows] = now
+
+    def _kinds(self, batch: PackedBatch, negatives: Tensor) -> dict[str, Tensor]:
+        first_row, here = self.known.first_row_of(batch.user_of_position, negatives), batch.rows[:, None]
+        kinds = {"past": (first_row >= 0) & (first_row <= here), "future": first_row > here + 1}
+        return kinds if self.planted is None else kinds | {"planted": self.planted.hit(batch, negatives)}
 
     def summary(self) -> dict[str, float]:
         """Of the epoch: `suppression` per position; `effective_negatives`, the exponential of the entropy of the drawn
-        items; `repeat_rate`, how often a position drew what it drew in the epoch before; and with planted false
-        negatives `hit_rate`, their share of the draws, and `erroneous_share`, their share of the suppression."""
-        share = self.drawn[self.drawn > 0] / self.drawn.sum()
+        items; `repeat_rate`, how often a position drew what it drew in the epoch before; and for each kind of item
+        `<kind>_rate`, its share of the draws, and `<kind>_share`, its share of the suppression."""
+        share, sums = self.drawn[self.drawn > 0] / self.drawn.sum(), self.sums
         found = {
-            "suppression": self.sums["push"] / self.sums["positions"],
+            "suppression": sums["push"] / sums["positions"],
             "effective_negatives": float((-(share * share.log()).sum()).exp()),
         }
-        if self.sums["seen"]:
-            found["repeat_rate"] = self.sums["repeated"] / self.sums["seen"]
-        if self.planted is not None:
-            found["hit_rate"] = self.sums["hits"] / self.sums["negatives"]
-            found["erroneous_share"] = self.sums["push_on_hits"] / self.sums["push"] if self.sums["push"] else 0.0
+        if sums["seen"]:
+            found["repeat_rate"] = sums["repeated"] / sums["seen"]
+        for kind in ("past", "future", *(("planted",) if self.planted is not None else ())):
+            found[f"{kind}_rate"] = sums[f"{kind}_draws"] / sums["negatives"]
+            found[f"{kind}_share"] = sums[f"{kind}_push"] / sums["push"] if sums["push"] else 0.0
         return found

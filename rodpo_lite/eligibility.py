@@ -42,8 +42,7 @@ class Selection:
     @property
     def is_excluded(self) -> Tensor:
         """Mask over the catalogue, [R, N]."""
-        mask = torch.zeros(len(self.excluded), self.n_items + 1, dtype=torch.bool, device=self.excluded.device)
-        return mask.scatter_(1, self.excluded, True)[:, :-1]
+        return exclusion_mask(self.excluded, self.n_items)
 
 
 def exclusions(rule: str, users: Tensor, rows: Tensor, positives: Tensor, owned: "OwnedItems") -> Tensor:
@@ -69,24 +68,25 @@ def exclusions(rule: str, users: Tensor, rows: Tensor, positives: Tensor, owned:
 
 @dataclass(frozen=True)
 class OwnedItems:
-    """Each user's distinct training items, and the row of `Dataset.items` where each first occurs, in CSR form."""
+    """Each user's distinct items, and the row of `Dataset.items` where each first occurs, in CSR form.
+
+    offsets [U + 1]; keys [M], sorted: user · N + item; first_row [M].
+    """
 
     offsets: Tensor
-    items: Tensor
+    keys: Tensor
     first_row: Tensor
     n_items: int
 
     @classmethod
-    def of_training(
-        cls, items: np.ndarray, start: np.ndarray, end: np.ndarray, n_items: int, device="cpu"
-    ) -> "OwnedItems":
+    def within(cls, items: np.ndarray, start: np.ndarray, end: np.ndarray, n_items: int, device="cpu") -> "OwnedItems":
         """Collect items[start[u]:end[u]] of every user u."""
         lengths = end - start
         users = np.repeat(np.arange(len(start)), lengths)
         rows = np.arange(lengths.sum()) + np.repeat(start - (lengths.cumsum() - lengths), lengths)
         pairs, first = np.unique(users * n_items + items[rows], return_index=True)
         offsets = np.concatenate([[0], np.bincount(pairs // n_items, minlength=len(start)).cumsum()])
-        tensors = (torch.as_tensor(array, device=device) for array in (offsets, pairs % n_items, rows[first]))
+        tensors = (torch.as_tensor(array, device=device) for array in (offsets, pairs, rows[first]))
         return cls(*tensors, n_items)
 
     def of(self, users: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,7 +95,20 @@ class OwnedItems:
         column = torch.arange(int(count.max()) if len(count) else 0, device=users.device)
         present = column < count[:, None]
         index = torch.where(present, start[:, None] + column, 0)
-        return self.items[index].masked_fill(~present, self.n_items), self.first_row[index].masked_fill(~present, 0)
+        items = (self.keys[index] % self.n_items).masked_fill(~present, self.n_items)
+        return items, self.first_row[index].masked_fill(~present, 0)
+
+    def first_row_of(self, users: Tensor, items: Tensor) -> Tensor:
+        """The row where each of the items [P, n] first occurs with its user [P], or -1 where the user never has it."""
+        wanted = users[:, None] * self.n_items + items
+        found = torch.searchsorted(self.keys, wanted).clamp(max=len(self.keys) - 1)
+        return torch.where(self.keys[found] == wanted, self.first_row[found], -1)
+
+
+def exclusion_mask(excluded: Tensor, n_items: int) -> Tensor:
+    """Excluded items [R, M], padded with N, as a mask over the catalogue, [R, N]."""
+    mask = torch.zeros(len(excluded), n_items + 1, dtype=torch.bool, device=excluded.device)
+    return mask.scatter_(1, excluded, True)[:, :-1]
 
 
 def mask_excluded(scores: Tensor, excluded: Tensor) -> Tensor:

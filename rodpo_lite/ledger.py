@@ -16,7 +16,8 @@ from rodpo_lite.config import AlignmentConfig, ReferenceConfig, build
 from rodpo_lite.errors import InputError
 
 _KINDS = {"reference": ReferenceConfig, "align": AlignmentConfig}
-SELECTION = ("margin", "suppression", "effective_negatives", "repeat_rate", "hit_rate", "erroneous_share")
+_KINDS_OF_NEGATIVES = [f"{kind}_{what}" for kind in ("past", "future", "planted") for what in ("rate", "share")]
+SELECTION = ("margin", "suppression", "effective_negatives", "repeat_rate", *_KINDS_OF_NEGATIVES)
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "results"
 
 
@@ -75,6 +76,7 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
             "config": build(_KINDS[entry["stage"]], entry["config"]).model_dump(mode="json"),
             "file": path.name,
             "curve": entry["curve"],
+            "drift": entry.get("drift", {}),
         }
         for part in ("valid", "valid_masked", "test", "test_masked"):
             row |= {f"{part}.{metric}": value for metric, value in entry[part].items()}

@@ -5,24 +5,20 @@ pushed down with weight w_r, the expected erroneous suppression is Σ_r q_r f_r 
 Σ_r q_r (1 - f_r) w_r; both are then averaged over positions.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from rodpo_lite.config import LossConfig, NegativesConfig
-from rodpo_lite.data.batches import PackedBatch, PackedSequences
+from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import leave_one_out, training_counts
-from rodpo_lite.data.synthetic import Oracle
 from rodpo_lite.eligibility import OwnedItems, Selection, exclusions, mask_excluded
 from rodpo_lite.losses import Pairs, suppression
-from rodpo_lite.model.scoring import Recommender
+from rodpo_lite.model.scoring import Recommender, score_matrix
 from rodpo_lite.negatives import SELECTORS
-
-Relevance = Callable[[PackedBatch], Tensor]
+from rodpo_lite.relevance import Relevance
 
 
 @dataclass(frozen=True)
@@ -128,13 +124,6 @@ def _mean_where(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
 
 
-@torch.no_grad()
-def embedding_drift(policy: Recommender, reference: Recommender) -> np.ndarray:
-    """1 - cosine between an item's vector in the policy and in the reference, [N]."""
-    now, before = policy.items().vectors, reference.items().vectors
-    return (1 - torch.cosine_similarity(now, before, dim=1)).numpy()
-
-
 def gradient_noise(profile: RankProfile, negatives: NegativesConfig, loss: LossConfig) -> float:
     """Noise-to-signal ratio of one draw: trace of the variance over draws of the push, over the squared mean push.
 
@@ -144,41 +133,6 @@ def gradient_noise(profile: RankProfile, negatives: NegativesConfig, loss: LossC
     mean_square = (law * weight**2).sum(1).mean()
     square_mean = ((law * weight) ** 2).sum(1).mean()
     return float((mean_square - square_mean) / square_mean)
-
-
-def oracle_relevance(dataset: Dataset, oracle: Oracle) -> Relevance:
-    """What the user of a synthetic world would want when the next item is taken, training items left out, [P, N]."""
-    split = leave_one_out(dataset)
-    owned = OwnedItems.of_training(dataset.items, split.start, split.train_end, dataset.n_items)
-
-    def relevance(batch: PackedBatch) -> Tensor:
-        users = batch.user_of_position
-        wanted = oracle.relevance[users.numpy(), oracle.phase[batch.rows.numpy() + 1]]
-        observed = torch.zeros(len(users), dataset.n_items + 1, dtype=torch.bool).scatter_(1, owned.of(users)[0], True)
-        return torch.from_numpy(wanted) & ~observed[:, :-1]
-
-    return relevance
-
-
-def future_relevance(dataset: Dataset) -> Relevance:
-    """What the user takes later on, up to the validation item: real data, for analysis only.
-
-    The test item is not looked at.
-    """
-    split = leave_one_out(dataset)
-    items, ends = torch.as_tensor(dataset.items), torch.as_tensor(split.train_end + 1)
-
-    def relevance(batch: PackedBatch) -> Tensor:
-        relevant = torch.zeros(len(batch.rows), dataset.n_items, dtype=torch.bool)
-        later = batch.rows + 2  # the row after the positive
-        end = ends[batch.user_of_position]
-        while bool((later < end).any()):
-            here = (later < end).nonzero()[:, 0]
-            relevant[here, items[later[here]]] = True
-            later = later + 1
-        return relevant
-
-    return relevance
 
 
 @torch.no_grad()
@@ -194,10 +148,10 @@ def rank_profile(
     sequences = PackedSequences(dataset.items, split.start, split.train_end - 1, max_length, times=dataset.timestamps)
     batch = next(sequences.epoch(positions, torch.Generator().manual_seed(seed)))
     positives = torch.as_tensor(dataset.items)[batch.rows + 1]
-    owned = OwnedItems.of_training(dataset.items, split.start, split.train_end, dataset.n_items)
+    owned = OwnedItems.within(dataset.items, split.start, split.train_end, dataset.n_items)
     users = batch.user_of_position
     excluded = exclusions(exclude, users, batch.rows, positives, owned)
-    scores = {"policy": _scores(policy, batch), "reference": _scores(reference, batch)}
+    scores = {"policy": score_matrix(policy, batch), "reference": score_matrix(reference, batch)}
     at_positive = {name: found.gather(1, positives[:, None])[:, 0] for name, found in scores.items()}
     counts = torch.as_tensor(training_counts(dataset)), torch.bincount(positives, minlength=dataset.n_items)
     selections = {
@@ -220,10 +174,3 @@ def rank_profile(
         scores["policy"].softmax(1).gather(1, ordered.indices).masked_fill(~real, 0.0).double().numpy(),
         selections,
     )
-
-
-def _scores(model: Recommender, batch: PackedBatch) -> Tensor:
-    mode = model.training
-    encoding = model.eval()(batch)
-    model.train(mode)
-    return encoding.hidden @ encoding.vectors.T

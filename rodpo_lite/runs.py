@@ -28,6 +28,7 @@ from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, b
 from rodpo_lite.data.planted import Planted
 from rodpo_lite.data.schema import Dataset, sha256
 from rodpo_lite.data.split import Part, leave_one_out
+from rodpo_lite.drift import drift_report
 from rodpo_lite.eligibility import OwnedItems
 from rodpo_lite.errors import InputError, Notice
 from rodpo_lite.model.scoring import Recommender
@@ -82,9 +83,9 @@ def align(
 ) -> dict[str, Any]:  # fmt: skip
     """Stage 2: align a policy, starting from the finished run `reference` and against its frozen copy.
 
-    With `planted`, the history also says how much of the selection and suppression falls on what was hidden. Returns
-    the record; raises InputError as `train` does, and if the reference does not fit the dataset or
-    `negatives.k` is larger than the catalogue.
+    The record says how far the scores of false negatives have drifted; with `planted`, it and the history also say so
+    of what was hidden, and how much of selection and suppression fell on it. Returns the record; raises InputError as
+    `train` does, and if the reference does not fit the dataset or `negatives.k` is larger than the catalogue.
     """
     _check_negatives(dataset, config)
     device, generator = _device(config)
@@ -96,8 +97,13 @@ def align(
     policy = load(reference, dataset, device).model
     if not config.training.dropout:
         policy.disable_dropout()
-    objective = AlignmentObjective(policy, frozen.model, dataset, config, generator, planted)
-    return _fit(policy, objective, dataset, config, record, out, generator, resume, report, progress)
+    hidden = planted.to(device) if planted else None
+    objective = AlignmentObjective(policy, frozen.model, dataset, config, generator, hidden)
+
+    def drifted() -> dict[str, Any]:
+        return {"drift": drift_report(policy, frozen.model, dataset, frozen.encoder.max_length, hidden)}
+
+    return _fit(policy, objective, dataset, config, record, out, generator, resume, report, progress, drifted)
 
 
 def load(folder: Path, dataset: Dataset, device: torch.device | str = "cpu") -> Run:
@@ -188,7 +194,7 @@ def _check_negatives(dataset: Dataset, config: AlignmentConfig) -> None:
     if config.negatives.name == "none" or config.negatives.exclude == "none":
         return
     split = leave_one_out(dataset)
-    owned = OwnedItems.of_training(dataset.items, split.start, split.train_end, dataset.n_items).offsets.diff()
+    owned = OwnedItems.within(dataset.items, split.start, split.train_end, dataset.n_items).offsets.diff()
     if int(owned.max()) >= dataset.n_items:
         raise InputError(
             f"User {int(owned.argmax())} has the whole catalogue among the training items, "
@@ -255,7 +261,10 @@ def _claim(out: Path, record: dict[str, Any], resume: bool) -> dict[str, Any] | 
     return None
 
 
-def _fit(model, objective, dataset, config, record, out, generator, resume, report, progress) -> dict[str, Any]:
+def _fit(
+    model, objective, dataset, config, record, out, generator, resume, report, progress, findings=dict
+) -> dict[str, Any]:
+    """Train, and write the run folder; `findings()` is asked once for what else the record shall hold."""
     record |= {"versions": versions(), "commit": commit(), "device": str(generator.device), "machine": machine()}
     checkpoint.write_json(out / checkpoint.RUN, record)
     optional = {"report": report, "progress": progress}
@@ -272,6 +281,7 @@ def _fit(model, objective, dataset, config, record, out, generator, resume, repo
         "active_parameters": counts.active,
         "valid": best["valid"],
         "valid_masked": best["valid_masked"],
+        **findings(),
     }
     checkpoint.write_json(out / checkpoint.RUN, record)
     checkpoint.write_tensors(out / checkpoint.MODEL, trainer.best, {"config_hash": record["config_hash"]})

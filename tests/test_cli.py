@@ -202,7 +202,7 @@ def test_planted_positives_are_counted_from_the_command_line(world_folder, tmp_p
     found = rodpo(*run, *small, "-o", "negatives.name=hard")
     assert found.returncode == 0, found.stderr
     line = json.loads((tmp_path / "hard/history.jsonl").read_text())
-    assert 0 < line["hit_rate"] < 0.5 and 0 < line["erroneous_share"] < 0.5
+    assert 0 < line["planted_rate"] < 0.5 and 0 < line["planted_share"] < 0.5
     refused = rodpo("data", "plant", world_folder, "--out", tmp_path / "other", "--share", "0.99")
     assert_refused(refused, "can be hidden", "--share")
     assert not (tmp_path / "other").exists()

@@ -10,7 +10,8 @@ from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.data.synthetic import Oracle
 from rodpo_lite.losses import LOSSES, Pairs
-from rodpo_lite.mechanism import embedding_drift, future_relevance, gradient_noise, oracle_relevance, rank_profile
+from rodpo_lite.mechanism import gradient_noise, rank_profile
+from rodpo_lite.relevance import future_relevance, oracle_relevance
 
 
 @pytest.fixture(scope="module")
@@ -95,15 +96,6 @@ def test_score_drift_by_hand(profile):
     marked = profile.false_negative[position, best]
     assert wrong[position] == pytest.approx(change[best][marked].mean() - change.mean())
     assert right[position] == pytest.approx(change[best][~marked].mean() - change.mean())
-
-
-def test_embedding_drift_is_zero_at_the_reference_only(world, reference_folder):
-    reference, moved = (runs.load(reference_folder, world).model for _ in range(2))
-    assert embedding_drift(reference, reference) == pytest.approx(0, abs=1e-6)
-    with torch.no_grad():
-        moved.items.id.weight[3] += 1.0
-    drift = embedding_drift(moved, reference)
-    assert drift[3] > 1e-3 and np.delete(drift, 3) == pytest.approx(0, abs=1e-6)
 
 
 def test_a_sure_draw_has_no_noise_and_a_wide_pool_has_more(profile):

@@ -195,7 +195,7 @@ def test_the_pool_is_that_of_the_given_scores():
 def owned_items():
     # User 0 trains on items 4, 2, 4, 7 (rows 0 to 3), user 1 on items 1, 5 (rows 4 and 5).
     items = np.array([4, 2, 4, 7, 1, 5])
-    return OwnedItems.of_training(items, np.array([0, 4]), np.array([4, 6]), 9)
+    return OwnedItems.within(items, np.array([0, 4]), np.array([4, 6]), 9)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from rodpo_lite.data.planted import PLANTED, Planted, plant
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.diagnostics import SelectionDiagnostics
+from rodpo_lite.eligibility import OwnedItems
 
 
 @pytest.fixture(scope="module")
@@ -61,21 +62,25 @@ def test_nothing_is_hidden_beside_an_ordinary_dataset(world, world_folder):
 
 
 def test_diagnostics_by_hand():
-    """Two steps over positions of one user with items 0 to 4, item 7 hidden before the third of them."""
+    """Two steps over positions of one user who takes items 0 to 4, item 7 hidden before the third of them."""
     planted = Planted(torch.tensor([7]), torch.tensor([2]), torch.tensor([0, 5]), n_items=9)
     last = torch.full((5,), -1)
-    found = SelectionDiagnostics(9, last, planted)
+    taken = OwnedItems.within(np.arange(5), np.array([0]), np.array([5]), 9)
+    found = SelectionDiagnostics(9, last, taken, planted)
     rows, lengths = torch.tensor([0, 1, 2]), torch.tensor([3])
     batch = PackedBatch(rows, rows, rows, lengths, torch.tensor([0]))
     push = torch.tensor([[0.1], [0.2], [0.3]])
     found.observe(batch, torch.tensor([[7], [7], [7]]), push)
     first = found.summary()
     # Positives are items 1, 2, 3: item 7 lies ahead of the first two, and was taken before the third.
-    assert first["hit_rate"] == pytest.approx(2 / 3) and first["erroneous_share"] == pytest.approx(0.5)
+    assert first["planted_rate"] == pytest.approx(2 / 3) and first["planted_share"] == pytest.approx(0.5)
     assert first["suppression"] == pytest.approx(0.6) and first["effective_negatives"] == pytest.approx(1)
-    assert "repeat_rate" not in first
+    assert "repeat_rate" not in first and first["past_rate"] == first["future_share"] == 0
     found.reset()
-    found.observe(batch, torch.tensor([[7], [3], [8]]), push)
+    found.observe(batch, torch.tensor([[7], [3], [1]]), push)
     second = found.summary()
     assert second["repeat_rate"] == pytest.approx(1 / 3)
     assert second["effective_negatives"] == pytest.approx(math.exp(math.log(3)))
+    # Item 3 comes two steps after position 1, whose positive is item 2; item 1 was taken before position 2.
+    assert second["future_rate"] == second["past_rate"] == pytest.approx(1 / 3)
+    assert second["future_share"] == pytest.approx(1 / 3) and second["past_share"] == pytest.approx(1 / 2)

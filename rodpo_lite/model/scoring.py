@@ -77,6 +77,15 @@ def score_blocks(hidden: Tensor, vectors: Tensor, rows: int) -> Iterator[tuple[s
         yield block, torch.mm(hidden[block], vectors.T, out=buffer[: block.stop - block.start])
 
 
+@torch.no_grad()
+def score_matrix(model: Recommender, batch: PackedBatch) -> Tensor:
+    """All scores [P, N] of a small batch at once, in eval mode; the model is left in the mode it was in."""
+    mode = model.training
+    encoding = model.eval()(batch)
+    model.train(mode)
+    return encoding.hidden @ encoding.vectors.T
+
+
 def pair_scores(hidden: Tensor, vectors: Tensor, items: Tensor) -> Tensor:
     """Scores of chosen items only: hidden [P, D], items [P] or [P, n], result in the shape of `items`."""
     chosen = vectors[items]
