@@ -42,6 +42,7 @@ class EncoderConfig(_Frozen):
     expert_width: int = Field(64, ge=1, description="hidden width of one expert")
     shared_expert: bool = Field(True, description="one more expert that computes every row")
     router_noise: float = Field(0.0, ge=0, description="standard deviation of noise on router logits while training")
+    placeholder: bool = Field(False, description="towers only: stand-ins for masked items, for placeholder_contrast")
 
     @field_validator("fusion")
     @classmethod
@@ -49,6 +50,13 @@ class EncoderConfig(_Frozen):
         if fusion == "interactive" and info.data.get("base") == "fused":
             raise ValueError("it needs encoder.base = towers; with fused, allowed are linear, mlp, moe")
         return fusion
+
+    @field_validator("placeholder")
+    @classmethod
+    def _placeholder_fits_base(cls, placeholder: bool, info) -> bool:
+        if placeholder and info.data.get("base") == "fused":
+            raise ValueError("it needs encoder.base = towers")
+        return placeholder
 
     @field_validator("heads")
     @classmethod
@@ -147,6 +155,14 @@ class ContrastConfig(_Frozen):
     temperature: float = Field(0.2, gt=0, description="temperature τ of its cosines")
 
 
+class PlaceholderConfig(_Frozen):
+    """HM4SR's contrast of a history with itself, some of its items replaced by what their times alone say."""
+
+    weight: float = Field(0.0, ge=0, description="weight of the contrast; needs encoder.placeholder = true")
+    temperature: float = Field(1.0, gt=0, description="temperature τ of its cosines")
+    share: float = Field(0.3, gt=0, le=1, description="share of each history that is replaced")
+
+
 class ReferenceConfig(_Frozen):
     """Stage 1: next-item cross-entropy over the whole catalogue."""
 
@@ -155,11 +171,14 @@ class ReferenceConfig(_Frozen):
     encoder: EncoderConfig = EncoderConfig()
     training: TrainingConfig = TrainingConfig()
     id_contrast: ContrastConfig = ContrastConfig()
+    placeholder_contrast: PlaceholderConfig = PlaceholderConfig()
 
     @model_validator(mode="after")
-    def _contrast_has_towers(self):
+    def _contrasts_have_what_they_need(self):
         if self.id_contrast.weight > 0 and self.encoder.base != "towers":
             raise ValueError("id_contrast.weight above 0 needs encoder.base = towers")
+        if self.placeholder_contrast.weight > 0 and not self.encoder.placeholder:
+            raise ValueError("placeholder_contrast.weight above 0 needs encoder.placeholder = true")
         return self
 
 

@@ -62,7 +62,7 @@ def train(
     A finished run of the same configuration is returned as it is. Raises InputError if `out` holds another run, or an
     unfinished one without `resume`.
     """
-    _check_trainable(dataset)
+    _check_trainable(dataset, config)
     record = _record(dataset, config, config.encoder, {})
     if (done := _claim(out, record, resume)) is not None:
         return done
@@ -174,12 +174,15 @@ def recommend(dataset: Dataset, folder: Path, user: int, top: int = 10) -> pd.Da
     return pd.DataFrame({"item": best.indices.numpy(), "title": titles, "score": best.values.numpy()})
 
 
-def _check_trainable(dataset: Dataset) -> None:
+def _check_trainable(dataset: Dataset, config: ReferenceConfig) -> None:
     if dataset.lengths.max() < 4:
         raise InputError(
             f"No user of {dataset.name} has two training items, so there is nothing to learn: "
             "at least one user needs four interactions."
         )
+    if config.encoder.placeholder and (dataset.first_time is None or not dataset.features):
+        missing = "no timestamps" if dataset.features else "no item features"
+        raise InputError(f"encoder.placeholder = true, but {dataset.name} has {missing}; leave it out.")
 
 
 def _check_negatives(dataset: Dataset, config: AlignmentConfig) -> None:

@@ -15,9 +15,10 @@ from rodpo_lite.config import AlignmentConfig, ReferenceConfig, TrainingConfig
 from rodpo_lite.data.batches import PackedBatch, PackedSequences
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import leave_one_out
-from rodpo_lite.model.contrast import id_contrast
+from rodpo_lite.model.contrast import id_contrast, masked_positions, placeholder_contrast
 from rodpo_lite.model.experts import Routing
-from rodpo_lite.model.scoring import Recommender, full_cross_entropy, rows_within
+from rodpo_lite.model.items import Catalogue
+from rodpo_lite.model.scoring import Encoding, Recommender, full_cross_entropy, rows_within
 from rodpo_lite.ranking import rank_dataset
 
 Report = Callable[[dict[str, Any]], None]
@@ -202,7 +203,7 @@ def cosine(steps: int, warmup: float) -> Callable[[int], float]:
 class ReferenceObjective(Objective):
     """Stage 1: next-item cross-entropy over the whole catalogue, at every position.
 
-    Sparse mixtures add their router losses, and `id_contrast.weight` the contrast of the ID tower.
+    Sparse mixtures add their router losses, and towers the contrasts that have a weight.
     """
 
     def __init__(self, model: Recommender, dataset: Dataset, config: ReferenceConfig):
@@ -212,15 +213,27 @@ class ReferenceObjective(Objective):
         self.rows = rows_within(config.training.memory_budget_mib, dataset.n_items)
 
     def __call__(self, batch: PackedBatch) -> dict[str, Tensor]:
-        encoding, targets = self.model(batch), self.items[batch.rows + 1]
+        catalogue, targets = self.model.items(), self.items[batch.rows + 1]
+        encoding = self.model.encode(batch, catalogue)
         cross_entropy = full_cross_entropy(encoding.hidden, encoding.vectors, targets, self.rows)
         losses = {"loss": cross_entropy}
-        contrast, width = self.config.id_contrast, self.config.encoder.width
-        if contrast.weight > 0:  # the ID tower comes first
-            of_ids = (encoding.hidden[:, :width], encoding.vectors[:, :width])
-            term = id_contrast(*of_ids, targets, contrast.temperature, self.rows)
-            losses |= {"loss": cross_entropy + contrast.weight * term, "loss_ce": cross_entropy, "loss_contrast": term}
+        for weight, name, term in self._contrasts(batch, catalogue, encoding, targets):
+            losses |= {"loss": losses["loss"] + weight * term, "loss_ce": cross_entropy, f"loss_{name}": term}
         return with_router_losses(losses, encoding.routing, self.config.training)
+
+    def _contrasts(self, batch: PackedBatch, catalogue: Catalogue, encoding: Encoding, targets: Tensor):
+        """Weight, name and value of each contrast that is switched on."""
+        of_ids, of_masked, width = self.config.id_contrast, self.config.placeholder_contrast, self.config.encoder.width
+        if of_ids.weight > 0:  # the ID tower comes first
+            ids = encoding.hidden[:, :width], encoding.vectors[:, :width]
+            yield of_ids.weight, "id_contrast", id_contrast(*ids, targets, of_ids.temperature, self.rows)
+        if of_masked.weight > 0:
+            mask = masked_positions(batch, of_masked.share)
+            masked = self.model.sequence.masked(catalogue.inputs[batch.items], batch, mask)
+            states = (encoding.hidden[batch.last, width:], masked[batch.last])
+            towers = len(self.model.sequence.towers) - 1
+            term = placeholder_contrast(*states, targets[batch.last], towers, of_masked.temperature)
+            yield of_masked.weight, "placeholder_contrast", term
 
 
 def with_router_losses(

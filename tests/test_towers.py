@@ -17,7 +17,7 @@ from rodpo_lite.data.batches import PackedBatch, PackedSequences
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.errors import InputError, Notice
-from rodpo_lite.model.contrast import id_contrast
+from rodpo_lite.model.contrast import id_contrast, masked_positions, placeholder_contrast
 from rodpo_lite.model.scoring import Recommender
 from rodpo_lite.model.towers import InteractiveMixture, TemporalMixture, interval_rows
 from rodpo_lite.ranking import encode_histories, rank_dataset
@@ -237,12 +237,72 @@ def test_the_objective_adds_the_contrast_of_the_id_tower(world):
     plain = ReferenceObjective(model, world, build(ReferenceConfig, {"encoder": encoder}))(batch)
     assert set(plain) == {"loss"}
     torch.testing.assert_close(losses["loss_ce"], plain["loss"])
-    torch.testing.assert_close(losses["loss"], plain["loss"] + 0.5 * losses["loss_contrast"])
+    torch.testing.assert_close(losses["loss"], plain["loss"] + 0.5 * losses["loss_id_contrast"])
     hidden, vectors, _ = model(batch)
     targets = torch.as_tensor(world.items)[batch.rows + 1]
-    torch.testing.assert_close(losses["loss_contrast"], id_contrast(hidden[:, :8], vectors[:, :8], targets, 0.2, 99))
+    torch.testing.assert_close(losses["loss_id_contrast"], id_contrast(hidden[:, :8], vectors[:, :8], targets, 0.2, 99))
     with pytest.raises(InputError, match=r"needs encoder\.base = towers"):
         build(ReferenceConfig, {"id_contrast": {"weight": 0.5}})
+
+
+def test_the_placeholder_contrast_equals_its_definition():
+    """Two towers of width 2, three histories of which the first and the last lead to the same item."""
+    torch.manual_seed(0)
+    whole, masked = torch.randn(3, 4, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
+    targets, total = torch.tensor([5, 8, 5]), 0.0
+    for part in (slice(0, 2), slice(2, 4)):
+        cosine = torch.cosine_similarity(whole[:, None, part], masked[None, :, part], dim=2) / 0.5
+        for b, others in enumerate(([1], [0, 2], [1])):
+            total += -cosine[b, b] + cosine[b, [b, *others]].logsumexp(0)
+    assert placeholder_contrast(whole, masked, targets, 2, 0.5).item() == pytest.approx(total.item() / 6)
+
+
+def test_a_share_of_every_history_is_masked(world):
+    batch = batch_of(world)
+    masks = torch.stack([masked_positions(batch, 0.3) for _ in range(400)])
+    for part in torch.arange(len(batch.rows)).split(batch.lengths.tolist()):
+        assert (masks[:, part].sum(1) == int(0.3 * len(part))).all()
+    longest = masks[:, : int(batch.lengths[0])].double().mean(0)
+    assert (longest - longest.mean()).abs().max() < 0.13, "every place alike, within 5 standard errors"
+
+
+def test_masked_towers_read_placeholders_and_nothing_else_changes(world):
+    model, batch = towers(world, fusion="interactive", placeholder=True), batch_of(world)
+    inputs, whole = model.items().inputs[batch.items], model(batch).hidden[:, 8:]
+    nothing = torch.zeros(len(batch.rows), dtype=torch.bool)
+    torch.testing.assert_close(model.sequence.masked(inputs, batch, nothing), whole)
+    mask = nothing.clone()
+    mask[3] = True
+    changed = (model.sequence.masked(inputs, batch, mask) - whole).abs().amax(1) > 1e-6
+    assert changed.nonzero()[:, 0].tolist() == list(range(3, int(batch.lengths[0])))
+    other = model.items().inputs[(batch.items + mask) % world.n_items]
+    same = model.sequence.masked(inputs, batch, mask), model.sequence.masked(other, batch, mask)
+    torch.testing.assert_close(*same)
+    with pytest.raises(ValueError, match="no placeholders"):
+        towers(world).sequence.masked(inputs, batch, mask)
+
+
+def test_the_objective_adds_the_placeholder_contrast_and_trains_it(world):
+    encoder = {"base": "towers", "width": 8, "dropout": 0.0, "placeholder": True}
+    config = build(ReferenceConfig, {"encoder": encoder, "placeholder_contrast": {"weight": 0.5}})
+    torch.manual_seed(0)
+    model = Recommender.for_dataset(config.encoder, world)
+    losses = ReferenceObjective(model, world, config)(batch_of(world))
+    total = losses["loss_ce"] + 0.5 * losses["loss_placeholder_contrast"]
+    torch.testing.assert_close(losses["loss"], total)
+    losses["loss"].backward()
+    assert model.sequence.placeholder.weight.grad.abs().max() > 0
+    with pytest.raises(InputError, match=r"needs encoder\.placeholder = true"):
+        build(ReferenceConfig, {"placeholder_contrast": {"weight": 0.5}})
+    with pytest.raises(InputError, match=r"encoder\.base = towers"):
+        build(ReferenceConfig, {"encoder": {"placeholder": True}})
+
+
+def test_placeholders_need_times(plain_folder, tmp_path):
+    config = build(ReferenceConfig, {"encoder": {"base": "towers", "placeholder": True}})
+    with pytest.raises(InputError, match="own has no timestamps"):
+        runs.train(read_dataset(plain_folder), config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 COMBINATIONS = [
@@ -276,7 +336,11 @@ def test_towers_with_mixtures_resume_to_identical_weights(world, tmp_path):
     encoder = {"base": "towers", "fusion": "moe", "feedforward": "moe", "width": 8, "max_length": 12, "experts": 4}
     config = build(
         ReferenceConfig,
-        {"encoder": encoder | {"router_noise": 0.5}, "training": {"epochs": 3, "batches_per_epoch": 2}},
+        {
+            "encoder": encoder | {"router_noise": 0.5, "placeholder": True},
+            "training": {"epochs": 3, "batches_per_epoch": 2},
+            "placeholder_contrast": {"weight": 1.0},
+        },
     )
     runs.train(world, config, tmp_path / "whole")
 

@@ -1,8 +1,13 @@
-"""HM4SR's contrast of the ID tower (Zhang et al., WWW 2025, arXiv 2501.14269, there called IDCL)."""
+"""The contrastive terms of HM4SR (Zhang et al., WWW 2025, arXiv 2501.14269, there called IDCL and PCL).
 
+Its third auxiliary term predicts an item's categories; it is no contrast, and not here.
+"""
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rodpo_lite.data.batches import PackedBatch
 from rodpo_lite.model.scoring import full_cross_entropy
 
 
@@ -16,3 +21,29 @@ def id_contrast(hidden: Tensor, vectors: Tensor, targets: Tensor, temperature: f
     items, at = targets.unique(return_inverse=True)
     scaled = F.normalize(hidden, dim=1) / temperature
     return full_cross_entropy(scaled, F.normalize(vectors[items], dim=1), at, rows)
+
+
+def placeholder_contrast(whole: Tensor, masked: Tensor, targets: Tensor, towers: int, temperature: float) -> Tensor:
+    """Mean of -log softmax of cos(whole, masked) / τ at the same history, over towers and the B histories of a batch.
+
+    whole, masked [B, M D]: states of M towers after each history as it is, and after the same with placeholders;
+    targets [B]. Histories with the same target are no negatives of each other: their logits are -∞.
+    """
+    same = (targets[:, None] == targets).fill_diagonal_(False)
+    here = torch.arange(len(targets), device=targets.device)
+    losses = []
+    for parts in zip(whole.chunk(towers, 1), masked.chunk(towers, 1), strict=True):
+        one, other = (F.normalize(part, dim=1) for part in parts)
+        losses.append(F.cross_entropy((one @ other.T / temperature).masked_fill(same, -torch.inf), here))
+    return torch.stack(losses).mean()
+
+
+def masked_positions(batch: PackedBatch, share: float) -> Tensor:
+    """Mask over the packed positions [P]: floor(share · length) of each history, drawn from the global generator."""
+    lengths = batch.lengths
+    sequence = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
+    order = (sequence + torch.rand(len(sequence), dtype=torch.float64, device=lengths.device)).argsort()
+    place = torch.arange(len(order), device=lengths.device) - (lengths.cumsum(0) - lengths)[sequence]
+    mask = torch.empty_like(order, dtype=torch.bool)
+    mask[order] = place < (share * lengths).floor()[sequence]
+    return mask

@@ -130,9 +130,11 @@ class Towers(nn.Module):
         super().__init__()
         self.names = ["id", *modalities]
         self.towers = nn.ModuleList(SequenceEncoder(config) for _ in self.names)
-        self.time = None
+        self.time = self.placeholder = None
         if first_time is not None:
             self.time = TemporalMixture(config.width, len(self.names), first_time)
+        if config.placeholder and self.time is not None and modalities:
+            self.placeholder = nn.Linear(2 * config.width, len(modalities) * config.width)
 
     def forward(self, inputs: Tensor, batch: PackedBatch) -> tuple[Tensor, dict[str, Routing]]:
         if self.time is not None:
@@ -143,6 +145,18 @@ class Towers(nn.Module):
             hidden.append(of_tower)
             routing |= {f"{name}.{layer}": block for layer, block in of_blocks.items()}
         return torch.cat(hidden, 1), routing
+
+    def masked(self, inputs: Tensor, batch: PackedBatch, mask: Tensor) -> Tensor:
+        """States [P, (M - 1) D] of all towers but the ID's when a linear map of their times replaces masked inputs.
+
+        inputs [P, M D], mask [P]. Raises ValueError for towers without placeholders.
+        """
+        if self.placeholder is None:
+            raise ValueError("this model has no placeholders")
+        features = self.time(inputs, batch)[:, self.placeholder.in_features // 2 :]
+        features = torch.where(mask[:, None], self.placeholder(self.time.embed(batch)), features)
+        parts = features.chunk(len(self.names) - 1, 1)
+        return torch.cat([tower(part, batch)[0] for tower, part in zip(self.towers[1:], parts, strict=True)], 1)
 
 
 def _fusion(config: EncoderConfig, towers: int) -> nn.Module:
