@@ -119,9 +119,14 @@ def dmpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
 
 @dataclass(frozen=True)
 class Loss:
-    """An entry of the registry: the function, whether it looks at the reference, and the keys of `loss` it uses."""
+    """An entry of the registry.
+
+    function: the loss. weight: its suppression w = ∂ℓ/∂s(i-) in closed form, [P, n]; None where the push on a pair
+    depends on other pairs. reference: whether it looks at the reference. uses: the keys of `loss` that it reads.
+    """
 
     function: Callable[[Pairs, LossConfig, State], Tensor]
+    weight: Callable[[Pairs, LossConfig], Tensor] | None = None
     reference: bool = True
     uses: tuple[str, ...] = ("beta",)
 
@@ -131,13 +136,37 @@ class Loss:
         return (self.function.__doc__ or "").strip().splitlines()[0]
 
 
+def _dpo_weight(pairs: Pairs, config: LossConfig) -> Tensor:
+    return config.beta * torch.sigmoid(-config.beta * pairs.margin)
+
+
+def _bpr_weight(pairs: Pairs, config: LossConfig) -> Tensor:
+    return config.beta * torch.sigmoid(-config.beta * pairs.policy_margin)
+
+
+def _cdpo_weight(pairs: Pairs, config: LossConfig) -> Tensor:
+    return _dpo_weight(pairs, config) - config.beta * config.epsilon
+
+
+def _rdpo_weight(pairs: Pairs, config: LossConfig) -> Tensor:
+    return _dpo_weight(pairs, config) + config.beta * config.epsilon / (1 - 2 * config.epsilon)
+
+
+def _ipo_weight(pairs: Pairs, config: LossConfig) -> Tensor:
+    return 1 / config.beta - 2 * pairs.margin
+
+
+def _simpo_weight(pairs: Pairs, config: LossConfig) -> Tensor:
+    return config.beta * torch.sigmoid(config.gamma - config.beta * pairs.policy_margin)
+
+
 LOSSES: dict[str, Loss] = {
-    "dpo": Loss(dpo),
-    "bpr": Loss(bpr, reference=False),
-    "cdpo": Loss(cdpo, uses=("beta", "epsilon")),
-    "rdpo": Loss(rdpo, uses=("beta", "epsilon")),
-    "ipo": Loss(ipo),
-    "simpo": Loss(simpo, reference=False, uses=("beta", "gamma")),
+    "dpo": Loss(dpo, _dpo_weight),
+    "bpr": Loss(bpr, _bpr_weight, reference=False),
+    "cdpo": Loss(cdpo, _cdpo_weight, uses=("beta", "epsilon")),
+    "rdpo": Loss(rdpo, _rdpo_weight, uses=("beta", "epsilon")),
+    "ipo": Loss(ipo, _ipo_weight),
+    "simpo": Loss(simpo, _simpo_weight, reference=False, uses=("beta", "gamma")),
     "dr_dpo": Loss(dr_dpo, uses=("beta", "beta_prime")),
     "beta_dpo": Loss(beta_dpo, uses=("beta", "alpha", "rho", "momentum")),
     "sdpo": Loss(sdpo),
@@ -148,7 +177,7 @@ LOSSES: dict[str, Loss] = {
 def suppression(name: str, pairs: Pairs, config: LossConfig) -> Tensor:
     """w = ∂L/∂s(i-), how hard each rejected score is pushed down, [P, n], for the loss summed over the batch.
 
-    By automatic differentiation, so it holds for every registered loss; `mechanism.suppression` is DPO's closed form.
+    By automatic differentiation, so it holds for every registered loss; `Loss.weight` is the closed form of some.
     """
     negative = pairs.policy_negative.detach().requires_grad_()
     moved = Pairs(pairs.policy_positive.detach(), negative, pairs.reference_positive, pairs.reference_negative)

@@ -15,7 +15,7 @@ from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import leave_one_out, training_counts
 from rodpo_lite.eligibility import OwnedItems, Selection, exclusions, mask_excluded
-from rodpo_lite.losses import Pairs, suppression
+from rodpo_lite.losses import LOSSES, Pairs
 from rodpo_lite.model.scoring import Recommender, score_matrix
 from rodpo_lite.negatives import SELECTORS
 from rodpo_lite.relevance import Relevance
@@ -58,13 +58,37 @@ class RankProfile:
         return selector.law(selection).gather(1, torch.from_numpy(self.items)).numpy()
 
     def weight(self, loss: LossConfig) -> np.ndarray:
-        """w_r, [P, N]: how hard the item at rank r would be pushed if it were drawn."""
-        return np.where(self.real, suppression(loss.name, self.pairs, loss).numpy(), 0.0)
+        """w_r, [P, N]: how hard the item at rank r would be pushed if it were drawn.
+
+        Raises KeyError for a loss whose push on one pair depends on others.
+        """
+        weight = LOSSES[loss.name].weight
+        if weight is None:
+            raise KeyError(f"the push of {loss.name} on a pair depends on other pairs")
+        return np.where(self.real, weight(self.pairs, loss).numpy(), 0.0)
 
     def expected(self, negatives: NegativesConfig, loss: LossConfig) -> tuple[np.ndarray, np.ndarray]:
         """Expected erroneous and informative suppression of each position, both [P]."""
         drawn = self.law(negatives) * self.weight(loss)
         return (drawn * self.false_negative).sum(1), (drawn * ~self.false_negative).sum(1)
+
+    def by_autograd(self, negatives: NegativesConfig, loss: LossConfig) -> tuple[np.ndarray, np.ndarray]:
+        """`expected` without its formula: the gradient of the expected loss Σ_r q_r ℓ_r on the score at each rank."""
+        scores, law = self.pairs.policy_negative.clone().requires_grad_(), torch.from_numpy(self.law(negatives))
+        pairs = replace(self.pairs, policy_negative=scores)
+        with torch.enable_grad():
+            total = (law * LOSSES[loss.name].function(pairs, loss, {})).sum()
+        push = torch.autograd.grad(total, scores)[0].numpy()
+        return (push * self.false_negative).sum(1), (push * ~self.false_negative).sum(1)
+
+    def sampling_error(self, negatives: NegativesConfig, loss: LossConfig, draws: int) -> tuple[float, float]:
+        """Standard errors, by the law, of the averages over positions of the two parts of `sampled`."""
+        law, weight = self.law(negatives), self.weight(loss)
+        errors = []
+        for part in (self.false_negative, ~self.false_negative):
+            variance = (law * weight**2 * part).sum(1) - (law * weight * part).sum(1) ** 2
+            errors.append(float(np.sqrt(variance.clip(min=0).sum() / draws) / len(law)))
+        return errors[0], errors[1]
 
     def sampled(
         self, negatives: NegativesConfig, loss: LossConfig, draws: int, seed: int = 0

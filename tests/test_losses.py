@@ -171,7 +171,7 @@ def test_suppression_in_closed_form(random_pairs):
     h, beta, epsilon = random_pairs.margin, 1.3, 0.2
     config = LossConfig(beta=beta, epsilon=epsilon, gamma=0.4)
     right, wrong = torch.sigmoid(-beta * h), torch.sigmoid(beta * h)
-    closed = {
+    by_hand = {
         "dpo": beta * right,
         "bpr": beta * torch.sigmoid(-beta * random_pairs.policy_margin),
         "cdpo": beta * ((1 - epsilon) * right - epsilon * wrong),
@@ -181,8 +181,12 @@ def test_suppression_in_closed_form(random_pairs):
         "dmpo": beta / 3 * torch.sigmoid(-beta * h.mean(1, keepdim=True)).expand(-1, 3),
         "sdpo": beta * F.softmax(-beta * h, 1) * torch.sigmoid(torch.logsumexp(-beta * h, 1, keepdim=True)),
     }
-    for name, expected in closed.items():
+    for name, expected in by_hand.items():
         torch.testing.assert_close(suppression(name, random_pairs, config), expected)
+    stated = {name: loss.weight for name, loss in LOSSES.items() if loss.weight}
+    assert set(stated) == set(PAIRWISE)
+    for name, weight in stated.items():
+        torch.testing.assert_close(weight(random_pairs, config), by_hand[name])
 
 
 def test_at_the_reference_every_dpo_push_is_beta_over_2():

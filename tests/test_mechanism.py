@@ -9,7 +9,6 @@ from rodpo_lite.config import AlignmentConfig, LossConfig, NegativesConfig, buil
 from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.data.synthetic import Oracle
-from rodpo_lite.losses import LOSSES, Pairs
 from rodpo_lite.mechanism import gradient_noise, rank_profile
 from rodpo_lite.relevance import future_relevance, oracle_relevance
 
@@ -57,24 +56,18 @@ def test_closed_form_and_autograd_agree(profile, name, loss):
     negatives = NegativesConfig(name=name, **NEGATIVES[name])
     config = LossConfig(name=loss, beta=0.7)
     erroneous, informative = profile.expected(negatives, config)
-    law = torch.from_numpy(profile.law(negatives))
-    torch.testing.assert_close(law.sum(1), torch.ones(len(law), dtype=torch.double))
-    scores = profile.pairs.policy_negative.clone().requires_grad_()
-    pairs = Pairs(profile.pairs.policy_positive, scores, profile.pairs.reference_positive,
-                  profile.pairs.reference_negative)  # fmt: skip
-    (law * LOSSES[loss].function(pairs, config, {})).sum().backward()
-    push = scores.grad.numpy()
-    np.testing.assert_allclose((push * profile.false_negative).sum(1), erroneous, rtol=1e-10, atol=1e-14)
-    np.testing.assert_allclose((push * ~profile.false_negative).sum(1), informative, rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(profile.law(negatives).sum(1), 1)
+    for part, expected in zip(profile.by_autograd(negatives, config), (erroneous, informative), strict=True):
+        np.testing.assert_allclose(part, expected, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", sorted(NEGATIVES))
 def test_closed_form_and_monte_carlo_agree(profile, name):
-    """The selector itself draws, and what lands on false negatives agrees within 4 standard errors over positions."""
+    """The selector itself draws, and what lands on false negatives agrees within 4 standard errors of the draws."""
     negatives, loss = NegativesConfig(name=name, **NEGATIVES[name]), LossConfig(beta=0.7)
-    for expected, landed in zip(profile.expected(negatives, loss), profile.sampled(negatives, loss, draws=100)):
-        gap = landed - expected
-        assert abs(gap.mean()) <= max(4 * gap.std(ddof=1) / np.sqrt(len(gap)), 1e-12)
+    ways = (profile.expected(negatives, loss), profile.sampled(negatives, loss, draws=100))
+    for expected, landed, error in zip(*ways, profile.sampling_error(negatives, loss, draws=100), strict=True):
+        assert abs(landed.mean() - expected.mean()) <= max(4 * error, 1e-12)
         assert landed.mean() > 0
 
 
@@ -140,6 +133,11 @@ def test_the_anchor_pushes_what_cross_entropy_pushes(profile, world):
 def test_a_selector_without_a_law_says_so(profile):
     with pytest.raises(KeyError, match="srns has no law"):
         profile.law(NegativesConfig(name="srns"))
+
+
+def test_a_loss_over_several_pairs_has_no_push_of_one(profile):
+    with pytest.raises(KeyError, match="sdpo on a pair depends on other pairs"):
+        profile.weight(LossConfig(name="sdpo"))
 
 
 def test_future_relevance_is_what_the_user_takes_later_but_never_the_test_item(world):
