@@ -11,13 +11,15 @@ from typing import Any
 
 import pandas as pd
 
-from rodpo_lite import checkpoint
+from rodpo_lite import checkpoint, metrics
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig, build
 from rodpo_lite.errors import InputError
+from rodpo_lite.statistics import user_bootstrap
 
 _KINDS = {"reference": ReferenceConfig, "align": AlignmentConfig}
 _KINDS_OF_NEGATIVES = [f"{kind}_{what}" for kind in ("past", "future", "planted") for what in ("rate", "share")]
 SELECTION = ("margin", "suppression", "effective_negatives", "repeat_rate", *_KINDS_OF_NEGATIVES)
+PROTOCOLS = {"all items": "rank", "history dropped": "rank_masked"}
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "results"
 
 
@@ -63,7 +65,9 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
             "n_items": entry["dataset"]["n_items"],
             "n_interactions": entry["dataset"]["n_interactions"],
             "stage": entry["stage"],
+            "base": entry["encoder"]["base"],
             "strategy": negatives.get("name", "reference"),
+            "exclude": negatives.get("exclude"),
             "k": negatives.get("k"),
             "beta": entry["config"].get("loss", {}).get("beta"),
             "lambda_ce": entry["config"]["training"].get("lambda_ce"),
@@ -94,6 +98,20 @@ def ranks(file: str, ledger: Path = FOLDER) -> pd.DataFrame:
     """Ranks of one record, by its file name: columns user, rank, rank_masked."""
     stored = pd.read_parquet(Path(ledger) / "ranks" / Path(file).with_suffix(".parquet").name).astype(int)
     return stored.rename_axis("user").reset_index()
+
+
+def changes(before: str, after: str, ledger: Path = FOLDER) -> pd.DataFrame:
+    """Change of test NDCG@5 from one record to another of the same users, by their file names.
+
+    A row for each protocol (all items, history dropped): NDCG@5 after, the change in percent of before, and its 95 %
+    bootstrap interval over users, `low` and `high`.
+    """
+    tables, rows = [ranks(file, ledger) for file in (before, after)], []
+    for protocol, column in PROTOCOLS.items():
+        values = [metrics.ndcg(table[column].to_numpy()) for table in tables]
+        found = user_bootstrap(*values)
+        rows.append((protocol, values[1].mean(), found.estimate, found.low, found.high))
+    return pd.DataFrame(rows, columns=["protocol", "NDCG@5", "change %", "low", "high"])
 
 
 def entry(file: str, ledger: Path = FOLDER) -> dict[str, Any]:

@@ -8,6 +8,7 @@ pushed down with weight w_r, the expected erroneous suppression is Σ_r q_r f_r 
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 import torch
 
 from rodpo_lite.config import LossConfig, NegativesConfig
@@ -148,12 +149,53 @@ def _mean_where(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
 
 
+def three_ways(profile: RankProfile, selectors: list[NegativesConfig], loss: LossConfig, draws: int) -> pd.DataFrame:
+    """Mean erroneous suppression of selectors with a law: closed form, autograd in float64, and by drawing.
+
+    Columns: closed form; autograd, less the closed form; Monte-Carlo; standard error of the draws; gap in errors.
+    """
+    rows = []
+    for negatives in selectors:
+        exact, gradient, drawn = (
+            float(part[0].mean())
+            for part in (
+                profile.expected(negatives, loss),
+                profile.by_autograd(negatives, loss),
+                profile.sampled(negatives, loss, draws),
+            )
+        )
+        error = profile.sampling_error(negatives, loss, draws)[0]
+        gap = (drawn - exact) / error if error > 1e-12 else 0.0  # a sure draw has no error
+        rows.append((negatives.name, exact, gradient - exact, drawn, error, gap))
+    columns = ["closed form", "autograd − closed form", "Monte-Carlo", "standard error", "gap in errors"]
+    return pd.DataFrame(rows, columns=["selector", *columns])
+
+
+def sweep(profile: RankProfile, settings: list[NegativesConfig], losses: list[LossConfig]) -> pd.DataFrame:
+    """Erroneous and informative suppression and gradient noise of every selection setting under every loss.
+
+    Columns setting and loss (their places in the lists), erroneous, informative, noise.
+    """
+    rows, wrong = [], profile.false_negative
+    weights = [profile.weight(loss) for loss in losses]
+    for number, negatives in enumerate(settings):
+        law = profile.law(negatives)
+        for place, weight in enumerate(weights):
+            drawn = law * weight
+            parts = (drawn * wrong).sum(1).mean(), (drawn * ~wrong).sum(1).mean()
+            rows.append((number, place, *parts, _noise(law, weight)))
+    return pd.DataFrame(rows, columns=["setting", "loss", "erroneous", "informative", "noise"])
+
+
 def gradient_noise(profile: RankProfile, negatives: NegativesConfig, loss: LossConfig) -> float:
     """Noise-to-signal ratio of one draw: trace of the variance over draws of the push, over the squared mean push.
 
     The push of a position is a vector over the catalogue, w_r at the drawn item; by the law, averaged over positions.
     """
-    law, weight = profile.law(negatives), profile.weight(loss)
+    return _noise(profile.law(negatives), profile.weight(loss))
+
+
+def _noise(law: np.ndarray, weight: np.ndarray) -> float:
     mean_square = (law * weight**2).sum(1).mean()
     square_mean = ((law * weight) ** 2).sum(1).mean()
     return float((mean_square - square_mean) / square_mean)

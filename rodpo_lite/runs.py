@@ -52,6 +52,12 @@ class Run:
     def id(self) -> str:
         return self.record["config_hash"]
 
+    @property
+    def history(self) -> pd.DataFrame:
+        """What training reported, a row per epoch; validation metrics are left out."""
+        lines = pd.read_json(self.folder / checkpoint.HISTORY, lines=True)
+        return lines.drop(columns=["valid", "valid_masked"]).set_index("epoch")
+
 
 def train(
     dataset: Dataset, config: ReferenceConfig, out: Path, resume: bool = False, report: Report | None = None,

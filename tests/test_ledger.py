@@ -29,6 +29,22 @@ def test_a_run_enters_with_its_ranks_and_reads_back(world, run, tmp_path):
         assert key in entry
 
 
+def test_changes_of_a_record_against_itself_and_another(world, run, tmp_path):
+    """Against itself nothing changes; with every target at the top, NDCG@5 is 1 and the change is what is missing."""
+    runs.evaluate(world, run)
+    folder = tmp_path / "ledger"
+    file = ledger.record(run, folder).name
+    same = ledger.changes(file, file, folder)
+    assert same["protocol"].tolist() == ["all items", "history dropped"]
+    assert (same[["change %", "low", "high"]] == 0).all(axis=None)
+    perfect = ledger.ranks(file, folder)[["rank", "rank_masked"]] * 0
+    perfect.to_parquet(folder / "ranks" / "perfect.parquet")
+    found = ledger.changes(file, "perfect.json", folder)
+    assert found["NDCG@5"].tolist() == [1, 1]
+    assert found["change %"].tolist() == pytest.approx((100 * (1 / same["NDCG@5"] - 1)).tolist())
+    assert (found["low"] < found["change %"]).all() and (found["change %"] < found["high"]).all()
+
+
 def test_runs_are_found_by_configuration_whatever_the_seed(world, small_config, run, tmp_path):
     runs.evaluate(world, run)
     ledger.record(run, tmp_path / "ledger")

@@ -9,7 +9,7 @@ from rodpo_lite.config import AlignmentConfig, LossConfig, NegativesConfig, buil
 from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.data.synthetic import Oracle
-from rodpo_lite.mechanism import gradient_noise, rank_profile
+from rodpo_lite.mechanism import gradient_noise, rank_profile, sweep, three_ways
 from rodpo_lite.relevance import future_relevance, oracle_relevance
 
 
@@ -133,6 +133,20 @@ def test_the_anchor_pushes_what_cross_entropy_pushes(profile, world):
 def test_a_selector_without_a_law_says_so(profile):
     with pytest.raises(KeyError, match="srns has no law"):
         profile.law(NegativesConfig(name="srns"))
+
+
+def test_three_ways_and_a_sweep_hold_what_the_profile_says(profile):
+    settings = [NegativesConfig(name=name, **NEGATIVES[name]) for name in ("hard", "topk", "dns")]
+    losses = [LossConfig(beta=beta) for beta in (0.3, 2.0)]
+    table = three_ways(profile, settings, losses[1], draws=50).set_index("selector")
+    assert table["autograd − closed form"].abs().max() < 1e-12 and table["gap in errors"].abs().max() < 4
+    assert table.loc["hard", "gap in errors"] == 0 and table.loc["topk", "standard error"] > 0
+    swept = sweep(profile, settings, losses).set_index(["setting", "loss"])
+    assert len(swept) == 6
+    for number, negatives in enumerate(settings):
+        expected = [part.mean() for part in profile.expected(negatives, losses[1])]
+        assert swept.loc[(number, 1), ["erroneous", "informative"]].tolist() == pytest.approx(expected)
+        assert swept.loc[(number, 1), "noise"] == pytest.approx(gradient_noise(profile, negatives, losses[1]))
 
 
 def test_a_loss_over_several_pairs_has_no_push_of_one(profile):

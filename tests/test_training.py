@@ -118,6 +118,11 @@ def test_the_best_validation_epoch_is_kept(world, reference_folder):
     assert runs.evaluate(world, reference_folder, "valid")["unmasked"] == best["valid"]
 
 
+def test_the_history_of_a_run(world, reference_folder):
+    history = runs.load(reference_folder, world).history
+    assert history.index.tolist() == [1, 2, 3] and (history["loss"].diff().dropna() < 0).all()
+
+
 @pytest.mark.parametrize("name", ["none", *SELECTORS])
 def test_every_strategy_aligns(name, world, reference_folder, tmp_path):
     negatives = {"name": name, "candidates": 20}
