@@ -262,6 +262,33 @@ Markdown(
 )
 
 # %% [markdown]
+# ## Three ways to the same number
+#
+# The sum above, with $w = \beta\,\sigma(-\beta h)$ written out; the gradient that automatic differentiation finds for the
+# expected loss, in double precision; and the selector itself, drawing again and again. The first two must agree to the last
+# digits, the third within the error of its draws, which the law of the selector states beforehand.
+
+# %%
+draws = 40
+ways = mechanism.three_ways(
+    profile_of,
+    [
+        NegativesConfig(name=name, k=k, temperature=0.5, candidates=100)
+        for name in ("hard", "topk", "topk_softmax", "rank_window", "dns", "uniform")
+    ],
+    LossConfig(beta=beta),
+    draws,
+)
+figures.table(
+    ways, f"Erroneous suppression per position, three ways; {draws} draws a position"
+)
+record(
+    "autograd_error_below_1e-12",
+    bool(ways["autograd − closed form"].abs().max() < 1e-12),
+)
+record("monte_carlo_within_4_errors", bool(ways["gap in errors"].abs().max() < 4))
+
+# %% [markdown]
 # ## May the rates be multiplied?
 #
 # It is tempting to multiply the share of false negatives at a rank by the average push there. That is right only if the

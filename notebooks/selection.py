@@ -17,7 +17,7 @@
 # which pool sizes $K$ and strengths β a random member of the pool is a free improvement over the hardest item, and for
 # which it is a trade.
 #
-# *Reading: 10 minutes. Running: under a minute. Before this: [gradients under false negatives](gradients).*
+# *Reading: 12 minutes. Running: about a minute. Before this: [gradients under false negatives](gradients).*
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -34,6 +34,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from IPython.display import Markdown
+from plotly.subplots import make_subplots
 
 from rodpo_lite import figures, mechanism, runs
 from rodpo_lite.book import record
@@ -105,7 +106,7 @@ def aligned(name):
     runs.align(
         dataset, space / "reference", build(AlignmentConfig, config), space / name
     )
-    return runs.load(space / name, dataset).model
+    return runs.load(space / name, dataset)
 
 
 def profile_of(model):
@@ -119,59 +120,68 @@ def profile_of(model):
     )
 
 
-policies = {name: aligned(name) for name in ("none", "uniform", "topk", "hard")}
+found = {name: aligned(name) for name in ("none", "uniform", "topk", "hard")}
+policies = {name: run.model for name, run in found.items()}
+histories = {name: run.history for name, run in found.items() if name != "none"}
 profiles = {name: profile_of(model) for name, model in policies.items()}
 of_topk = profiles["topk"]
 
 # %% [markdown]
 # ## Drag K
 #
-# One position of one user: the best 60 candidates, with those that the user would have wanted marked. The shaded band is
-# the pool; a draw takes each of its members with the same probability.
+# One position of one user, the best 60 candidates. Above, their scores, with those that the user would have wanted marked;
+# the shaded band is the pool. Below, the expected push on each: a draw takes every member of the pool with the same
+# probability $1/K$, and pushes it by $w = \beta\,\sigma(-\beta h)$.
 
 # %% tags=["hide-input"]
 depth = 60
 wanted = of_topk.false_negative[:, :depth]
 example = int(np.argmin(np.abs(wanted.sum(1) - np.median(wanted.sum(1)))))
 scores = of_topk.pairs.policy_negative[example, :depth].numpy()
+push = of_topk.weight(LossConfig(beta=beta))[example, :depth]
 ranks, marked = np.arange(1, depth + 1), wanted[example]
 sizes = sorted({1, 2, 5, 10, 20, 40, depth, min(k, depth)})
-fig = go.Figure()
-for size in sizes:
-    fig.add_scatter(
-        x=[0.5, 0.5, size + 0.5, size + 0.5],
-        y=[scores.min(), scores.max(), scores.max(), scores.min()],
-        fill="toself",
-        mode="lines",
-        line={"width": 0},
-        fillcolor="rgba(128, 136, 144, .25)",
-        name=f"pool: {marked[:size].mean():.0%} wanted here, {of_topk.false_negative[:, :size].mean():.0%} on average",
-        hoverinfo="skip",
-    )
-for number, (name, chosen) in enumerate(
-    (("not wanted", ~marked), ("false negative", marked))
-):
-    fig.add_scatter(
-        x=ranks[chosen],
-        y=scores[chosen],
-        mode="markers",
-        name=name,
-        **figures.style(number),
-    )
-always = [len(sizes), len(sizes) + 1]
-figures.slider(
-    fig,
-    {str(size): [n, *always] for n, size in enumerate(sizes)},
-    str(min(k, depth)),
-    "K = ",
+fig = make_subplots(
+    2, 1, shared_xaxes=True, row_heights=[0.55, 0.45], vertical_spacing=0.08
 )
-fig.update_xaxes(title="rank under the policy")
-fig.update_yaxes(title="score")
+groups, kinds = {}, (("not wanted", ~marked), ("false negative", marked))
+for size in sizes:
+    first = len(fig.data)
+    low, high = scores.min(), scores.max()
+    fig.add_scatter(
+        x=[0.5, 0.5, size + 0.5, size + 0.5], y=[low, high, high, low], fill="toself", mode="lines",
+        line={"width": 0}, fillcolor="rgba(128, 136, 144, .25)", hoverinfo="skip", name="pool", row=1, col=1,
+    )  # fmt: skip
+    for number, (name, chosen) in enumerate(kinds):
+        inside = chosen & (ranks <= size)
+        fig.add_bar(
+            x=ranks[inside], y=push[inside] / size, marker_color=figures.COLOURS[number], showlegend=False, name=name, row=2, col=1
+        )  # fmt: skip
+    groups[str(size)] = list(range(first, len(fig.data)))
+always = [len(fig.data), len(fig.data) + 1]
+for number, (name, chosen) in enumerate(kinds):
+    fig.add_scatter(
+        x=ranks[chosen], y=scores[chosen], mode="markers", name=name, row=1, col=1, **figures.style(number)
+    )  # fmt: skip
+figures.slider(fig, {size: [*shown, *always] for size, shown in groups.items()}, str(min(k, depth)), "K = ")  # fmt: skip
+fig.update_layout(height=520, barmode="overlay")
+fig.update_yaxes(title="score", row=1)
+fig.update_yaxes(title="expected push", row=2, type="log", dtick=1)
+fig.update_xaxes(title="rank under the policy", range=[0, depth + 1], row=2)
+pools = pd.DataFrame(
+    {
+        "K": sizes,
+        "false negatives in this pool": [marked[:n].mean() for n in sizes],
+        "in all pools": [of_topk.false_negative[:, :n].mean() for n in sizes],
+        "erroneous push here": [(push * marked)[:n].sum() / n for n in sizes],
+        "informative push here": [(push * ~marked)[:n].sum() / n for n in sizes],
+    }
+)
 figures.show(
     fig,
-    caption="The pool of one position. Drag K: at 1 it is `hard`, at the right end it is on the way to `uniform`.",
-    alt="Scores fall with rank; false negatives are marked among them, and a shaded band covers the first K ranks.",
-    data=pd.DataFrame({"rank": ranks, "score": scores, "false negative": marked}),
+    caption="The pool of one position. Drag K: at 1 it is `hard`, which spends the whole push on one item; at the right end it is on the way to `uniform`.",
+    alt="Scores fall with rank, false negatives are marked among them, and a shaded band covers the first K ranks; below, bars show the push that each member of the pool gets.",
+    data=pools,
 )
 
 # %% [markdown]
@@ -323,6 +333,70 @@ Markdown(
         else ""
     )
 )
+
+# %% [markdown]
+# ## Four dials
+#
+# The pool size is not the only way to step back from the hardest item. `topk_softmax` keeps a pool of 100 and flattens it by the
+# temperature τ; `rank_window` leaves out the best $m$; `dns` takes the best of $M$ random candidates. All start near
+# `hard` and end near `uniform`. Which of them gets the most right pushes for a given amount of wrong ones?
+
+# %% tags=["hide-input"]
+dials = {
+    "topk, K": ("k", [1, 2, 5, 10, 20, 50, 100, 200, 500], {"name": "topk"}),
+    "topk_softmax, τ": ("temperature", [0.05, 0.2, 0.5, 1.0, 2.0, 5.0], {"name": "topk_softmax", "k": 100}),
+    "rank_window, m": ("skip", [0, 5, 10, 20, 50, 100, 200], {"name": "rank_window", "k": k}),
+    "dns, M": ("candidates", [500, 200, 100, 50, 20, 5, 1], {"name": "dns", "k": 1}),
+}  # fmt: skip
+turned = pd.DataFrame(
+    {"dial": name, "value": value, "config": NegativesConfig(**rest, **{key: value})}
+    for name, (key, values, rest) in dials.items()
+    for value in values
+)
+strengths = [0.1, 0.5, 2.0, 5.0]
+swept = mechanism.sweep(of_topk, list(turned["config"]), [LossConfig(beta=b) for b in strengths])  # fmt: skip
+swept = swept.join(turned[["dial", "value"]], on="setting")
+swept["β"] = np.array(strengths)[swept["loss"]]
+at_hard = swept[(swept["dial"] == "topk, K") & (swept["value"] == 1)].set_index("β")
+for part in ("erroneous", "informative"):
+    swept[part] = 100 * (swept[part] / at_hard.loc[swept["β"], part].to_numpy() - 1)
+fig, groups = go.Figure(), {str(b): [] for b in strengths}
+for (b, name), part in swept.groupby(["β", "dial"], sort=False):
+    groups[str(b)].append(len(fig.data))
+    fig.add_scatter(
+        x=part["erroneous"], y=part["informative"], mode="lines+markers", name=name, customdata=part["value"],
+        hovertemplate=name.split(", ")[1] + " = %{customdata}: erroneous %{x:+.0f} %, informative %{y:+.0f} %<extra></extra>",
+        **figures.style(list(dials).index(name)),
+    )  # fmt: skip
+figures.slider(fig, groups, "0.5", "β = ")
+fig.update_xaxes(title="erroneous push against hard, %")
+fig.update_yaxes(title="informative push against hard, %")
+figures.show(
+    fig,
+    caption="Every setting of four selectors against `hard`, which is the origin; up and to the left is better. Drag β, hover for the setting.",
+    alt="Four curves that start near the origin and run to fewer erroneous pushes; how much informative push they gain or lose depends on beta.",
+    data=swept[swept["β"] == 0.5][["dial", "value", "erroneous", "informative", "noise"]],
+)  # fmt: skip
+record("dials_noise_of_topk_at_k_20", swept[(swept["dial"] == "topk, K") & (swept["value"] == 20) & (swept["β"] == 0.5)]["noise"].iloc[0])  # fmt: skip
+
+# %% [markdown]
+# The price of stepping back is *noise*: the table under the figure gives the variance of one draw's push over its squared
+# mean. `hard` has none, and a pool of $K$ has about $K - 1$.
+#
+# ## What training really drew
+#
+# Laws describe one moment. Over an epoch of training, how many different items are rejected, and how often does a position
+# reject the same item as in the epoch before? *Effective negatives* is the exponential of the entropy of all rejected
+# items: how many items it would be if all were rejected equally often.
+
+# %%
+columns = {"suppression": "push per position", "effective_negatives": "effective negatives", "repeat_rate": "same as in the epoch before"}  # fmt: skip
+drawn = pd.DataFrame(
+    {name: history[list(columns)].iloc[-1] for name, history in histories.items()}
+).T.rename(columns=columns)
+figures.table(drawn.rename_axis("aligned with"), f"Last of three epochs, {dataset.n_items:,} items")  # fmt: skip
+for name in drawn.index:
+    record(f"repeat_rate_{name}", drawn.loc[name, "same as in the epoch before"])
 
 # %% [markdown]
 # ## What it did to the false negatives

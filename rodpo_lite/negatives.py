@@ -168,13 +168,16 @@ def _rank_window_law(selection: Selection) -> Tensor:
 
 def _dns_law(selection: Selection) -> Tensor:
     """Rank r is drawn if it is a candidate and fewer than K of the r better items are."""
-    eligible, rank = selection.eligible.cpu().numpy(), _ranks(selection, selection.n_items).cpu().numpy()
+    rank = _ranks(selection, selection.n_items).cpu().numpy()
+    # The law depends on a position by its number of eligible items alone, of which there are few different ones.
+    eligible, row = np.unique(selection.eligible.cpu().numpy(), return_inverse=True)
+    eligible = eligible[:, None]
     drawn = eligible.clip(max=selection.config.candidates)
     best = drawn.clip(max=selection.config.k)
     others = stats.hypergeom(eligible - 1, rank.clip(max=eligible - 1), drawn - 1)
     few_better = np.nan_to_num(others.cdf(best - 1), nan=1.0)  # NaN where there are no others
     law = (rank < eligible) * (drawn / eligible) * few_better / best
-    return _rank_law(selection, torch.as_tensor(law, device=selection.scores.device))
+    return _rank_law(selection, torch.as_tensor(law[row.ravel()], device=selection.scores.device))
 
 
 @dataclass(frozen=True)
