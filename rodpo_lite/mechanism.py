@@ -110,15 +110,16 @@ class RankProfile:
             landed += push * wrong, push * ~wrong
         return landed[0] / draws, landed[1] / draws
 
-    def by_pool_size(self, loss: LossConfig) -> tuple[np.ndarray, np.ndarray]:
+    def by_pool_size(self, loss: LossConfig, depth: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Erroneous and informative suppression, averaged over positions, of a pool of K = 1 … N; both [N].
 
-        Entry 0 is `hard`; entry N - 1 is `uniform`.
+        Entry 0 is `hard`; entry N - 1 is `uniform`. With `depth`, only the best so many ranks count as informative.
         """
         weight = self.weight(loss)
         pool = np.minimum(np.arange(1, weight.shape[1] + 1), self.eligible[:, None])
+        counted = np.arange(weight.shape[1]) < (depth or weight.shape[1])
         erroneous = np.cumsum(weight * self.false_negative, 1) / pool
-        informative = np.cumsum(weight * ~self.false_negative, 1) / pool
+        informative = np.cumsum(weight * ~self.false_negative * counted, 1) / pool
         return erroneous.mean(0), informative.mean(0)
 
     def anchor_push(self) -> tuple[np.ndarray, np.ndarray]:

@@ -108,6 +108,14 @@ def test_pool_size_curve_holds_hard_and_uniform_at_its_ends(profile):
         assert [erroneous[entry], informative[entry]] == pytest.approx(expected)
 
 
+def test_informative_push_of_the_best_ranks_only(profile):
+    whole, best = (profile.by_pool_size(LossConfig(), depth) for depth in (None, 10))
+    np.testing.assert_array_equal(whole[0], best[0])
+    np.testing.assert_allclose(whole[1][:10], best[1][:10])
+    np.testing.assert_allclose(best[1][19], best[1][9] / 2, rtol=1e-12)
+    assert (best[1][10:] < whole[1][10:]).all()
+
+
 def test_at_the_reference_every_push_is_beta_over_2(world, world_folder, reference_folder):
     model = runs.load(reference_folder, world).model
     relevance = oracle_relevance(world, Oracle.of(world, world_folder))
