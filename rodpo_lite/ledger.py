@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from rodpo_lite import checkpoint, metrics
@@ -52,7 +53,8 @@ def record(run: Path, ledger: Path = FOLDER) -> Path:
 def records(ledger: Path = FOLDER) -> pd.DataFrame:
     """Every record as a row: id, dataset, stage, strategy, seed, validation and test metrics, seconds, commit.
 
-    Metric columns are `<part>.<metric>`, part one of valid, valid_masked, test, test_masked.
+    Metric columns are `<part>.<metric>`, part one of valid, valid_masked, test, test_masked; what selection did, such
+    as `planted_rate`, is the mean over the epochs.
     """
     rows = []
     for path in sorted(Path(ledger).glob("*.json")):
@@ -82,6 +84,8 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
             "curve": entry["curve"],
             "drift": entry.get("drift", {}),
         }
+        curve = pd.DataFrame(entry["curve"])
+        row |= {name: curve[name].mean() for name in SELECTION if name in curve}
         for part in ("valid", "valid_masked", "test", "test_masked"):
             row |= {f"{part}.{metric}": value for metric, value in entry[part].items()}
         rows.append(row)
@@ -100,18 +104,34 @@ def ranks(file: str, ledger: Path = FOLDER) -> pd.DataFrame:
     return stored.rename_axis("user").reset_index()
 
 
-def changes(before: str, after: str, ledger: Path = FOLDER) -> pd.DataFrame:
+def changes(before: str | list[str], after: str, ledger: Path = FOLDER) -> pd.DataFrame:
     """Change of test NDCG@5 from one record to another of the same users, by their file names.
 
-    A row for each protocol (all items, history dropped): NDCG@5 after, the change in percent of before, and its 95 %
-    bootstrap interval over users, `low` and `high`.
+    Several records before are averaged user by user. A row for each protocol (all items, history dropped): NDCG@5
+    after, the change in percent of before, and its 95 % bootstrap interval over users, `low` and `high`.
     """
-    tables, rows = [ranks(file, ledger) for file in (before, after)], []
+    rows, all_before = [], [before] if isinstance(before, str) else before
     for protocol, column in PROTOCOLS.items():
-        values = [metrics.ndcg(table[column].to_numpy()) for table in tables]
-        found = user_bootstrap(*values)
-        rows.append((protocol, values[1].mean(), found.estimate, found.low, found.high))
+        first = np.mean([metrics.ndcg(ranks(file, ledger)[column].to_numpy()) for file in all_before], 0)
+        second = metrics.ndcg(ranks(after, ledger)[column].to_numpy())
+        found = user_bootstrap(first, second)
+        rows.append((protocol, second.mean(), found.estimate, found.low, found.high))
     return pd.DataFrame(rows, columns=["protocol", "NDCG@5", "change %", "low", "high"])
+
+
+def differences(config: dict[str, Any], stage: str) -> dict[str, Any]:
+    """The keys, dotted, in which a configuration differs from the defaults of its stage, the seed left out."""
+    return _differences(config, build(_KINDS[stage], {}).model_dump(mode="json") | {"seed": config["seed"]})
+
+
+def _differences(config: dict[str, Any], default: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            found |= _differences(value, default[key], f"{prefix}{key}.")
+        elif value != default[key]:
+            found[prefix + key] = value
+    return found
 
 
 def entry(file: str, ledger: Path = FOLDER) -> dict[str, Any]:

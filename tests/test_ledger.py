@@ -45,6 +45,23 @@ def test_changes_of_a_record_against_itself_and_another(world, run, tmp_path):
     assert (found["low"] < found["change %"]).all() and (found["change %"] < found["high"]).all()
 
 
+def test_several_records_before_are_averaged_user_by_user(world, run, tmp_path):
+    runs.evaluate(world, run)
+    folder = tmp_path / "ledger"
+    file = ledger.record(run, folder).name
+    (ledger.ranks(file, folder)[["rank", "rank_masked"]] * 0).to_parquet(folder / "ranks" / "perfect.parquet")
+    one, other = ledger.ranks(file, folder)["rank"], ledger.ranks("perfect.json", folder)["rank"]
+    middle = (metrics.ndcg(one.to_numpy()) + metrics.ndcg(other.to_numpy())).mean() / 2
+    found = ledger.changes([file, "perfect.json"], "perfect.json", folder)
+    assert found["change %"].iloc[0] == pytest.approx(100 * (1 / middle - 1))
+
+
+def test_differences_from_the_defaults():
+    config = build(ReferenceConfig, {"seed": 4, "encoder": {"base": "towers"}, "training": {"epochs": 12}})
+    found = ledger.differences(config.model_dump(mode="json"), "reference")
+    assert found == {"encoder.base": "towers", "training.epochs": 12}
+
+
 def test_runs_are_found_by_configuration_whatever_the_seed(world, small_config, run, tmp_path):
     runs.evaluate(world, run)
     ledger.record(run, tmp_path / "ledger")
