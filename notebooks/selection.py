@@ -421,4 +421,4 @@ figures.table(pd.DataFrame(rows), "Score drift from the reference, one training 
 #   the top.
 # - The anchor pushes false negatives too. A selector changes the part that preference adds, not the whole.
 #
-# **Next:** [training](training), or [add a strategy of your own](../extend).
+# **Next:** [false negatives in real data](falsenegatives), or [add a strategy of your own](../extend).
