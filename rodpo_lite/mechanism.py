@@ -139,6 +139,11 @@ class RankProfile:
         change, wrong, real = (np.take_along_axis(x, best, 1) for x in (change, self.false_negative, self.real))
         return _mean_where(change, wrong), _mean_where(change, ~wrong & real)
 
+    def in_pool(self, values: np.ndarray, depth: int = 20) -> tuple[float, float]:
+        """Means of a value per item [N] over the false negatives and over the others among the best `depth` ranks."""
+        items, wrong, real = (table[:, :depth] for table in (self.items, self.false_negative, self.real))
+        return float(values[items[wrong]].mean()), float(values[items[~wrong & real]].mean())
+
     def false_negative_share(self) -> np.ndarray:
         """Share of positions whose item at rank r is a false negative, [N]."""
         return self.false_negative.mean(0)

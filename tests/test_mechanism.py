@@ -91,6 +91,15 @@ def test_score_drift_by_hand(profile):
     assert right[position] == pytest.approx(change[best][~marked].mean() - change.mean())
 
 
+def test_a_value_in_the_pool_by_hand(profile):
+    values = np.arange(profile.items.shape[1], dtype=float)
+    wrong, right = [], []
+    for row in range(len(profile.items)):
+        for rank in range(min(3, profile.eligible[row])):
+            (wrong if profile.false_negative[row, rank] else right).append(profile.items[row, rank])
+    assert profile.in_pool(values, 3) == pytest.approx((np.mean(wrong), np.mean(right)))
+
+
 def test_a_sure_draw_has_no_noise_and_a_wide_pool_has_more(profile):
     loss = LossConfig()
     assert gradient_noise(profile, NegativesConfig(name="hard"), loss) == pytest.approx(0, abs=1e-12)
