@@ -169,6 +169,7 @@ def test_alignment_starts_at_log_2_and_never_touches_the_reference(world, refere
     before = {name: value.clone() for name, value in reference.model.state_dict().items()}
     config = align_config(training={"lambda_ce": 0.0})
     generator = torch.Generator().manual_seed(0)
+    reference.model.train()  # whatever mode it comes in, it is frozen in eval mode
     objective = AlignmentObjective(policy, reference.model, world, config, generator)
     trainer = Trainer(policy, objective, world, config, reference.encoder.max_length, tmp_path, generator)
     batch = next(trainer.sequences.epoch(300))
