@@ -84,3 +84,6 @@ def test_diagnostics_by_hand():
     # Item 3 comes two steps after position 1, whose positive is item 2; item 1 was taken before position 2.
     assert second["future_rate"] == second["past_rate"] == pytest.approx(1 / 3)
     assert second["future_share"] == pytest.approx(1 / 3) and second["past_share"] == pytest.approx(1 / 2)
+    found.reset()
+    found.observe(batch, torch.tensor([[1], [2], [3]]), push)  # the positives themselves are neither past nor future
+    assert found.summary()["future_rate"] == found.summary()["past_rate"] == 0
