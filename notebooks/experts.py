@@ -67,7 +67,7 @@ space = Path(holder.name)
 # **dense twin**.
 
 
-# %%
+# %% tags=["hide-input"]
 def encoders_of(width):
     """Without a mixture, with one in either place, and the dense twins of both."""
     moe = EncoderConfig(
@@ -185,7 +185,7 @@ for layer, value in busiest.items():
 # measures all encoders in turn, on this machine, while the book is built, at the default width of 64 and for a catalogue as
 # large as that of a real dataset. The weights are not trained: the work is the same.
 
-# %%
+# %% tags=["hide-input"]
 sizes = WorldSizes(users=400, items=catalogue)
 large = read_dataset(synthesise(space / "large", seed, sizes))
 models = {name: Recommender.for_dataset(encoder, large) for name, encoder in encoders_of(64).items()}  # fmt: skip
@@ -217,7 +217,7 @@ figures.show(
     data=relative.round(2).rename_axis("work").reset_index(),
 )
 
-# %%
+# %% tags=["hide-input"]
 fusion, feedforward = relative["fusion"], relative["feed-forward"]
 Markdown(
     f"Against its dense twin, the sparse fusion takes {fusion['step']:.2f} times as long per training step, "

@@ -229,7 +229,7 @@ figures.show(
 # One caution: while a policy *trains*, dropout blurs its scores, so the item that `hard` then picks is not always the
 # one that it would rank first with dropout off. What follows is about the selectors as they are defined.
 
-# %%
+# %% tags=["hide-input"]
 per_user, rows = {}, []
 for name in ("hard", "topk", "uniform"):
     push = pd.DataFrame(
@@ -255,7 +255,7 @@ figures.table(
 )
 record("erroneous_topk_against_hard_percent", change["erroneous"].estimate)
 
-# %%
+# %% tags=["hide-input"]
 Markdown(
     f"Against always taking the hardest item, the top-{k} pool changes erroneous suppression by "
     f"**{change['erroneous'].text(1)}** and informative suppression by **{change['informative'].text(1)}** (95 % interval over users, one world and one training seed)."
@@ -268,7 +268,7 @@ Markdown(
 # expected loss, in double precision; and the selector itself, drawing again and again. The first two must agree to the last
 # digits, the third within the error of its draws, which the law of the selector states beforehand.
 
-# %%
+# %% tags=["hide-input"]
 draws = 40
 ways = mechanism.three_ways(
     profile_of,

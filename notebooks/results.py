@@ -48,7 +48,7 @@ references = ledger.of(runs, ReferenceConfig())
 # the likely base of the paper, HM4SR {cite}`zhang2025hm4sr`, does in its public code; “history dropped” removes what the user already has, as most tables do. No user reviews
 # an item twice, so the two differ a lot, and a number without that label means little.
 
-# %%
+# %% tags=["hide-input"]
 columns = {
     "n_users": "users", "n_items": "items", "valid.ndcg@5": "validation", "test.ndcg@5": "test",
     "test_masked.ndcg@5": "test, history dropped", "seconds": "training seconds",
@@ -72,7 +72,7 @@ for name, row in summary.iterrows():
 # For context, numbers that others published. They come from other code, other features and other protocols, so
 # they place ours on a map and prove nothing; baselines are always retrained here.
 
-# %%
+# %% tags=["hide-input"]
 published = pd.read_csv(Path(ledger_folder).parent / "published.csv")
 figures.table(
     published,
@@ -122,7 +122,7 @@ figures.show(
     data=change,
 )
 
-# %%
+# %% tags=["hide-input"]
 seeds = change["seed"].nunique()
 unmasked = change[change["protocol"] == "all items"]
 means = unmasked.groupby("strategy")["change %"].mean()
@@ -142,7 +142,7 @@ Markdown(
 # temporal mixture; Toys has no timestamps. Its auxiliary losses are off. Against the mean of the fused references, user by
 # user:
 
-# %%
+# %% tags=["hide-input"]
 towers = runs[(runs["stage"] == "reference") & (runs["base"] == "towers")]
 rows = []
 for run in towers.sort_values(["dataset", "valid.ndcg@5"]).itertuples():
@@ -165,7 +165,7 @@ figures.table(
 )
 
 
-# %%
+# %% tags=["hide-input"]
 ranked = {"all items": "all items ranked", "history dropped": "the history dropped"}
 
 

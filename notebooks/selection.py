@@ -155,7 +155,8 @@ for size in sizes:
     for number, (name, chosen) in enumerate(kinds):
         inside = chosen & (ranks <= size)
         fig.add_bar(
-            x=ranks[inside], y=push[inside] / size, marker_color=figures.COLOURS[number], showlegend=False, name=name, row=2, col=1
+            x=ranks[inside], y=push[inside] / size, width=0.8, showlegend=False, name=name, row=2, col=1,
+            marker={"color": figures.COLOURS[number], "pattern": {"shape": "", "fillmode": "overlay"}},
         )  # fmt: skip
     groups[str(size)] = list(range(first, len(fig.data)))
 always = [len(fig.data), len(fig.data) + 1]
@@ -166,7 +167,7 @@ for number, (name, chosen) in enumerate(kinds):
 figures.slider(fig, {size: [*shown, *always] for size, shown in groups.items()}, str(min(k, depth)), "K = ")  # fmt: skip
 fig.update_layout(height=520, barmode="overlay")
 fig.update_yaxes(title="score", row=1)
-fig.update_yaxes(title="expected push", row=2, type="log", dtick=1)
+fig.update_yaxes(title="expected push", row=2, type="log", range=[-3.3, np.log10(beta)], tickvals=[0.001, 0.01, 0.1, 1])  # fmt: skip
 fig.update_xaxes(title="rank under the policy", range=[0, depth + 1], row=2)
 pools = pd.DataFrame(
     {
@@ -191,7 +192,7 @@ figures.show(
 # sum; `srns` and `ahns` are drawn. The last row is what *every* strategy shares: the cross-entropy anchor pushes each
 # item by $\lambda_\mathrm{ce}\,\pi(j \mid S)$, here at $\lambda_\mathrm{ce} = 1$.
 
-# %%
+# %% tags=["hide-input"]
 loss = LossConfig(beta=beta)
 settings = {"k": k, "candidates": 100, "skip": 5}
 per_user, rows = {}, []
@@ -212,7 +213,7 @@ for name, selector in SELECTORS.items():
             "selector": name,
             **push.mean(),
             "erroneous share": push["erroneous"].sum() / push.sum().sum(),
-            "noise to signal of one draw": noise,
+            "noise of one draw": noise,
         }
     )
 anchor = of_topk.anchor_push()
@@ -253,7 +254,7 @@ figures.show(
     alt="Stacked horizontal bars of informative and erroneous suppression for each selector and the anchor.",
 )
 
-# %%
+# %% tags=["hide-input"]
 Markdown(
     f"Against `hard`, drawing from the top {k} changes erroneous suppression by **{change['erroneous'].text(1)}** and "
     f"informative suppression by **{change['informative'].text(1)}** (95 % intervals over users; one world, one training "
@@ -288,7 +289,7 @@ for reading, best in readings.items():
     )  # fmt: skip
 figures.slider(fig, {"all items": [0, 1], "the best 20": [2, 3]}, "the best 20", "right pushes counted on ")  # fmt: skip
 fig.update_xaxes(type="log", dtick=1, title="pool size K")
-fig.update_yaxes(title="β")
+fig.update_yaxes(title="β", type="category")
 wrong = [of_topk.by_pool_size(LossConfig(beta=b))[0] for b in betas]
 figures.show(
     fig,
@@ -308,13 +309,13 @@ for reading, name in (("all items", "all"), ("the best 20", "best_20")):
     record(f"betas_with_a_turn_{name}", sum(turn is not None for turn in turns[reading]))  # fmt: skip
 
 
-# %%
+# %% tags=["hide-input"]
 def sentence(reading):
     known = {b: turn for b, turn in zip(betas, turns[reading]) if turn}
     at = ", ".join(f"K = {turn} at β = {b}" for b, turn in known.items())
     never = ", ".join(str(b) for b in betas if b not in known)
     found = [f"it turns at {at}"] if known else []
-    found += [f"at β = {never} it never does"] if never else []
+    found += [f"it never turns at β = {never}"] if never else []
     return f"- Counted on {reading}: " + "; ".join(found) + "."
 
 
@@ -375,7 +376,7 @@ record("dials_noise_of_topk_at_k_20", swept[(swept["dial"] == "topk, K") & (swep
 # reject the same item as in the epoch before? *Effective negatives* is the exponential of the entropy of all rejected
 # items: how many items it would be if all were rejected equally often.
 
-# %%
+# %% tags=["hide-input"]
 columns = {"suppression": "push per position", "effective_negatives": "effective negatives", "repeat_rate": "same as in the epoch before"}  # fmt: skip
 drawn = pd.DataFrame(
     {name: history[list(columns)].iloc[-1] for name, history in histories.items()}
@@ -392,7 +393,7 @@ for name in drawn.index:
 # known up to a constant, so each is measured against the mean move of the catalogue. The last two columns are about the
 # items' *vectors*: how far those of false negatives and those of the others in the pool of 20 turned away from the reference.
 
-# %%
+# %% tags=["hide-input"]
 rows = []
 for name, found in profiles.items():
     on_wanted, on_rest = found.score_drift(depth=20)

@@ -158,6 +158,27 @@ def evaluate(
 
 
 @app.command()
+def drift(
+    data: Data,
+    run: RunFolder,
+    against: Annotated[Path, typer.Option("--against", help="finished run to compare with")],
+) -> None:
+    """Say how far false negatives moved from one run to an aligned one, against what stood beside them.
+
+    Example: `rodpo drift --data data/toys-planted --run runs/hard --against runs/none`
+    """
+    from rodpo_lite import runs
+    from rodpo_lite.data.planted import Planted
+    from rodpo_lite.data.schema import read_dataset
+
+    dataset = read_dataset(data)
+    for notion, found in runs.drift(dataset, run, against, Planted.of(dataset, data)).items():
+        if isinstance(found, dict):
+            error, counts = 1.96 * found["standard_error"], f"{found['pairs']} pairs of {found['users']} users"
+            print(f"{notion:8} {found['difference']:+.4f} ± {error:.4f}  ({counts})")
+
+
+@app.command()
 def recommend(
     data: Data, run: RunFolder,
     user: Annotated[int, typer.Option(help="user number")],

@@ -169,7 +169,7 @@ def table_html(data: pandas.DataFrame, caption: str = "", *, rows: int = MAX_ROW
     )
     body = "".join(
         "<tr>"
-        + "".join(f"<td{_numeric(is_number)}>{escape(_cell(cell))}</td>" for cell, is_number in zip(row, numeric))
+        + "".join(f"<td{_numeric(is_number)}>{_code(_cell(cell))}</td>" for cell, is_number in zip(row, numeric))
         + "</tr>"
         for row in shown.itertuples(index=False, name=None)
     )
@@ -197,10 +197,14 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
+def _code(text: str) -> str:
+    """Escaped text in which backticks enclose code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))
+
+
 def _prose(text: str) -> str:
-    """Escaped text in which `$…$` is inline mathematics for MathJax."""
-    escaped = escape(text, quote=False)
-    return re.sub(r"\$([^$]+)\$", r'<span class="math notranslate nohighlight">\\(\1\\)</span>', escaped)
+    """Escaped text in which `$…$` is inline mathematics for MathJax and backticks enclose code."""
+    return re.sub(r"\$([^$]+)\$", r'<span class="math notranslate nohighlight">\\(\1\\)</span>', _code(text))
 
 
 def _compact(value: Any) -> Any:

@@ -38,6 +38,8 @@ def record(run: Path, ledger: Path = FOLDER) -> Path:
         raise InputError(f"The run {run} was not evaluated on test; run `rodpo evaluate` first.")
     test = checkpoint.read_json(run / "metrics.json")
     entry |= {"test": test["unmasked"], "test_masked": test["masked"], "curve": _curve(run)}
+    if (run / "drift.json").is_file():
+        entry["drift"] = checkpoint.read_json(run / "drift.json")
     name = f"{entry['dataset']['name']}-{entry['stage']}-{entry['config_hash']}"
     path = ledger / f"{name}.json"
     if path.exists():

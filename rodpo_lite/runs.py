@@ -89,9 +89,9 @@ def align(
 ) -> dict[str, Any]:  # fmt: skip
     """Stage 2: align a policy, starting from the finished run `reference` and against its frozen copy.
 
-    The record says how far the scores of false negatives have drifted; with `planted`, it and the history also say so
-    of what was hidden, and how much of selection and suppression fell on it. Returns the record; raises InputError as
-    `train` does, and if the reference does not fit the dataset or `negatives.k` is larger than the catalogue.
+    With `planted`, the history also says how much of the selection and suppression falls on what was hidden. Returns
+    the record; raises InputError as `train` does, and if the reference does not fit the dataset or `negatives.k` is
+    larger than the catalogue.
     """
     _check_negatives(dataset, config)
     device, generator = _device(config)
@@ -105,11 +105,7 @@ def align(
         policy.disable_dropout()
     hidden = planted.to(device) if planted else None
     objective = AlignmentObjective(policy, frozen.model, dataset, config, generator, hidden)
-
-    def drifted() -> dict[str, Any]:
-        return {"drift": drift_report(policy, frozen.model, dataset, frozen.encoder.max_length, hidden)}
-
-    return _fit(policy, objective, dataset, config, record, out, generator, resume, report, progress, drifted)
+    return _fit(policy, objective, dataset, config, record, out, generator, resume, report, progress)
 
 
 def load(folder: Path, dataset: Dataset, device: torch.device | str = "cpu") -> Run:
@@ -159,6 +155,23 @@ def evaluate(dataset: Dataset, folder: Path, part: Part = "test") -> dict[str, A
     frame.astype(np.int32).to_parquet(stream, index=False, compression="zstd")
     checkpoint.write_bytes(run.folder / f"ranks{suffix}.parquet", stream.getvalue())
     checkpoint.write_json(run.folder / f"metrics{suffix}.json", found)
+    return found
+
+
+def drift(dataset: Dataset, folder: Path, against: Path, planted: Planted | None = None) -> dict[str, Any]:
+    """Write drift.json: how far false negatives moved from the run `against` to the alignment `folder`.
+
+    Raises InputError if `folder` is a reference: nothing was rejected there.
+    """
+    device = best_device()
+    run, before = load(folder, dataset, device), load(against, dataset, device)
+    if run.record["stage"] != "align":
+        raise InputError(f"The run {folder} is a reference; drift is asked of an alignment.")
+    exclude = run.record["config"]["negatives"]["exclude"]
+    hidden = planted.to(device) if planted else None
+    found = {"against": before.id, "exclude": exclude, "commit": commit()}
+    found |= drift_report(run.model, before.model, dataset, run.encoder.max_length, exclude, hidden)
+    checkpoint.write_json(run.folder / "drift.json", found)
     return found
 
 
@@ -270,10 +283,7 @@ def _claim(out: Path, record: dict[str, Any], resume: bool) -> dict[str, Any] | 
     return None
 
 
-def _fit(
-    model, objective, dataset, config, record, out, generator, resume, report, progress, findings=dict
-) -> dict[str, Any]:
-    """Train, and write the run folder; `findings()` is asked once for what else the record shall hold."""
+def _fit(model, objective, dataset, config, record, out, generator, resume, report, progress) -> dict[str, Any]:
     record |= {"versions": versions(), "commit": commit(), "device": str(generator.device), "machine": machine()}
     checkpoint.write_json(out / checkpoint.RUN, record)
     optional = {"report": report, "progress": progress}
@@ -290,7 +300,6 @@ def _fit(
         "active_parameters": counts.active,
         "valid": best["valid"],
         "valid_masked": best["valid_masked"],
-        **findings(),
     }
     checkpoint.write_json(out / checkpoint.RUN, record)
     checkpoint.write_tensors(out / checkpoint.MODEL, trainer.best, {"config_hash": record["config_hash"]})
