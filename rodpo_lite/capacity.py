@@ -94,7 +94,7 @@ def chosen_experts(model: Recommender) -> np.ndarray:
     finally:
         handle.remove()
         model.train(mode)
-    return mixture.gates(seen[0])[1].numpy()
+    return mixture.gates(seen[0])[1].cpu().numpy()
 
 
 def costs(models: dict[str, Recommender], dataset: Dataset, max_length: int, repeats: int = 9) -> pd.DataFrame:
@@ -104,7 +104,9 @@ def costs(models: dict[str, Recommender], dataset: Dataset, max_length: int, rep
     deployment; request: one user's history against vectors that are kept, of which the model encodes the history only.
     """
     split = leave_one_out(dataset)
-    sequences = PackedSequences(dataset.items, split.start, split.train_end - 1, max_length, times=dataset.timestamps)
+    device = next(next(iter(models.values())).parameters()).device
+    window = (split.start, split.train_end - 1)
+    sequences = PackedSequences(dataset.items, *window, max_length, device, dataset.timestamps)
     batch, request = next(sequences.epoch(2000)), next(sequences.epoch(1))
     rows = []
     for _ in range(repeats + 1):

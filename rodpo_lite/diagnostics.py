@@ -36,9 +36,10 @@ class SelectionDiagnostics:
             "repeated": (before == now).sum(),
             "negatives": negatives.numel(),
             "push": push.sum(),
+            "size": push.abs().sum(),
         }
         for kind, on in self._kinds(batch, negatives).items():
-            found |= {f"{kind}_draws": on.sum(), f"{kind}_push": (push * on).sum()}
+            found |= {f"{kind}_draws": on.sum(), f"{kind}_size": (push.abs() * on).sum()}
         for name, value in found.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
         self.last[batch.rows] = now
@@ -50,8 +51,9 @@ class SelectionDiagnostics:
 
     def summary(self) -> dict[str, float]:
         """Of the epoch: `suppression` per position; `effective_negatives`, the exponential of the entropy of the drawn
-        items; `repeat_rate`, how often a position drew what it drew in the epoch before; and for each kind of item
-        `<kind>_rate`, its share of the draws, and `<kind>_share`, its share of the suppression."""
+        items; `repeat_rate`, how often the first draw of a position was that of the epoch before; and for each kind of
+        item `<kind>_rate`, its share of the draws, and `<kind>_share`, its share of the size of all pushes (some losses
+        pull a rejected item up again)."""
         share, sums = self.drawn[self.drawn > 0] / self.drawn.sum(), self.sums
         found = {
             "suppression": sums["push"] / sums["positions"],
@@ -61,5 +63,5 @@ class SelectionDiagnostics:
             found["repeat_rate"] = sums["repeated"] / sums["seen"]
         for kind in ("past", "future", *(("planted",) if self.planted is not None else ())):
             found[f"{kind}_rate"] = sums[f"{kind}_draws"] / sums["negatives"]
-            found[f"{kind}_share"] = sums[f"{kind}_push"] / sums["push"] if sums["push"] else 0.0
+            found[f"{kind}_share"] = sums[f"{kind}_size"] / sums["size"] if sums["size"] else 0.0
         return found

@@ -1,7 +1,7 @@
 """The run ledger: one JSON and one compact table of ranks for each finished and evaluated run, never changed.
 
-A record is named by dataset, stage and run id, and the run id is the hash of configuration and inputs, so the same
-experiment always lands in the same place.
+A record is named by dataset, stage and run id, the hash of configuration and inputs. A key that joins the configuration
+later changes that hash, so an experiment is also recognised by what it does: it cannot enter twice under two ids.
 """
 
 import io
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rodpo_lite import checkpoint, metrics
-from rodpo_lite.config import AlignmentConfig, ReferenceConfig, build
+from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, build
 from rodpo_lite.errors import InputError
 from rodpo_lite.statistics import user_bootstrap
 
@@ -28,7 +28,7 @@ def record(run: Path, ledger: Path = FOLDER) -> Path:
     """Enter a finished run with its test evaluation; returns the record's path.
 
     Raises InputError if the run has not finished or was not evaluated on test, or if the ledger holds a different
-    result for the same run id.
+    result for the same experiment.
     """
     run, ledger = Path(run), Path(ledger)
     entry = checkpoint.read_json(run / checkpoint.RUN)
@@ -42,14 +42,26 @@ def record(run: Path, ledger: Path = FOLDER) -> Path:
         entry["drift"] = checkpoint.read_json(run / "drift.json")
     name = f"{entry['dataset']['name']}-{entry['stage']}-{entry['config_hash']}"
     path = ledger / f"{name}.json"
-    if path.exists():
-        known = checkpoint.read_json(path)
-        if known["test"] != entry["test"] or known["test_masked"] != entry["test_masked"]:
-            raise InputError(f"{path} holds other test metrics for the same run; the ledger is append-only.")
-        return path
+    same = _experiment(entry)
+    for known_path in sorted(ledger.glob(f"{entry['dataset']['name']}-{entry['stage']}-*.json")):
+        known = checkpoint.read_json(known_path)
+        if _experiment(known) == same:
+            if known["test"] != entry["test"] or known["test_masked"] != entry["test_masked"]:
+                raise InputError(f"{known_path} holds other test metrics for the same run; the ledger is append-only.")
+            return known_path
     checkpoint.write_bytes(ledger / "ranks" / f"{name}.parquet", _compact(pd.read_parquet(run / "ranks.parquet")))
     checkpoint.write_json(path, entry)
     return path
+
+
+def _experiment(entry: dict[str, Any]) -> dict[str, Any]:
+    """What an experiment does, whatever its id: keys that were unknown when it ran stand at their defaults."""
+    return {
+        "config": build(_KINDS[entry["stage"]], entry["config"]).model_dump(mode="json"),
+        "encoder": build(EncoderConfig, entry["encoder"]).model_dump(mode="json"),
+        "checksums": entry["dataset"]["checksums"],
+        "reference_weights": entry.get("reference_weights"),
+    }
 
 
 def records(ledger: Path = FOLDER) -> pd.DataFrame:
@@ -70,6 +82,7 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
             "n_interactions": entry["dataset"]["n_interactions"],
             "stage": entry["stage"],
             "base": entry["encoder"]["base"],
+            "encoder": build(EncoderConfig, entry["encoder"]).model_dump(mode="json"),
             "strategy": negatives.get("name", "reference"),
             "exclude": negatives.get("exclude"),
             "k": negatives.get("k"),
@@ -94,10 +107,18 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def of(table: pd.DataFrame, config: ReferenceConfig | AlignmentConfig) -> pd.DataFrame:
-    """Rows of `records` that ran this configuration, whatever the seed."""
+def of(
+    table: pd.DataFrame, config: ReferenceConfig | AlignmentConfig, encoder: EncoderConfig | None = None
+) -> pd.DataFrame:
+    """Rows of `records` that ran this configuration, whatever the seed.
+
+    An alignment has the encoder of its reference, so it is asked for as well: by default the default one.
+    """
     wanted = config.model_dump(mode="json") | {"seed": None}
-    return table[[found | {"seed": None} == wanted for found in table["config"]]]
+    chosen = config.encoder if isinstance(config, ReferenceConfig) else encoder or EncoderConfig()
+    encoded = chosen.model_dump(mode="json")
+    columns = zip(table["config"], table["encoder"], strict=True)
+    return table[[found | {"seed": None} == wanted and own == encoded for found, own in columns]]
 
 
 def ranks(file: str, ledger: Path = FOLDER) -> pd.DataFrame:

@@ -29,7 +29,8 @@ class RankProfile:
     users [P]; eligible [P]: number of eligible items; items [P, N]: their ids by rank, excluded items last;
     false_negative [P, N]: relevant by the notion that was asked for; pairs: the positive's
     scores and those of the item at each rank, float64; anchor [P, N]: π(j|S), the push of the cross-entropy at
-    λ_ce = 1. Where nothing is eligible, nothing is a false negative and nothing pushes.
+    λ_ce = 1. selections: what selectors are shown, by scorer. All on the CPU. Where nothing is eligible, nothing is a
+    false negative and nothing pushes.
     """
 
     users: np.ndarray
@@ -171,7 +172,8 @@ def three_ways(profile: RankProfile, selectors: list[NegativesConfig], loss: Los
             )
         )
         error = profile.sampling_error(negatives, loss, draws)[0]
-        gap = (drawn - exact) / error if error > 1e-12 else 0.0  # a sure draw has no error
+        sure = 0.0 if abs(drawn - exact) < 1e-9 else np.inf  # a sure draw has no error
+        gap = (drawn - exact) / error if error > 1e-12 else sure
         rows.append((negatives.name, exact, gradient - exact, drawn, error, gap))
     columns = ["closed form", "autograd − closed form", "Monte-Carlo", "standard error", "gap in errors"]
     return pd.DataFrame(rows, columns=["selector", *columns])

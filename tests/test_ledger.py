@@ -70,6 +70,37 @@ def test_runs_are_found_by_configuration_whatever_the_seed(world, small_config, 
     assert ledger.of(table, ReferenceConfig()).empty and ledger.of(table, AlignmentConfig()).empty
 
 
+def test_an_alignment_is_found_with_the_encoder_of_its_reference(world, small_config, reference_folder, tmp_path):
+    config = build(AlignmentConfig, {"training": {"epochs": 1, "batches_per_epoch": 2}})
+    runs.align(world, reference_folder, config, tmp_path / "run")
+    runs.evaluate(world, tmp_path / "run")
+    ledger.record(tmp_path / "run", tmp_path / "ledger")
+    table = ledger.records(tmp_path / "ledger")
+    assert len(ledger.of(table, config, small_config.encoder)) == 1 and ledger.of(table, config).empty
+
+
+def test_an_experiment_enters_once_even_if_a_later_key_gave_it_another_id(world, run, tmp_path):
+    runs.evaluate(world, run)
+    path = ledger.record(run, tmp_path / "ledger")
+    entry = json.loads((run / "run.json").read_text())
+    del entry["config"]["encoder"]["placeholder"], entry["encoder"]["placeholder"]
+    (run / "run.json").write_text(json.dumps(entry | {"config_hash": "0123456789ab"}))
+    assert ledger.record(run, tmp_path / "ledger") == path
+    assert len(list((tmp_path / "ledger").glob("*.json"))) == 1
+
+
+def test_drift_enters_with_the_run(world, reference_folder, tmp_path):
+    config = build(AlignmentConfig, {"training": {"epochs": 1, "batches_per_epoch": 2}})
+    runs.align(world, reference_folder, config, tmp_path / "run")
+    found = runs.drift(world, tmp_path / "run", reference_folder)
+    assert found["exclude"] == "train" and found["future"]["users"] > 10
+    runs.evaluate(world, tmp_path / "run")
+    path = ledger.record(tmp_path / "run", tmp_path / "ledger")
+    assert json.loads(path.read_text())["drift"] == found
+    with pytest.raises(InputError, match="is a reference"):
+        runs.drift(world, reference_folder, reference_folder)
+
+
 def test_unfinished_and_unevaluated_runs_stay_out(run, tmp_path):
     with pytest.raises(InputError, match="was not evaluated on test"):
         ledger.record(run, tmp_path / "ledger")

@@ -1,5 +1,7 @@
 """Erroneous suppression: closed form, autograd and Monte-Carlo agree on the oracle world."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.data.synthetic import Oracle
 from rodpo_lite.mechanism import gradient_noise, rank_profile, sweep, three_ways
+from rodpo_lite.negatives import SELECTORS
 from rodpo_lite.relevance import future_relevance, oracle_relevance
 
 
@@ -134,7 +137,14 @@ def test_at_the_reference_every_push_is_beta_over_2(world, world_folder, referen
 
 
 def test_the_anchor_pushes_what_cross_entropy_pushes(profile, world):
-    """Over eligible items π(j|S) sums to what the excluded ones leave."""
+    """Autograd of the cross-entropy in float64 gives it item by item; it sums to what excluded items leave."""
+    for row in range(0, len(profile.items), 29):
+        eligible, ids = profile.eligible[row], torch.from_numpy(profile.items[row])
+        scores = torch.empty(world.n_items, dtype=torch.double).scatter(0, ids, profile.pairs.policy_negative[row])
+        scores.requires_grad_()
+        positive = int((scores.detach() - profile.pairs.policy_positive[row]).abs().argmin())
+        (push,) = torch.autograd.grad(torch.nn.functional.cross_entropy(scores[None], torch.tensor([positive])), scores)
+        assert profile.anchor[row, :eligible] == pytest.approx(push[ids][:eligible].numpy(), rel=1e-4, abs=1e-9)
     erroneous, informative = profile.anchor_push()
     assert bool((erroneous >= 0).all()) and bool((erroneous + informative < 1).all())
     assert erroneous.mean() > 0
@@ -164,6 +174,13 @@ def test_three_ways_and_a_sweep_hold_what_the_profile_says(profile):
         expected = [part.mean() for part in profile.expected(negatives, losses[1])]
         assert swept.loc[(number, 1), ["erroneous", "informative"]].tolist() == pytest.approx(expected)
         assert swept.loc[(number, 1), "noise"] == pytest.approx(gradient_noise(profile, negatives, losses[1]))
+
+
+def test_a_draw_that_breaks_its_law_is_seen(profile, monkeypatch):
+    """`hard` has no sampling error; if it drew another item than its law says, the gap would be infinite."""
+    wrong = replace(SELECTORS["hard"], draw=SELECTORS["uniform"].draw)
+    monkeypatch.setitem(SELECTORS, "hard", wrong)
+    assert three_ways(profile, [NegativesConfig(name="hard")], LossConfig(), 5)["gap in errors"].abs().min() == np.inf
 
 
 def test_a_loss_over_several_pairs_has_no_push_of_one(profile):

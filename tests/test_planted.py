@@ -13,6 +13,7 @@ from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.diagnostics import SelectionDiagnostics
 from rodpo_lite.eligibility import OwnedItems
+from rodpo_lite.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,25 @@ def test_a_hidden_item_is_a_false_negative_before_its_time_only(world, planted_f
 
 def test_nothing_is_hidden_beside_an_ordinary_dataset(world, world_folder):
     assert Planted.of(world, world_folder) is None
+
+
+def test_a_share_that_hides_nothing_is_refused(world_folder, tmp_path):
+    with pytest.raises(InputError, match="is none; use a larger one"):
+        plant(world_folder, tmp_path / "out", 1e-5)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_item_that_was_hidden_twice_is_a_false_negative_until_the_second_time(world, tmp_path):
+    (tmp_path / "planted").mkdir()
+    twice = pd.DataFrame({"user": [0, 0], "item": [7, 7], "place": [3, 1]})
+    twice.to_parquet(tmp_path / PLANTED)
+    planted = Planted.of(world, tmp_path)
+    assert planted.keys.tolist() == [7] and planted.places.tolist() == [3]
+    twice.drop(columns="place").to_parquet(tmp_path / PLANTED)
+    with pytest.raises(InputError, match="has no column 'place'"):
+        Planted.of(world, tmp_path)
+    twice[:0].to_parquet(tmp_path / PLANTED)
+    assert Planted.of(world, tmp_path) is None
 
 
 def test_diagnostics_by_hand():

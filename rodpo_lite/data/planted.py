@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from rodpo_lite.data import checks
 from rodpo_lite.data.batches import PackedBatch
 from rodpo_lite.data.schema import Dataset, read_dataset, write_dataset
 from rodpo_lite.data.split import leave_one_out
@@ -35,7 +36,12 @@ class Planted:
         path = Path(folder) / PLANTED
         if not path.is_file():
             return None
-        hidden = pd.read_parquet(path)
+        hidden = checks.read_parquet(path.parent, path.name)
+        if missing := {"user", "item", "place"} - set(hidden):
+            raise InputError(f"{path} has no column {min(missing)!r}.")
+        if hidden.empty:
+            return None
+        hidden = hidden.sort_values("place").drop_duplicates(["user", "item"], keep="last")  # false until the last time
         keys = hidden["user"].to_numpy(np.int64) * dataset.n_items + hidden["item"].to_numpy(np.int64)
         order = keys.argsort()
         columns = (keys[order], hidden["place"].to_numpy(np.int64)[order], dataset.offsets)
@@ -87,6 +93,8 @@ def _choose(dataset: Dataset, users: np.ndarray, share: float, seed: int) -> np.
     split = leave_one_out(dataset)
     training = np.arange(len(dataset.items)) < split.train_end[users]
     wanted = round(share * training.sum())
+    if wanted == 0:
+        raise InputError(f"--share {share} of {training.sum()} training interactions is none; use a larger one.")
     left_of_user = split.train_end - split.start
     left_of_item = np.bincount(dataset.items[training], minlength=dataset.n_items)
     hidden = np.zeros(len(dataset.items), bool)
