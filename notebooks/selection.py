@@ -267,18 +267,22 @@ Markdown(
 #
 # Leaving the hardest item for a pool saves mistakes and gives up hardness. As long as the pool's *informative* push is
 # above that of `hard`, fewer pushes are wrong **and** more are right. Where it falls below, every mistake saved costs a
-# right push. What counts as a right push is a choice: any push on an item that is not wanted, or only one on the few items
-# that compete with the target for a place in the list. The map shows both, and a line where the trade turns, if it does.
+# right push. What counts as a right push is a choice: any push on an item that is not wanted, or only one on the best 10, 20
+# or 50 items, which compete with the target for a place in the list. The map shows each, and a line where the trade turns for
+# good, if it does. With a limit it must turn soon after it, because a larger pool spends its push elsewhere.
 
 # %% tags=["hide-input"]
 betas = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
 depths = np.unique(np.geomspace(1, dataset.n_items, 40).astype(int))
-readings = {"all items": None, "the best 20": 20}
+readings = {"the best 10": 10, "the best 20": 20, "the best 50": 50, "all items": None}
 relative, turns, fig = {}, {}, go.Figure()
 for reading, best in readings.items():
     curves = [of_topk.by_pool_size(LossConfig(beta=b), best)[1] for b in betas]
     relative[reading] = np.array([100 * (curve / curve[0] - 1) for curve in curves])
-    turns[reading] = [int(np.argmax(row < 0)) + 1 if (row < 0).any() else None for row in relative[reading]]  # fmt: skip
+    turns[reading] = [
+        int(np.flatnonzero(row >= 0).max()) + 2 if row[-1] < 0 else None
+        for row in relative[reading]
+    ]
     fig.add_heatmap(
         x=depths, y=[str(b) for b in betas], z=relative[reading][:, depths - 1], zmin=-100, zmax=100, colorscale="RdBu",
         colorbar={"title": {"text": "%"}}, hovertemplate="K = %{x}, β = %{y}: %{z:+.0f} %<extra></extra>",
@@ -287,36 +291,39 @@ for reading, best in readings.items():
         x=turns[reading], y=[str(b) for b in betas], mode="lines+markers", name="here the trade turns", showlegend=True,
         line={"color": "#000"}, marker={"color": "#000"},
     )  # fmt: skip
-figures.slider(fig, {"all items": [0, 1], "the best 20": [2, 3]}, "the best 20", "right pushes counted on ")  # fmt: skip
+groups = {name: [2 * n, 2 * n + 1] for n, name in enumerate(readings)}
+figures.slider(fig, groups, "the best 20", "right pushes counted on ")
 fig.update_xaxes(type="log", dtick=1, title="pool size K")
 fig.update_yaxes(title="β", type="category")
 wrong = [of_topk.by_pool_size(LossConfig(beta=b))[0] for b in betas]
 figures.show(
     fig,
-    caption="Informative push of a pool of K against that of the hardest item, in percent. Blue is more, red is less. Counted on the best 20 ranks, or on all items.",
-    alt="A map over pool size and beta. Counted on the best 20 ranks, the informative push is above that of hard up to a pool of a little over 20, and falls quickly beyond.",
+    caption="Informative push of a pool of K against that of the hardest item, in percent. Blue is more, red is less. Drag what counts as a right push.",
+    alt="A map over pool size and beta. Counted on the best few ranks only, the informative push is above that of hard for small pools and falls quickly beyond; counted on all items it stays above.",
     data=pd.DataFrame(
         {
             "β": betas,
-            "turns, all items": turns["all items"],
-            "turns, the best 20": turns["the best 20"],
+            **{f"turns, {reading}": turns[reading] for reading in readings},
             f"informative at K = {k}, %": relative["all items"][:, k - 1],
             f"erroneous at K = {k}, %": [100 * (w[k - 1] / w[0] - 1) for w in wrong],
         }
     ),
 )
-for reading, name in (("all items", "all"), ("the best 20", "best_20")):
-    record(f"betas_with_a_turn_{name}", sum(turn is not None for turn in turns[reading]))  # fmt: skip
+for reading, found_turns in turns.items():
+    record(f"betas_with_a_turn_{reading.replace(' ', '_')}", sum(turn is not None for turn in found_turns))  # fmt: skip
 
 
 # %% tags=["hide-input"]
 def sentence(reading):
-    known = {b: turn for b, turn in zip(betas, turns[reading]) if turn}
-    at = ", ".join(f"K = {turn} at β = {b}" for b, turn in known.items())
-    never = ", ".join(str(b) for b in betas if b not in known)
-    found = [f"it turns at {at}"] if known else []
-    found += [f"it never turns at β = {never}"] if never else []
-    return f"- Counted on {reading}: " + "; ".join(found) + "."
+    known = [turn for turn in turns[reading] if turn]
+    if not known:
+        return f"- Counted on {reading}, it turns nowhere: at every β from {betas[0]} to {betas[-1]} even the whole catalogue has more right pushes than `hard`."
+    where = (
+        f"K = {min(known)}"
+        if min(known) == max(known)
+        else f"K = {min(known)} to {max(known)}"
+    )
+    return f"- Counted on {reading}, it turns at {where}, for {len(known)} of {len(betas)} values of β."
 
 
 Markdown("In this world:\n\n" + "\n".join(map(sentence, readings)))
@@ -324,9 +331,10 @@ Markdown("In this world:\n\n" + "\n".join(map(sentence, readings)))
 # %% [markdown]
 # ## Four dials
 #
-# The pool size is not the only way to step back from the hardest item. `topk_softmax` keeps a pool of 100 and flattens it by the
-# temperature τ; `rank_window` leaves out the best $m$; `dns` takes the best of $M$ random candidates. All start near
-# `hard` and end near `uniform`. Which of them gets the most right pushes for a given amount of wrong ones?
+# The pool size is not the only way to step back from the hardest item. `topk` and `dns`, the best of $M$ random candidates, run
+# from `hard` or near it towards `uniform`; `topk_softmax` starts near `hard`, too, and is flattened by its temperature τ into a
+# pool of 100; `rank_window` starts at the pool of the best and moves it down by $m$. Which of them gets the most right pushes for a
+# given amount of wrong ones?
 
 # %% tags=["hide-input"]
 dials = {
@@ -361,10 +369,26 @@ fig.update_yaxes(title="informative push against hard, %")
 figures.show(
     fig,
     caption="Every setting of four selectors against `hard`, which is the origin; up and to the left is better. Drag β, hover for the setting.",
-    alt="Four curves that start near the origin and run to fewer erroneous pushes; how much informative push they gain or lose depends on beta.",
+    alt="Four curves over the erroneous and the informative push against hard; they lie close together and run from the origin, or near it, to fewer erroneous pushes.",
     data=swept[swept["β"] == 0.5][["dial", "value", "erroneous", "informative", "noise"]],
 )  # fmt: skip
 record("dials_noise_of_topk_at_k_20", swept[(swept["dial"] == "topk, K") & (swept["value"] == 20) & (swept["β"] == 0.5)]["noise"].iloc[0])  # fmt: skip
+
+# %% tags=["hide-input"]
+curves = {
+    name: part.sort_values("erroneous")
+    for name, part in swept[swept["β"] == 0.5].groupby("dial")
+}
+pool = curves.pop("topk, K")
+apart = {}
+for name, part in curves.items():
+    inside = part[part["erroneous"].between(pool["erroneous"].min(), pool["erroneous"].max())]  # fmt: skip
+    at_pool = np.interp(inside["erroneous"], pool["erroneous"], pool["informative"])
+    apart[name] = float(np.abs(inside["informative"] - at_pool).max())
+Markdown(
+    f"At β = 0.5, for the same amount of wrong pushes, the other three are at most {max(apart.values()):.1f} percentage points of "
+    f"informative push away from `topk` ({', '.join(f'`{n.split(chr(44))[0]}` {v:.1f}' for n, v in apart.items())})."
+)
 
 # %% [markdown]
 # The price of stepping back is *noise*: the table under the figure gives the variance of one draw's push over its squared

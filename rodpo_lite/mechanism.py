@@ -179,6 +179,20 @@ def three_ways(profile: RankProfile, selectors: list[NegativesConfig], loss: Los
     return pd.DataFrame(rows, columns=["selector", *columns])
 
 
+def anchor_error(profile: RankProfile, positions: int = 50) -> float:
+    """Largest difference, over some positions, of π(j|S) from the gradient of the cross-entropy in float64."""
+    worst = 0.0
+    for row in range(min(positions, len(profile.items))):
+        order = torch.from_numpy(profile.items[row])
+        scores = torch.empty(len(order), dtype=torch.double).scatter(0, order, profile.pairs.policy_negative[row])
+        scores.requires_grad_()
+        with torch.enable_grad():
+            loss = scores.logsumexp(0) - profile.pairs.policy_positive[row]  # the target's own score is a constant to j
+        push = torch.autograd.grad(loss, scores)[0][order][: profile.eligible[row]].numpy()
+        worst = max(worst, float(np.abs(push - profile.anchor[row, : profile.eligible[row]]).max()))
+    return worst
+
+
 def sweep(profile: RankProfile, settings: list[NegativesConfig], losses: list[LossConfig]) -> pd.DataFrame:
     """Erroneous and informative suppression and gradient noise of every selection setting under every loss.
 
