@@ -178,7 +178,7 @@ correlation = {
 }
 for label, value in correlation.items():
     record(f"correlation_of_hits_and_drift_{label.split()[0]}", value)
-told = [f"`{row['aligned with']}` ({row['notion']})" for _, row in below.iterrows()]
+told = [f"`{row['aligned with']}` for {row['notion']}" for _, row in below.iterrows()]
 hard_one = by.loc[("hidden purchases", "hard")]
 Markdown(
     f"The interval lies below zero in {len(below)} of {len(drifts)} cases ({', '.join(told) or 'none'}), and above it in "
