@@ -1,105 +1,11 @@
-"""The command line as a user meets it: every bad input exits 2 with one sentence and leaves nothing behind."""
+"""The command line as a user meets it."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-
-SMALL = ["-o", "encoder.width=8", "-o", "training.epochs=1", "-o", "training.batches_per_epoch=4"]
-
-
-def rodpo(*arguments, cwd=None) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
-    command = [sys.executable, "-c", "from rodpo_lite.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd)
-
-
-def assert_refused(result: subprocess.CompletedProcess, *expected: str) -> None:
-    assert result.returncode == 2, result.stderr
-    message = result.stderr.strip()
-    assert message.startswith("rodpo: ") and message.count("\n") == 0 and "Traceback" not in message
-    for part in expected:
-        assert part in message, message
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["-o", "trainig.epochs=3"], ["Unknown key 'trainig'", "training.epochs"]),
-        (["-o", "training.epoch=3"], ["Unknown key 'training.epoch'"]),
-        (["-o", "training.epochs=many"], ["training.epochs = 'many'", "integer"]),
-        (["-o", "training.learning_rate=-1"], ["training.learning_rate = -1", "greater than 0"]),
-        (["-o", "negatives.k=3"], ["belongs to the other stage", "`rodpo align`"]),
-        (["-o", "training.lambda_ce=1"], ["belongs to the other stage", "`rodpo align`"]),
-        (["-o", "encoder.heads=3"], ["encoder.heads = 3", "must divide width 64"]),
-        (["-o", "encoder.fusion=interactive"], ["encoder.fusion = 'interactive'", "encoder.base = towers"]),
-        (["-o", "encoder.experts_per_row=9"], ["encoder.experts_per_row = 9", "encoder.experts = 8"]),
-        (["-o", "seed"], ["takes key=value"]),
-        (["--config", "missing.yaml"], ["missing.yaml cannot be read"]),
-        (["--nonsense"], ["No such option"]),
-    ],
-)
-def test_bad_training_input(arguments, expected, world_folder, tmp_path):
-    assert_refused(
-        rodpo("train", "--data", world_folder, "--out", tmp_path / "run", *arguments, cwd=tmp_path), *expected
-    )
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["-o", "negatives.name=toppk"], ["negatives.name = 'toppk'", "none, uniform, popularity", "topk"]),
-        (["-o", "loss.name=dop"], ["loss.name = 'dop'", "dpo"]),
-        (["-o", "negatives.k=151"], ["negatives.k = 151", "larger than the catalogue", "150 items"]),
-        (["-o", "negatives.k=0"], ["negatives.k = 0"]),
-        (["-o", "negatives.exclude=future"], ["negatives.exclude = 'future'"]),
-        (["-o", "encoder.width=8"], ["belongs to the other stage", "`rodpo train`"]),
-        (["-o", "negatives.name=none", "-o", "training.lambda_ce=0"], ["leaves nothing to train on"]),
-    ],
-)
-def test_bad_alignment_input(arguments, expected, world_folder, reference_folder, tmp_path):
-    result = rodpo(
-        "align", "--data", world_folder, "--reference", reference_folder, "--out", tmp_path / "run", *arguments
-    )
-    assert_refused(result, *expected)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_bad_runs_and_folders(world_folder, plain_folder, reference_folder, tmp_path):
-    assert_refused(rodpo("data", "check", tmp_path / "nowhere"), "There is no dataset folder")
-    assert_refused(rodpo("train", "--data", tmp_path, "--out", tmp_path / "run"), "dataset.json is missing")
-    assert_refused(rodpo("evaluate", "--data", world_folder, "--run", tmp_path), "not a run folder")
-    assert_refused(rodpo("evaluate", "--data", plain_folder, "--run", reference_folder), "belongs to the dataset")
-    assert_refused(
-        rodpo("evaluate", "--data", world_folder, "--run", reference_folder, "--split", "dev"), "test, valid"
-    )
-    assert_refused(rodpo("recommend", "--data", world_folder, "--run", reference_folder, "--user", 200), "no user 200")
-    assert_refused(rodpo("data", "synth", "--out", world_folder), "exists already")
-    assert_refused(rodpo("train", "--data", world_folder, "--out", world_folder), "not a run folder")
-    assert_refused(rodpo("train", "--data", world_folder, "--out", reference_folder), "holds another run")
-    assert_refused(rodpo("book", "--profile", "fast", cwd=Path(__file__).parent.parent), "fast", "smoke")
-
-
-def test_a_damaged_run_is_named(world_folder, reference_folder, tmp_path):
-    damaged = tmp_path / "damaged"
-    damaged.mkdir()
-    (damaged / "run.json").write_bytes((reference_folder / "run.json").read_bytes())
-    assert_refused(rodpo("evaluate", "--data", world_folder, "--run", damaged), "has not finished")
-    whole = (reference_folder / "model.safetensors").read_bytes()
-    (damaged / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    assert_refused(rodpo("evaluate", "--data", world_folder, "--run", damaged), "damaged or cut short")
-    (damaged / "model.safetensors").write_bytes(whole)
-    (damaged / "run.json").write_text("{}")
-    assert_refused(rodpo("evaluate", "--data", world_folder, "--run", damaged), "not the record of a run")
-    other = json.loads((reference_folder / "run.json").read_text()) | {"config_hash": "0" * 12}
-    (damaged / "run.json").write_text(json.dumps(other))
-    assert_refused(rodpo("evaluate", "--data", world_folder, "--run", damaged), "belongs to another run")
+from command_line import SMALL, assert_refused, rodpo
 
 
 def test_a_users_own_folder_goes_all_the_way(plain_folder, tmp_path):
