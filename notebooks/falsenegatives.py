@@ -18,8 +18,8 @@
 #
 # *Reading: 9 minutes. Running: seconds. Before this: [negative selection](selection).* In the synthetic world the truth is
 # known. Here it is not, so the chapter uses three stand-ins, all from recorded runs on Amazon Toys, **one training seed
-# each and no tuning**: how often a selector hits is counted over half a million draws; what it says of scores and of ranking
-# is preliminary.
+# each and no tuning**: how often a selector hits is
+# counted over every draw of its training; what it says of scores and of ranking is preliminary.
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -90,7 +90,7 @@ planted = pd.DataFrame(rows).set_index("selector")
 hits = planted["hits per 10,000 draws"].drop("none").sort_values()
 figures.table(
     planted.loc[[*hits.index[::-1], "none"]].iloc[:, :2],
-    "How often a hidden purchase was rejected, mean over six epochs; `none` rejects nothing",
+    "How often a hidden purchase was rejected, mean over the epochs of training; `none` rejects nothing",
 )
 for name, value in hits.items():
     record(f"planted_hits_per_10000_{name}", value)
@@ -150,7 +150,7 @@ for number, (notion, label) in enumerate((("planted", "hidden purchases"), ("fut
         for n, m, h in zip(names, middle, half)
     ]
 drifts = pd.DataFrame(rows)
-people = found[0]["planted"]["users"], found[0]["future"]["users"]
+hidden, valid = found[0]["planted"], found[0]["future"]
 below = drifts[drifts["difference"] + drifts["± 95 %"] < 0]
 above = drifts[drifts["difference"] - drifts["± 95 %"] > 0]
 fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
@@ -160,7 +160,7 @@ figures.show(
     fig,
     caption=(
         f"How far false negatives moved against candidates beside them, relative to continued cross-entropy; 95 % intervals over "
-        f"{people[0]:,} users with a hidden purchase and {people[1]:,} users, 20,000 positions, at each run's best epoch. "
+        f"users ({hidden['pairs']:,} pairs of {hidden['users']:,} users, {valid['pairs']:,} of {valid['users']:,}), at each run's best epoch. "
         "Selectors that hit them more often stand further right."
     ),
     alt=f"Points with intervals for each selector and two kinds of false negatives; {len(below)} of {len(drifts)} intervals lie below zero and {len(above)} above.",
@@ -187,14 +187,14 @@ Markdown(
     f"{correlation['validation items']:+.2f} for validation items. For `hard` alone the hidden purchases move by "
     f"{hard_one['difference']:+.3f} ± {hard_one['± 95 %']:.3f}. A caution: each run is judged at the epoch that validated best, "
     f"which is epoch {planted.loc['hard', 'best epoch']} for `hard` and {planted.loc['topk', 'best epoch']} for `topk`, so the runs "
-    "have not been trained equally long; and selectors that hit rarely also push elsewhere, which raises everything near the top."
+    "have not been trained equally long; and the selectors differ in more than in how often they hit."
 )
 
 # %% [markdown]
 # ## What it did to the ranking
 #
 # Against the reference that all start from. The target of these numbers is the ordinary test item; hidden purchases are not
-# among the targets. Of thirteen 95 % intervals one may well miss zero by chance alone.
+# among the targets. Of so many 95 % intervals one may well miss zero by chance alone.
 
 # %% tags=["hide-input"]
 order = ["none", *names]

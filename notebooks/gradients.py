@@ -280,7 +280,14 @@ ways = mechanism.three_ways(
     draws,
 )
 figures.table(
-    ways, f"Erroneous suppression per position, three ways; {draws} draws a position"
+    ways.rename(
+        columns={
+            "autograd − closed form": "autograd, off by",
+            "standard error": "its error",
+            "gap in errors": "gap / error",
+        }
+    ),
+    f"Erroneous suppression per position, three ways; {draws} draws a position",
 )
 record(
     "autograd_error_below_1e-12",
@@ -296,7 +303,7 @@ record("monte_carlo_within_4_errors", bool(ways["gap in errors"].abs().max() < 4
 # $\partial L_\mathrm{ce} / \partial s(j) = \pi(j \mid S)$: it pushes *every* item down, in proportion to its probability, and
 # no selector has a say in it.
 
-# %%
+# %% tags=["hide-input"]
 anchor = profile_of.anchor_push()
 gap = mechanism.anchor_error(profile_of)
 record("anchor_error_below_1e-6", gap < 1e-6)

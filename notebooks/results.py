@@ -156,14 +156,14 @@ for run in towers.sort_values(["dataset", "valid.ndcg@5"]).itertuples():
         rows.append(
             {
                 "dataset": run.dataset, "settings": told or "defaults", "protocol": found.protocol,
-                "validation": runs.loc[run.Index, "valid.ndcg@5"], "test": found[2], "against fused, %": found[3],
+                "validation": runs.loc[run.Index, "valid.ndcg@5"], "test": found[2], "change, %": found[3],
                 "low": found.low, "high": found.high,
             }
         )  # fmt: skip
 bases = pd.DataFrame(rows)
 figures.table(
     bases,
-    "NDCG@5 of towers, one seed, and the change of test against the mean of the fused references, intervals over users; validation with all items ranked",
+    "NDCG@5 of towers (one seed), and the change of test against the mean of the fused references, intervals over users; validation with all items ranked",
 )
 
 
@@ -173,13 +173,13 @@ ranked = {"all items": "all items ranked", "history dropped": "the history dropp
 
 def verdict(row):
     better = "beats" if row["low"] > 0 else "is behind" if row["high"] < 0 else "cannot be told from"  # fmt: skip
-    size = f"{row['against fused, %']:+.1f} % [{row['low']:+.1f}, {row['high']:+.1f}]"  # fmt: skip
+    size = f"{row['change, %']:+.1f} % [{row['low']:+.1f}, {row['high']:+.1f}]"  # fmt: skip
     return f"{better} the fused base ({size}) with {ranked[row['protocol']]}"
 
 
 best = bases.sort_values("validation").groupby(["dataset", "protocol"], as_index=False).last()  # fmt: skip
 for row in best.to_dict("records"):
-    record(f"{row['dataset']}_towers_{row['protocol'].split()[0]}_percent", row["against fused, %"])  # fmt: skip
+    record(f"{row['dataset']}_towers_{row['protocol'].split()[0]}_percent", row["change, %"])  # fmt: skip
 Markdown(
     "Taking for each dataset the towers that validated best:\n\n"
     + "\n".join(
