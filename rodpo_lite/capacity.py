@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from rodpo_lite.config import EncoderConfig
 from rodpo_lite.data.batches import PackedBatch, PackedSequences
 from rodpo_lite.data.schema import Dataset
-from rodpo_lite.data.split import leave_one_out
+from rodpo_lite.model.cross_entropy import full_cross_entropy
 from rodpo_lite.model.experts import SparseExperts
 from rodpo_lite.model.items import Catalogue
-from rodpo_lite.model.scoring import Recommender, full_cross_entropy
+from rodpo_lite.model.scoring import Recommender
 
 
 class ParameterCounts(NamedTuple):
@@ -59,9 +59,7 @@ def expert_load(model: Recommender, dataset: Dataset, max_length: int) -> pd.Dat
     Shares sum to 1 in each layer; a model without mixtures gives an empty table.
     """
     device, mode = next(model.parameters()).device, model.training
-    split = leave_one_out(dataset)
-    window = (split.start, split.train_end - 1)
-    sequences = PackedSequences(dataset.items, *window, max_length, device, dataset.timestamps)
+    sequences = PackedSequences.for_training(dataset, max_length, device)
     model.eval()
     try:
         catalogue = model.items()
@@ -103,10 +101,8 @@ def costs(models: dict[str, Recommender], dataset: Dataset, max_length: int, rep
     step: forward and backward over about 2,000 positions with the whole catalogue; rebuild: all item vectors, once per
     deployment; request: one user's history against vectors that are kept, of which the model encodes the history only.
     """
-    split = leave_one_out(dataset)
     device = next(next(iter(models.values())).parameters()).device
-    window = (split.start, split.train_end - 1)
-    sequences = PackedSequences(dataset.items, *window, max_length, device, dataset.timestamps)
+    sequences = PackedSequences.for_training(dataset, max_length, device)
     batch, request = next(sequences.epoch(2000)), next(sequences.epoch(1))
     rows = []
     for _ in range(repeats + 1):

@@ -86,7 +86,12 @@ class TrainingConfig(_Frozen):
     patience: int = Field(8, ge=1, description="epochs without a better validation NDCG@5 before stopping")
     balance_weight: float = Field(0.01, ge=0, description="weight of the load-balance loss of sparse mixtures")
     z_weight: float = Field(0.001, ge=0, description="weight of the router z-loss of sparse mixtures")
-    memory_budget_mib: int = Field(32, ge=1, description="most memory that a block of logits may take, MiB")
+    memory_budget_mib: int | None = Field(
+        None, ge=1, description="most memory that a block of scores may take, MiB; null is 8 on a CPU, 256 on a GPU"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="of matrix products in training; auto takes bf16 where the hardware has it"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is one")
 
 

@@ -44,8 +44,7 @@ def matched_drift(
     a notion of which fewer than two users have one is left out.
     """
     split, device = leave_one_out(dataset), next(policy.parameters()).device
-    window = (split.start, split.train_end - 1)
-    sequences = PackedSequences(dataset.items, *window, max_length, device, dataset.timestamps)
+    sequences = PackedSequences.for_training(dataset, max_length, device)
     items = torch.as_tensor(dataset.items, device=device)
     owned = OwnedItems.within(dataset.items, split.start, split.train_end, dataset.n_items, device)
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in notions}

@@ -1,5 +1,7 @@
 """Which items may be rejected at a position, and everything that a selector may look at."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +19,8 @@ class Selection:
     positive_scores [R]: the positive's, from the same scorer. excluded [R, M]: sorted unique ids of the items that must
     not be selected, padded with N. popularity [N]: training interactions of each item. in_batch [N]: how often each
     item is a positive of this batch. rows [R]: which training positions these are, as indices into `Dataset.items`.
-    state: what a selector remembers between steps; saved with the checkpoint.
+    state: what a selector remembers between steps; saved with the checkpoint. rescore: exact scores [R, n] of items
+    [R, n], for scores that are a rounded block; None where they are exact.
     """
 
     scores: Tensor
@@ -29,6 +32,7 @@ class Selection:
     config: NegativesConfig
     epoch: int = 1
     state: dict[str, Tensor] = field(default_factory=dict)
+    rescore: Callable[[Tensor], Tensor] | None = None
 
     @property
     def n_items(self) -> int:
@@ -38,6 +42,10 @@ class Selection:
     def eligible(self) -> Tensor:
         """Number of eligible items per position, [R, 1]."""
         return self.n_items - (self.excluded < self.n_items).sum(1, keepdim=True)
+
+    def scores_at(self, items: Tensor) -> Tensor:
+        """Scores of the items [R, n], as precise as the block, in the dtype of the positive's."""
+        return self.scores.gather(1, items).to(self.positive_scores.dtype)
 
     @property
     def is_excluded(self) -> Tensor:
@@ -58,6 +66,8 @@ def exclusions(rule: str, users: Tensor, rows: Tensor, positives: Tensor, owned:
     items, first_row = owned.of(users)
     if rule == "past":
         items = items.masked_fill(first_row > rows[:, None], owned.n_items)
+    elif bool((items == positive).any(1).all()):  # sorted and unique as they are
+        return items
     merged = torch.cat([items, positive], 1).sort(1).values
     repeated = torch.zeros_like(merged, dtype=torch.bool)
     repeated[:, 1:] = merged[:, 1:] == merged[:, :-1]
@@ -111,12 +121,22 @@ def exclusion_mask(excluded: Tensor, n_items: int) -> Tensor:
     return mask.scatter_(1, excluded, True)[:, :-1]
 
 
-def mask_excluded(scores: Tensor, excluded: Tensor) -> Tensor:
-    """Set excluded items of a score block [R, N] to -inf, in place; raises ValueError if a row has none left."""
+@contextmanager
+def masked(scores: Tensor, excluded: Tensor) -> Iterator[Tensor]:
+    """Within the context, excluded items of the score block [R, N] are at -inf; after it, the block is as it was.
+
+    excluded [R, M] is padded with N, and each row has at least one item: the positive. Raises ValueError if a row has
+    nothing left.
+    """
     n_items = scores.shape[1]
-    real = excluded < n_items
-    if bool((real.sum(1) >= n_items).any()):
+    if excluded.shape[1] >= n_items and bool(((excluded < n_items).sum(1) == n_items).any()):
         raise ValueError("a position has no eligible negative: every item of the catalogue is excluded")
-    rows = torch.arange(len(scores), device=scores.device)[:, None].expand_as(excluded)
-    scores[rows[real], excluded[real]] = -torch.inf
-    return scores
+    place = torch.where(excluded < n_items, excluded, excluded[:, :1])
+    place = (place + n_items * torch.arange(len(scores), device=scores.device)[:, None]).flatten()
+    flat = scores.view(-1)
+    before = flat[place]
+    flat.index_fill_(0, place, -torch.inf)
+    try:
+        yield scores
+    finally:
+        flat[place] = before

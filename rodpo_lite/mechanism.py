@@ -15,7 +15,7 @@ from rodpo_lite.config import LossConfig, NegativesConfig
 from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import leave_one_out, training_counts
-from rodpo_lite.eligibility import OwnedItems, Selection, exclusions, mask_excluded
+from rodpo_lite.eligibility import OwnedItems, Selection, exclusion_mask, exclusions
 from rodpo_lite.losses import LOSSES, Pairs
 from rodpo_lite.model.scoring import Recommender, score_matrix
 from rodpo_lite.negatives import SELECTORS
@@ -233,7 +233,7 @@ def rank_profile(
     Takes whole users in random order, about `positions` next-item predictions. Scores are taken in eval mode.
     """
     split = leave_one_out(dataset)
-    sequences = PackedSequences(dataset.items, split.start, split.train_end - 1, max_length, times=dataset.timestamps)
+    sequences = PackedSequences.for_training(dataset, max_length)
     batch = next(sequences.epoch(positions, torch.Generator().manual_seed(seed)))
     positives = torch.as_tensor(dataset.items)[batch.rows + 1]
     owned = OwnedItems.within(dataset.items, split.start, split.train_end, dataset.n_items)
@@ -242,11 +242,13 @@ def rank_profile(
     scores = {"policy": score_matrix(policy, batch), "reference": score_matrix(reference, batch)}
     at_positive = {name: found.gather(1, positives[:, None])[:, 0] for name, found in scores.items()}
     counts = torch.as_tensor(training_counts(dataset)), torch.bincount(positives, minlength=dataset.n_items)
+    mask = exclusion_mask(excluded, dataset.n_items)
     selections = {
-        name: Selection(mask_excluded(found.clone(), excluded), at_positive[name], excluded, *counts, batch.rows,
-                        NegativesConfig())
+        name: Selection(
+            found.masked_fill(mask, -torch.inf), at_positive[name], excluded, *counts, batch.rows, NegativesConfig()
+        )
         for name, found in scores.items()
-    }  # fmt: skip
+    }
     ordered = selections["policy"].scores.sort(dim=1, descending=True, stable=True)
     real = torch.isfinite(ordered.values)
     false_negative = relevance(batch).gather(1, ordered.indices) & real

@@ -15,6 +15,7 @@ from scipy import stats
 from torch import Tensor
 
 from rodpo_lite.eligibility import Selection
+from rodpo_lite.pool import Pool, best
 
 
 def uniform(selection: Selection, generator: torch.Generator) -> Tensor:
@@ -34,7 +35,7 @@ def in_batch(selection: Selection, generator: torch.Generator) -> Tensor:
 
 def hard(selection: Selection, generator: torch.Generator) -> Tensor:
     """The eligible item with the highest score: `topk` with K = 1."""
-    return selection.scores.argmax(1, keepdim=True).expand(-1, selection.config.n)
+    return _pool(selection, 1).indices.expand(-1, selection.config.n)
 
 
 def topk(selection: Selection, generator: torch.Generator) -> Tensor:
@@ -64,9 +65,9 @@ def rank_window(selection: Selection, generator: torch.Generator) -> Tensor:
 def dns(selection: Selection, generator: torch.Generator) -> Tensor:
     """Uniform over the K best of M uniform candidates, all different. Sources: Zhang et al. 2013; Shi et al. 2023."""
     items, scores = _candidates(selection, generator)
-    best = scores.topk(min(selection.config.k, scores.shape[1]), dim=1).indices
+    pool = scores.topk(min(selection.config.k, scores.shape[1]), dim=1).indices
     size = torch.isfinite(scores).sum(1, keepdim=True).clamp(max=selection.config.k)
-    return items.gather(1, best.gather(1, _below(size, selection.config.n, generator)))
+    return items.gather(1, pool.gather(1, _below(size, selection.config.n, generator)))
 
 
 def ahns(selection: Selection, generator: torch.Generator) -> Tensor:
@@ -100,7 +101,7 @@ def srns(selection: Selection, generator: torch.Generator) -> Tensor:
     joining_values = torch.full((*joining.shape, values.shape[2]), torch.nan, device=values.device)
     joining_values[:, :, -1] = _certainty(selection, joining)
     items, values = torch.cat([items, joining], 1), torch.cat([values, joining_values], 1)
-    chance = (selection.scores.gather(1, items) / SRNS_TEMPERATURE).softmax(1)
+    chance = (selection.scores_at(items) / SRNS_TEMPERATURE).softmax(1)
     kept = torch.multinomial(chance, SRNS_MEMORY, generator=generator)
     selection.state["srns_items"][selection.rows] = items.gather(1, kept)
     selection.state["srns_values"][selection.rows] = values[torch.arange(len(kept), device=kept.device)[:, None], kept]
@@ -118,7 +119,7 @@ def _srns_state(rows: int, device: torch.device) -> dict[str, Tensor]:
 
 
 def _certainty(selection: Selection, items: Tensor) -> Tensor:
-    return torch.sigmoid(selection.scores.gather(1, items) - selection.positive_scores[:, None])
+    return torch.sigmoid(selection.scores_at(items) - selection.positive_scores[:, None])
 
 
 def _spread(values: Tensor) -> Tensor:
@@ -222,8 +223,14 @@ SELECTORS: dict[str, Selector] = {
 }
 
 
-def _pool(selection: Selection, depth: int) -> torch.return_types.topk:
-    return selection.scores.topk(min(depth, selection.n_items), dim=1)
+def _pool(selection: Selection, depth: int) -> Pool:
+    """The `depth` best by exact scores; where scores are rounded, a few more than the best of these are looked at."""
+    if selection.rescore is None:
+        return best(selection.scores, depth)
+    wide = best(selection.scores, depth + depth // 4 + 4)
+    exact = selection.rescore(wide.indices).masked_fill(wide.values.isneginf(), -torch.inf)
+    values, place = exact.topk(min(depth, selection.n_items), dim=1)
+    return Pool(values, wide.indices.gather(1, place))
 
 
 def _window(selection: Selection) -> tuple[Tensor, Tensor]:
@@ -279,7 +286,7 @@ def _candidates(selection: Selection, generator: torch.Generator) -> tuple[Tenso
         while bool((again := _repeated(number)).any()):  # what is drawn twice is drawn anew
             number = torch.where(again, _below(eligible, wanted, generator), number)
         items = _nth_eligible(selection, number)
-    return items, selection.scores.gather(1, items)
+    return items, selection.scores_at(items)
 
 
 def _repeated(number: Tensor) -> Tensor:

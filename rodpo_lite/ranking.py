@@ -9,7 +9,8 @@ from torch import Tensor
 from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import Part, leave_one_out
-from rodpo_lite.model.scoring import Recommender, rows_within, score_blocks
+from rodpo_lite.engine import Engine
+from rodpo_lite.model.scoring import Recommender, score_blocks
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,18 @@ def rank_targets(scores: Tensor, targets: Tensor, history: Tensor) -> tuple[Tens
 
 
 @torch.no_grad()
-def rank_dataset(model: Recommender, dataset: Dataset, part: Part, max_length: int, budget_mib: float = 32) -> Ranks:
-    """Ranks of every user's `part` target. The model is used in eval mode and left in the mode it was in."""
+def rank_dataset(
+    model: Recommender, dataset: Dataset, part: Part, max_length: int, budget_mib: float | None = None
+) -> Ranks:
+    """Ranks of every user's `part` target, from scores in fp32; the model is left in the mode it was in.
+
+    budget_mib: most memory that a block of scores may take; None suits the device.
+    """
     device = next(model.parameters()).device
     start, end = leave_one_out(dataset).history(part)
     items = torch.as_tensor(dataset.items, device=device)
     first, last = torch.as_tensor(start, device=device), torch.as_tensor(end, device=device)
-    rows = rows_within(budget_mib, dataset.n_items)
+    rows = Engine(device, budget_mib=budget_mib).rows(dataset.n_items)
     unmasked = torch.empty(dataset.n_users, dtype=torch.long, device=device)
     masked = torch.empty_like(unmasked)
     for users, hidden, vectors in encode_histories(model, dataset, start, end, max_length):

@@ -30,6 +30,7 @@ from rodpo_lite.data.schema import Dataset, sha256
 from rodpo_lite.data.split import Part, leave_one_out
 from rodpo_lite.drift import drift_report
 from rodpo_lite.eligibility import OwnedItems
+from rodpo_lite.engine import Engine, best_device
 from rodpo_lite.errors import InputError, Notice
 from rodpo_lite.model.scoring import Recommender
 from rodpo_lite.negatives import SELECTORS
@@ -77,10 +78,10 @@ def train(
         model = Recommender.for_dataset(config.encoder, dataset)
     if config.encoder.base == "towers" and dataset.first_time is None:
         warnings.warn(f"{dataset.name} has no timestamps, so the towers go without the temporal mixture.", Notice, 2)
-    device, generator = _device(config)
-    model.to(device)
-    return _fit(model, ReferenceObjective(model, dataset, config), dataset, config, record, out, generator,
-                resume, report, progress)  # fmt: skip
+    engine = Engine.of(config.training)
+    model.to(engine.device)
+    objective = ReferenceObjective(model, dataset, config, engine)
+    return _fit(model, objective, dataset, config, record, out, _generator(engine, config), resume, report, progress)
 
 
 def align(
@@ -94,17 +95,17 @@ def align(
     larger than the catalogue.
     """
     _check_negatives(dataset, config)
-    device, generator = _device(config)
-    frozen = load(reference, dataset, device)
+    engine = Engine.of(config.training)
+    frozen = load(reference, dataset, engine.device)
     weights = sha256(Path(reference) / checkpoint.MODEL)
     record = _record(dataset, config, frozen.encoder, {"reference": frozen.id, "reference_weights": weights})
     if (done := _claim(out, record, resume)) is not None:
         return done
-    policy = load(reference, dataset, device).model
+    policy = load(reference, dataset, engine.device).model
     if not config.training.dropout:
         policy.disable_dropout()
-    hidden = planted.to(device) if planted else None
-    objective = AlignmentObjective(policy, frozen.model, dataset, config, generator, hidden)
+    hidden, generator = planted.to(engine.device) if planted else None, _generator(engine, config)
+    objective = AlignmentObjective(policy, frozen.model, dataset, config, generator, hidden, engine)
     return _fit(policy, objective, dataset, config, record, out, generator, resume, report, progress)
 
 
@@ -224,17 +225,8 @@ def _check_negatives(dataset: Dataset, config: AlignmentConfig) -> None:
         )
 
 
-def best_device() -> torch.device:
-    """CUDA where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _device(config: ReferenceConfig | AlignmentConfig) -> tuple[torch.device, torch.Generator]:
-    wanted = config.training.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise InputError("training.device = 'cuda', but this machine has no CUDA device; use auto or cpu.")
-    device = best_device() if wanted == "auto" else torch.device(wanted)
-    return device, torch.Generator(device).manual_seed(config.seed)
+def _generator(engine: Engine, config: ReferenceConfig | AlignmentConfig) -> torch.Generator:
+    return torch.Generator(engine.device).manual_seed(config.seed)
 
 
 def _checksums(dataset: Dataset) -> dict[str, str]:
@@ -284,7 +276,8 @@ def _claim(out: Path, record: dict[str, Any], resume: bool) -> dict[str, Any] | 
 
 
 def _fit(model, objective, dataset, config, record, out, generator, resume, report, progress) -> dict[str, Any]:
-    record |= {"versions": versions(), "commit": commit(), "device": str(generator.device), "machine": machine()}
+    engine = {"device": str(objective.engine.device), "precision": objective.engine.precision}
+    record |= {"versions": versions(), "commit": commit(), **engine, "machine": machine()}
     checkpoint.write_json(out / checkpoint.RUN, record)
     optional = {"report": report, "progress": progress}
     trainer = Trainer(

@@ -14,11 +14,12 @@ from rodpo_lite import checkpoint, metrics
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig, TrainingConfig
 from rodpo_lite.data.batches import PackedBatch, PackedSequences
 from rodpo_lite.data.schema import Dataset
-from rodpo_lite.data.split import leave_one_out
+from rodpo_lite.engine import Engine, keep_freed_memory
 from rodpo_lite.model.contrast import id_contrast, masked_positions, placeholder_contrast
+from rodpo_lite.model.cross_entropy import full_cross_entropy
 from rodpo_lite.model.experts import Routing
 from rodpo_lite.model.items import Catalogue
-from rodpo_lite.model.scoring import Encoding, Recommender, full_cross_entropy, rows_within
+from rodpo_lite.model.scoring import Encoding, Recommender
 from rodpo_lite.ranking import rank_dataset
 
 Report = Callable[[dict[str, Any]], None]
@@ -26,12 +27,13 @@ PRIMARY = "ndcg@5"
 
 
 class Objective:
-    """Maps a packed batch to named scalar losses, of which `loss` is minimised.
+    """Maps a packed batch to named scalar losses, of which `loss` is minimised; `engine` says where and how.
 
     `state` is what it remembers between steps; it is saved with every checkpoint.
     """
 
-    def __init__(self):
+    def __init__(self, engine: Engine):
+        self.engine = engine
         self.state: dict[str, Tensor] = {}
 
     def start_epoch(self, epoch: int) -> None:
@@ -69,12 +71,9 @@ class Trainer:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self):
-        split, training = leave_one_out(self.dataset), self.config.training
-        self.device = self.generator.device
-        # The last training item of a user has no successor to predict, so inputs end one before it.
-        self.sequences = PackedSequences(
-            self.dataset.items, split.start, split.train_end - 1, self.max_length, self.device, self.dataset.timestamps
-        )
+        training = self.config.training
+        self.engine, self.device = self.objective.engine, self.objective.engine.device
+        self.sequences = PackedSequences.for_training(self.dataset, self.max_length, self.device)
         self.order = torch.Generator().manual_seed(self.config.seed)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
@@ -88,6 +87,7 @@ class Trainer:
 
         The model ends with the best epoch's weights. Raises TrainingDiverged if a loss is not finite.
         """
+        keep_freed_memory()
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(self.config.seed)
             if resume:
@@ -104,9 +104,7 @@ class Trainer:
         losses = self._train_epoch(epoch)
         seconds = time.perf_counter() - started
         try:
-            ranks = rank_dataset(
-                self.model, self.dataset, "valid", self.max_length, self.config.training.memory_budget_mib
-            )
+            ranks = rank_dataset(self.model, self.dataset, "valid", self.max_length)
         except ValueError as error:
             raise TrainingDiverged(f"After epoch {epoch}, {error}; lower training.learning_rate.") from None
         line = {
@@ -206,16 +204,20 @@ class ReferenceObjective(Objective):
     Sparse mixtures add their router losses, and towers the contrasts that have a weight.
     """
 
-    def __init__(self, model: Recommender, dataset: Dataset, config: ReferenceConfig):
-        super().__init__()
+    def __init__(self, model: Recommender, dataset: Dataset, config: ReferenceConfig, engine: Engine | None = None):
+        super().__init__(engine or Engine(next(model.parameters()).device))
         self.model, self.config = model, config
-        self.items = torch.as_tensor(dataset.items, device=next(model.parameters()).device)
-        self.rows = rows_within(config.training.memory_budget_mib, dataset.n_items)
+        self.items = torch.as_tensor(dataset.items, device=self.engine.device)
+        self.rows = self.engine.rows(dataset.n_items)
 
     def __call__(self, batch: PackedBatch) -> dict[str, Tensor]:
-        catalogue, targets = self.model.items(), self.items[batch.rows + 1]
-        encoding = self.model.encode(batch, catalogue)
-        cross_entropy = full_cross_entropy(encoding.hidden, encoding.vectors, targets, self.rows)
+        targets = self.items[batch.rows + 1]
+        with self.engine.autocast():
+            catalogue = self.model.items()
+            encoding = self.model.encode(batch, catalogue)
+        cross_entropy = full_cross_entropy(
+            encoding.hidden, encoding.vectors, targets, self.rows, dtype=self.engine.dtype
+        )
         losses = {"loss": cross_entropy}
         for weight, name, term in self._contrasts(batch, catalogue, encoding, targets):
             losses |= {"loss": losses["loss"] + weight * term, "loss_ce": cross_entropy, f"loss_{name}": term}
@@ -229,7 +231,8 @@ class ReferenceObjective(Objective):
             yield of_ids.weight, "id_contrast", id_contrast(*ids, targets, of_ids.temperature, self.rows)
         if of_masked.weight > 0:
             mask = masked_positions(batch, of_masked.share)
-            masked = self.model.sequence.masked(catalogue.inputs[batch.items], batch, mask)
+            with self.engine.autocast():
+                masked = self.model.sequence.masked(catalogue.inputs[batch.items], batch, mask)
             states = (encoding.hidden[batch.last, width:], masked[batch.last])
             towers = len(self.model.sequence.towers) - 1
             term = placeholder_contrast(*states, targets[batch.last], towers, of_masked.temperature)

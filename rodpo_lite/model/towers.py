@@ -109,7 +109,9 @@ class TemporalMixture(nn.Module):
         if batch.times is None:
             raise ValueError("this model reads the times of interactions, but the batch has none")
         days = ((batch.times - self.first_time) / SECONDS_PER_DAY).to(self.gate.weight.dtype)[:, None]
-        cosines = torch.cos(self.frequencies * self.absolute(days.nan_to_num())).masked_fill(days.isnan(), 0.0)
+        with torch.autocast(days.device.type, enabled=False):  # thousands of days do not fit into eight bits
+            angles = self.frequencies * self.absolute(days.nan_to_num())
+        cosines = torch.cos(angles).masked_fill(days.isnan(), 0.0)
         return torch.cat([self.interval(interval_rows(batch)), cosines], 1)
 
 

@@ -1,0 +1,83 @@
+"""Where and how a run computes: device, precision of matrix products, memory for blocks of scores."""
+
+import ctypes
+import platform
+from dataclasses import dataclass
+
+import torch
+
+from rodpo_lite.config import TrainingConfig
+from rodpo_lite.errors import InputError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+BUDGET_MIB = {"cpu": 8, "cuda": 256}  # on a CPU a block should stay in cache; on a GPU it should be large
+
+
+@dataclass(frozen=True)
+class Engine:
+    """device; dtype of matrix products, which accumulate in fp32 while parameters and everything else stay fp32;
+    budget_mib: most memory that a block of scores may take, MiB; None suits the device."""
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    budget_mib: float | None = None
+
+    @classmethod
+    def of(cls, training: TrainingConfig) -> "Engine":
+        """What a configuration asks for; raises InputError if this machine does not have it."""
+        if training.device == "cuda" and not torch.cuda.is_available():
+            raise InputError("training.device = 'cuda', but this machine has no CUDA device; use auto or cpu.")
+        device = best_device() if training.device == "auto" else torch.device(training.device)
+        wanted = training.precision
+        if wanted == "auto":
+            wanted = "bf16" if has_bf16_products(device) else "fp32"
+        return cls(device, PRECISIONS[wanted], training.memory_budget_mib)
+
+    @property
+    def precision(self) -> str:
+        return next(name for name, dtype in PRECISIONS.items() if dtype == self.dtype)
+
+    def autocast(self) -> torch.autocast:
+        """A context in which linear maps and attention multiply in `dtype`."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def rows(self, n_items: int) -> int:
+        """Rows of scores over the catalogue that fit into the budget; at least one."""
+        budget = self.budget_mib or BUDGET_MIB[self.device.type]
+        return max(1, int(budget * 2**20 / (self.dtype.itemsize * n_items)))
+
+
+def rounded_up(count: int) -> int:
+    """`count`, at most a 32nd larger, such that few different numbers occur.
+
+    oneDNN, which multiplies bf16 on a CPU, compiles a kernel for each shape that it has not seen lately, and batches of
+    whole sequences hardly ever have the same number of positions.
+    """
+    step = 2 ** max(0, count.bit_length() - 6)
+    return -(-count // step) * step
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed, up to a GiB at a time, instead of giving it back to the system.
+
+    A training step frees and takes the same large blocks over and over, and taking them from the system costs a page
+    fault for every 4 KiB. Other C libraries are left alone.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        trim_threshold, mmap_threshold = -1, -3
+        mallopt(mmap_threshold, 2**30)
+        mallopt(trim_threshold, 2**31 - 1)
+
+
+def best_device() -> torch.device:
+    """CUDA where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def has_bf16_products(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 in hardware: elsewhere bf16 is emulated, and slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

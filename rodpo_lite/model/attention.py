@@ -1,0 +1,77 @@
+"""Causal self-attention over packed sequences, many short ones in one small matrix product."""
+
+from bisect import bisect_right
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CAPACITY = 64
+
+
+class Bins(NamedTuple):
+    """b runs of whole sequences, none longer than c positions in all, that are attended together.
+
+    index [b c]: the packed position of each slot, the last one repeated where a run is shorter than c; slots [p]: the
+    slot of each of the run's positions; bias [b, c, c]: 0 where a slot may look, -inf elsewhere.
+    """
+
+    index: Tensor
+    slots: Tensor
+    bias: Tensor
+
+
+def attention_bins(lengths: Tensor, padding: int = 0, capacity: int = CAPACITY) -> list[Bins]:
+    """Cut packed sequences of lengths [B], longest first, into bins of `capacity` slots.
+
+    Sequences that do not fit have larger bins, one size for all whose lengths are within a factor of two. `padding`
+    positions after the last sequence get some mixture of real ones and give nothing to any.
+    """
+    sequence = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
+    ends = lengths.cumsum(0).tolist()
+    bins, first, base = [], 0, 0
+    while first < len(ends):
+        longest, stop = ends[first] - base, len(ends)
+        if longest > capacity:
+            stop = first + int((lengths[first:] > max(capacity, longest // 2)).sum())
+        size = max(longest, min(capacity, ends[-1] - base))
+        bounds = []
+        while first < stop:
+            first = bisect_right(ends, base + size, first, stop)
+            bounds.append((base, ends[first - 1]))
+            base = ends[first - 1]
+        bins.append(_bins(torch.tensor(bounds, device=lengths.device), sequence, size))
+    if padding:
+        bins[-1] = bins[-1]._replace(slots=F.pad(bins[-1].slots, (0, padding)))
+    return bins
+
+
+def _bins(bounds: Tensor, sequence: Tensor, size: int) -> Bins:
+    """bounds [b, 2]: the packed positions, from and to, of each bin; sequence [P]: the sequence of each position."""
+    slot = bounds[:, :1] + torch.arange(size, device=bounds.device)
+    index = torch.minimum(slot, bounds[:, 1:] - 1)
+    of = sequence[index]
+    seen = (of[:, :, None] == of[:, None, :]).tril()
+    bias = torch.zeros(seen.shape, device=bounds.device).masked_fill_(~seen, -torch.inf)
+    return Bins(index.flatten(), (slot < bounds[:, 1:]).flatten().nonzero()[:, 0], bias)
+
+
+def packed_causal_attention(qkv: Tensor, bins: list[Bins], heads: int) -> Tensor:
+    """Each position attends itself and what came before it in its own sequence: qkv [P, 3D] to [P, D].
+
+    The products within a bin also cross sequences, and those are masked: for short sequences a few large products are
+    much cheaper than many small ones. The slots that repeat a position stand to the right of it, so no causal query
+    sees them.
+    """
+    depth = qkv.shape[1] // (3 * heads)
+    out = []
+    for index, of_position, bias in bins:
+        b, c, _ = bias.shape
+        of_slot = qkv.index_select(0, index).view(b, c, 3, heads, depth).permute(2, 0, 3, 1, 4)
+        q, k, v = of_slot.reshape(3, b * heads, c, depth).unbind(0)
+        spread = bias.to(qkv.dtype).repeat_interleave(heads, 0)
+        weights = torch.baddbmm(spread, q, k.transpose(1, 2), alpha=depth**-0.5).softmax(-1)
+        mixed = torch.bmm(weights, v).view(b, heads, c, depth).transpose(1, 2)
+        out.append(mixed.reshape(b * c, heads * depth).index_select(0, of_position))
+    return torch.cat(out) if len(out) != 1 else out[0]
