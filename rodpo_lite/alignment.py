@@ -1,7 +1,6 @@
 """Stage 2: a preference loss against selected negatives, from and against a frozen reference, with an anchor."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -13,13 +12,15 @@ from rodpo_lite.data.planted import Planted
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import leave_one_out, training_counts
 from rodpo_lite.diagnostics import SelectionDiagnostics
-from rodpo_lite.eligibility import OwnedItems, Selection, exclusions, masked
+from rodpo_lite.eligibility import OwnedItems
 from rodpo_lite.engine import Engine
 from rodpo_lite.losses import LOSSES, Pairs
 from rodpo_lite.model.cross_entropy import Observer, full_cross_entropy
-from rodpo_lite.model.scoring import Recommender, pair_scores, score_blocks
-from rodpo_lite.negatives import SELECTORS
-from rodpo_lite.training import Objective, with_router_losses
+from rodpo_lite.model.scoring import Encoding, Recommender, pair_scores
+from rodpo_lite.reference import with_router_losses
+from rodpo_lite.sampling import Proposal, Shortlist, sampled_cross_entropy
+from rodpo_lite.selection import NegativeSelection, Scored
+from rodpo_lite.training import Objective
 
 
 class FrozenStates:
@@ -53,7 +54,8 @@ class AlignmentObjective(Objective):
     """L = L_pref(βh) + λ_ce L_ce, the negatives selected by `config.negatives`.
 
     With `negatives.name = none` only λ_ce L_ce is left: the continued cross-entropy control. Selection by the policy's
-    current scores reads the blocks that the cross-entropy has computed; any other scorer costs a product of its own.
+    current scores reads the blocks that the cross-entropy is computed from; any other scorer costs a product of its
+    own. With `training.loss = sampled` a step encodes only the items that it touches.
     """
 
     def __init__(
@@ -61,110 +63,140 @@ class AlignmentObjective(Objective):
         generator: torch.Generator, planted: Planted | None = None, engine: Engine | None = None,
     ):  # fmt: skip
         super().__init__(engine or Engine(generator.device))
-        self.policy = policy
-        self.config, self.generator, self.epoch = config, generator, 0
-        self.device = self.engine.device
-        self.items = torch.as_tensor(dataset.items, device=self.device)
+        self.policy, self.config, self.generator = policy, config, generator
+        device = self.engine.device
+        self.items = torch.as_tensor(dataset.items, device=device)
         self.rows = self.engine.rows(dataset.n_items)
-        split, n_items = leave_one_out(dataset), dataset.n_items
-        owned = partial(OwnedItems.within, dataset.items, split.start, n_items=n_items, device=self.device)
-        self.owned = owned(split.train_end)
-        self.popularity = torch.as_tensor(training_counts(dataset), device=self.device)
-        self.loss = LOSSES[config.loss.name]
-        self.selector = SELECTORS.get(config.negatives.name)
+        self.loss, self.selection = LOSSES[config.loss.name], None
         self.start_of_epoch: FrozenStates | None = None
-        if self.selector:
-            sequences = PackedSequences.for_training(dataset, policy.max_length, self.device)
+        policy.items.id.sparse = config.training.loss == "sampled"
+        popularity = torch.as_tensor(training_counts(dataset), device=device)
+        self.proposal = Proposal(popularity, config.training.sampled, config.training.sampled_exponent)
+        if config.negatives.name != "none":
+            self.selection = NegativeSelection(dataset, config.negatives, self.engine, generator)
+            sequences = PackedSequences.for_training(dataset, policy.max_length, device)
             self.freeze = partial(FrozenStates, dataset=dataset, sequences=sequences, engine=self.engine)
             self.reference = self.freeze(reference)
-            self.state = self.selector.state(len(dataset.items), self.device)
-            self.state["last_negative"] = torch.full((len(dataset.items),), -1, device=self.device)
-            known = owned(split.train_end + 1)  # the validation item too: counted, never trained on
-            self.diagnostics = SelectionDiagnostics(n_items, self.state["last_negative"], known, planted)
+            self.state = self.selection.state
+            self.state["last_negative"] = torch.full((len(dataset.items),), -1, device=device)
+            split = leave_one_out(dataset)
+            # The validation item too: counted, never trained on.
+            known = OwnedItems.within(dataset.items, split.start, split.train_end + 1, dataset.n_items, device)
+            self.diagnostics = SelectionDiagnostics(dataset.n_items, self.state["last_negative"], known, planted)
 
     def start_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-        if self.selector:
+        if self.selection:
+            self.selection.epoch = epoch
             self.diagnostics.last = self.state["last_negative"]  # of the checkpoint, in a resumed run
             self.diagnostics.reset()
-        if self.selector and self.selector.scorer == "policy" and self.config.negatives.refresh == "epoch":
-            self.start_of_epoch = self.freeze(self.policy)
+            if self.selection.scorer == "start of epoch":
+                self.start_of_epoch = self.freeze(self.policy)
 
     def end_epoch(self) -> dict[str, float]:
-        return self.diagnostics.summary() if self.selector else {}
+        return self.diagnostics.summary() if self.selection else {}
 
     def __call__(self, batch: PackedBatch) -> dict[str, Tensor]:
-        positives, lambda_ce = self.items[batch.rows + 1], self.config.training.lambda_ce
-        with self.engine.autocast():
-            encoding = self.policy(batch)
-        policy = encoding.hidden, encoding.vectors
-        if self.selector is None:
-            anchor = full_cross_entropy(*policy, positives, self.rows, dtype=self.engine.dtype)
-            losses = {"loss": lambda_ce * anchor, "loss_ce": anchor}
-            return with_router_losses(losses, encoding.routing, self.config.training)
-        reference = self.reference.at(batch)
-        negatives, anchor = self._select(batch, positives, policy, reference)
+        positives, training = self.items[batch.rows + 1], self.config.training
+        step = Step.of(self.policy, batch, positives, self._shortlist(batch, positives), self.engine)
+        if self.selection is None:
+            anchor = self._anchor(step)
+            losses = {"loss": training.lambda_ce * anchor, "loss_ce": anchor}
+            return with_router_losses(losses, step.encoding.routing, training)
+        negatives, anchor = self._select(batch, positives, step)
+        hidden, vectors = self.reference.at(batch)
         pairs = Pairs(
-            *(pair_scores(*model, items) for model in (policy, reference) for items in (positives, negatives))
+            step.positive,
+            step.scores_of(negatives),
+            pair_scores(hidden, vectors, positives),
+            pair_scores(hidden, vectors, negatives),
         )
         if pairs.policy_negative.requires_grad:
             pairs.policy_negative.register_hook(partial(self.diagnostics.observe, batch, negatives))
         preference = self.loss.function(pairs, self.config.loss, self.state).mean()
         losses = {
-            "loss": preference + lambda_ce * anchor,
+            "loss": preference + training.lambda_ce * anchor,
             "loss_preference": preference,
             "loss_ce": anchor,
             "margin": pairs.margin.detach().mean(),
         }
-        return with_router_losses(losses, encoding.routing, self.config.training)
+        return with_router_losses(losses, step.encoding.routing, training)
 
-    def _select(self, batch: PackedBatch, positives: Tensor, policy, reference) -> tuple[Tensor, Tensor]:
+    def _shortlist(self, batch: PackedBatch, positives: Tensor) -> Shortlist | None:
+        if self.config.training.loss == "full":
+            return None
+        return self.proposal.shortlist(batch.items, positives, self.generator)
+
+    def _anchor(self, step: "Step", observe: Observer | None = None) -> Tensor:
+        states, short = (step.encoding.hidden, step.encoding.vectors, step.targets), step.shortlist
+        if short is None:
+            return full_cross_entropy(*states, self.rows, observe, self.engine.dtype)
+        return sampled_cross_entropy(*states, short.candidates, short.log_expected)
+
+    def _select(self, batch: PackedBatch, positives: Tensor, step: "Step") -> tuple[Tensor, Tensor]:
         """Negatives [P, n] and the anchor: the policy's score blocks, where both want them, are computed once."""
-        draw, scorer = self._selector_of_epoch()
-        scored = {"policy": policy, "reference": reference, None: None}
-        if scorer == "start of epoch":
-            scored[scorer] = self.start_of_epoch.at(batch)
-        negatives = torch.empty(len(positives), self.config.negatives.n, dtype=torch.long, device=self.device)
-        select = self._block_selection(draw, batch, positives, scored[scorer], negatives)
-        anchor, shown = policy[0].new_zeros(()), scorer == "policy" and self.config.training.lambda_ce > 0
-        if self.config.training.lambda_ce > 0:
-            observe = select if shown else None
-            anchor = full_cross_entropy(*policy, positives, self.rows, observe, self.engine.dtype)
+        scorer, pool = self.selection.scorer, None
+        if self.config.negatives.pool == "sample":
+            pool = step.shortlist.items[step.shortlist.candidates].unique()
+        with torch.no_grad():
+            scored = self._scored(scorer, batch, positives, step, pool)
+        if self.config.training.lambda_ce == 0:
+            return self.selection.draw(batch, positives, scored, pool), step.encoding.hidden.new_zeros(())
+        if scorer == "policy" and step.shortlist is None:
+            negatives, select = self.selection.prepare(batch, positives, scored, pool)
+            return negatives, self._anchor(step, select)
+        return self.selection.draw(batch, positives, scored, pool), self._anchor(step)
+
+    def _scored(
+        self, scorer: str | None, batch: PackedBatch, positives: Tensor, step: "Step", pool: Tensor | None
+    ) -> Scored | None:
         if scorer is None:
-            select(slice(0, len(positives)), policy[0].new_empty(0))
-        elif not shown:
-            for block, scores in score_blocks(*scored[scorer], self.rows, self.engine.dtype):
-                select(block, scores)
-        return negatives, anchor
+            return None
+        if scorer == "policy":
+            return Scored(step.encoding.hidden.detach(), step.vectors_of(pool), step.positive.detach())
+        hidden, vectors = (self.reference if scorer == "reference" else self.start_of_epoch).at(batch)
+        of_positive = pair_scores(hidden, vectors, positives)
+        return Scored(hidden, vectors if pool is None else vectors[pool], of_positive)
 
-    def _selector_of_epoch(self) -> tuple[Callable, str | None]:
-        """What draws, and whose scores it looks at; a pool that is refreshed per epoch starts with a uniform one."""
-        if self.start_of_epoch is None:
-            return self.selector.draw, self.selector.scorer
-        return (self.selector.draw, "start of epoch") if self.epoch > 1 else (SELECTORS["uniform"].draw, None)
 
-    @torch.no_grad()
-    def _block_selection(
-        self, draw: Callable, batch: PackedBatch, positives: Tensor, scored: tuple[Tensor, Tensor] | None,
-        negatives: Tensor,
-    ) -> Observer:  # fmt: skip
-        """A function that draws for a block of positions from its scores (no scorer: empty) and fills in `negatives`.
+@dataclass(frozen=True)
+class Step:
+    """A batch as the policy sees it: encoded with the whole catalogue, or with the items of a shortlist.
 
-        scored: hidden states and item vectors that the scores come from.
-        """
-        config, rounded = self.config.negatives, self.engine.dtype != torch.float32
-        excluded = exclusions(config.exclude, batch.user_of_position, batch.rows, positives, self.owned)
-        in_batch = torch.bincount(positives, minlength=len(self.popularity))
-        at_positive = pair_scores(*scored, positives) if scored else positives.new_empty(0)
+    targets [P] number the positives within the encoded items, positive [P] holds their scores.
+    """
 
-        @torch.no_grad()
-        def select(block: slice, scores: Tensor) -> None:
-            exact = partial(pair_scores, scored[0][block], scored[1]) if scored and rounded else None
-            selection = Selection(
-                scores, at_positive[block], excluded[block], self.popularity, in_batch, batch.rows[block], config,
-                self.epoch, self.state, exact,
-            )  # fmt: skip
-            with masked(scores, excluded[block]) if scored else nullcontext():
-                negatives[block] = draw(selection, self.generator)
+    policy: Recommender
+    engine: Engine
+    shortlist: Shortlist | None
+    encoding: Encoding
+    targets: Tensor
+    positive: Tensor
 
-        return select
+    @classmethod
+    def of(
+        cls, policy: Recommender, batch: PackedBatch, positives: Tensor, shortlist: Shortlist | None, engine: Engine
+    ) -> "Step":
+        targets, items = positives, None
+        if shortlist is not None:
+            batch, targets, items = shortlist.renumbered(batch), shortlist.targets, shortlist.items
+        with engine.autocast():
+            encoding = policy.encode(batch, policy.items(items))
+        positive = pair_scores(encoding.hidden, encoding.vectors, targets)
+        return cls(policy, engine, shortlist, encoding, targets, positive)
+
+    def scores_of(self, items: Tensor) -> Tensor:
+        """Scores of chosen items [P, n] of the catalogue, with gradient; those not on the shortlist are encoded."""
+        if self.shortlist is None:
+            return pair_scores(self.encoding.hidden, self.encoding.vectors, items)
+        with self.engine.autocast():
+            vectors = self.policy.items(items.flatten()).vectors.view(*items.shape, -1)
+        return (self.encoding.hidden[:, None] * vectors).sum(-1)
+
+    def vectors_of(self, pool: Tensor | None) -> Tensor:
+        """Vectors of the items in the pool, or of the catalogue, without gradient."""
+        if self.shortlist is None:
+            return self.encoding.vectors.detach()
+        if pool is None:
+            with torch.no_grad(), self.engine.autocast():
+                return self.policy.items().vectors
+        return self.encoding.vectors.detach()[torch.searchsorted(self.shortlist.items, pool)]

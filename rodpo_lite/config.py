@@ -86,6 +86,15 @@ class TrainingConfig(_Frozen):
     patience: int = Field(8, ge=1, description="epochs without a better validation NDCG@5 before stopping")
     balance_weight: float = Field(0.01, ge=0, description="weight of the load-balance loss of sparse mixtures")
     z_weight: float = Field(0.001, ge=0, description="weight of the router z-loss of sparse mixtures")
+    loss: Literal["full", "sampled", "bce"] = Field(
+        "full",
+        description="cross-entropy over the whole catalogue, or over a sample that a step shares (for large ones), or "
+        "binary cross-entropy against one uniform item a position (the original SASRec)",
+    )
+    sampled: int = Field(512, ge=1, description="items in the sample of loss = sampled")
+    sampled_exponent: float = Field(
+        0.0, ge=0, le=1, description="they are drawn in proportion to (training interactions + 1) to this power"
+    )
     memory_budget_mib: int | None = Field(
         None, ge=1, description="most memory that a block of scores may take, MiB; null is 8 on a CPU, 256 on a GPU"
     )
@@ -116,6 +125,9 @@ class NegativesConfig(_Frozen):
     refresh: Literal["step", "epoch"] = Field(
         "step",
         description="whose scores rank the pool: the policy's now, or at the start of the epoch (first: uniform)",
+    )
+    pool: Literal["catalogue", "sample"] = Field(
+        "catalogue", description="what is selected from: every item, or the sample of training.loss = sampled"
     )
     temperature: float = Field(1.0, gt=0, description="τ of topk_softmax")
     skip: int = Field(5, ge=0, description="m of rank_window: so many of the best are never selected")
@@ -200,6 +212,12 @@ class AlignmentConfig(_Frozen):
     def _something_to_learn(self):
         if self.negatives.name == "none" and self.training.lambda_ce == 0:
             raise ValueError("negatives.name = none with training.lambda_ce = 0 leaves nothing to train on")
+        if self.training.loss == "bce":
+            raise ValueError("training.loss = bce is for a reference; an alignment takes full or sampled")
+        if self.negatives.pool == "sample" and self.training.loss != "sampled":
+            raise ValueError("negatives.pool = sample needs training.loss = sampled")
+        if self.negatives.pool == "sample" and self.negatives.name == "srns":
+            raise ValueError("srns remembers its own candidates, so it needs negatives.pool = catalogue")
         return self
 
 

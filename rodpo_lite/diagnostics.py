@@ -29,7 +29,7 @@ class SelectionDiagnostics:
         """Add one step: negatives and the gradient of the mean preference loss on their scores, both [P, n]."""
         before, now = self.last[batch.rows], negatives[:, 0]
         push = push.double() * len(now)  # per position
-        self.drawn += torch.bincount(negatives.flatten(), minlength=self.n_items)
+        self.drawn.index_add_(0, negatives.flatten(), torch.ones_like(push).flatten())
         found = {
             "positions": len(now),
             "seen": (before >= 0).sum(),

@@ -115,6 +115,12 @@ class OwnedItems:
         return torch.where(self.keys[found] == wanted, self.first_row[found], -1)
 
 
+def renumbered(items: Tensor, pool: Tensor) -> Tensor:
+    """The place of each item in the sorted pool [S], S where it is not in it; any shape."""
+    place = torch.searchsorted(pool, items.contiguous()).clamp(max=len(pool) - 1)
+    return torch.where(pool[place] == items, place, len(pool))
+
+
 def exclusion_mask(excluded: Tensor, n_items: int) -> Tensor:
     """Excluded items [R, M], padded with N, as a mask over the catalogue, [R, N]."""
     mask = torch.zeros(len(excluded), n_items + 1, dtype=torch.bool, device=excluded.device)
@@ -125,14 +131,12 @@ def exclusion_mask(excluded: Tensor, n_items: int) -> Tensor:
 def masked(scores: Tensor, excluded: Tensor) -> Iterator[Tensor]:
     """Within the context, excluded items of the score block [R, N] are at -inf; after it, the block is as it was.
 
-    excluded [R, M] is padded with N, and each row has at least one item: the positive. Raises ValueError if a row has
-    nothing left.
+    excluded [R, M] is padded with N. Raises ValueError if a row has nothing left.
     """
     n_items = scores.shape[1]
     if excluded.shape[1] >= n_items and bool(((excluded < n_items).sum(1) == n_items).any()):
         raise ValueError("a position has no eligible negative: every item of the catalogue is excluded")
-    place = torch.where(excluded < n_items, excluded, excluded[:, :1])
-    place = (place + n_items * torch.arange(len(scores), device=scores.device)[:, None]).flatten()
+    place = (excluded + n_items * torch.arange(len(scores), device=scores.device)[:, None])[excluded < n_items]
     flat = scores.view(-1)
     before = flat[place]
     flat.index_fill_(0, place, -torch.inf)

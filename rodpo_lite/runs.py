@@ -35,7 +35,8 @@ from rodpo_lite.errors import InputError, Notice
 from rodpo_lite.model.scoring import Recommender
 from rodpo_lite.negatives import SELECTORS
 from rodpo_lite.ranking import encode_histories, rank_dataset
-from rodpo_lite.training import ReferenceObjective, Report, Trainer
+from rodpo_lite.reference import ReferenceObjective
+from rodpo_lite.training import Report, Trainer
 
 LIBRARIES = ("torch", "numpy", "pandas")
 

@@ -8,18 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rodpo_lite import checkpoint, metrics
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig, TrainingConfig
 from rodpo_lite.data.batches import PackedBatch, PackedSequences
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.engine import Engine, keep_freed_memory
-from rodpo_lite.model.contrast import id_contrast, masked_positions, placeholder_contrast
-from rodpo_lite.model.cross_entropy import full_cross_entropy
-from rodpo_lite.model.experts import Routing
-from rodpo_lite.model.items import Catalogue
-from rodpo_lite.model.scoring import Encoding, Recommender
+from rodpo_lite.model.scoring import Recommender
 from rodpo_lite.ranking import rank_dataset
 
 Report = Callable[[dict[str, Any]], None]
@@ -53,7 +49,7 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass
 class Trainer:
-    """Trains `model` on `objective` with AdamW and a cosine schedule, and keeps the epoch that validates best.
+    """Trains `model` on `objective` with Adam and a cosine schedule, and keeps the epoch that validates best.
 
     `folder` receives `history.jsonl` and a checkpoint after every epoch; a run killed at any point continues from there
     to the same weights. `seed` fixes the batch order, dropout and every draw from `generator`.
@@ -75,9 +71,7 @@ class Trainer:
         self.engine, self.device = self.objective.engine, self.objective.engine.device
         self.sequences = PackedSequences.for_training(self.dataset, self.max_length, self.device)
         self.order = torch.Generator().manual_seed(self.config.seed)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
-        )
+        self.optimizers = optimizers(self.model, training)
         self.batch_positions = self.sequences.n_positions / training.batches_per_epoch
         self.steps_per_epoch = self.sequences.n_batches(self.batch_positions)
         self.best: dict[str, Tensor] = {}
@@ -128,16 +122,17 @@ class Trainer:
         rate = cosine(self.steps_per_epoch * training.epochs, training.warmup)
         batches = self.sequences.epoch(self.batch_positions, self.order)
         for step, batch in enumerate(self.progress(batches, total=self.steps_per_epoch, desc=f"epoch {epoch}")):
-            for group in self.optimizer.param_groups:
-                group["lr"] = training.learning_rate * rate(done + step)
+            for optimizer in self.optimizers:
+                optimizer.param_groups[0]["lr"] = training.learning_rate * rate(done + step)
             losses = self.objective(batch)
             if not bool(torch.isfinite(losses["loss"])):
                 raise TrainingDiverged(
                     f"The loss is not finite at epoch {epoch}, step {step + 1}; lower training.learning_rate."
                 )
-            self.optimizer.zero_grad(set_to_none=True)
+            self.model.zero_grad(set_to_none=True)
             losses["loss"].backward()
-            self.optimizer.step()
+            for optimizer in self.optimizers:
+                optimizer.step()
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value.detach() * len(batch.items)
         losses = {name: float(total) / self.sequences.n_positions for name, total in sums.items()}
@@ -147,10 +142,11 @@ class Trainer:
         return max(self.history, key=lambda line: line["valid"][PRIMARY], default={})
 
     def _save(self) -> None:
-        optimizer = self.optimizer.state_dict()["state"]
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        tensors |= {f"optimizer.{i}.{name}": value for i, state in optimizer.items() for name, value in state.items()}
+        for number, optimizer in enumerate(self.optimizers):
+            for i, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{number}.{i}.{name}": torch.as_tensor(value) for name, value in state.items()}
         tensors |= {f"state.{name}": value for name, value in self.objective.state.items()}
         tensors |= {f"generator.{name}": generator.get_state() for name, generator in self._generators().items()}
         checkpoint.write_tensors(self.folder / checkpoint.CHECKPOINT, tensors, {"history": self.history})
@@ -165,12 +161,13 @@ class Trainer:
         self.best = {name: value.to(self.device) for name, value in _under("best.", tensors).items()}
         for name, generator in self._generators().items():
             generator.set_state(tensors[f"generator.{name}"])
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in _under("optimizer.", tensors).items():
-            index, name = key.split(".", 1)
-            moments.setdefault(int(index), {})[name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        for number, optimizer in enumerate(self.optimizers):
+            moments: dict[int, dict[str, Tensor]] = {}
+            for key, value in _under(f"optimizer.{number}.", tensors).items():
+                index, name = key.split(".", 1)
+                moments.setdefault(int(index), {})[name] = value
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.objective.state |= {name: value.to(self.device) for name, value in _under("state.", tensors).items()}
         self.history = state["history"]
         checkpoint.write_history(self.folder, self.history)
@@ -186,6 +183,16 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
+def optimizers(model: Recommender, training: TrainingConfig) -> list[torch.optim.Optimizer]:
+    """AdamW for all parameters whose gradient is dense, and SparseAdam, without weight decay, for the others."""
+    sparse = [module.weight for module in model.modules() if isinstance(module, nn.Embedding) and module.sparse]
+    dense = [parameter for parameter in model.parameters() if all(parameter is not other for other in sparse)]
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(dense, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True)
+    ]
+    return [*found, torch.optim.SparseAdam(sparse, lr=training.learning_rate)] if sparse else found
+
+
 def cosine(steps: int, warmup: float) -> Callable[[int], float]:
     """Linear warm-up over the first share of the steps, then half a cosine down to zero."""
     rising = max(1, round(steps * warmup))
@@ -196,55 +203,3 @@ def cosine(steps: int, warmup: float) -> Callable[[int], float]:
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, steps - rising))))
 
     return factor
-
-
-class ReferenceObjective(Objective):
-    """Stage 1: next-item cross-entropy over the whole catalogue, at every position.
-
-    Sparse mixtures add their router losses, and towers the contrasts that have a weight.
-    """
-
-    def __init__(self, model: Recommender, dataset: Dataset, config: ReferenceConfig, engine: Engine | None = None):
-        super().__init__(engine or Engine(next(model.parameters()).device))
-        self.model, self.config = model, config
-        self.items = torch.as_tensor(dataset.items, device=self.engine.device)
-        self.rows = self.engine.rows(dataset.n_items)
-
-    def __call__(self, batch: PackedBatch) -> dict[str, Tensor]:
-        targets = self.items[batch.rows + 1]
-        with self.engine.autocast():
-            catalogue = self.model.items()
-            encoding = self.model.encode(batch, catalogue)
-        cross_entropy = full_cross_entropy(
-            encoding.hidden, encoding.vectors, targets, self.rows, dtype=self.engine.dtype
-        )
-        losses = {"loss": cross_entropy}
-        for weight, name, term in self._contrasts(batch, catalogue, encoding, targets):
-            losses |= {"loss": losses["loss"] + weight * term, "loss_ce": cross_entropy, f"loss_{name}": term}
-        return with_router_losses(losses, encoding.routing, self.config.training)
-
-    def _contrasts(self, batch: PackedBatch, catalogue: Catalogue, encoding: Encoding, targets: Tensor):
-        """Weight, name and value of each contrast that is switched on."""
-        of_ids, of_masked, width = self.config.id_contrast, self.config.placeholder_contrast, self.config.encoder.width
-        if of_ids.weight > 0:  # the ID tower comes first
-            ids = encoding.hidden[:, :width], encoding.vectors[:, :width]
-            yield of_ids.weight, "id_contrast", id_contrast(*ids, targets, of_ids.temperature, self.rows)
-        if of_masked.weight > 0:
-            mask = masked_positions(batch, of_masked.share)
-            with self.engine.autocast():
-                masked = self.model.sequence.masked(catalogue.inputs[batch.items], batch, mask)
-            states = (encoding.hidden[batch.last, width:], masked[batch.last])
-            towers = len(self.model.sequence.towers) - 1
-            term = placeholder_contrast(*states, targets[batch.last], towers, of_masked.temperature)
-            yield of_masked.weight, "placeholder_contrast", term
-
-
-def with_router_losses(
-    losses: dict[str, Tensor], routing: dict[str, Routing], training: TrainingConfig
-) -> dict[str, Tensor]:
-    """Add α Σ balance + z Σ z of all sparse mixtures to `loss`, and report both sums; without mixtures, nothing."""
-    if not routing:
-        return losses
-    balance, z = (torch.stack(terms).sum() for terms in zip(*((r.balance, r.z) for r in routing.values())))
-    loss = losses["loss"] + training.balance_weight * balance + training.z_weight * z
-    return losses | {"loss": loss, "loss_balance": balance, "loss_z": z}

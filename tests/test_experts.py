@@ -16,7 +16,7 @@ from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.model.experts import SparseExperts, routing_of
 from rodpo_lite.model.scoring import Recommender
-from rodpo_lite.training import ReferenceObjective
+from rodpo_lite.reference import ReferenceObjective
 
 
 def mixture(per_row: int = 2, shared: bool = True, noise: float = 0.0, experts: int = 5) -> SparseExperts:

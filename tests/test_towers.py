@@ -21,7 +21,7 @@ from rodpo_lite.model.contrast import id_contrast, masked_positions, placeholder
 from rodpo_lite.model.scoring import Recommender
 from rodpo_lite.model.towers import InteractiveMixture, TemporalMixture, interval_rows
 from rodpo_lite.ranking import encode_histories, rank_dataset
-from rodpo_lite.training import ReferenceObjective
+from rodpo_lite.reference import ReferenceObjective
 
 DAY = 86_400
 FUSIONS = ["linear", "mlp", "moe", "interactive"]

@@ -11,7 +11,7 @@ from rodpo_lite.model.experts import Routing, mlp, sparse_experts, with_routing
 
 
 class Catalogue(NamedTuple):
-    """What the recommender knows of all N items.
+    """What the recommender knows of all N items, or of some.
 
     inputs [N, C] is what the sequence encoder reads, vectors [N, C] is what its hidden states are scored against; the
     two differ in towers only. routing is that of sparse mixtures over the catalogue.
@@ -46,11 +46,11 @@ class ItemEncoder(nn.Module):
             self.experts = sparse_experts(config, width * len(self.modalities), width)
         nn.init.normal_(self.id.weight, std=0.02)
 
-    def forward(self) -> Catalogue:
-        """Vectors of the whole catalogue, [N, D]."""
-        vectors, routing = self.id.weight, {}
+    def forward(self, items: Tensor | None = None) -> Catalogue:
+        """Vectors of the whole catalogue, [N, D], or of some items [S, D]."""
+        vectors, routing = self.id.weight if items is None else self.id(items), {}
         if self.modalities:
-            projected = [projection() for projection in self.modalities.values()]
+            projected = [projection(items) for projection in self.modalities.values()]
             vectors = vectors + sum(projected)
             fusion = self.mlp if self.mlp is not None else self.experts
             if fusion is not None:
@@ -60,7 +60,7 @@ class ItemEncoder(nn.Module):
 
 
 class ModalityProjection(nn.Module):
-    """Linear map of one modality's standardised features to the model's width, [N, D]."""
+    """Linear map of one modality's standardised features to the model's width, of all items [N, D] or some [S, D]."""
 
     def __init__(self, features: np.ndarray, present: np.ndarray, width: int):
         super().__init__()
@@ -75,5 +75,6 @@ class ModalityProjection(nn.Module):
         self.missing = nn.Parameter(torch.zeros(width))
         nn.init.normal_(self.linear.weight, std=0.02 / rows.shape[1] ** 0.5)
 
-    def forward(self) -> Tensor:
-        return self.linear(self.features) + self.absent * self.missing
+    def forward(self, items: Tensor | None = None) -> Tensor:
+        chosen = slice(None) if items is None else items
+        return self.linear(self.features[chosen]) + self.absent[chosen] * self.missing

@@ -46,9 +46,10 @@ class TowerItems(nn.Module):
             self.mixture = _fusion(config, towers)
             self.residual = nn.Parameter(torch.tensor([0.0] + [1.0] * (towers - 1)))
 
-    def forward(self) -> Catalogue:
-        """Inputs and vectors of the whole catalogue, both [N, M D]."""
-        vectors = torch.cat([self.id.weight, *(projection() for projection in self.modalities.values())], 1)
+    def forward(self, items: Tensor | None = None) -> Catalogue:
+        """Inputs and vectors of the whole catalogue, both [N, M D], or of some items."""
+        ids = self.id.weight if items is None else self.id(items)
+        vectors = torch.cat([ids, *(projection(items) for projection in self.modalities.values())], 1)
         if self.mixture is None:
             return Catalogue(vectors, vectors, {})
         mixed, routing = with_routing(self.mixture, vectors, "fusion")

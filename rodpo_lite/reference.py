@@ -1,0 +1,86 @@
+"""Stage 1: next-item prediction, over the whole catalogue or a sample of it."""
+
+import torch
+from torch import Tensor
+
+from rodpo_lite.config import ReferenceConfig, TrainingConfig
+from rodpo_lite.data.batches import PackedBatch
+from rodpo_lite.data.schema import Dataset
+from rodpo_lite.data.split import training_counts
+from rodpo_lite.engine import Engine
+from rodpo_lite.model.contrast import id_contrast, masked_positions, placeholder_contrast
+from rodpo_lite.model.cross_entropy import full_cross_entropy
+from rodpo_lite.model.experts import Routing
+from rodpo_lite.model.items import Catalogue
+from rodpo_lite.model.scoring import Encoding, Recommender
+from rodpo_lite.sampling import Proposal, binary_cross_entropy, others, sampled_cross_entropy, shortlist
+from rodpo_lite.training import Objective
+
+
+class ReferenceObjective(Objective):
+    """Next-item prediction at every position, by the loss that `training.loss` names.
+
+    Sparse mixtures add their router losses, and towers the contrasts that have a weight. With a sampled loss a step
+    encodes only the items that it touches, and the gradient of the ID embedding is sparse.
+    """
+
+    def __init__(self, model: Recommender, dataset: Dataset, config: ReferenceConfig, engine: Engine | None = None):
+        super().__init__(engine or Engine(next(model.parameters()).device))
+        self.model, self.config, self.n_items = model, config, dataset.n_items
+        self.items = torch.as_tensor(dataset.items, device=self.engine.device)
+        self.rows = self.engine.rows(dataset.n_items)
+        model.items.id.sparse = config.training.loss != "full"
+        counts = torch.as_tensor(training_counts(dataset), device=self.engine.device)
+        self.proposal = Proposal(counts, config.training.sampled, config.training.sampled_exponent)
+
+    def __call__(self, batch: PackedBatch) -> dict[str, Tensor]:
+        targets, short = self.items[batch.rows + 1], None
+        if self.config.training.loss == "sampled":
+            short = self.proposal.shortlist(batch.items, targets)
+        elif self.config.training.loss == "bce":
+            negatives = others(targets, self.n_items)
+            short = shortlist(batch.items, targets, negatives, targets.new_empty(0))
+        if short is not None:
+            batch, targets = short.renumbered(batch), short.targets
+        with self.engine.autocast():
+            catalogue = self.model.items(short.items if short else None)
+            encoding = self.model.encode(batch, catalogue)
+        main = self._loss(encoding, targets, short)
+        losses = {"loss": main}
+        for weight, name, term in self._contrasts(batch, catalogue, encoding, targets):
+            losses |= {"loss": losses["loss"] + weight * term, "loss_ce": main, f"loss_{name}": term}
+        return with_router_losses(losses, encoding.routing, self.config.training)
+
+    def _loss(self, encoding: Encoding, targets: Tensor, short) -> Tensor:
+        states = encoding.hidden, encoding.vectors, targets
+        if self.config.training.loss == "full":
+            return full_cross_entropy(*states, self.rows, dtype=self.engine.dtype)
+        if self.config.training.loss == "bce":
+            return binary_cross_entropy(*states, short.candidates)
+        return sampled_cross_entropy(*states, short.candidates, short.log_expected)
+
+    def _contrasts(self, batch: PackedBatch, catalogue: Catalogue, encoding: Encoding, targets: Tensor):
+        """Weight, name and value of each contrast that is switched on."""
+        of_ids, of_masked, width = self.config.id_contrast, self.config.placeholder_contrast, self.config.encoder.width
+        if of_ids.weight > 0:  # the ID tower comes first
+            ids = encoding.hidden[:, :width], encoding.vectors[:, :width]
+            yield of_ids.weight, "id_contrast", id_contrast(*ids, targets, of_ids.temperature, self.rows)
+        if of_masked.weight > 0:
+            mask = masked_positions(batch, of_masked.share)
+            with self.engine.autocast():
+                masked = self.model.sequence.masked(catalogue.inputs[batch.items], batch, mask)
+            states = (encoding.hidden[batch.last, width:], masked[batch.last])
+            towers = len(self.model.sequence.towers) - 1
+            term = placeholder_contrast(*states, targets[batch.last], towers, of_masked.temperature)
+            yield of_masked.weight, "placeholder_contrast", term
+
+
+def with_router_losses(
+    losses: dict[str, Tensor], routing: dict[str, Routing], training: TrainingConfig
+) -> dict[str, Tensor]:
+    """Add α Σ balance + z Σ z of all sparse mixtures to `loss`, and report both sums; without mixtures, nothing."""
+    if not routing:
+        return losses
+    balance, z = (torch.stack(terms).sum() for terms in zip(*((r.balance, r.z) for r in routing.values())))
+    loss = losses["loss"] + training.balance_weight * balance + training.z_weight * z
+    return losses | {"loss": loss, "loss_balance": balance, "loss_z": z}
