@@ -227,6 +227,8 @@ _WHERE = {
     AlignmentConfig: "set it with `rodpo train`; the policy inherits the encoder from its reference",
 }
 
+ENGINE_KEYS = ("memory_budget_mib", "precision", "device")
+
 Config = TypeVar("Config", ReferenceConfig, AlignmentConfig)
 
 
@@ -289,6 +291,15 @@ def keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
 
 def _belongs_to(kind: type[BaseModel] | None, key: str) -> bool:
     return kind is not None and any(f"{known}.".startswith(f"{key}.") for known in keys(kind))
+
+
+def experiment(config: dict[str, Any], stage: str) -> dict[str, Any]:
+    """What a recorded configuration asks of the method: keys that were added since get their defaults, and the seed and
+    what only says where and how it is computed are left out."""
+    kind = ReferenceConfig if stage == "reference" else AlignmentConfig
+    found = kind.model_validate(config).model_dump(mode="json")
+    found["training"] = {key: value for key, value in found["training"].items() if key not in ENGINE_KEYS}
+    return {key: value for key, value in found.items() if key != "seed"}
 
 
 def identity(config: BaseModel, **inputs: Any) -> str:

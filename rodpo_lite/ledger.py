@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rodpo_lite import checkpoint, metrics
-from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, build
+from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, build, experiment
 from rodpo_lite.errors import InputError
 from rodpo_lite.statistics import user_bootstrap
 
@@ -114,11 +114,15 @@ def of(
 
     An alignment has the encoder of its reference, so it is asked for as well: by default the default one.
     """
-    wanted = config.model_dump(mode="json") | {"seed": None}
+    wanted = experiment(config.model_dump(mode="json"), config.stage)
     chosen = config.encoder if isinstance(config, ReferenceConfig) else encoder or EncoderConfig()
-    encoded = chosen.model_dump(mode="json")
-    columns = zip(table["config"], table["encoder"], strict=True)
-    return table[[found | {"seed": None} == wanted and own == encoded for found, own in columns]]
+    columns = zip(table["config"], table["stage"], table["encoder"], strict=True)
+    return table[
+        [
+            experiment(found, stage) == wanted and EncoderConfig.model_validate(encoder) == chosen
+            for found, stage, encoder in columns
+        ]
+    ]
 
 
 def ranks(file: str, ledger: Path = FOLDER) -> pd.DataFrame:
@@ -143,8 +147,8 @@ def changes(before: str | list[str], after: str, ledger: Path = FOLDER) -> pd.Da
 
 
 def differences(config: dict[str, Any], stage: str) -> dict[str, Any]:
-    """The keys, dotted, in which a configuration differs from the defaults of its stage, the seed left out."""
-    return _differences(config, build(_KINDS[stage], {}).model_dump(mode="json") | {"seed": config["seed"]})
+    """The keys, dotted, in which what a configuration asks of the method differs from the defaults of its stage."""
+    return _differences(experiment(config, stage), experiment(build(_KINDS[stage], {}).model_dump(mode="json"), stage))
 
 
 def _differences(config: dict[str, Any], default: dict[str, Any], prefix: str = "") -> dict[str, Any]:
