@@ -36,6 +36,7 @@ LIBRARIES = {
     "replay": Library("peers/replay.py", "replay"),
     "replay-ce": Library("peers/replay.py", "replay", ("--variant", "ce"), ("epoch-full",)),
     "replay-bf16": Library("peers/replay.py", "replay", ("--precision", "bf16"), ("epoch-full",)),
+    "replay-512": Library("peers/replay.py", "replay", ("--batch-size", "512"), ("epoch-sampled", "quality-sampled")),
     "rectools": Library("peers/rectools.py", "rectools"),
     "pmixer": Library("peers/pmixer.py", "pmixer"),
 }

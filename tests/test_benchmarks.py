@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from packaging.requirements import Requirement
 
@@ -18,7 +19,7 @@ from machine import machine  # noqa: E402
 from protocol import evaluate, left_padded, ndcg, rank_targets, read_interactions  # noqa: E402
 from report import table  # noqa: E402
 from results import Process, Results, Store, outcome, summarise  # noqa: E402
-from run import collect, needless  # noqa: E402
+from run import collect, export, needless  # noqa: E402
 
 
 def interactions(tmp_path, rows):
@@ -98,6 +99,18 @@ def test_evaluate_gives_each_batch_its_own_histories(tmp_path, batch):
 
 def test_left_padding_keeps_the_newest():
     assert left_padded([np.array([1, 2, 3]), np.array([4])], 2, padding=0, shift=10).tolist() == [[12, 13], [0, 14]]
+
+
+def test_quick_data_are_the_first_users_with_items_numbered_anew(tmp_path, monkeypatch):
+    log = pd.DataFrame({"user": [0] * 4 + [1] * 4, "item": [7, 3, 9, 5, 0, 1, 2, 4], "position": [0, 1, 2, 3] * 2})
+    (tmp_path / "toys").mkdir()
+    log.to_parquet(tmp_path / "toys" / "interactions.parquet")
+    monkeypatch.setenv("RODPO_DATA", str(tmp_path))
+    monkeypatch.setattr("run.BENCH", tmp_path / "bench")
+    (sequence,) = read_interactions(export("toys", 1)).sequences
+    assert list(sequence) == [2, 0, 3, 1]
+    with pytest.raises(SystemExit, match="RODPO_DATA"):
+        export("beauty", None)
 
 
 def epoch(seconds, first=False, peak=100.0):
@@ -183,6 +196,16 @@ def test_every_peer_is_pinned_and_torch_is_left_to_the_environment(name):
     pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
     assert all(str(pin.specifier).startswith("==") and not pin.url for pin in pins)
     assert "torch" not in {pin.name for pin in pins} and {"numpy", "setuptools"} <= {pin.name for pin in pins}
+
+
+def test_adapter_says_what_its_library_lacks(tmp_path):
+    run, lines = Run.__new__(Run), []
+    run.emit = lambda **line: lines.append(line)
+    for asked, reason in (["epoch", "--loss", "bce"], "no loss"), (["evaluate", "--precision", "bf16"], "no bf16"):
+        run.options = arguments(None, [*asked, "--interactions", "none.csv"])
+        with pytest.raises(SystemExit) as stop:
+            run.measure(lambda *_: pytest.fail("built"), lacks={"bce": "no loss", "bf16": "no bf16"})
+        assert stop.value.code == 0 and lines.pop() == {"unsupported": reason}
 
 
 class Model:
