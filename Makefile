@@ -23,7 +23,7 @@ $(error TORCH=$(TORCH) is not known: use TORCH=cpu or TORCH=cuda)
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help setup book test lint lock clean distclean
+.PHONY: help setup book test lint lock bench clean distclean
 
 help: ## list the targets (default)
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -43,6 +43,10 @@ lint: $(READY) ## check style with ruff
 	@$(VENV) -m ruff check .
 	@$(VENV) -m ruff format --check .
 
+# The peers' environments lie in .bench/, with the same build of torch; what is finished is not measured again.
+bench: $(READY) ## compare with peer libraries; ARGS=--quick for a check
+	@$(VENV) benchmarks/run.py $(if $(filter cpu,$(TORCH)),--torch-options="$(CPU_INDEX) --retries 2 --timeout 30") $(ARGS)
+
 # An existing lock keeps its versions; `make lock UPGRADE=--upgrade` moves them.
 # torch is left out (see the torch step below), what it needs is added by name.
 lock: $(VENV) ## rewrite requirements.lock from pyproject.toml
@@ -61,8 +65,8 @@ clean: ## remove the built book and caches
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis
 	find rodpo_lite tests notebooks -name __pycache__ -prune -exec rm -rf {} +
 
-distclean: clean ## remove .venv as well
-	rm -rf .venv *.egg-info
+distclean: clean ## remove .venv and .bench as well
+	rm -rf .venv .bench *.egg-info
 
 $(VENV):
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null || { \
