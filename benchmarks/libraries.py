@@ -30,7 +30,8 @@ class Library:
 
 
 LIBRARIES = {
-    "ours": Library("ours.py"),
+    "ours": Library("ours.py", arguments=("--precision", "bf16")),
+    "ours-fp32": Library("ours.py", tasks=("epoch-full", "epoch-sampled")),
     "recbole": Library("peers/recbole.py", "recbole"),
     "recbole-bf16": Library("peers/recbole.py", "recbole", ("--precision", "bf16"), ("epoch-full",)),
     "replay": Library("peers/replay.py", "replay"),
