@@ -36,8 +36,9 @@ book: $(READY) ## build the book into _build/html
 	@.venv/bin/rodpo book --profile "$(PROFILE)"
 	@echo "book: $(CURDIR)/_build/html/index.html"
 
+# One thread for each of the JOBS: threads that share a core wait for one another, spinning.
 test: $(READY) ## run the tests; ARGS="-k ranks" chooses some
-	@$(VENV) -m pytest -q -rs -n $(JOBS) --dist loadfile $(ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(VENV) -m pytest -q -rs -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(READY) ## check style with ruff
 	@$(VENV) -m ruff check .
