@@ -1,5 +1,6 @@
 """The command line. Every command: `--help` with an example; bad input exits 2 with one clear sentence."""
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -212,6 +213,8 @@ def book(
 def main() -> None:
     """Entry point: turns InputError into one sentence and exit code 2, and Ctrl-C into exit code 130."""
     _print_notices()
+    if os.environ.get("RANK", "0") != "0":
+        sys.stdout = open(os.devnull, "w")  # of several processes the first one speaks
     try:
         app(standalone_mode=False)
     except InputError as error:

@@ -1,6 +1,7 @@
 """Where and how a run computes: device, precision of matrix products, memory for blocks of scores."""
 
 import ctypes
+import os
 import platform
 from dataclasses import dataclass
 
@@ -28,6 +29,8 @@ class Engine:
         if training.device == "cuda" and not torch.cuda.is_available():
             raise InputError("training.device = 'cuda', but this machine has no CUDA device; use auto or cpu.")
         device = best_device() if training.device == "auto" else torch.device(training.device)
+        if device.type == "cuda":  # of several processes on a machine each has its own
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         wanted = training.precision
         if wanted == "auto":
             wanted = "bf16" if has_bf16_products(device) else "fp32"

@@ -28,6 +28,7 @@ from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, b
 from rodpo_lite.data.planted import Planted
 from rodpo_lite.data.schema import Dataset, sha256
 from rodpo_lite.data.split import Part, leave_one_out
+from rodpo_lite.distributed import ALONE, joined
 from rodpo_lite.drift import drift_report
 from rodpo_lite.eligibility import OwnedItems
 from rodpo_lite.engine import Engine, best_device
@@ -67,22 +68,27 @@ def train(
 ) -> dict[str, Any]:  # fmt: skip
     """Stage 1: train a reference into the run folder `out`; returns its record.
 
-    A finished run of the same configuration is returned as it is. Raises InputError if `out` holds another run, or an
-    unfinished one without `resume`.
+    A finished run of the same configuration is returned as it is. In a process that torchrun started it trains together
+    with the others. Raises InputError if `out` holds another run, or an unfinished one without `resume`.
     """
     _check_trainable(dataset, config)
-    record = _record(dataset, config, config.encoder, {})
-    if (done := _claim(out, record, resume)) is not None:
-        return done
+    record, engine = _record(dataset, config, config.encoder, {}), Engine.of(config.training)
+    with joined(engine.device) as group:
+        if (done := group.from_main(lambda: _claim(out, record, resume))) is not None:
+            return done
+        model = _initial(dataset, config).to(engine.device)
+        objective = ReferenceObjective(model, dataset, config, engine)
+        generator = _generator(engine, config)
+        return _fit(model, objective, dataset, config, record, out, generator, resume, report, progress, group)
+
+
+def _initial(dataset: Dataset, config: ReferenceConfig) -> Recommender:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = Recommender.for_dataset(config.encoder, dataset)
     if config.encoder.base == "towers" and dataset.first_time is None:
         warnings.warn(f"{dataset.name} has no timestamps, so the towers go without the temporal mixture.", Notice, 2)
-    engine = Engine.of(config.training)
-    model.to(engine.device)
-    objective = ReferenceObjective(model, dataset, config, engine)
-    return _fit(model, objective, dataset, config, record, out, _generator(engine, config), resume, report, progress)
+    return model
 
 
 def align(
@@ -95,6 +101,8 @@ def align(
     the record; raises InputError as `train` does, and if the reference does not fit the dataset or `negatives.k` is
     larger than the catalogue.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("An alignment runs in one process; only `rodpo train` can be started by torchrun.")
     _check_negatives(dataset, config)
     engine = Engine.of(config.training)
     frozen = load(reference, dataset, engine.device)
@@ -276,14 +284,18 @@ def _claim(out: Path, record: dict[str, Any], resume: bool) -> dict[str, Any] | 
     return None
 
 
-def _fit(model, objective, dataset, config, record, out, generator, resume, report, progress) -> dict[str, Any]:
+def _fit(
+    model, objective, dataset, config, record, out, generator, resume, report, progress, group=ALONE
+) -> dict[str, Any]:
     engine = {"device": str(objective.engine.device), "precision": objective.engine.precision}
     record |= {"versions": versions(), "commit": commit(), **engine, "machine": machine()}
-    checkpoint.write_json(out / checkpoint.RUN, record)
-    optional = {"report": report, "progress": progress}
+    if group.size > 1:
+        record["processes"] = group.size
+    group.from_main(lambda: checkpoint.write_json(out / checkpoint.RUN, record))
+    optional = {"report": report, "progress": progress} if group.is_main else {}
     trainer = Trainer(
         model, objective, dataset, config, EncoderConfig.model_validate(record["encoder"]).max_length, Path(out),
-        generator, **{name: hook for name, hook in optional.items() if hook is not None},
+        generator, group=group, **{name: hook for name, hook in optional.items() if hook is not None},
     )  # fmt: skip
     best, counts = trainer.fit(resume), parameter_counts(model)
     record |= {
@@ -295,9 +307,10 @@ def _fit(model, objective, dataset, config, record, out, generator, resume, repo
         "valid": best["valid"],
         "valid_masked": best["valid_masked"],
     }
-    checkpoint.write_json(out / checkpoint.RUN, record)
-    checkpoint.write_tensors(out / checkpoint.MODEL, trainer.best, {"config_hash": record["config_hash"]})
-    (out / checkpoint.CHECKPOINT).unlink()
+    if group.is_main:
+        checkpoint.write_json(out / checkpoint.RUN, record)
+        checkpoint.write_tensors(out / checkpoint.MODEL, trainer.best, {"config_hash": record["config_hash"]})
+        (out / checkpoint.CHECKPOINT).unlink()
     return record
 
 

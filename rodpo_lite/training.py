@@ -14,7 +14,9 @@ from rodpo_lite import checkpoint, metrics
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig, TrainingConfig
 from rodpo_lite.data.batches import PackedBatch, PackedSequences
 from rodpo_lite.data.schema import Dataset
+from rodpo_lite.distributed import ALONE, Group
 from rodpo_lite.engine import Engine, keep_freed_memory
+from rodpo_lite.errors import InputError
 from rodpo_lite.model.scoring import Recommender
 from rodpo_lite.ranking import rank_dataset
 
@@ -52,7 +54,9 @@ class Trainer:
     """Trains `model` on `objective` with Adam and a cosine schedule, and keeps the epoch that validates best.
 
     `folder` receives `history.jsonl` and a checkpoint after every epoch; a run killed at any point continues from there
-    to the same weights. `seed` fixes the batch order, dropout and every draw from `generator`.
+    to the same weights. `seed` fixes the batch order, dropout and every draw from `generator`. In a `group`, each
+    process takes its share of every batch, and gradients are summed: the same training up to rounding, random numbers
+    and losses that compare the positions of a batch, such as contrasts, which stay within a share.
     """
 
     model: Recommender
@@ -64,6 +68,7 @@ class Trainer:
     generator: torch.Generator
     report: Report = lambda epoch: None
     progress: Callable[..., Any] = lambda batches, **_: batches
+    group: Group = ALONE
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self):
@@ -74,6 +79,11 @@ class Trainer:
         self.optimizers = optimizers(self.model, training)
         self.batch_positions = self.sequences.n_positions / training.batches_per_epoch
         self.steps_per_epoch = self.sequences.n_batches(self.batch_positions)
+        if len(self.sequences.users) // self.steps_per_epoch < self.group.size:
+            raise InputError(
+                f"A batch of {self.dataset.name} has fewer users than there are processes ({self.group.size}): "
+                "lower training.batches_per_epoch."
+            )
         self.best: dict[str, Tensor] = {}
 
     def fit(self, resume: bool) -> dict[str, Any]:
@@ -111,8 +121,9 @@ class Trainer:
         if not self.best or line["valid"][PRIMARY] > self._best_line()["valid"][PRIMARY]:
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.history.append(line)
-        self._save()
-        self.report(line)
+        if self.group.is_main:
+            self._save()
+            self.report(line)
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         self.model.train()
@@ -120,22 +131,27 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         training, done = self.config.training, (epoch - 1) * self.steps_per_epoch
         rate = cosine(self.steps_per_epoch * training.epochs, training.warmup)
-        batches = self.sequences.epoch(self.batch_positions, self.order)
+        if self.group.size > 1:  # random numbers of its own for each process, and the same after a resumption
+            torch.manual_seed((self.config.seed * 10_007 + epoch) * 1009 + self.group.rank)
+        batches = self.sequences.epoch(self.batch_positions, self.order, self.group.rank, self.group.size)
         for step, batch in enumerate(self.progress(batches, total=self.steps_per_epoch, desc=f"epoch {epoch}")):
             for optimizer in self.optimizers:
                 optimizer.param_groups[0]["lr"] = training.learning_rate * rate(done + step)
             losses = self.objective(batch)
-            if not bool(torch.isfinite(losses["loss"])):
+            positions = self.group.total(torch.tensor(float(len(batch.items)), device=self.device))
+            share = len(batch.items) / positions
+            if not bool(torch.isfinite(self.group.total(losses["loss"].detach().clone()))):
                 raise TrainingDiverged(
                     f"The loss is not finite at epoch {epoch}, step {step + 1}; lower training.learning_rate."
                 )
             self.model.zero_grad(set_to_none=True)
-            losses["loss"].backward()
+            (share * losses["loss"]).backward()
+            self.group.add_gradients(self.model)
             for optimizer in self.optimizers:
                 optimizer.step()
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value.detach() * len(batch.items)
-        losses = {name: float(total) / self.sequences.n_positions for name, total in sums.items()}
+        losses = {name: float(self.group.total(total)) / self.sequences.n_positions for name, total in sums.items()}
         return losses | self.objective.end_epoch()
 
     def _best_line(self) -> dict[str, Any]:

@@ -69,23 +69,26 @@ class PackedSequences:
     def n_positions(self) -> int:
         return int(self.lengths.sum())
 
-    def epoch(self, batch_positions: float, generator: torch.Generator | None = None) -> Iterator[PackedBatch]:
+    def epoch(
+        self, batch_positions: float, generator: torch.Generator | None = None, part: int = 0, parts: int = 1
+    ) -> Iterator[PackedBatch]:
         """All sequences once, in random order if a generator is given, about `batch_positions` positions a batch.
 
-        A batch holds at least one sequence. The number of batches is that of `n_batches` in every epoch.
+        A batch holds at least one sequence. The number of batches is that of `n_batches` in every epoch. Of each batch
+        every `parts`-th sequence, by length, is served: one of `parts` shares of about the same size.
         """
         count = len(self.users)
         order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
         order = order.to(self.users.device)
         for chosen in torch.tensor_split(order, self.n_batches(batch_positions)):
-            yield self._pack(chosen)
+            yield self._pack(chosen, part, parts)
 
     def n_batches(self, batch_positions: float) -> int:
         """Batches per epoch: constant, so that a schedule over steps is exact."""
         return min(len(self.users), max(1, round(self.n_positions / batch_positions)))
 
-    def _pack(self, chosen: Tensor) -> PackedBatch:
-        chosen = chosen[self.lengths[chosen].argsort(descending=True, stable=True)]
+    def _pack(self, chosen: Tensor, part: int, parts: int) -> PackedBatch:
+        chosen = chosen[self.lengths[chosen].argsort(descending=True, stable=True)][part::parts]
         lengths = self.lengths[chosen]
         first = lengths.cumsum(0) - lengths
         steps = torch.arange(int(lengths.sum()), device=lengths.device) - first.repeat_interleave(lengths)
