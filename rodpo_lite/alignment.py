@@ -10,7 +10,7 @@ from rodpo_lite.config import AlignmentConfig
 from rodpo_lite.data.batches import PackedBatch, PackedSequences
 from rodpo_lite.data.planted import Planted
 from rodpo_lite.data.schema import Dataset
-from rodpo_lite.data.split import leave_one_out, training_counts
+from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.diagnostics import SelectionDiagnostics
 from rodpo_lite.eligibility import OwnedItems
 from rodpo_lite.engine import Engine
@@ -70,8 +70,7 @@ class AlignmentObjective(Objective):
         self.loss, self.selection = LOSSES[config.loss.name], None
         self.start_of_epoch: FrozenStates | None = None
         policy.items.id.sparse = config.training.loss == "sampled"
-        popularity = torch.as_tensor(training_counts(dataset), device=device)
-        self.proposal = Proposal(popularity, config.training.sampled, config.training.sampled_exponent)
+        self.proposal = Proposal.of(dataset, config.training, device) if config.training.loss == "sampled" else None
         if config.negatives.name != "none":
             self.selection = NegativeSelection(dataset, config.negatives, self.engine, generator)
             sequences = PackedSequences.for_training(dataset, policy.max_length, device)
@@ -122,7 +121,7 @@ class AlignmentObjective(Objective):
         return with_router_losses(losses, step.encoding.routing, training)
 
     def _shortlist(self, batch: PackedBatch, positives: Tensor) -> Shortlist | None:
-        if self.config.training.loss == "full":
+        if self.proposal is None:
             return None
         return self.proposal.shortlist(batch.items, positives, self.generator)
 

@@ -68,10 +68,15 @@ class Group:
 ALONE = Group()
 
 
+def processes() -> int:
+    """How many processes torchrun started together with this one, itself included."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def joined(device: torch.device):
     """The group that torchrun started this process in, or one of its own."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = processes()
     if size == 1:
         yield ALONE
         return

@@ -6,7 +6,6 @@ from torch import Tensor
 from rodpo_lite.config import ReferenceConfig, TrainingConfig
 from rodpo_lite.data.batches import PackedBatch
 from rodpo_lite.data.schema import Dataset
-from rodpo_lite.data.split import training_counts
 from rodpo_lite.engine import Engine
 from rodpo_lite.model.contrast import id_contrast, masked_positions, placeholder_contrast
 from rodpo_lite.model.cross_entropy import full_cross_entropy
@@ -30,12 +29,12 @@ class ReferenceObjective(Objective):
         self.items = torch.as_tensor(dataset.items, device=self.engine.device)
         self.rows = self.engine.rows(dataset.n_items)
         model.items.id.sparse = config.training.loss != "full"
-        counts = torch.as_tensor(training_counts(dataset), device=self.engine.device)
-        self.proposal = Proposal(counts, config.training.sampled, config.training.sampled_exponent)
+        sampled = config.training.loss == "sampled"
+        self.proposal = Proposal.of(dataset, config.training, self.engine.device) if sampled else None
 
     def __call__(self, batch: PackedBatch) -> dict[str, Tensor]:
         targets, short = self.items[batch.rows + 1], None
-        if self.config.training.loss == "sampled":
+        if self.proposal is not None:
             short = self.proposal.shortlist(batch.items, targets)
         elif self.config.training.loss == "bce":
             negatives = others(targets, self.n_items)

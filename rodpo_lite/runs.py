@@ -28,7 +28,7 @@ from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, b
 from rodpo_lite.data.planted import Planted
 from rodpo_lite.data.schema import Dataset, sha256
 from rodpo_lite.data.split import Part, leave_one_out
-from rodpo_lite.distributed import ALONE, joined
+from rodpo_lite.distributed import ALONE, joined, processes
 from rodpo_lite.drift import drift_report
 from rodpo_lite.eligibility import OwnedItems
 from rodpo_lite.engine import Engine, best_device
@@ -101,7 +101,7 @@ def align(
     the record; raises InputError as `train` does, and if the reference does not fit the dataset or `negatives.k` is
     larger than the catalogue.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if processes() > 1:
         raise InputError("An alignment runs in one process; only `rodpo train` can be started by torchrun.")
     _check_negatives(dataset, config)
     engine = Engine.of(config.training)

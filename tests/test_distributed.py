@@ -9,7 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rodpo_lite import runs
+from rodpo_lite.config import AlignmentConfig
 from rodpo_lite.data.batches import PackedSequences
+from rodpo_lite.errors import InputError
 
 KEYS = ["encoder.width=16", "encoder.max_length=12", "encoder.dropout=0", "training.batches_per_epoch=4",
         "training.learning_rate=5e-3", "training.precision=fp32", "training.device=cpu"]  # fmt: skip
@@ -60,6 +63,13 @@ def test_a_refusal_reaches_every_process(world_folder, tmp_path):
     assert found.returncode != 0 and "not empty and not a run folder" in found.stderr
     found = train(world_folder, tmp_path / "run", "training.batches_per_epoch=200", processes=2)
     assert found.returncode != 0 and "fewer users than there are processes (2)" in found.stderr
+
+
+def test_an_alignment_refuses_to_share(world, reference_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="in one process"):
+        runs.align(world, reference_folder, AlignmentConfig(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_shares_make_up_the_batch(world):

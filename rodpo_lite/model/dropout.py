@@ -9,8 +9,8 @@ LEVELS = 2**16
 class Dropout(nn.Module):
     """Zeroes each entry with probability p, rounded to a multiple of 2^-16, and scales the others by 1 / (1 - p).
 
-    `nn.Dropout` draws a random number an entry, one after the other: a fifth of a training step on two CPU cores. Here
-    one draw of 64 bits decides about four entries. On a GPU it is `nn.Dropout`'s own kernel.
+    `nn.Dropout` on a CPU draws a random number for each entry, one after the other. Here one draw of 64 bits decides
+    about four entries. On a GPU it is `nn.Dropout`'s own kernel.
     """
 
     def __init__(self, p: float):
