@@ -36,7 +36,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from IPython.display import Markdown
 
-from rodpo_lite import figures, metrics, runs
+from rodpo_lite import evaluation, figures, metrics, runs
 from rodpo_lite.book import record
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig, build
 from rodpo_lite.data.synthetic import open_world
@@ -122,12 +122,12 @@ for name in strategies:
     runs.align(
         dataset, space / "reference", build(AlignmentConfig, stage), space / name
     )
-    results[name] = runs.evaluate(dataset, space / name)
+    results[name] = evaluation.evaluate(dataset, space / name)
     curves[name] = [
         json.loads(line)["valid"]["ndcg@5"]
         for line in (space / name / "history.jsonl").read_text().splitlines()
     ]
-results["reference"] = runs.evaluate(dataset, space / "reference")
+results["reference"] = evaluation.evaluate(dataset, space / "reference")
 
 # %% tags=["hide-input"]
 fig = go.Figure()

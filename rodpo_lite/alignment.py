@@ -1,6 +1,5 @@
 """Stage 2: a preference loss against selected negatives, from and against a frozen reference, with an anchor."""
 
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -18,7 +17,7 @@ from rodpo_lite.losses import LOSSES, Pairs
 from rodpo_lite.model.cross_entropy import Observer, full_cross_entropy
 from rodpo_lite.model.scoring import Encoding, Recommender, pair_scores
 from rodpo_lite.reference import with_router_losses
-from rodpo_lite.sampling import Proposal, Shortlist, sampled_cross_entropy
+from rodpo_lite.sampling import Proposal, Step, sampled_cross_entropy
 from rodpo_lite.selection import NegativeSelection, Scored
 from rodpo_lite.training import Objective
 
@@ -62,8 +61,8 @@ class AlignmentObjective(Objective):
         self, policy: Recommender, reference: Recommender, dataset: Dataset, config: AlignmentConfig,
         generator: torch.Generator, planted: Planted | None = None, engine: Engine | None = None,
     ):  # fmt: skip
-        super().__init__(engine or Engine(generator.device))
-        self.policy, self.config, self.generator = policy, config, generator
+        super().__init__(policy, engine or Engine(generator.device))
+        self.config, self.generator = config, generator
         device = self.engine.device
         self.items = torch.as_tensor(dataset.items, device=device)
         self.rows = self.engine.rows(dataset.n_items)
@@ -89,28 +88,33 @@ class AlignmentObjective(Objective):
             self.diagnostics.last = self.state["last_negative"]  # of the checkpoint, in a resumed run
             self.diagnostics.reset()
             if self.selection.scorer == "start of epoch":
-                self.start_of_epoch = self.freeze(self.policy)
+                self.start_of_epoch = self.freeze(self.model)
 
     def end_epoch(self) -> dict[str, float]:
         return self.diagnostics.summary() if self.selection else {}
 
-    def __call__(self, batch: PackedBatch) -> dict[str, Tensor]:
-        positives, training = self.items[batch.rows + 1], self.config.training
-        step = Step.of(self.policy, batch, positives, self._shortlist(batch, positives), self.engine)
+    def prepare(self, batch: PackedBatch) -> Step:
+        positives = self.items[batch.rows + 1]
+        if self.proposal is None:
+            return Step(batch, positives)
+        return Step(batch, positives, self.proposal.shortlist(batch.items, positives, self.generator))
+
+    def losses(self, step: Step, encoding: Encoding) -> dict[str, Tensor]:
+        policy, training = _Policy(self.model, self.engine, step, encoding), self.config.training
         if self.selection is None:
-            anchor = self._anchor(step)
+            anchor = self._anchor(policy)
             losses = {"loss": training.lambda_ce * anchor, "loss_ce": anchor}
-            return with_router_losses(losses, step.encoding.routing, training)
-        negatives, anchor = self._select(batch, positives, step)
-        hidden, vectors = self.reference.at(batch)
+            return with_router_losses(losses, encoding.routing, training)
+        negatives, anchor = self._select(policy)
+        hidden, vectors = self.reference.at(step.batch)
         pairs = Pairs(
-            step.positive,
-            step.scores_of(negatives),
-            pair_scores(hidden, vectors, positives),
+            policy.positive,
+            policy.scores_of(negatives),
+            pair_scores(hidden, vectors, step.positives),
             pair_scores(hidden, vectors, negatives),
         )
         if pairs.policy_negative.requires_grad:
-            pairs.policy_negative.register_hook(partial(self.diagnostics.observe, batch, negatives))
+            pairs.policy_negative.register_hook(partial(self.diagnostics.observe, step.batch, negatives))
         preference = self.loss.function(pairs, self.config.loss, self.state).mean()
         losses = {
             "loss": preference + training.lambda_ce * anchor,
@@ -118,84 +122,60 @@ class AlignmentObjective(Objective):
             "loss_ce": anchor,
             "margin": pairs.margin.detach().mean(),
         }
-        return with_router_losses(losses, step.encoding.routing, training)
+        return with_router_losses(losses, encoding.routing, training)
 
-    def _shortlist(self, batch: PackedBatch, positives: Tensor) -> Shortlist | None:
-        if self.proposal is None:
-            return None
-        return self.proposal.shortlist(batch.items, positives, self.generator)
-
-    def _anchor(self, step: "Step", observe: Observer | None = None) -> Tensor:
-        states, short = (step.encoding.hidden, step.encoding.vectors, step.targets), step.shortlist
+    def _anchor(self, policy: "_Policy", observe: Observer | None = None) -> Tensor:
+        states, short = (policy.encoding.hidden, policy.encoding.vectors, policy.step.targets), policy.step.shortlist
         if short is None:
             return full_cross_entropy(*states, self.rows, observe, self.engine.dtype)
         return sampled_cross_entropy(*states, short.candidates, short.log_expected)
 
-    def _select(self, batch: PackedBatch, positives: Tensor, step: "Step") -> tuple[Tensor, Tensor]:
+    def _select(self, policy: "_Policy") -> tuple[Tensor, Tensor]:
         """Negatives [P, n] and the anchor: the policy's score blocks, where both want them, are computed once."""
-        scorer, pool = self.selection.scorer, None
+        short, pool = policy.step.shortlist, None
         if self.config.negatives.pool == "sample":
-            pool = step.shortlist.items[step.shortlist.candidates].unique()
+            pool = short.items[short.candidates].unique()
         with torch.no_grad():
-            scored = self._scored(scorer, batch, positives, step, pool)
+            scored = self._scored(policy, pool)
         if self.config.training.lambda_ce == 0:
-            return self.selection.draw(batch, positives, scored, pool), step.encoding.hidden.new_zeros(())
-        if scorer == "policy" and step.shortlist is None:
-            negatives, select = self.selection.prepare(batch, positives, scored, pool)
-            return negatives, self._anchor(step, select)
-        return self.selection.draw(batch, positives, scored, pool), self._anchor(step)
+            return self.selection.draw(policy.step, scored, pool), policy.encoding.hidden.new_zeros(())
+        if self.selection.scorer == "policy" and short is None:
+            negatives, select = self.selection.prepare(policy.step, scored, pool)
+            return negatives, self._anchor(policy, select)
+        return self.selection.draw(policy.step, scored, pool), self._anchor(policy)
 
-    def _scored(
-        self, scorer: str | None, batch: PackedBatch, positives: Tensor, step: "Step", pool: Tensor | None
-    ) -> Scored | None:
+    def _scored(self, policy: "_Policy", pool: Tensor | None) -> Scored | None:
+        """Whose scores the selector looks at, as the selector wants them."""
+        scorer = self.selection.scorer
         if scorer is None:
             return None
         if scorer == "policy":
-            return Scored(step.encoding.hidden.detach(), step.vectors_of(pool), step.positive.detach())
-        hidden, vectors = (self.reference if scorer == "reference" else self.start_of_epoch).at(batch)
-        of_positive = pair_scores(hidden, vectors, positives)
+            return Scored(policy.encoding.hidden.detach(), policy.vectors_of(pool), policy.positive.detach())
+        hidden, vectors = (self.reference if scorer == "reference" else self.start_of_epoch).at(policy.step.batch)
+        of_positive = pair_scores(hidden, vectors, policy.step.positives)
         return Scored(hidden, vectors if pool is None else vectors[pool], of_positive)
 
 
-@dataclass(frozen=True)
-class Step:
-    """A batch as the policy sees it: encoded with the whole catalogue, or with the items of a shortlist.
+class _Policy:
+    """A step as the policy sees it; positive [P] holds the scores of the positives."""
 
-    targets [P] number the positives within the encoded items, positive [P] holds their scores.
-    """
-
-    policy: Recommender
-    engine: Engine
-    shortlist: Shortlist | None
-    encoding: Encoding
-    targets: Tensor
-    positive: Tensor
-
-    @classmethod
-    def of(
-        cls, policy: Recommender, batch: PackedBatch, positives: Tensor, shortlist: Shortlist | None, engine: Engine
-    ) -> "Step":
-        targets, items = positives, None
-        if shortlist is not None:
-            batch, targets, items = shortlist.renumbered(batch), shortlist.targets, shortlist.items
-        with engine.autocast():
-            encoding = policy.encode(batch, policy.items(items))
-        positive = pair_scores(encoding.hidden, encoding.vectors, targets)
-        return cls(policy, engine, shortlist, encoding, targets, positive)
+    def __init__(self, model: Recommender, engine: Engine, step: Step, encoding: Encoding):
+        self.model, self.engine, self.step, self.encoding = model, engine, step, encoding
+        self.positive = pair_scores(encoding.hidden, encoding.vectors, step.targets)
 
     def scores_of(self, items: Tensor) -> Tensor:
-        """Scores of chosen items [P, n] of the catalogue, with gradient; those not on the shortlist are encoded."""
-        if self.shortlist is None:
+        """Scores of chosen items [P, n] of the catalogue, with gradient; with a shortlist they are encoded anew."""
+        if self.step.shortlist is None:
             return pair_scores(self.encoding.hidden, self.encoding.vectors, items)
         with self.engine.autocast():
-            vectors = self.policy.items(items.flatten()).vectors.view(*items.shape, -1)
+            vectors = self.model.items(items.flatten()).vectors.view(*items.shape, -1)
         return (self.encoding.hidden[:, None] * vectors).sum(-1)
 
     def vectors_of(self, pool: Tensor | None) -> Tensor:
         """Vectors of the items in the pool, or of the catalogue, without gradient."""
-        if self.shortlist is None:
+        if self.step.shortlist is None:
             return self.encoding.vectors.detach()
         if pool is None:
             with torch.no_grad(), self.engine.autocast():
-                return self.policy.items().vectors
-        return self.encoding.vectors.detach()[torch.searchsorted(self.shortlist.items, pool)]
+                return self.model.items().vectors
+        return self.encoding.vectors.detach()[torch.searchsorted(self.step.items, pool)]

@@ -26,6 +26,9 @@ Out = Annotated[Path, typer.Option("--out", help="run folder to write")]
 RunFolder = Annotated[Path, typer.Option("--run", help="finished run folder")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with configuration keys")]
 Override = Annotated[list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="set one configuration key")]
+Seeds = Annotated[
+    str | None, typer.Option("--seeds", help="train these seeds, as in 1,2,3, side by side; folders then name {seed}")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="continue an unfinished run in --out")]
 
 
@@ -75,7 +78,10 @@ def data_plant(
 
 
 @app.command()
-def train(data: Data, out: Out, config: ConfigFile = None, override: Override = None, resume: Resume = False) -> None:
+def train(
+    data: Data, out: Out, config: ConfigFile = None, override: Override = None, seeds: Seeds = None,
+    resume: Resume = False,
+) -> None:  # fmt: skip
     """Stage 1: train a reference by next-item cross-entropy over the whole catalogue.
 
     Example: `rodpo train --data data/amazon/toys --out runs/toys -o seed=1`
@@ -84,8 +90,9 @@ def train(data: Data, out: Out, config: ConfigFile = None, override: Override = 
     from rodpo_lite.config import ReferenceConfig, resolve
     from rodpo_lite.data.schema import read_dataset
 
-    settings = resolve(ReferenceConfig, config, override)
-    _finished(runs.train(read_dataset(data), settings, out, resume, _report, _progress), out)
+    configs = [resolve(ReferenceConfig, config, own) for own in _for_seeds(override, seeds)]
+    outs = [_of_seed("--out", out, config.seed, seeds) for config in configs]
+    _finished(runs.train_seeds(read_dataset(data), configs, outs, resume, _report, _progress), outs)
 
 
 class _WithRegistries(TyperCommand):
@@ -115,7 +122,7 @@ def _uses(key: str, entry: Any) -> str:
 @app.command(cls=_WithRegistries)
 def align(
     data: Data, reference: Annotated[Path, typer.Option("--reference", help="finished run to start from")], out: Out,
-    config: ConfigFile = None, override: Override = None, resume: Resume = False,
+    config: ConfigFile = None, override: Override = None, seeds: Seeds = None, resume: Resume = False,
 ) -> None:  # fmt: skip
     """Stage 2: align a policy with a preference loss, from a frozen reference.
 
@@ -126,9 +133,34 @@ def align(
     from rodpo_lite.data.planted import Planted
     from rodpo_lite.data.schema import read_dataset
 
-    settings, dataset = resolve(AlignmentConfig, config, override), read_dataset(data)
+    configs = [resolve(AlignmentConfig, config, own) for own in _for_seeds(override, seeds)]
+    outs = [_of_seed("--out", out, config.seed, seeds) for config in configs]
+    references = [_of_seed("--reference", reference, config.seed, seeds) for config in configs]
+    dataset = read_dataset(data)
     planted = Planted.of(dataset, data)
-    _finished(runs.align(dataset, reference, settings, out, resume, _report, _progress, planted), out)
+    found = runs.align_seeds(dataset, references, configs, outs, resume, _report, _progress, planted)
+    _finished(found, outs)
+
+
+def _for_seeds(override: list[str] | None, seeds: str | None) -> list[list[str] | None]:
+    """The overrides of each seed that --seeds names; without it, the overrides."""
+    if seeds is None:
+        return [override]
+    if any(key.startswith("seed=") for key in override or []):
+        raise InputError("--seeds and -o seed=… both name the seed; leave one out.")
+    named = seeds.split(",")
+    if len(set(named)) < len(named) or not all(name.isdecimal() for name in named):
+        raise InputError(f"--seeds {seeds!r} is not a list of different whole numbers, as in 1,2,3.")
+    return [[*(override or []), f"seed={name}"] for name in named]
+
+
+def _of_seed(option: str, folder: Path, seed: int, seeds: str | None) -> Path:
+    """The folder of a seed: {seed} in its name stands for it when --seeds is given."""
+    if seeds is None:
+        return folder
+    if "{seed}" not in str(folder):
+        raise InputError(f"With --seeds, {option} names a folder for each: put {{seed}} into {folder}.")
+    return Path(str(folder).replace("{seed}", str(seed)))
 
 
 @app.command()
@@ -143,15 +175,15 @@ def evaluate(
 
     Example: `rodpo evaluate --data data/amazon/toys --run runs/toys --record`
     """
+    from rodpo_lite import evaluation
     from rodpo_lite import ledger as book_keeping
-    from rodpo_lite import runs
     from rodpo_lite.data.schema import read_dataset
 
     if split not in ("test", "valid"):
         raise InputError(f"--split {split!r} is not valid: allowed are test, valid.")
     if record and split != "test":
         raise InputError("--record needs the test split: the ledger holds finished runs with their test metrics.")
-    found = runs.evaluate(read_dataset(data), run, split)
+    found = evaluation.evaluate(read_dataset(data), run, split)
     for name in ("unmasked", "masked"):
         print(f"{split:5} {name:8} " + "  ".join(f"{metric} {value:.5f}" for metric, value in found[name].items()))
     if record:
@@ -168,12 +200,12 @@ def drift(
 
     Example: `rodpo drift --data data/toys-planted --run runs/hard --against runs/none`
     """
-    from rodpo_lite import runs
+    from rodpo_lite import evaluation
     from rodpo_lite.data.planted import Planted
     from rodpo_lite.data.schema import read_dataset
 
     dataset = read_dataset(data)
-    for notion, found in runs.drift(dataset, run, against, Planted.of(dataset, data)).items():
+    for notion, found in evaluation.drift(dataset, run, against, Planted.of(dataset, data)).items():
         if isinstance(found, dict):
             error, counts = 1.96 * found["standard_error"], f"{found['pairs']} pairs of {found['users']} users"
             print(f"{notion:8} {found['difference']:+.4f} ± {error:.4f}  ({counts})")
@@ -189,10 +221,10 @@ def recommend(
 
     Example: `rodpo recommend --data data/amazon/toys --run runs/toys --user 7`
     """
-    from rodpo_lite import runs
+    from rodpo_lite import evaluation
     from rodpo_lite.data.schema import read_dataset
 
-    for rank, row in enumerate(runs.recommend(read_dataset(data), run, user, top).itertuples(), start=1):
+    for rank, row in enumerate(evaluation.recommend(read_dataset(data), run, user, top).itertuples(), start=1):
         print(f"{rank:3}  {row.score:8.4f}  {row.title}")
 
 
@@ -273,6 +305,7 @@ def _progress(batches: Any, **options: Any) -> Any:
     return tqdm(batches, leave=False, disable=None, unit="step", **options)
 
 
-def _finished(record: dict[str, Any], out: Path) -> None:
-    valid = record["valid"]["ndcg@5"]
-    print(f"{out}: run {record['config_hash']}, best epoch {record['best_epoch']}, validation NDCG@5 {valid:.5f}")
+def _finished(records: list[dict[str, Any]], outs: list[Path]) -> None:
+    for record, out in zip(records, outs, strict=True):
+        valid = record["valid"]["ndcg@5"]
+        print(f"{out}: run {record['config_hash']}, best epoch {record['best_epoch']}, validation NDCG@5 {valid:.5f}")

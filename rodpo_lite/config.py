@@ -31,6 +31,7 @@ class EncoderConfig(_Frozen):
     width: int = Field(64, ge=4, le=4096, description="width D of item vectors and hidden states")
     blocks: int = Field(2, ge=1, le=64, description="Transformer blocks")
     heads: int = Field(2, ge=1, le=64, description="attention heads; must divide width")
+    id_std: float = Field(0.1, gt=0, le=10, description="standard deviation of the ID embedding before training")
     dropout: float = Field(0.4, ge=0, lt=1, description="dropout on the input and on every residual branch")
     max_length: int = Field(50, ge=1, le=4096, description="most recent items that the encoder sees")
     hidden: int | None = Field(None, ge=1, description="hidden width of the mlp fusion; null is twice the width")
@@ -80,6 +81,9 @@ class TrainingConfig(_Frozen):
 
     epochs: int = Field(25, ge=1, le=10_000, description="length of the cosine schedule")
     learning_rate: float = Field(3e-3, gt=0, description="peak learning rate of AdamW")
+    id_learning_rate: float = Field(
+        4.0, gt=0, description="learning rate of the ID embedding, as a multiple of that of everything else"
+    )
     weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps spent warming up")
     batches_per_epoch: int = Field(48, ge=1, description="steps per epoch; a batch is that share of the positions")
@@ -93,7 +97,7 @@ class TrainingConfig(_Frozen):
     )
     sampled: int = Field(512, ge=1, description="items in the sample of loss = sampled")
     sampled_exponent: float = Field(
-        0.0, ge=0, le=1, description="they are drawn in proportion to (training interactions + 1) to this power"
+        0.75, ge=0, le=1, description="they are drawn in proportion to (training interactions + 1) to this power"
     )
     memory_budget_mib: int | None = Field(
         None, ge=1, description="most memory that a block of scores may take, MiB; null is 8 on a CPU, 256 on a GPU"
@@ -109,6 +113,9 @@ class AlignmentTrainingConfig(TrainingConfig):
 
     epochs: int = Field(6, ge=1, le=10_000, description="length of the cosine schedule")
     learning_rate: float = Field(2e-4, gt=0, description="peak learning rate of AdamW")
+    id_learning_rate: float = Field(
+        1.0, gt=0, description="learning rate of the ID embedding, as a multiple of that of everything else"
+    )
     lambda_ce: float = Field(1.0, ge=0, description="weight of the cross-entropy anchor")
     dropout: bool = Field(True, description="dropout in the policy, hence in the scores that negatives are picked from")
 

@@ -45,9 +45,10 @@ class Engine:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def rows(self, n_items: int) -> int:
-        """Rows of scores over the catalogue that fit into the budget; at least one."""
+        """Rows of scores over the catalogue that fit into the budget, whole 32s where there are as many; at least 1."""
         budget = self.budget_mib or BUDGET_MIB[self.device.type]
-        return max(1, int(budget * 2**20 / (self.dtype.itemsize * n_items)))
+        rows = int(budget * 2**20 / (self.dtype.itemsize * n_items))
+        return max(1, rows if rows < 32 else rows // 32 * 32)
 
 
 def rounded_up(count: int) -> int:

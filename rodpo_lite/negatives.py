@@ -227,7 +227,7 @@ def _pool(selection: Selection, depth: int) -> Pool:
     """The `depth` best by exact scores; where scores are rounded, a few more than the best of these are looked at."""
     if selection.rescore is None:
         return best(selection.scores, depth)
-    wide = best(selection.scores, depth + depth // 4 + 4)
+    wide = best(selection.scores, depth + depth // 4 + 4, ordered=False)
     exact = selection.rescore(wide.indices).masked_fill(wide.values.isneginf(), -torch.inf)
     values, place = exact.topk(min(depth, selection.n_items), dim=1)
     return Pool(values, wide.indices.gather(1, place))

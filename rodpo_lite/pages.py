@@ -107,7 +107,7 @@ def execute(pages: list[Page], build: Path, progress: Callable[[str], Any]) -> N
 
     Raises InputError for a notebook without fitting parameters, BookError naming notebook, cell and exception.
     """
-    from rodpo_lite.runs import commit, versions
+    from rodpo_lite.provenance import commit, versions
 
     defaults = {page.name: _write_input(page) for page in pages}
     environment = _kernel_environment(build / "jupyter")

@@ -6,15 +6,23 @@ import torch
 from torch import Tensor
 
 
+INTEGERS = {
+    torch.bfloat16: torch.int16,
+    torch.float16: torch.int16,
+    torch.float32: torch.int32,
+    torch.float64: torch.int64,
+}
+
+
 class Pool(NamedTuple):
-    """values and item ids of the best, best first, both [R, K]."""
+    """values and item ids of the best, both [R, K]."""
 
     values: Tensor
     indices: Tensor
 
 
-def best(scores: Tensor, depth: int) -> Pool:
-    """The `depth` largest scores of each row [R, N], all where there are fewer.
+def best(scores: Tensor, depth: int, ordered: bool = True) -> Pool:
+    """The `depth` largest scores of each row [R, N], all where there are fewer; the best first if `ordered`.
 
     The catalogue is cut into groups. The best items lie in the groups with the largest maxima, as many groups as items
     are wanted, so one pass for the maxima leaves few items to choose from. Which of equal scores is taken
@@ -31,7 +39,14 @@ def best(scores: Tensor, depth: int) -> Pool:
     maxima = scores[:, :whole].unflatten(1, (size, groups)).amax(1)
     offset = groups * torch.arange(size, device=scores.device)
     tail = torch.arange(whole, n_items, device=scores.device).expand(len(scores), -1)
-    chosen = maxima.topk(depth, dim=1, sorted=False).indices
+    chosen = _as_integers(maxima).topk(depth, dim=1, sorted=False).indices
     items = torch.cat([(chosen[:, :, None] + offset).flatten(1), tail], 1)
-    values, place = scores.gather(1, items).topk(depth, dim=1)
-    return Pool(values, items.gather(1, place))
+    values = scores.gather(1, items)
+    place = _as_integers(values).topk(depth, dim=1, sorted=ordered).indices
+    return Pool(values.gather(1, place), items.gather(1, place))
+
+
+def _as_integers(scores: Tensor) -> Tensor:
+    """Integers in the order of the scores: torch compares them faster than what may be NaN."""
+    bits = scores.view(INTEGERS[scores.dtype])
+    return bits ^ ((bits >> (8 * scores.element_size() - 1)) & torch.iinfo(bits.dtype).max)

@@ -10,7 +10,7 @@ from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import Part, leave_one_out
 from rodpo_lite.engine import Engine
-from rodpo_lite.model.scoring import Recommender, score_blocks
+from rodpo_lite.model.scoring import Recommender
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ def rank_targets(scores: Tensor, targets: Tensor, history: Tensor) -> tuple[Tens
     at_target = scores.gather(1, targets[:, None])
     if not bool(torch.isfinite(scores.sum(1)).all()):
         raise ValueError("a score is not finite")
-    greater = (scores > at_target).sum(1)
-    equal = (scores == at_target).sum(1) - 1
+    greater = (scores > at_target).sum(1, dtype=torch.int32).long()
+    equal = (scores == at_target).sum(1, dtype=torch.int32).long() - 1
     history = history.sort(1).values
     dropped = (history < n_items) & (history != targets[:, None])
     dropped[:, 1:] &= history[:, 1:] != history[:, :-1]
@@ -60,8 +60,8 @@ def rank_dataset(
     unmasked = torch.empty(dataset.n_users, dtype=torch.long, device=device)
     masked = torch.empty_like(unmasked)
     for users, hidden, vectors in encode_histories(model, dataset, start, end, max_length):
-        for block, scores in score_blocks(hidden, vectors, rows):
-            who = users[block]
+        for who, states in zip(users.split(rows), hidden.split(rows), strict=True):
+            scores = (vectors @ states.T).T  # on a CPU this way round is faster, and so is counting in its columns
             column = torch.arange(int((last - first)[who].max()), device=device)
             seen = column < (last - first)[who, None]
             index = torch.where(seen, first[who, None] + column, 0)
@@ -80,7 +80,7 @@ def encode_histories(model: Recommender, dataset: Dataset, start: np.ndarray, en
         catalogue = model.items()
         sequences = PackedSequences(dataset.items, start, end, max_length, device, dataset.timestamps)
         for batch in sequences.epoch(16_384):
-            encoding = model.encode(batch, catalogue)
-            yield batch.users, encoding.hidden[batch.last], encoding.vectors
+            encoding = model.encode(batch, catalogue, only=batch.last)
+            yield batch.users, encoding.hidden, encoding.vectors
     finally:
         model.train(mode)

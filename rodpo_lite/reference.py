@@ -10,9 +10,8 @@ from rodpo_lite.engine import Engine
 from rodpo_lite.model.contrast import id_contrast, masked_positions, placeholder_contrast
 from rodpo_lite.model.cross_entropy import full_cross_entropy
 from rodpo_lite.model.experts import Routing
-from rodpo_lite.model.items import Catalogue
 from rodpo_lite.model.scoring import Encoding, Recommender
-from rodpo_lite.sampling import Proposal, binary_cross_entropy, others, sampled_cross_entropy, shortlist
+from rodpo_lite.sampling import Proposal, Step, binary_cross_entropy, others, sampled_cross_entropy, shortlist
 from rodpo_lite.training import Objective
 
 
@@ -24,50 +23,49 @@ class ReferenceObjective(Objective):
     """
 
     def __init__(self, model: Recommender, dataset: Dataset, config: ReferenceConfig, engine: Engine | None = None):
-        super().__init__(engine or Engine(next(model.parameters()).device))
-        self.model, self.config, self.n_items = model, config, dataset.n_items
+        super().__init__(model, engine or Engine(next(model.parameters()).device))
+        self.config, self.n_items = config, dataset.n_items
         self.items = torch.as_tensor(dataset.items, device=self.engine.device)
         self.rows = self.engine.rows(dataset.n_items)
         model.items.id.sparse = config.training.loss != "full"
         sampled = config.training.loss == "sampled"
         self.proposal = Proposal.of(dataset, config.training, self.engine.device) if sampled else None
 
-    def __call__(self, batch: PackedBatch) -> dict[str, Tensor]:
+    def prepare(self, batch: PackedBatch) -> Step:
         targets, short = self.items[batch.rows + 1], None
         if self.proposal is not None:
             short = self.proposal.shortlist(batch.items, targets)
         elif self.config.training.loss == "bce":
             negatives = others(targets, self.n_items)
             short = shortlist(batch.items, targets, negatives, targets.new_empty(0))
-        if short is not None:
-            batch, targets = short.renumbered(batch), short.targets
-        with self.engine.autocast():
-            catalogue = self.model.items(short.items if short else None)
-            encoding = self.model.encode(batch, catalogue)
-        main = self._loss(encoding, targets, short)
+        return Step(batch, targets, short)
+
+    def losses(self, step: Step, encoding: Encoding) -> dict[str, Tensor]:
+        main = self._loss(encoding, step)
         losses = {"loss": main}
-        for weight, name, term in self._contrasts(batch, catalogue, encoding, targets):
+        for weight, name, term in self._contrasts(step, encoding):
             losses |= {"loss": losses["loss"] + weight * term, "loss_ce": main, f"loss_{name}": term}
         return with_router_losses(losses, encoding.routing, self.config.training)
 
-    def _loss(self, encoding: Encoding, targets: Tensor, short) -> Tensor:
-        states = encoding.hidden, encoding.vectors, targets
+    def _loss(self, encoding: Encoding, step: Step) -> Tensor:
+        states, short = (encoding.hidden, encoding.vectors, step.targets), step.shortlist
         if self.config.training.loss == "full":
             return full_cross_entropy(*states, self.rows, dtype=self.engine.dtype)
         if self.config.training.loss == "bce":
             return binary_cross_entropy(*states, short.candidates)
         return sampled_cross_entropy(*states, short.candidates, short.log_expected)
 
-    def _contrasts(self, batch: PackedBatch, catalogue: Catalogue, encoding: Encoding, targets: Tensor):
+    def _contrasts(self, step: Step, encoding: Encoding):
         """Weight, name and value of each contrast that is switched on."""
         of_ids, of_masked, width = self.config.id_contrast, self.config.placeholder_contrast, self.config.encoder.width
+        targets, batch = step.targets, step.inputs
         if of_ids.weight > 0:  # the ID tower comes first
             ids = encoding.hidden[:, :width], encoding.vectors[:, :width]
             yield of_ids.weight, "id_contrast", id_contrast(*ids, targets, of_ids.temperature, self.rows)
         if of_masked.weight > 0:
             mask = masked_positions(batch, of_masked.share)
             with self.engine.autocast():
-                masked = self.model.sequence.masked(catalogue.inputs[batch.items], batch, mask)
+                masked = self.model.sequence.masked(encoding.inputs[batch.items], batch, mask)
             states = (encoding.hidden[batch.last, width:], masked[batch.last])
             towers = len(self.model.sequence.towers) - 1
             term = placeholder_contrast(*states, targets[batch.last], towers, of_masked.temperature)

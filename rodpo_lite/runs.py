@@ -1,45 +1,37 @@
-"""Run folders: train a reference, align a policy from it, evaluate, recommend.
+"""Run folders: train a reference, align a policy from it, one seed or several together.
 
 A run folder holds run.json (configuration, its hash, dataset checksums, versions, commit), history.jsonl (a line per
 epoch) and model.safetensors, which appears last: a run without it has not finished. `evaluate` adds metrics.json and
 ranks.parquet. Until a run has finished, checkpoint.safetensors holds everything needed to go on.
 """
 
-import io
-import os
-import platform
-import subprocess
-import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
-from rodpo_lite import __version__, checkpoint, metrics
+from rodpo_lite import checkpoint
 from rodpo_lite.alignment import AlignmentObjective
 from rodpo_lite.capacity import parameter_counts
 from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, build, identity
 from rodpo_lite.data.planted import Planted
 from rodpo_lite.data.schema import Dataset, sha256
-from rodpo_lite.data.split import Part, leave_one_out
-from rodpo_lite.distributed import ALONE, joined, processes
-from rodpo_lite.drift import drift_report
+from rodpo_lite.data.split import leave_one_out
+from rodpo_lite.distributed import ALONE, Group, joined, processes
 from rodpo_lite.eligibility import OwnedItems
-from rodpo_lite.engine import Engine, best_device
+from rodpo_lite.engine import Engine
 from rodpo_lite.errors import InputError, Notice
 from rodpo_lite.model.scoring import Recommender
 from rodpo_lite.negatives import SELECTORS
-from rodpo_lite.ranking import encode_histories, rank_dataset
+from rodpo_lite.provenance import commit, machine, versions
 from rodpo_lite.reference import ReferenceObjective
-from rodpo_lite.training import Report, Trainer
-
-LIBRARIES = ("torch", "numpy", "pandas")
+from rodpo_lite.replicas import can_stack, fit_together
+from rodpo_lite.training import Objective, Report, Trainer
 
 
 @dataclass(frozen=True)
@@ -71,15 +63,28 @@ def train(
     A finished run of the same configuration is returned as it is. In a process that torchrun started it trains together
     with the others. Raises InputError if `out` holds another run, or an unfinished one without `resume`.
     """
-    _check_trainable(dataset, config)
-    record, engine = _record(dataset, config, config.encoder, {}), Engine.of(config.training)
+    return train_seeds(dataset, [config], [out], resume, report, progress)[0]
+
+
+def train_seeds(
+    dataset: Dataset, configs: Sequence[ReferenceConfig], outs: Sequence[Path], resume: bool = False,
+    report: Report | None = None, progress: Callable[..., Any] | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """`train` for configurations that differ in their seeds alone, computed as one where that is possible."""
+    if processes() > 1 and len(configs) > 1:
+        raise InputError("Several seeds run in one process; leave out --seeds or torchrun.")
+    engine, found = Engine.of(configs[0].training), []
     with joined(engine.device) as group:
-        if (done := group.from_main(lambda: _claim(out, record, resume))) is not None:
-            return done
-        model = _initial(dataset, config).to(engine.device)
-        objective = ReferenceObjective(model, dataset, config, engine)
-        generator = _generator(engine, config)
-        return _fit(model, objective, dataset, config, record, out, generator, resume, report, progress, group)
+        for config, out in zip(configs, outs, strict=True):
+            _check_trainable(dataset, config)
+            record = _record(dataset, config, config.encoder, {})
+            if (done := group.from_main(partial(_claim, out, record, resume))) is not None:
+                found.append(done)
+                continue
+            model = _initial(dataset, config).to(engine.device)
+            objective, generator = ReferenceObjective(model, dataset, config, engine), _generator(engine, config)
+            found.append(_Job(record, out, model, objective, generator))
+        return _fit(found, dataset, resume, report, progress, group)
 
 
 def _initial(dataset: Dataset, config: ReferenceConfig) -> Recommender:
@@ -101,21 +106,34 @@ def align(
     the record; raises InputError as `train` does, and if the reference does not fit the dataset or `negatives.k` is
     larger than the catalogue.
     """
+    return align_seeds(dataset, [reference], [config], [out], resume, report, progress, planted)[0]
+
+
+def align_seeds(
+    dataset: Dataset, references: Sequence[Path], configs: Sequence[AlignmentConfig], outs: Sequence[Path],
+    resume: bool = False, report: Report | None = None, progress: Callable[..., Any] | None = None,
+    planted: Planted | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """`align` for configurations that differ in their seeds alone, computed as one where that is possible."""
     if processes() > 1:
         raise InputError("An alignment runs in one process; only `rodpo train` can be started by torchrun.")
-    _check_negatives(dataset, config)
-    engine = Engine.of(config.training)
-    frozen = load(reference, dataset, engine.device)
-    weights = sha256(Path(reference) / checkpoint.MODEL)
-    record = _record(dataset, config, frozen.encoder, {"reference": frozen.id, "reference_weights": weights})
-    if (done := _claim(out, record, resume)) is not None:
-        return done
-    policy = load(reference, dataset, engine.device).model
-    if not config.training.dropout:
-        policy.disable_dropout()
-    hidden, generator = planted.to(engine.device) if planted else None, _generator(engine, config)
-    objective = AlignmentObjective(policy, frozen.model, dataset, config, generator, hidden, engine)
-    return _fit(policy, objective, dataset, config, record, out, generator, resume, report, progress)
+    engine, found = Engine.of(configs[0].training), []
+    hidden = planted.to(engine.device) if planted else None
+    for reference, config, out in zip(references, configs, outs, strict=True):
+        _check_negatives(dataset, config)
+        frozen = load(reference, dataset, engine.device)
+        weights = sha256(Path(reference) / checkpoint.MODEL)
+        record = _record(dataset, config, frozen.encoder, {"reference": frozen.id, "reference_weights": weights})
+        if (done := _claim(out, record, resume)) is not None:
+            found.append(done)
+            continue
+        policy = load(reference, dataset, engine.device).model
+        if not config.training.dropout:
+            policy.disable_dropout()
+        generator = _generator(engine, config)
+        objective = AlignmentObjective(policy, frozen.model, dataset, config, generator, hidden, engine)
+        found.append(_Job(record, out, policy, objective, generator))
+    return _fit(found, dataset, resume, report, progress)
 
 
 def load(folder: Path, dataset: Dataset, device: torch.device | str = "cpu") -> Run:
@@ -137,70 +155,6 @@ def load(folder: Path, dataset: Dataset, device: torch.device | str = "cpu") -> 
     model = Recommender.for_dataset(encoder, dataset)
     checkpoint.load_weights(model, weights, folder / checkpoint.MODEL)
     return Run(folder, record, model.to(device).eval(), encoder)
-
-
-def evaluate(dataset: Dataset, folder: Path, part: Part = "test") -> dict[str, Any]:
-    """Rank every user's `part` target and write metrics.json and ranks.parquet (`_valid` for validation).
-
-    Returns {"unmasked": metrics, "masked": metrics, ...}; ranks.parquet has columns user, rank, rank_masked (from 0).
-    """
-    run = load(folder, dataset, best_device())
-    started = time.perf_counter()
-    try:
-        ranks = rank_dataset(run.model, dataset, part, run.encoder.max_length)
-    except ValueError as error:
-        raise InputError(f"The run {folder} cannot be evaluated: {error}.") from None
-    found = {
-        "split": part,
-        "config_hash": run.id,
-        "dataset": dataset.name,
-        "n_users": dataset.n_users,
-        "unmasked": metrics.from_ranks(ranks.unmasked),
-        "masked": metrics.from_ranks(ranks.masked),
-        "seconds": round(time.perf_counter() - started, 3),
-    }
-    suffix = "" if part == "test" else "_valid"
-    frame = pd.DataFrame({"user": np.arange(dataset.n_users), "rank": ranks.unmasked, "rank_masked": ranks.masked})
-    stream = io.BytesIO()
-    frame.astype(np.int32).to_parquet(stream, index=False, compression="zstd")
-    checkpoint.write_bytes(run.folder / f"ranks{suffix}.parquet", stream.getvalue())
-    checkpoint.write_json(run.folder / f"metrics{suffix}.json", found)
-    return found
-
-
-def drift(dataset: Dataset, folder: Path, against: Path, planted: Planted | None = None) -> dict[str, Any]:
-    """Write drift.json: how far false negatives moved from the run `against` to the alignment `folder`.
-
-    Raises InputError if `folder` is a reference: nothing was rejected there.
-    """
-    device = best_device()
-    run, before = load(folder, dataset, device), load(against, dataset, device)
-    if run.record["stage"] != "align":
-        raise InputError(f"The run {folder} is a reference; drift is asked of an alignment.")
-    exclude = run.record["config"]["negatives"]["exclude"]
-    hidden = planted.to(device) if planted else None
-    found = {"against": before.id, "exclude": exclude, "commit": commit()}
-    found |= drift_report(run.model, before.model, dataset, run.encoder.max_length, exclude, hidden)
-    checkpoint.write_json(run.folder / "drift.json", found)
-    return found
-
-
-@torch.no_grad()
-def recommend(dataset: Dataset, folder: Path, user: int, top: int = 10) -> pd.DataFrame:
-    """The `top` items for a user after their whole history, which is left out; columns item, title, score."""
-    if not 0 <= user < dataset.n_users:
-        raise InputError(f"There is no user {user}: {dataset.name} has users 0 to {dataset.n_users - 1}.")
-    if not 1 <= top <= dataset.n_items:
-        raise InputError(f"--top {top} is out of range: {dataset.name} has {dataset.n_items} items.")
-    run = load(folder, dataset)
-    start, end = dataset.offsets[:-1].copy(), dataset.offsets[1:].copy()
-    end[np.arange(dataset.n_users) != user] = start[np.arange(dataset.n_users) != user]
-    (_, hidden, vectors), *_ = encode_histories(run.model, dataset, start, end, run.encoder.max_length)
-    scores = (hidden @ vectors.T).squeeze(0)
-    scores[torch.as_tensor(dataset.items[start[user] : end[user]])] = -torch.inf
-    best = scores.topk(min(top, int(torch.isfinite(scores).sum())))
-    titles = [" ".join(dataset.titles[item].split())[:80] for item in best.indices.tolist()]
-    return pd.DataFrame({"item": best.indices.numpy(), "title": titles, "score": best.values.numpy()})
 
 
 def _check_trainable(dataset: Dataset, config: ReferenceConfig) -> None:
@@ -284,65 +238,57 @@ def _claim(out: Path, record: dict[str, Any], resume: bool) -> dict[str, Any] | 
     return None
 
 
-def _fit(
-    model, objective, dataset, config, record, out, generator, resume, report, progress, group=ALONE
-) -> dict[str, Any]:
-    engine = {"device": str(objective.engine.device), "precision": objective.engine.precision}
-    record |= {"versions": versions(), "commit": commit(), **engine, "machine": machine()}
-    if group.size > 1:
-        record["processes"] = group.size
-    group.from_main(lambda: checkpoint.write_json(out / checkpoint.RUN, record))
-    optional = {"report": report, "progress": progress} if group.is_main else {}
-    trainer = Trainer(
-        model, objective, dataset, config, EncoderConfig.model_validate(record["encoder"]).max_length, Path(out),
-        generator, group=group, **{name: hook for name, hook in optional.items() if hook is not None},
-    )  # fmt: skip
-    best, counts = trainer.fit(resume), parameter_counts(model)
-    record |= {
-        "best_epoch": best["epoch"],
-        "epochs_run": len(trainer.history),
-        "seconds": round(sum(line["epoch_seconds"] for line in trainer.history), 1),
-        "parameters": counts.total,
-        "active_parameters": counts.active,
-        "valid": best["valid"],
-        "valid_masked": best["valid_masked"],
-    }
-    if group.is_main:
-        checkpoint.write_json(out / checkpoint.RUN, record)
-        checkpoint.write_tensors(out / checkpoint.MODEL, trainer.best, {"config_hash": record["config_hash"]})
-        (out / checkpoint.CHECKPOINT).unlink()
-    return record
+@dataclass(frozen=True)
+class _Job:
+    """A run that is to be trained."""
+
+    record: dict[str, Any]
+    out: Path
+    model: Recommender
+    objective: Objective
+    generator: torch.Generator
 
 
-def versions() -> dict[str, str]:
-    """Python and the libraries that decide the numbers."""
-    own = {"python": platform.python_version(), "rodpo_lite": __version__}
-    return own | {name: version(name) for name in LIBRARIES}
+def _fit(jobs: list, dataset: Dataset, resume: bool, report, progress, group: Group = ALONE) -> list[dict[str, Any]]:
+    """The records of all jobs: those that are records already, and those of runs that are trained here."""
+    hooks = {"report": report, "progress": progress} if group.is_main else {}
+    hooks = {name: hook for name, hook in hooks.items() if hook is not None}
+    todo, trainers = [job for job in jobs if isinstance(job, _Job)], []
+    for job in todo:
+        engine = job.objective.engine
+        used = {"device": str(engine.device), "precision": engine.precision, "machine": machine()}
+        job.record.update(versions=versions(), commit=commit(), **used)
+        if group.size > 1:
+            job.record["processes"] = group.size
+        group.from_main(partial(checkpoint.write_json, job.out / checkpoint.RUN, job.record))
+        trainers.append(
+            Trainer(
+                job.model, job.objective, dataset, job.objective.config, job.model.max_length, Path(job.out),
+                job.generator, group=group, **hooks,
+            )
+        )  # fmt: skip
+    if len(todo) > 1 and all(map(can_stack, trainers)):
+        for job, trainer, best in zip(todo, trainers, fit_together(trainers, resume), strict=True):
+            _finish(job, trainer, best, len(todo))
+    else:
+        for job, trainer in zip(todo, trainers, strict=True):
+            _finish(job, trainer, trainer.fit(resume))
+    return [job.record if isinstance(job, _Job) else job for job in jobs]
 
 
-def machine() -> dict[str, Any]:
-    """What computed the run: processor architecture, threads, accelerator."""
-    found: dict[str, Any] = {
-        "system": platform.system(),
-        "processor": platform.machine(),
-        "threads": torch.get_num_threads(),
-    }
-    found["cpu"] = torch.backends.cpu.get_cpu_capability()
-    if torch.cuda.is_available():
-        found["accelerator"] = torch.cuda.get_device_name()
-    return found
-
-
-def commit() -> str | None:
-    """The commit of the source that runs, `+` for uncommitted changes; None outside a checkout."""
-    root = Path(__file__).resolve().parent
-    git = ["git", "-C", str(root)]
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-    try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, env=environment, check=True)
-        dirty = subprocess.run(
-            [*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, env=environment
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head.stdout.strip()[:12] + ("+" if dirty.stdout.strip() else "")
+def _finish(job: _Job, trainer: Trainer, best: dict[str, Any], sharing: int = 1) -> None:
+    """Complete the record of a trained run, of `sharing` that took their time together, and write its weights."""
+    counts = parameter_counts(job.model)
+    job.record.update(
+        best_epoch=best["epoch"],
+        epochs_run=len(trainer.history),
+        seconds=round(sum(line["epoch_seconds"] for line in trainer.history) / sharing, 1),
+        parameters=counts.total,
+        active_parameters=counts.active,
+        valid=best["valid"],
+        valid_masked=best["valid_masked"],
+    )
+    if trainer.group.is_main:
+        checkpoint.write_json(job.out / checkpoint.RUN, job.record)
+        checkpoint.write_tensors(job.out / checkpoint.MODEL, trainer.best, {"config_hash": job.record["config_hash"]})
+        (job.out / checkpoint.CHECKPOINT).unlink()

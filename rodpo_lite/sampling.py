@@ -33,6 +33,30 @@ class Shortlist:
         return replace(batch, items=self.inputs)
 
 
+@dataclass(frozen=True)
+class Step:
+    """A batch and what follows each of its positions, [P]; the items of a shortlist, or None for the catalogue."""
+
+    batch: PackedBatch
+    positives: Tensor
+    shortlist: Shortlist | None = None
+
+    @property
+    def inputs(self) -> PackedBatch:
+        """The batch as the model reads it, with inputs as numbers within the items."""
+        return self.shortlist.renumbered(self.batch) if self.shortlist else self.batch
+
+    @property
+    def items(self) -> Tensor | None:
+        """The items that are encoded, [S]; None for all."""
+        return self.shortlist.items if self.shortlist else None
+
+    @property
+    def targets(self) -> Tensor:
+        """The positives as numbers within the items."""
+        return self.shortlist.targets if self.shortlist else self.positives
+
+
 class Proposal:
     """Draws M items with replacement in proportion to (training interactions + 1)^exponent; 0 is uniform."""
 

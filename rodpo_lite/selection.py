@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from rodpo_lite.config import NegativesConfig
-from rodpo_lite.data.batches import PackedBatch
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import leave_one_out, training_counts
 from rodpo_lite.eligibility import OwnedItems, Selection, exclusions, masked, renumbered
@@ -16,6 +15,7 @@ from rodpo_lite.engine import Engine
 from rodpo_lite.model.cross_entropy import Observer
 from rodpo_lite.model.scoring import pair_scores, score_blocks
 from rodpo_lite.negatives import SELECTORS
+from rodpo_lite.sampling import Step
 
 
 class Scored(NamedTuple):
@@ -49,11 +49,9 @@ class NegativeSelection:
             return self.selector.scorer
         return "start of epoch" if self.epoch > 1 else None
 
-    def prepare(
-        self, batch: PackedBatch, positives: Tensor, scored: Scored | None, pool: Tensor | None
-    ) -> tuple[Tensor, Observer]:
+    def prepare(self, step: Step, scored: Scored | None, pool: Tensor | None) -> tuple[Tensor, Observer]:
         """Room for the negatives [P, n], and what fills it in from score blocks over the pool (no scorer: empty)."""
-        config, n_items = self.config, len(self.popularity)
+        batch, positives, config, n_items = step.batch, step.positives, self.config, len(self.popularity)
         # A pool that is refreshed per epoch starts with a uniform one.
         draw = self.selector.draw if scored or self.selector.scorer is None else SELECTORS["uniform"].draw
         excluded = exclusions(config.exclude, batch.user_of_position, batch.rows, positives, self.owned)
@@ -87,11 +85,11 @@ class NegativeSelection:
 
         return negatives, select
 
-    def draw(self, batch: PackedBatch, positives: Tensor, scored: Scored | None, pool: Tensor | None) -> Tensor:
+    def draw(self, step: Step, scored: Scored | None, pool: Tensor | None) -> Tensor:
         """Negatives [P, n] from scores that are computed here."""
-        negatives, select = self.prepare(batch, positives, scored, pool)
+        negatives, select = self.prepare(step, scored, pool)
         if scored is None:
-            select(slice(0, len(positives)), torch.empty(0, device=positives.device))
+            select(slice(0, len(negatives)), torch.empty(0, device=negatives.device))
             return negatives
         rows = self.rows * len(self.popularity) // len(scored.vectors)
         for block, scores in score_blocks(scored.hidden, scored.vectors, rows, self.engine.dtype):

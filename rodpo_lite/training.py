@@ -2,13 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rodpo_lite import checkpoint, metrics
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig, TrainingConfig
@@ -17,8 +17,10 @@ from rodpo_lite.data.schema import Dataset
 from rodpo_lite.distributed import ALONE, Group
 from rodpo_lite.engine import Engine, keep_freed_memory
 from rodpo_lite.errors import InputError
-from rodpo_lite.model.scoring import Recommender
+from rodpo_lite.model.scoring import Encoding, Recommender
+from rodpo_lite.random_numbers import RandomNumbers
 from rodpo_lite.ranking import rank_dataset
+from rodpo_lite.sampling import Step
 
 Report = Callable[[dict[str, Any]], None]
 PRIMARY = "ndcg@5"
@@ -27,11 +29,12 @@ PRIMARY = "ndcg@5"
 class Objective:
     """Maps a packed batch to named scalar losses, of which `loss` is minimised; `engine` says where and how.
 
-    `state` is what it remembers between steps; it is saved with every checkpoint.
+    `state` is what it remembers between steps; it is saved with every checkpoint. Before the model encodes a step,
+    `prepare` says which items it touches; `losses` are those of an encoding, which may come from a stack of models.
     """
 
-    def __init__(self, engine: Engine):
-        self.engine = engine
+    def __init__(self, model: Recommender, engine: Engine):
+        self.model, self.engine = model, engine
         self.state: dict[str, Tensor] = {}
 
     def start_epoch(self, epoch: int) -> None:
@@ -41,8 +44,17 @@ class Objective:
         """Called after the last step; what it returns joins the epoch's line of the history."""
         return {}
 
-    def __call__(self, batch: PackedBatch) -> dict[str, Tensor]:
+    def prepare(self, batch: PackedBatch) -> Step:
         raise NotImplementedError
+
+    def losses(self, step: Step, encoding: Encoding) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def __call__(self, batch: PackedBatch) -> dict[str, Tensor]:
+        step = self.prepare(batch)
+        with self.engine.autocast():
+            encoding = self.model(step.inputs, step.items)
+        return self.losses(step, encoding)
 
 
 class TrainingDiverged(RuntimeError):
@@ -85,34 +97,88 @@ class Trainer:
                 "lower training.batches_per_epoch."
             )
         self.best: dict[str, Tensor] = {}
+        self.random = RandomNumbers(self.config.seed, self.device)
 
     def fit(self, resume: bool) -> dict[str, Any]:
         """Train to the end or until patience runs out; returns the best epoch's line of the history.
 
         The model ends with the best epoch's weights. Raises TrainingDiverged if a loss is not finite.
         """
-        keep_freed_memory()
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(self.config.seed)
-            if resume:
-                self._restore()
-            for epoch in range(len(self.history) + 1, self.config.training.epochs + 1):
-                if epoch - self._best_line().get("epoch", epoch) > self.config.training.patience:
-                    break
-                self._epoch(epoch)
-        self.model.load_state_dict(self.best)
-        return self._best_line()
+        with self.random:
+            self.start(resume)
+            while not self.finished:
+                for batch in self.batches():
+                    losses = self.objective(batch)
+                    self.model.zero_grad(set_to_none=True)
+                    self.share_of(batch, losses).backward()
+                    self.group.add_gradients(self.model)
+                    self.update(batch, losses)
+                self.end_epoch()
+        return self.end()
 
-    def _epoch(self, epoch: int) -> None:
-        started = time.perf_counter()
-        losses = self._train_epoch(epoch)
-        seconds = time.perf_counter() - started
+    def start(self, resume: bool) -> None:
+        """Before the first epoch: where to go on."""
+        keep_freed_memory()
+        if resume:
+            self._restore()
+
+    @property
+    def epoch(self) -> int:
+        """The number, from 1, of the epoch that is on or comes next."""
+        return len(self.history) + 1
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or patience has run out."""
+        training, best = self.config.training, self._best_line().get("epoch", self.epoch)
+        return self.epoch > training.epochs or self.epoch - best > training.patience
+
+    def batches(self) -> Iterator[PackedBatch]:
+        """The batches of an epoch; the optimizers' learning rates are set for each."""
+        self._started, self._sums = time.perf_counter(), {}
+        self.model.train()
+        self.objective.start_epoch(self.epoch)
+        training, done = self.config.training, (self.epoch - 1) * self.steps_per_epoch
+        rate = cosine(self.steps_per_epoch * training.epochs, training.warmup)
+        if self.group.size > 1:  # random numbers of its own for each process, and the same after a resumption
+            torch.manual_seed((self.config.seed * 10_007 + self.epoch) * 1009 + self.group.rank)
+        batches = self.sequences.epoch(self.batch_positions, self.order, self.group.rank, self.group.size)
+        told = self.progress(batches, total=self.steps_per_epoch, desc=f"epoch {self.epoch}")
+        for self._step, batch in enumerate(told, start=1):
+            for optimizer in self.optimizers:
+                for parameters in optimizer.param_groups:
+                    parameters["lr"] = parameters["initial_lr"] * rate(done + self._step - 1)
+            yield batch
+
+    def share_of(self, batch: PackedBatch, losses: dict[str, Tensor]) -> Tensor:
+        """What this process adds to the loss of the step; raises TrainingDiverged if that is not finite."""
+        if not bool(torch.isfinite(self.group.total(losses["loss"].detach().clone()))):
+            raise TrainingDiverged(
+                f"The loss is not finite at epoch {self.epoch}, step {self._step}; lower training.learning_rate."
+            )
+        positions = self.group.total(torch.tensor(float(len(batch.items)), device=self.device))
+        return len(batch.items) / positions * losses["loss"]
+
+    def update(self, batch: PackedBatch, losses: dict[str, Tensor]) -> None:
+        """Change the weights by the gradients that they hold."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach() * len(batch.items)
+
+    def end_epoch(self) -> None:
+        """Validate, keep the best weights, write a checkpoint."""
+        losses = {
+            name: float(self.group.total(total)) / self.sequences.n_positions for name, total in self._sums.items()
+        }
+        losses |= self.objective.end_epoch()
+        seconds = time.perf_counter() - self._started
         try:
             ranks = rank_dataset(self.model, self.dataset, "valid", self.max_length)
         except ValueError as error:
-            raise TrainingDiverged(f"After epoch {epoch}, {error}; lower training.learning_rate.") from None
+            raise TrainingDiverged(f"After epoch {self.epoch}, {error}; lower training.learning_rate.") from None
         line = {
-            "epoch": epoch,
+            "epoch": self.epoch,
             "epoch_seconds": round(seconds, 3),
             **losses,
             "valid": metrics.from_ranks(ranks.unmasked),
@@ -125,34 +191,10 @@ class Trainer:
             self._save()
             self.report(line)
 
-    def _train_epoch(self, epoch: int) -> dict[str, float]:
-        self.model.train()
-        self.objective.start_epoch(epoch)
-        sums: dict[str, Tensor] = {}
-        training, done = self.config.training, (epoch - 1) * self.steps_per_epoch
-        rate = cosine(self.steps_per_epoch * training.epochs, training.warmup)
-        if self.group.size > 1:  # random numbers of its own for each process, and the same after a resumption
-            torch.manual_seed((self.config.seed * 10_007 + epoch) * 1009 + self.group.rank)
-        batches = self.sequences.epoch(self.batch_positions, self.order, self.group.rank, self.group.size)
-        for step, batch in enumerate(self.progress(batches, total=self.steps_per_epoch, desc=f"epoch {epoch}")):
-            for optimizer in self.optimizers:
-                optimizer.param_groups[0]["lr"] = training.learning_rate * rate(done + step)
-            losses = self.objective(batch)
-            positions = self.group.total(torch.tensor(float(len(batch.items)), device=self.device))
-            share = len(batch.items) / positions
-            if not bool(torch.isfinite(self.group.total(losses["loss"].detach().clone()))):
-                raise TrainingDiverged(
-                    f"The loss is not finite at epoch {epoch}, step {step + 1}; lower training.learning_rate."
-                )
-            self.model.zero_grad(set_to_none=True)
-            (share * losses["loss"]).backward()
-            self.group.add_gradients(self.model)
-            for optimizer in self.optimizers:
-                optimizer.step()
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + value.detach() * len(batch.items)
-        losses = {name: float(self.group.total(total)) / self.sequences.n_positions for name, total in sums.items()}
-        return losses | self.objective.end_epoch()
+    def end(self) -> dict[str, Any]:
+        """Leave the model with the best epoch's weights; returns that epoch's line of the history."""
+        self.model.load_state_dict(self.best)
+        return self._best_line()
 
     def _best_line(self) -> dict[str, Any]:
         return max(self.history, key=lambda line: line["valid"][PRIMARY], default={})
@@ -178,21 +220,19 @@ class Trainer:
         for name, generator in self._generators().items():
             generator.set_state(tensors[f"generator.{name}"])
         for number, optimizer in enumerate(self.optimizers):
-            moments: dict[int, dict[str, Tensor]] = {}
+            moments: dict[int, dict[str, Tensor | int]] = {}
             for key, value in _under(f"optimizer.{number}.", tensors).items():
                 index, name = key.split(".", 1)
-                moments.setdefault(int(index), {})[name] = value
+                # SparseAdam counts its steps in an int, and would compute with a tensor in another precision.
+                moments.setdefault(int(index), {})[name] = value if value.is_floating_point() else int(value)
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.objective.state |= {name: value.to(self.device) for name, value in _under("state.", tensors).items()}
         self.history = state["history"]
         checkpoint.write_history(self.folder, self.history)
 
-    def _generators(self) -> dict[str, Any]:
-        named: dict[str, Any] = {"order": self.order, "selection": self.generator, "global": torch.default_generator}
-        if self.device.type == "cuda":
-            named["cuda"] = torch.cuda.default_generators[self.device.index or 0]
-        return named
+    def _generators(self) -> dict[str, torch.Generator]:
+        return {"order": self.order, "selection": self.generator, **self.random.generators}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -200,13 +240,15 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def optimizers(model: Recommender, training: TrainingConfig) -> list[torch.optim.Optimizer]:
-    """AdamW for all parameters whose gradient is dense, and SparseAdam, without weight decay, for the others."""
-    sparse = [module.weight for module in model.modules() if isinstance(module, nn.Embedding) and module.sparse]
-    dense = [parameter for parameter in model.parameters() if all(parameter is not other for other in sparse)]
-    found: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(dense, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True)
-    ]
-    return [*found, torch.optim.SparseAdam(sparse, lr=training.learning_rate)] if sparse else found
+    """AdamW, with a learning rate of its own for the ID embedding; that has SparseAdam, without weight decay, where
+    its gradient is sparse."""
+    ids = model.items.id
+    others = [parameter for parameter in model.parameters() if parameter is not ids.weight]
+    of_others = {"params": others, "initial_lr": training.learning_rate}
+    of_ids = {"params": [ids.weight], "initial_lr": training.learning_rate * training.id_learning_rate}
+    dense = [of_others] if ids.sparse else [of_ids, of_others]
+    adam = torch.optim.AdamW(dense, weight_decay=training.weight_decay, fused=True)
+    return [adam, torch.optim.SparseAdam([of_ids])] if ids.sparse else [adam]
 
 
 def cosine(steps: int, warmup: float) -> Callable[[int], float]:

@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from rodpo_lite import runs
+from rodpo_lite import evaluation, runs
 from rodpo_lite.capacity import chosen_experts, costs, dense_twin, expert_load, parameter_counts
 from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, build
 from rodpo_lite.data.batches import PackedSequences
@@ -219,8 +219,8 @@ def test_a_mixture_trains_aligns_and_evaluates(world, tmp_path):
     for folder in ("a", "b"):
         (line,) = map(json.loads, (tmp_path / folder / "history.jsonl").read_text().splitlines())
         assert 2 < line["loss_balance"] < 12 and line["loss_z"] > 0
-    assert runs.evaluate(world, tmp_path / "b")["n_users"] == world.n_users
-    assert len(runs.recommend(world, tmp_path / "b", user=3)) == 10
+    assert evaluation.evaluate(world, tmp_path / "b")["n_users"] == world.n_users
+    assert len(evaluation.recommend(world, tmp_path / "b", user=3)) == 10
 
 
 def test_chosen_experts_are_those_that_compute_each_item(world):

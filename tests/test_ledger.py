@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from rodpo_lite import ledger, metrics, runs
+from rodpo_lite import evaluation, ledger, metrics, runs
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig, build
 from rodpo_lite.errors import InputError
 
@@ -17,7 +17,7 @@ def run(reference_folder, tmp_path):
 
 
 def test_a_run_enters_with_its_ranks_and_reads_back(world, run, tmp_path):
-    runs.evaluate(world, run)
+    evaluation.evaluate(world, run)
     path = ledger.record(run, tmp_path / "ledger")
     assert ledger.record(run, tmp_path / "ledger") == path, "recording twice changes nothing"
     (row,) = ledger.records(tmp_path / "ledger").itertuples()
@@ -31,7 +31,7 @@ def test_a_run_enters_with_its_ranks_and_reads_back(world, run, tmp_path):
 
 def test_changes_of_a_record_against_itself_and_another(world, run, tmp_path):
     """Against itself nothing changes; with every target at the top, NDCG@5 is 1 and the change is what is missing."""
-    runs.evaluate(world, run)
+    evaluation.evaluate(world, run)
     folder = tmp_path / "ledger"
     file = ledger.record(run, folder).name
     same = ledger.changes(file, file, folder)
@@ -46,7 +46,7 @@ def test_changes_of_a_record_against_itself_and_another(world, run, tmp_path):
 
 
 def test_several_records_before_are_averaged_user_by_user(world, run, tmp_path):
-    runs.evaluate(world, run)
+    evaluation.evaluate(world, run)
     folder = tmp_path / "ledger"
     file = ledger.record(run, folder).name
     (ledger.ranks(file, folder)[["rank", "rank_masked"]] * 0).to_parquet(folder / "ranks" / "perfect.parquet")
@@ -63,7 +63,7 @@ def test_differences_from_the_defaults():
 
 
 def test_runs_are_found_by_configuration_whatever_the_seed(world, small_config, run, tmp_path):
-    runs.evaluate(world, run)
+    evaluation.evaluate(world, run)
     ledger.record(run, tmp_path / "ledger")
     table = ledger.records(tmp_path / "ledger")
     assert len(ledger.of(table, small_config.model_copy(update={"seed": 7}))) == 1
@@ -73,14 +73,14 @@ def test_runs_are_found_by_configuration_whatever_the_seed(world, small_config, 
 def test_an_alignment_is_found_with_the_encoder_of_its_reference(world, small_config, reference_folder, tmp_path):
     config = build(AlignmentConfig, {"training": {"epochs": 1, "batches_per_epoch": 2}})
     runs.align(world, reference_folder, config, tmp_path / "run")
-    runs.evaluate(world, tmp_path / "run")
+    evaluation.evaluate(world, tmp_path / "run")
     ledger.record(tmp_path / "run", tmp_path / "ledger")
     table = ledger.records(tmp_path / "ledger")
     assert len(ledger.of(table, config, small_config.encoder)) == 1 and ledger.of(table, config).empty
 
 
 def test_an_experiment_enters_once_even_if_a_later_key_gave_it_another_id(world, run, tmp_path):
-    runs.evaluate(world, run)
+    evaluation.evaluate(world, run)
     path = ledger.record(run, tmp_path / "ledger")
     entry = json.loads((run / "run.json").read_text())
     del entry["config"]["encoder"]["placeholder"], entry["encoder"]["placeholder"]
@@ -92,13 +92,13 @@ def test_an_experiment_enters_once_even_if_a_later_key_gave_it_another_id(world,
 def test_drift_enters_with_the_run(world, reference_folder, tmp_path):
     config = build(AlignmentConfig, {"training": {"epochs": 1, "batches_per_epoch": 2}})
     runs.align(world, reference_folder, config, tmp_path / "run")
-    found = runs.drift(world, tmp_path / "run", reference_folder)
+    found = evaluation.drift(world, tmp_path / "run", reference_folder)
     assert found["exclude"] == "train" and found["future"]["users"] > 10
-    runs.evaluate(world, tmp_path / "run")
+    evaluation.evaluate(world, tmp_path / "run")
     path = ledger.record(tmp_path / "run", tmp_path / "ledger")
     assert json.loads(path.read_text())["drift"] == found
     with pytest.raises(InputError, match="is a reference"):
-        runs.drift(world, reference_folder, reference_folder)
+        evaluation.drift(world, reference_folder, reference_folder)
 
 
 def test_unfinished_and_unevaluated_runs_stay_out(run, tmp_path):
@@ -111,7 +111,7 @@ def test_unfinished_and_unevaluated_runs_stay_out(run, tmp_path):
 
 
 def test_the_ledger_is_append_only(world, run, tmp_path):
-    runs.evaluate(world, run)
+    evaluation.evaluate(world, run)
     path = ledger.record(run, tmp_path / "ledger")
     before = path.read_bytes()
     found = json.loads((run / "metrics.json").read_text())

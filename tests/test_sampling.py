@@ -183,8 +183,8 @@ def test_negatives_come_from_the_sample_and_are_allowed(world, batch, targets, r
     seen = []
     draw = objective.selection.draw
 
-    def watched(batch, positives, scored, pool):
-        negatives = draw(batch, positives, scored, pool)
+    def watched(step, scored, pool):
+        negatives = draw(step, scored, pool)
         seen.append((negatives, scored, pool))
         return negatives
 

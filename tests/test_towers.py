@@ -10,13 +10,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from rodpo_lite import runs
+from rodpo_lite import evaluation, runs
 from rodpo_lite.capacity import dense_twin, expert_load, parameter_counts
 from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, build
 from rodpo_lite.data.batches import PackedBatch, PackedSequences
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.errors import InputError, Notice
+from rodpo_lite.model.attention import Layout
 from rodpo_lite.model.contrast import id_contrast, masked_positions, placeholder_contrast
 from rodpo_lite.model.scoring import Recommender
 from rodpo_lite.model.towers import InteractiveMixture, TemporalMixture, interval_rows
@@ -43,12 +44,12 @@ def batch_of(dataset, positions: float = 500) -> PackedBatch:
 def test_the_score_is_the_sum_over_towers(fusion, world):
     model, batch = towers(world, fusion=fusion), batch_of(world)
     catalogue = model.items()
-    hidden, vectors, _ = model(batch)
+    hidden, vectors, *_ = model(batch)
     inputs = model.sequence.time(catalogue.inputs[batch.items], batch)
     total = 0
     for number, tower in enumerate(model.sequence.towers):
         part = slice(8 * number, 8 * number + 8)
-        total = total + tower(inputs[:, part], batch)[0] @ catalogue.vectors[:, part].T
+        total = total + tower(inputs[:, part], batch, Layout.of(batch.lengths))[0] @ catalogue.vectors[:, part].T
     torch.testing.assert_close(hidden @ vectors.T, total)
     assert model.sequence.names == ["id", "image", "text"]
     assert torch.equal(vectors[:, :8], model.items.id.weight)
@@ -168,7 +169,7 @@ def test_without_timestamps_there_is_no_temporal_mixture_and_one_notice(plain_fo
     assert len(seen) == 1
     assert runs.load(tmp_path / "run", dataset).model.sequence.time is None
     assert batch_of(dataset).times is None
-    assert len(runs.recommend(dataset, tmp_path / "run", user=1, top=3)) == 3
+    assert len(evaluation.recommend(dataset, tmp_path / "run", user=1, top=3)) == 3
 
 
 def test_times_known_in_part_are_enough(world):
@@ -238,7 +239,7 @@ def test_the_objective_adds_the_contrast_of_the_id_tower(world):
     assert set(plain) == {"loss"}
     torch.testing.assert_close(losses["loss_ce"], plain["loss"])
     torch.testing.assert_close(losses["loss"], plain["loss"] + 0.5 * losses["loss_id_contrast"])
-    hidden, vectors, _ = model(batch)
+    hidden, vectors, *_ = model(batch)
     targets = torch.as_tensor(world.items)[batch.rows + 1]
     torch.testing.assert_close(losses["loss_id_contrast"], id_contrast(hidden[:, :8], vectors[:, :8], targets, 0.2, 99))
     with pytest.raises(InputError, match=r"needs encoder\.base = towers"):
@@ -324,8 +325,8 @@ def test_every_encoder_goes_all_the_way(base, fusion, feedforward, world, tmp_pa
     line = json.loads((tmp_path / "b/history.jsonl").read_text())
     assert record["encoder"]["base"] == base
     assert ("loss_balance" in line) == ("moe" in (fusion, feedforward)) == ("loss_z" in line)
-    assert runs.evaluate(world, tmp_path / "b", "valid")["unmasked"] == record["valid"]
-    assert len(runs.recommend(world, tmp_path / "b", user=3, top=5)) == 5
+    assert evaluation.evaluate(world, tmp_path / "b", "valid")["unmasked"] == record["valid"]
+    assert len(evaluation.recommend(world, tmp_path / "b", user=3, top=5)) == 5
 
 
 class Killed(BaseException):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rodpo_lite import alignment, checkpoint, runs
+from rodpo_lite import alignment, checkpoint, evaluation, runs
 from rodpo_lite.alignment import AlignmentObjective
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig, build
 from rodpo_lite.data.batches import PackedSequences
@@ -49,7 +49,7 @@ def test_a_checkerboard_world_is_learnt(checkerboard, tmp_path):
         },
     )
     runs.train(checkerboard, config, tmp_path / "run")
-    found = runs.evaluate(checkerboard, tmp_path / "run")
+    found = evaluation.evaluate(checkerboard, tmp_path / "run")
     assert found["unmasked"]["ndcg@5"] > 0.95
     # The items cycle through 10 per colour and a history holds at most 8, so the target is never in it.
     assert found["masked"]["ndcg@5"] >= found["unmasked"]["ndcg@5"]
@@ -115,7 +115,7 @@ def test_the_best_validation_epoch_is_kept(world, reference_folder):
     lines = [json.loads(line) for line in (reference_folder / "history.jsonl").read_text().splitlines()]
     best = max(lines, key=lambda line: line["valid"]["ndcg@5"])
     assert record["best_epoch"] == best["epoch"] and record["valid"] == best["valid"]
-    assert runs.evaluate(world, reference_folder, "valid")["unmasked"] == best["valid"]
+    assert evaluation.evaluate(world, reference_folder, "valid")["unmasked"] == best["valid"]
 
 
 def test_the_history_of_a_run(world, reference_folder):
@@ -157,7 +157,7 @@ def test_alignment_moves_the_positive_away_from_the_rejected(name, world, refere
     batch = next(PackedSequences(world.items, split.start, split.train_end - 1, 12).epoch(10_000))
     positives = torch.as_tensor(world.items)[batch.rows + 1]
     with torch.no_grad():
-        after, before = ((hidden @ vectors.T) for hidden, vectors, _ in (policy(batch), reference(batch)))
+        after, before = ((hidden @ vectors.T) for hidden, vectors, *_ in (policy(batch), reference(batch)))
     negatives = before.scatter(1, positives[:, None], -torch.inf).topk(149 if name == "uniform" else 5).indices
     change = after - before
     assert (change.gather(1, positives[:, None]) - change.gather(1, negatives)).mean() > 0
@@ -266,7 +266,7 @@ def test_alignment_pushes_apart_exactly_the_selected_pairs(world, reference_fold
     scores.scatter_(1, positives[:, None], -torch.inf)
     hardest = scores.argmax(1)
     twin = runs.load(reference_folder, world).model.eval()
-    h, v, _ = twin(batch)
+    h, v, *_ = twin(batch)
     push = 0.8 / 2 / len(positives)
     (push * ((h * v[hardest]).sum() - (h * v[positives]).sum())).backward()
     for one, other in zip(policy.parameters(), twin.parameters()):
@@ -315,8 +315,8 @@ def test_a_users_own_dataset_goes_all_the_way(plain_folder, tmp_path):
     runs.train(dataset, config, tmp_path / "reference")
     align = align_config(negatives={"k": 5})
     runs.align(dataset, tmp_path / "reference", align, tmp_path / "aligned")
-    assert runs.evaluate(dataset, tmp_path / "aligned")["n_users"] == 60
-    best = runs.recommend(dataset, tmp_path / "aligned", user=3, top=4)
+    assert evaluation.evaluate(dataset, tmp_path / "aligned")["n_users"] == 60
+    best = evaluation.recommend(dataset, tmp_path / "aligned", user=3, top=4)
     assert len(best) == 4 and best["score"].is_monotonic_decreasing
     assert not set(best["item"]) & set(dataset.items[dataset.offsets[3] : dataset.offsets[4]])
     assert all(title.startswith(("thing", "item")) for title in best["title"])

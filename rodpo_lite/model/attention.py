@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rodpo_lite.engine import rounded_up
+
 CAPACITY = 64
 
 
@@ -22,11 +24,50 @@ class Bins(NamedTuple):
     bias: Tensor
 
 
+class Layout(NamedTuple):
+    """How a batch is computed: its bins, and the rows that its positions are padded to.
+
+    Rows after the last position get some mixture of real ones and give nothing to any.
+    """
+
+    bins: list[Bins]
+    rows: int
+
+    @classmethod
+    def of(cls, lengths: Tensor) -> "Layout":
+        """A batch of sequences of lengths [B], longest first, rounded up so that few different shapes occur."""
+        positions = int(lengths.sum())
+        rows = rounded_up(positions)
+        return cls(attention_bins(lengths, rows - positions), rows)
+
+    @classmethod
+    def stacked(cls, lengths: list[Tensor]) -> "Layout":
+        """R batches padded to the same shapes; each tensor of the one kind of bins has a first dimension R."""
+        positions = [int(of_batch.sum()) for of_batch in lengths]
+        rows, capacity = rounded_up(max(positions)), max(CAPACITY, *(int(of_batch[0]) for of_batch in lengths))
+        found = [
+            attention_bins(of_batch, rows - count, capacity)[0]
+            for of_batch, count in zip(lengths, positions, strict=True)
+        ]
+        runs = max(len(bins.bias) for bins in found)
+        missing = [runs - len(bins.bias) for bins in found]
+        return cls(
+            [
+                Bins(
+                    torch.stack([F.pad(bins.index, (0, capacity * more)) for bins, more in zip(found, missing)]),
+                    torch.stack([bins.slots for bins in found]),
+                    torch.stack([F.pad(bins.bias, (0, 0, 0, 0, 0, more)) for bins, more in zip(found, missing)]),
+                )
+            ],
+            rows,
+        )
+
+
 def attention_bins(lengths: Tensor, padding: int = 0, capacity: int = CAPACITY) -> list[Bins]:
     """Cut packed sequences of lengths [B], longest first, into bins of `capacity` slots.
 
-    Sequences that do not fit have larger bins, one size for all whose lengths are within a factor of two. `padding`
-    positions after the last sequence get some mixture of real ones and give nothing to any.
+    Sequences that do not fit have larger bins, one size for all whose lengths are within a factor of two. So many rows
+    of `padding` after the last sequence look where the first slot is.
     """
     sequence = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
     ends = lengths.cumsum(0).tolist()
@@ -35,7 +76,7 @@ def attention_bins(lengths: Tensor, padding: int = 0, capacity: int = CAPACITY) 
         longest, stop = ends[first] - base, len(ends)
         if longest > capacity:
             stop = first + int((lengths[first:] > max(capacity, longest // 2)).sum())
-        size = max(longest, min(capacity, ends[-1] - base))
+        size = max(longest, capacity)
         bounds = []
         while first < stop:
             first = bisect_right(ends, base + size, first, stop)

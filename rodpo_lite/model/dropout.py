@@ -1,16 +1,21 @@
-"""Dropout whose random numbers cost little on a CPU."""
+"""Dropout whose random numbers cost little on a CPU, and which models that are computed as one draw each for itself."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 LEVELS = 2**16
+Stream = AbstractContextManager  # within it, torch's global random numbers are those of one model
 
 
 class Dropout(nn.Module):
     """Zeroes each entry with probability p, rounded to a multiple of 2^-16, and scales the others by 1 / (1 - p).
 
     `nn.Dropout` on a CPU draws a random number for each entry, one after the other. Here one draw of 64 bits decides
-    about four entries. On a GPU it is `nn.Dropout`'s own kernel.
+    about four entries.
     """
 
     def __init__(self, p: float):
@@ -20,26 +25,71 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        if x.device.type != "cpu":
-            return nn.functional.dropout(x, self.p)
-        return _Masked.apply(x, keep_mask(x.shape, self.p), 1 / (1 - self.p))
+        return _Masked.apply(x, _Mask.apply(x, self.p), 1 / (1 - self.p))
 
 
-def keep_mask(shape: torch.Size, p: float, generator: torch.Generator | None = None) -> Tensor:
+def keep_mask(shape: torch.Size, p: float, device: torch.device | str = "cpu") -> Tensor:
     """Which entries stay, each with probability 1 - p."""
     count = shape.numel()
-    bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    bits = torch.empty(-(-count // 4), dtype=torch.int64, device=device).random_(-(2**63), None)
     return (bits.view(torch.int16)[:count] >= round(p * LEVELS) - LEVELS // 2).view(shape)
+
+
+_stacked: list[tuple[Sequence[Stream], Sequence[int]]] = []
+
+
+@contextmanager
+def random_numbers_of_each(streams: Sequence[Stream], rows: Sequence[int]) -> Iterator[None]:
+    """Within, dropout under `torch.vmap` gives each of R models the mask that it would draw alone.
+
+    streams: R contexts with the models' own random numbers; rows: how many of the rows of each are real.
+    """
+    _stacked.append((streams, rows))
+    try:
+        yield
+    finally:
+        _stacked.pop()
+
+
+class _Mask(torch.autograd.Function):
+    """Draws the mask for x; under vmap one for each model, padded to the rows of x."""
+
+    @staticmethod
+    def forward(x, p):
+        return keep_mask(x.shape, p, x.device)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return None, None
+
+    @staticmethod
+    def vmap(info, in_dims, x, p):
+        (streams, counts), x = _stacked[-1], x.movedim(in_dims[0], 0)
+        masks = []
+        for stream, rows in zip(streams, counts, strict=True):
+            with stream:
+                mask = keep_mask(torch.Size([rows, *x.shape[2:]]), p, x.device)
+            masks.append(F.pad(mask, (0, 0, 0, x.shape[1] - rows)))
+        return torch.stack(masks), 0
 
 
 class _Masked(torch.autograd.Function):
     """x · mask · scale in one pass each way; saves the mask as bytes."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, x, mask, scale):
-        ctx.save_for_backward(mask)
-        ctx.scale = scale
+    def forward(x, mask, scale):
         return torch.ops.aten.native_dropout_backward(x, mask, scale)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(inputs[1])
+        ctx.scale = inputs[2]
 
     @staticmethod
     def backward(ctx, grad):

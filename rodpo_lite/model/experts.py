@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rodpo_lite.config import EncoderConfig
+from rodpo_lite.engine import rounded_up
 
 
 class Routing(NamedTuple):
@@ -64,13 +65,20 @@ class SparseExperts(nn.Module):
         return best.values.softmax(1), best.indices
 
     def dispatch(self, rows: Tensor, gates: Tensor, chosen: Tensor) -> Tensor:
-        """Σ_e g_e expert_e(x): rows are sorted by expert, and each expert computes its own rows only."""
-        order = chosen.flatten().argsort(stable=True)
-        source = order // self.per_row
-        sizes = chosen.flatten().bincount(minlength=len(self.experts)).tolist()
-        parts = rows.index_select(0, source).split(sizes)
+        """Σ_e g_e expert_e(x): rows are sorted by expert, and each expert computes its own rows only.
+
+        To each expert's rows a few are added that count nothing, so that few different shapes occur.
+        """
+        expert, order = chosen.flatten().sort(stable=True)
+        sizes = expert.bincount(minlength=len(self.experts))
+        rounded = torch.tensor([rounded_up(size) for size in sizes.tolist()], device=rows.device)
+        added = (rounded - sizes).cumsum(0) - (rounded - sizes)
+        place = torch.arange(len(order), device=rows.device) + added[expert]
+        source = order.new_zeros(int(rounded.sum())).index_copy_(0, place, order // self.per_row)
+        gate = gates.new_zeros(len(source)).index_copy(0, place, gates.flatten().index_select(0, order))
+        parts = rows.index_select(0, source).split(rounded.tolist())
         computed = torch.cat([expert(part) for expert, part in zip(self.experts, parts, strict=True)])
-        weighted = computed * gates.flatten().index_select(0, order)[:, None]
+        weighted = computed * gate[:, None]
         return weighted.new_zeros(len(rows), weighted.shape[1]).index_add(0, source, weighted)
 
 

@@ -44,7 +44,7 @@ class ItemEncoder(nn.Module):
             self.mlp = mlp(width * len(self.modalities), config.hidden or 2 * width, width)
         elif config.fusion == "moe" and self.modalities:
             self.experts = sparse_experts(config, width * len(self.modalities), width)
-        nn.init.normal_(self.id.weight, std=0.02)
+        nn.init.normal_(self.id.weight, std=config.id_std)
 
     def forward(self, items: Tensor | None = None) -> Catalogue:
         """Vectors of the whole catalogue, [N, D], or of some items [S, D]."""

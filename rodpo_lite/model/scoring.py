@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from rodpo_lite.config import EncoderConfig
 from rodpo_lite.data.batches import PackedBatch
 from rodpo_lite.data.schema import Dataset
+from rodpo_lite.model.attention import Layout
 from rodpo_lite.model.dropout import Dropout
 from rodpo_lite.model.experts import Routing, SparseExperts
 from rodpo_lite.model.items import Catalogue, ItemEncoder
@@ -19,10 +20,11 @@ from rodpo_lite.model.towers import TowerItems, Towers
 
 
 class Encoding(NamedTuple):
-    """Hidden states [P, C], item vectors [N, C], and the routing of each sparse mixture by name (none if dense)."""
+    """Hidden states [P, C], item vectors and inputs [N, C], and the routing of each sparse mixture (none if dense)."""
 
     hidden: Tensor
     vectors: Tensor
+    inputs: Tensor
     routing: dict[str, Routing]
 
 
@@ -54,14 +56,20 @@ class Recommender(nn.Module):
             elif isinstance(module, SparseExperts):
                 module.noise = 0.0
 
-    def forward(self, batch: PackedBatch) -> Encoding:
-        """Encode the catalogue and the batch."""
-        return self.encode(batch, self.items())
+    def forward(self, batch: PackedBatch, items: Tensor | None = None, layout: Layout | None = None) -> Encoding:
+        """Encode the catalogue and the batch; of the catalogue only some `items`, if the batch is numbered in them."""
+        return self.encode(batch, self.items(items), layout)
 
-    def encode(self, batch: PackedBatch, catalogue: Catalogue) -> Encoding:
-        """Encode a batch with a catalogue that was encoded before: at inference once, for all batches."""
-        hidden, routing = self.sequence(F.embedding(batch.items, catalogue.inputs), batch)
-        return Encoding(hidden, catalogue.vectors, catalogue.routing | routing)
+    def encode(
+        self, batch: PackedBatch, catalogue: Catalogue, layout: Layout | None = None, only: Tensor | None = None
+    ) -> Encoding:
+        """Encode a batch with a catalogue that was encoded before: at inference once, for all batches.
+
+        only: numbers of the positions whose hidden states are wanted; None for all.
+        """
+        inputs = F.embedding(batch.items, catalogue.inputs)
+        hidden, routing = self.sequence(inputs, batch, layout or Layout.of(batch.lengths), only)
+        return Encoding(hidden, catalogue.vectors, catalogue.inputs, catalogue.routing | routing)
 
 
 def score_blocks(
@@ -90,4 +98,6 @@ def score_matrix(model: Recommender, batch: PackedBatch) -> Tensor:
 def pair_scores(hidden: Tensor, vectors: Tensor, items: Tensor) -> Tensor:
     """Scores of chosen items only: hidden [P, D], items [P] or [P, n], result in the shape of `items`."""
     chosen = vectors.index_select(0, items.flatten()).view(*items.shape, -1)
-    return (chosen * (hidden if items.dim() == 1 else hidden[:, None])).sum(-1)
+    if items.dim() == 1:
+        return (chosen * hidden).sum(-1)
+    return torch.bmm(chosen, hidden[:, :, None]).squeeze(2)

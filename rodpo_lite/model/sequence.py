@@ -5,8 +5,7 @@ from torch import Tensor, nn
 
 from rodpo_lite.config import EncoderConfig
 from rodpo_lite.data.batches import PackedBatch
-from rodpo_lite.engine import rounded_up
-from rodpo_lite.model.attention import Bins, attention_bins, packed_causal_attention
+from rodpo_lite.model.attention import Bins, Layout, packed_causal_attention
 from rodpo_lite.model.dropout import Dropout
 from rodpo_lite.model.experts import Routing, mlp, sparse_experts, with_routing
 
@@ -22,15 +21,21 @@ class SequenceEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         nn.init.normal_(self.position.weight, std=0.02)
 
-    def forward(self, inputs: Tensor, batch: PackedBatch) -> tuple[Tensor, dict[str, Routing]]:
-        """inputs: item vectors of the packed positions [P, D]; returns hidden states [P, D] and routing by block."""
-        padding = rounded_up(len(inputs)) - len(inputs)
-        bins, routing = attention_bins(batch.lengths, padding), {}
-        x = F.pad(self.dropout(inputs + self.position(batch.steps)), (0, 0, 0, padding))
-        for number, block in enumerate(self.blocks):
-            x, of_block = block(x, bins, f"feedforward.{number}")
+    def forward(
+        self, inputs: Tensor, batch: PackedBatch, layout: Layout, only: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Routing]]:
+        """inputs: item vectors of the packed positions [P, D]; returns hidden states [P, D] and routing by block.
+
+        only: numbers of the positions whose states are wanted; the last block computes no others.
+        """
+        routing = {}
+        x = F.pad(inputs + self.position(batch.steps), (0, 0, 0, layout.rows - len(inputs)))
+        x = self.dropout(x)
+        for number, block in enumerate(self.blocks, start=1):
+            wanted = only if number == len(self.blocks) else None
+            x, of_block = block(x, layout.bins, f"feedforward.{number - 1}", wanted)
             routing |= of_block
-        return self.norm(x[: len(inputs)]), routing
+        return self.norm(x if only is not None else x[: len(inputs)]), routing
 
 
 class Block(nn.Module):
@@ -49,8 +54,12 @@ class Block(nn.Module):
             self.feedforward = mlp(config.width, config.feedforward_hidden or 4 * config.width, config.width)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, bins: list[Bins], name: str) -> tuple[Tensor, dict[str, Routing]]:
+    def forward(
+        self, x: Tensor, bins: list[Bins], name: str, only: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Routing]]:
         mixed = packed_causal_attention(self.qkv(self.attention_norm(x)), bins, self.heads)
+        if only is not None:
+            x, mixed = x[only], mixed[only]
         x = x + self.dropout(self.out(mixed))
         change, routing = with_routing(self.feedforward, self.feedforward_norm(x), name)
         return x + self.dropout(change), routing

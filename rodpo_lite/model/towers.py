@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rodpo_lite.config import EncoderConfig
 from rodpo_lite.data.batches import PackedBatch
+from rodpo_lite.model.attention import Layout
 from rodpo_lite.model.experts import Routing, mlp, sparse_experts, with_routing
 from rodpo_lite.model.items import Catalogue, ModalityProjection
 from rodpo_lite.model.sequence import SequenceEncoder
@@ -39,7 +40,7 @@ class TowerItems(nn.Module):
         self.modalities = nn.ModuleDict(
             {m: ModalityProjection(features[m], present[m], config.width) for m in sorted(features)}
         )
-        nn.init.normal_(self.id.weight, std=0.02)
+        nn.init.normal_(self.id.weight, std=config.id_std)
         self.mixture = self.residual = None
         if config.fusion != "linear" and self.modalities:
             towers = 1 + len(self.modalities)
@@ -139,12 +140,14 @@ class Towers(nn.Module):
         if config.placeholder and self.time is not None and modalities:
             self.placeholder = nn.Linear(2 * config.width, len(modalities) * config.width)
 
-    def forward(self, inputs: Tensor, batch: PackedBatch) -> tuple[Tensor, dict[str, Routing]]:
+    def forward(
+        self, inputs: Tensor, batch: PackedBatch, layout: Layout, only: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Routing]]:
         if self.time is not None:
             inputs = self.time(inputs, batch)
         hidden, routing = [], {}
         for name, tower, part in zip(self.names, self.towers, inputs.chunk(len(self.names), 1), strict=True):
-            of_tower, of_blocks = tower(part, batch)
+            of_tower, of_blocks = tower(part, batch, layout, only)
             hidden.append(of_tower)
             routing |= {f"{name}.{layer}": block for layer, block in of_blocks.items()}
         return torch.cat(hidden, 1), routing
@@ -159,7 +162,8 @@ class Towers(nn.Module):
         features = self.time(inputs, batch)[:, self.placeholder.in_features // 2 :]
         features = torch.where(mask[:, None], self.placeholder(self.time.embed(batch)), features)
         parts = features.chunk(len(self.names) - 1, 1)
-        return torch.cat([tower(part, batch)[0] for tower, part in zip(self.towers[1:], parts, strict=True)], 1)
+        layout = Layout.of(batch.lengths)
+        return torch.cat([tower(part, batch, layout)[0] for tower, part in zip(self.towers[1:], parts, strict=True)], 1)
 
 
 def _fusion(config: EncoderConfig, towers: int) -> nn.Module:
