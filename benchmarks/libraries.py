@@ -20,6 +20,9 @@ TASKS = {
     "quality-full": ["quality", "--loss", "full"],
 }
 
+# Of ours alone: what scaling.py measures.
+CURVES = ("cost", "encoders", "items", "users", "length", "pool", "seeds")
+
 
 @dataclass(frozen=True)
 class Library:
@@ -32,6 +35,7 @@ class Library:
 LIBRARIES = {
     "ours": Library("ours.py", arguments=("--precision", "bf16")),
     "ours-fp32": Library("ours.py", tasks=("epoch-full", "epoch-sampled")),
+    "scaling": Library("scaling.py", tasks=CURVES),
     "recbole": Library("peers/recbole.py", "recbole"),
     "recbole-bf16": Library("peers/recbole.py", "recbole", ("--precision", "bf16"), ("epoch-full",)),
     "replay": Library("peers/replay.py", "replay"),

@@ -26,6 +26,7 @@ from rodpo_lite.ranking import rank_dataset
 
 # Chosen by validation NDCG@10 after so many seconds; the epochs are the length of the cosine.
 QUALITY = {"batches_per_epoch": 96, "learning_rate": 2.5e-3, "id_learning_rate": 6, "epochs": 6, "patience": 6}
+QUALITY_SAMPLED = {"sampled": 2048, "sampled_exponent": 0.5}
 DROPOUT = {"quality": 0.1, "epoch": 0.2, "evaluate": 0.2}
 
 
@@ -39,6 +40,8 @@ class Model:
         self._folder = tempfile.TemporaryDirectory()
         self._dataset = read_dataset(_written(Path(self._folder.name) / "data", interactions))
         training = dict(QUALITY) if options.task == "quality" else {"epochs": max(2, options.repeats), "patience": 999}
+        if (options.task, options.loss) == ("quality", "sampled"):
+            training |= QUALITY_SAMPLED
         training |= {"loss": options.loss, "device": "cpu", "precision": options.precision}
         if options.batch_size:
             training["batches_per_epoch"] = max(1, len(interactions.sequences) // options.batch_size)

@@ -14,6 +14,15 @@ NAMES = {
     "quality-full": "Training to the target, full cross-entropy",
     "quality-sampled": "Training to the target, sampled softmax",
 }
+CURVE_NAMES = {
+    "cost": "Ours: an epoch, and the plain products of its cross-entropy",
+    "encoders": "Ours: an epoch by encoder",
+    "items": "Ours: a step over the items of the catalogue",
+    "users": "Ours: an epoch over users",
+    "length": "Ours: a step of as many positions over the length of a history",
+    "pool": "Ours: a step of an alignment over K",
+    "seeds": "Ours: two epochs of the synthetic world, for each of so many seeds",
+}
 
 
 def seconds(outcome: Outcome) -> str:
@@ -45,6 +54,13 @@ def table(results: Results) -> str:
         for library, outcome in ordered:
             memory = f"{outcome.peak_mib.median:.0f}" if outcome.peak_mib else "–"
             lines.append(f"| {library} | {seconds(outcome)} | {ratio(outcome, ours)} | {memory} |")
+        parts.append("\n".join(lines))
+    for curve, found in results.curves.items():
+        lines = [f"### {CURVE_NAMES[curve]}", "", "| of | x | milliseconds |", "|---|---|---|"]
+        for point in found:
+            s = point.seconds
+            range_of = f"{s.median * 1e3:.3g} ({s.min * 1e3:.3g} to {s.max * 1e3:.3g}; {len(s.raw)})"
+            lines.append(f"| {point.of} | {point.x:.7g} | {range_of} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 

@@ -53,6 +53,14 @@ class Outcome(Record):
     note: str | None = None  # why there is no time
 
 
+class Point(Record):
+    """Seconds of what is named, at x, over all rounds and repeats."""
+
+    of: str
+    x: float
+    seconds: Summary
+
+
 class Machine(Record):
     cpu: str
     cores: int
@@ -68,6 +76,7 @@ class Results(Record):
     machine: Machine
     versions: dict[str, dict[str, str]]  # library → distribution → version
     tasks: dict[str, dict[str, Outcome]]  # task → library → outcome
+    curves: dict[str, list[Point]] = {}  # of scaling.py
 
 
 def summarise(values: list[float]) -> Summary | None:
@@ -99,6 +108,14 @@ def outcome(processes: list[Process]) -> Outcome:
     later = [line["seconds"] for line in lines if not line.get("first")]
     facts = {key: lines[0][key] for key in ("targets", "users") if key in lines[0]}
     return Outcome(seconds=summarise(later or first), first=summarise(first if later else []), facts=facts, **common)
+
+
+def points(processes: list[Process]) -> list[Point]:
+    """One curve of scaling.py, in the order in which it was measured."""
+    found: dict[tuple[str, float], list[float]] = {}
+    for line in (line for process in processes for line in process.measured()):
+        found.setdefault((line["of"], line["x"]), []).append(line["seconds"])
+    return [Point(of=of, x=x, seconds=summarise(values)) for (of, x), values in found.items()]
 
 
 class Store:

@@ -14,10 +14,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from libraries import BENCH, HERE, LIBRARIES, TASKS, python_of
+from libraries import BENCH, CURVES, HERE, LIBRARIES, TASKS, python_of
 from machine import Neighbours, machine
 from report import table
-from results import Outcome, Process, Results, Store, outcome, write_atomically
+from results import Outcome, Process, Results, Store, outcome, points, write_atomically
 
 
 def export(dataset: str, users: int | None) -> Path:
@@ -46,8 +46,8 @@ def run_process(
     library = LIBRARIES[name]
     limit = options.limit_seconds if task.startswith("quality") else options.epoch_seconds
     given = {"--interactions": data, "--repeats": options.repeats, "--seed": number, "--threads": options.threads}
-    given |= {"--target": options.target, "--limit-seconds": limit}
-    command = [python, str(HERE / library.script), *TASKS[task], *library.arguments]
+    given |= {"--target": options.target, "--limit-seconds": limit} if task in TASKS else {"--largest": options.largest}
+    command = [python, str(HERE / library.script), *TASKS.get(task, [task]), *library.arguments]
     command += [str(part) for pair in given.items() for part in pair]
     print(f"round {number}: {task} of {name} …", end=" ", file=sys.stderr, flush=True)
     if task == "import":  # once for nothing: no library is to pay for a cold disk
@@ -68,7 +68,7 @@ def run_process(
 
 def needless(store: Store, name: str, task: str) -> bool:
     """Whether another round can tell nothing: the library lacks the task, or did not reach the target in its time."""
-    earlier = store.rounds(name, task)
+    earlier = store.rounds(name, task) if task in TASKS else []
     return bool(earlier) and outcome(earlier).seconds is None
 
 
@@ -81,13 +81,16 @@ def collect(store: Store, dataset: str, threads: int) -> Results:
             if processes := store.rounds(name, task):
                 tasks.setdefault(task, {})[name] = outcome(processes)
                 versions |= {name: processes[-1].stated("versions")} if processes[-1].stated("versions") else {}
+    curves = {curve: points(found) for curve in CURVES if (found := store.rounds("scaling", curve))}
     date = datetime.date.today().isoformat()
-    return Results(date=date, dataset=dataset, machine=machine(threads), versions=versions, tasks=tasks)
+    return Results(
+        date=date, dataset=dataset, machine=machine(threads), versions=versions, tasks=tasks, curves=curves
+    )  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help=f"of {', '.join(LIBRARIES)}; of {', '.join(TASKS)}")
+    parser.add_argument("--only", default="", help=f"of {', '.join(LIBRARIES)}; of {', '.join((*TASKS, *CURVES))}")
     parser.add_argument("--quick", action="store_true", help="1,000 users, one round, two epochs, five seconds each")
     parser.add_argument("--fresh", action="store_true", help="run again what --only selects")
     parser.add_argument("--rounds", type=int, default=3)
@@ -97,17 +100,19 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--limit-seconds", type=float, default=900, help="give up the target after so much training")
     parser.add_argument("--target", type=float, default=0.055, help="validation NDCG@10")
+    parser.add_argument("--largest", type=float, default=1e6, help="items of the largest catalogue")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dataset", default="beauty")
     parser.add_argument("--torch-options", default="", help="for pip, when it installs torch")
     options = parser.parse_args(argv)
     chosen = [name for name in options.only.split(",") if name]
-    if unknown := [name for name in chosen if name not in LIBRARIES and name not in TASKS]:
+    if unknown := [name for name in chosen if name not in LIBRARIES and name not in (*TASKS, *CURVES)]:
         parser.error(f"--only: {', '.join(unknown)} is neither a library nor a task")
     if options.quick:
         options.rounds, options.repeats, options.epoch_seconds, options.limit_seconds = 1, 2, 5, 5
+        options.largest = 100_000
     names = [name for name in LIBRARIES if name in chosen] or list(LIBRARIES)
-    tasks = [task for task in TASKS if task in chosen] or list(TASKS)
+    tasks = [task for task in (*TASKS, *CURVES) if task in chosen] or [*TASKS, *CURVES]
 
     data = export(options.dataset, 1000 if options.quick else None)
     store = Store(BENCH / "results" / data.stem)

@@ -108,11 +108,7 @@ class Trainer:
             self.start(resume)
             while not self.finished:
                 for batch in self.batches():
-                    losses = self.objective(batch)
-                    self.model.zero_grad(set_to_none=True)
-                    self.share_of(batch, losses).backward()
-                    self.group.add_gradients(self.model)
-                    self.update(batch, losses)
+                    self.step(batch)
                 self.end_epoch()
         return self.end()
 
@@ -149,6 +145,14 @@ class Trainer:
                 for parameters in optimizer.param_groups:
                     parameters["lr"] = parameters["initial_lr"] * rate(done + self._step - 1)
             yield batch
+
+    def step(self, batch: PackedBatch) -> None:
+        """Losses, gradients, and new weights."""
+        losses = self.objective(batch)
+        self.model.zero_grad(set_to_none=True)
+        self.share_of(batch, losses).backward()
+        self.group.add_gradients(self.model)
+        self.update(batch, losses)
 
     def share_of(self, batch: PackedBatch, losses: dict[str, Tensor]) -> Tensor:
         """What this process adds to the loss of the step; raises TrainingDiverged if that is not finite."""

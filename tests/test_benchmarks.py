@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 import sys
 from pathlib import Path
 
@@ -168,6 +169,19 @@ def test_finished_processes_are_found_again_and_summarised(tmp_path):
     assert text.index("| ours | 1.5 (1 to 2; 2) | 1× | 100 |") < text.index("| recbole | 30")
 
 
+def test_curves_are_summarised_point_by_point(tmp_path):
+    store, line = Store(tmp_path), {"of": "topk", "x": 20}
+    for number in range(2):
+        lines = [line | {"seconds": 0.1 + number}, line | {"seconds": 0.3}, {"of": "none", "x": 0, "seconds": 0.05}]
+        store.put(process(lines, library="scaling", task="pool", number=number))
+    results = collect(store, "beauty", threads=2)
+    assert [(point.of, point.x, point.seconds.raw) for point in results.curves["pool"]] == [
+        ("topk", 20, [0.1, 0.3, 1.1, 0.3]),
+        ("none", 0, [0.05, 0.05]),
+    ]
+    assert "| topk | 20 | 300 (100 to 1.1e+03; 4) |" in table(results)
+
+
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     store = Store(tmp_path)
     store.put(process([epoch(1)]))
@@ -248,3 +262,18 @@ def test_adapter_prints_one_line_for_each_epoch_and_stops_in_time(tmp_path, task
     assert lines[0]["settings"]["threads"] == 2 and all(line["peak_mib"] > 1 for line in lines[1:])
     if task[0] == "quality":
         assert [line["reached"] for line in lines[1:]] == [i == 2 for i in range(len(expected))]
+
+
+@pytest.mark.parametrize("curve", ["encoders", "pool"])
+def test_our_own_curves_are_measured(tmp_path, curve):
+    random = np.random.default_rng(0)
+    rows = [(u, i, p) for u in range(60) for p, i in enumerate(random.permutation(25)[:6])]
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,position\n" + "".join(f"{u},{i},{p}\n" for u, i, p in rows))
+    command = [sys.executable, str(BENCHMARKS / "scaling.py"), curve, "--interactions", str(path), "--repeats", "2"]
+    done = subprocess.run([*command, "--threads", "1"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    of = [(line["of"], line["x"]) for line in lines]
+    assert len(of) == 2 * len(set(of)) and of[: len(of) // 2] == of[len(of) // 2 :], "they take turns"
+    assert len(set(of)) == {"encoders": 5, "pool": 10}[curve] and all(line["seconds"] > 0 for line in lines)

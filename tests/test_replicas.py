@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import SMALL, assert_refused, rodpo
 
+from rodpo_lite import checkpoint
 from rodpo_lite.alignment import AlignmentObjective
 from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, build
 from rodpo_lite.engine import Engine
@@ -138,3 +140,40 @@ def test_models_become_views_of_the_stack(world):
 def test_what_can_be_stacked(world, tmp_path, encoder, training, possible):
     several = references(world, tmp_path, ENCODER | encoder, **training)
     assert [can_stack(one) for one in several] == [possible] * len(SEEDS)
+
+
+def test_seeds_by_command_are_those_trained_alone(world_folder, tmp_path):
+    """Three seeds side by side, one of them there already; then aligned side by side."""
+    common = ["--data", world_folder, *SMALL, "-o", "training.precision=fp32"]
+    assert rodpo("train", *common, "-o", "seed=2", "--out", tmp_path / "alone").returncode == 0
+    assert rodpo("train", *common, "-o", "seed=1", "--out", tmp_path / "several-1").returncode == 0
+    result = rodpo("train", *common, "--seeds", "1,2,3", "--out", tmp_path / "several-{seed}")
+    assert result.returncode == 0, result.stderr
+    assert [line.split(":")[0][-1] for line in result.stdout.splitlines() if "best epoch" in line] == ["1", "2", "3"]
+    alone, together = (checkpoint.read_json(tmp_path / name / "run.json") for name in ("alone", "several-2"))
+    assert alone["config_hash"] == together["config_hash"]
+    assert alone["valid"]["ndcg@5"] == pytest.approx(together["valid"]["ndcg@5"], abs=0.01)
+    command = ["align", "--data", world_folder, "--seeds", "2,3", "-o", "training.epochs=1"]
+    folders = ["--reference", tmp_path / "several-{seed}", "--out", tmp_path / "aligned-{seed}"]
+    result = rodpo(*command, *folders)
+    assert result.returncode == 0, result.stderr
+    for seed in (2, 3):
+        record = checkpoint.read_json(tmp_path / f"aligned-{seed}" / "run.json")
+        of_reference = checkpoint.read_json(tmp_path / f"several-{seed}" / "run.json")
+        assert (record["seed"], record["reference"]) == (seed, of_reference["config_hash"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--seeds", "1,x", "--out", "run-{seed}"], "not a list of different whole numbers"),
+        (["--seeds", "1,1", "--out", "run-{seed}"], "not a list of different whole numbers"),
+        (["--seeds", "1,2", "--out", "run"], "put {seed} into run"),
+        (["--seeds", "1,2", "--out", "run-{seed}", "-o", "seed=3"], "leave one out"),
+    ],
+)
+def test_bad_seeds(arguments, expected, world_folder, tmp_path):
+    arguments = [str(tmp_path / part) if part.startswith("run") else part for part in arguments]
+    expected = expected.replace("into run", f"into {tmp_path / 'run'}")
+    assert_refused(rodpo("train", "--data", world_folder, *arguments), expected)
+    assert not list(tmp_path.iterdir())
