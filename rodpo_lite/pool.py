@@ -5,7 +5,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-
 INTEGERS = {
     torch.bfloat16: torch.int16,
     torch.float16: torch.int16,
