@@ -99,12 +99,12 @@ def epoch_of(of: Trainer, steps: int | None = None) -> Timed:
     """Seconds of an epoch, or of a step: the median of so many."""
 
     def timed() -> float:
-        took = []
+        took, started = [], time.perf_counter()
         for batch in itertools.islice(of.batches(), steps):
             began = time.perf_counter()
             of.step(batch)
             took.append(time.perf_counter() - began)
-        return float(np.median(took)) if steps else time.perf_counter() - of._started
+        return float(np.median(took)) if steps else time.perf_counter() - started
 
     return timed
 
