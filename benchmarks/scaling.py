@@ -38,6 +38,7 @@ from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, b
 from rodpo_lite.data.schema import Dataset, read_dataset, write_dataset
 from rodpo_lite.data.synthetic import open_world
 from rodpo_lite.engine import Engine, keep_freed_memory
+from rodpo_lite.model.cross_entropy import full_cross_entropy
 from rodpo_lite.model.scoring import Recommender
 from rodpo_lite.reference import ReferenceObjective
 from rodpo_lite.replicas import fit_together
@@ -124,11 +125,34 @@ def products(of: Trainer, n_items: int, dtype: torch.dtype) -> Timed:
     return timed
 
 
+def cross_entropy_alone(of: Trainer) -> Timed:
+    """Seconds of the cross-entropy and its gradients over an epoch's positions, of made-up states."""
+    count, n_items = round(of.batch_positions), of.dataset.n_items
+    hidden, vectors = torch.randn(count, 64).requires_grad_(), torch.randn(n_items, 64).mul_(0.1).requires_grad_()
+    targets, objective = torch.randint(n_items, (count,)), of.objective
+
+    def timed() -> float:
+        began = time.perf_counter()
+        for _ in range(of.steps_per_epoch):
+            full_cross_entropy(hidden, vectors, targets, objective.rows, dtype=objective.engine.dtype).backward()
+        return time.perf_counter() - began
+
+    return timed
+
+
+def encoder_alone(of: Trainer) -> Timed:
+    """Seconds of an epoch whose loss costs nothing."""
+    of.objective.losses = lambda step, encoding: {"loss": encoding.hidden.mean()}
+    return epoch_of(of)
+
+
 def cost(beauty: Dataset) -> Iterator[tuple[str, float, Timed]]:
     plain = reference(beauty)
     yield "bf16 products", 0, products(plain, beauty.n_items, torch.bfloat16)
     yield "fp32 products", 0, products(plain, beauty.n_items, torch.float32)
     yield "reference", 0, epoch_of(plain)
+    yield "reference, cross-entropy alone", 0, cross_entropy_alone(plain)
+    yield "reference, encoder alone", 0, encoder_alone(reference(beauty))
     yield "reference, fp32", 0, epoch_of(reference(beauty, precision="fp32"))
     for name in ("none", "uniform", "hard", "topk", "topk_softmax", "dns"):
         yield f"alignment, {name}", 0, epoch_of(alignment(beauty, name))

@@ -15,7 +15,7 @@ from scipy import stats
 from torch import Tensor
 
 from rodpo_lite.eligibility import Selection
-from rodpo_lite.pool import Pool, best
+from rodpo_lite.pool import Pool, best, largest
 
 
 def uniform(selection: Selection, generator: torch.Generator) -> Tensor:
@@ -229,7 +229,7 @@ def _pool(selection: Selection, depth: int) -> Pool:
         return best(selection.scores, depth)
     wide = best(selection.scores, depth + depth // 4 + 4, ordered=False)
     exact = selection.rescore(wide.indices).masked_fill(wide.values.isneginf(), -torch.inf)
-    values, place = exact.topk(min(depth, selection.n_items), dim=1)
+    values, place = largest(exact, min(depth, selection.n_items))
     return Pool(values, wide.indices.gather(1, place))
 
 
