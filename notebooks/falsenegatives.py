@@ -263,7 +263,7 @@ fig = go.Figure()
 for number, ((name, protocol), part) in enumerate(effects.groupby(["selector", "protocol"])):  # fmt: skip
     fig.add_scatter(
         x=part["step"], y=part["change %"], mode="markers", name=f"{name}, {protocol}", **figures.style(number),
-        error_y={"array": part["high"] - part["change %"], "arrayminus": part["change %"] - part["low"]},
+        error_y=figures.whiskers(part["change %"], part["low"], part["high"]),
     )  # fmt: skip
 fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
 fig.update_layout(scattermode="group")

@@ -103,7 +103,7 @@ fig = go.Figure()
 for number, ((protocol, of_seed), part) in enumerate(change.groupby(["protocol", "seed"])):  # fmt: skip
     fig.add_scatter(
         x=part["strategy"], y=part["change %"], name=f"{protocol}, seed {of_seed}", mode="markers", **figures.style(number),
-        error_y={"array": part["high"] - part["change %"], "arrayminus": part["change %"] - part["low"]},
+        error_y=figures.whiskers(part["change %"], part["low"], part["high"]),
     )  # fmt: skip
 fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
 fig.update_layout(scattermode="group")

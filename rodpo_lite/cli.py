@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from rodpo_lite import cli_data, cli_grid
 from rodpo_lite.errors import InputError, Notice
 
 app = typer.Typer(
@@ -18,8 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-data = typer.Typer(help="Make and check datasets in the canonical format.", no_args_is_help=True)
-app.add_typer(data, name="data")
+app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_grid.app, name="grid")
 
 Data = Annotated[Path, typer.Option("--data", help="dataset folder in the canonical format")]
 Out = Annotated[Path, typer.Option("--out", help="run folder to write")]
@@ -32,51 +33,6 @@ Seeds = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="continue an unfinished run in --out")]
 
 
-@data.command("synth")
-def data_synth(
-    out: Annotated[Path, typer.Option("--out", help="folder to write")],
-    users: Annotated[int, typer.Option(min=1, help="number of users")] = 2000,
-    items: Annotated[int, typer.Option(min=100, help="number of items")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="seed of the world")] = 0,
-) -> None:
-    """Make the synthetic world, whose true relevance is known.
-
-    Example: `rodpo data synth --out data/synthetic`
-    """
-    from rodpo_lite.data.schema import read_dataset
-    from rodpo_lite.data.synthetic import WorldSizes, synthesise
-
-    _describe(read_dataset(synthesise(out, seed, WorldSizes(users=users, items=items))), out)
-
-
-@data.command("check")
-def data_check(folder: Annotated[Path, typer.Argument(help="dataset folder")]) -> None:
-    """Read a dataset folder, verify every checksum and rule of the format, and say what is in it.
-
-    Example: `rodpo data check data/amazon/toys`
-    """
-    from rodpo_lite.data.schema import read_dataset
-
-    _describe(read_dataset(folder), folder)
-
-
-@data.command("plant")
-def data_plant(
-    folder: Annotated[Path, typer.Argument(help="dataset folder")],
-    out: Annotated[Path, typer.Option("--out", help="folder to write")],
-    share: Annotated[float, typer.Option(help="share of the training interactions to hide")] = 0.1,
-    seed: Annotated[int, typer.Option(min=0, help="seed of the choice")] = 0,
-) -> None:
-    """Hide known positives before training, as false negatives whose place is known, and write what is left.
-
-    Example: `rodpo data plant data/amazon/toys --out data/toys-planted`
-    """
-    from rodpo_lite.data.planted import plant
-    from rodpo_lite.data.schema import read_dataset
-
-    _describe(read_dataset(plant(folder, out, share, seed)), out)
-
-
 @app.command()
 def train(
     data: Data, out: Out, config: ConfigFile = None, override: Override = None, seeds: Seeds = None,
@@ -87,8 +43,9 @@ def train(
     Example: `rodpo train --data data/amazon/toys --out runs/toys -o seed=1`
     """
     from rodpo_lite import runs
-    from rodpo_lite.config import ReferenceConfig, resolve
+    from rodpo_lite.config import ReferenceConfig
     from rodpo_lite.data.schema import read_dataset
+    from rodpo_lite.settings import resolve
 
     configs = [resolve(ReferenceConfig, config, own) for own in _for_seeds(override, seeds)]
     outs = [_of_seed("--out", out, config.seed, seeds) for config in configs]
@@ -129,9 +86,10 @@ def align(
     Example: `rodpo align --data data/amazon/toys --reference runs/toys --out runs/toys-topk -o negatives.name=topk`
     """
     from rodpo_lite import runs
-    from rodpo_lite.config import AlignmentConfig, resolve
+    from rodpo_lite.config import AlignmentConfig
     from rodpo_lite.data.planted import Planted
     from rodpo_lite.data.schema import read_dataset
+    from rodpo_lite.settings import resolve
 
     configs = [resolve(AlignmentConfig, config, own) for own in _for_seeds(override, seeds)]
     outs = [_of_seed("--out", out, config.seed, seeds) for config in configs]
@@ -166,7 +124,7 @@ def _of_seed(option: str, folder: Path, seed: int, seeds: str | None) -> Path:
 @app.command()
 def evaluate(
     data: Data,
-    run: RunFolder,
+    run: Annotated[list[Path], typer.Option("--run", help="finished run folder; may be given several times")],
     split: Annotated[str, typer.Option(help="test or valid")] = "test",
     record: Annotated[bool, typer.Option("--record", help="enter the run into the ledger")] = False,
     ledger: Annotated[Path | None, typer.Option(help="ledger folder [default: the project's data/results]")] = None,
@@ -183,11 +141,15 @@ def evaluate(
         raise InputError(f"--split {split!r} is not valid: allowed are test, valid.")
     if record and split != "test":
         raise InputError("--record needs the test split: the ledger holds finished runs with their test metrics.")
-    found = evaluation.evaluate(read_dataset(data), run, split)
-    for name in ("unmasked", "masked"):
-        print(f"{split:5} {name:8} " + "  ".join(f"{metric} {value:.5f}" for metric, value in found[name].items()))
+    dataset, folder = read_dataset(data), ledger or book_keeping.FOLDER
+    for one in run:
+        found = evaluation.evaluate(dataset, one, split)
+        for name in ("unmasked", "masked"):
+            print(f"{split:5} {name:8} " + "  ".join(f"{metric} {value:.5f}" for metric, value in found[name].items()))
+        if record:
+            print(f"recorded in {book_keeping.record(one, folder)}")
     if record:
-        print(f"recorded in {book_keeping.record(run, ledger or book_keeping.FOLDER)}")
+        book_keeping.record_users(dataset, folder)
 
 
 @app.command()
@@ -285,12 +247,6 @@ def _fail_if_expected(error: Exception) -> None:
 def _fail(message: str, code: int) -> None:
     print(f"rodpo: {message}", file=sys.stderr)
     sys.exit(code)
-
-
-def _describe(dataset: Any, folder: Path) -> None:
-    parts = ", ".join(f"{m} ({x.shape[1]} numbers)" for m, x in dataset.features.items()) or "no item features"
-    counts = f"{dataset.n_users:,} users, {dataset.n_items:,} items, {len(dataset.items):,} interactions"
-    print(f"{folder}: {dataset.name}, {counts}, {parts}")
 
 
 def _report(epoch: dict[str, Any]) -> None:

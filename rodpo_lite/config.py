@@ -2,11 +2,8 @@
 
 import hashlib
 import json
-import re
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rodpo_lite.errors import InputError
@@ -245,31 +242,11 @@ def _one_of(name: str, allowed: list[str]) -> str:
     return name
 
 
-def resolve(kind: type[Config], file: Path | None = None, overrides: list[str] | None = None) -> Config:
-    """Build a configuration from defaults, then a YAML file, then `key=value` overrides.
+def build(kind: type[Config], values: dict[str, Any]) -> Config:
+    """Validate a plain dictionary as a configuration.
 
     Raises InputError naming the key, the value and what is allowed.
     """
-    values = _read_yaml(file) if file else {}
-    for override in overrides or []:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise InputError(f"-o takes key=value, such as training.epochs=10, but got {override!r}.")
-        target = values
-        *parents, leaf = key.split(".")
-        for parent in parents:
-            target = target.setdefault(parent, {})
-            if not isinstance(target, dict):
-                raise InputError(f"{key!r} is not a key: {parent!r} holds a value, not a group of keys.")
-        try:
-            target[leaf] = yaml.load(text, _Loader)
-        except yaml.YAMLError:
-            raise InputError(f"The value of {key!r} is not a plain value: {text!r}.") from None
-    return build(kind, values)
-
-
-def build(kind: type[Config], values: dict[str, Any]) -> Config:
-    """Validate a plain dictionary as a configuration; raises InputError as `resolve` does."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -313,32 +290,3 @@ def identity(config: BaseModel, **inputs: Any) -> str:
     """The run id: 12 hex digits of SHA-256 over the configuration and what it was applied to."""
     text = json.dumps({"config": config.model_dump(mode="json"), **inputs}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as people write numbers: 1e-3 is a number."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in pairs if tag != "tag:yaml.org,2002:float"]
-    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"),
-    list("-+0123456789."),
-)
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        values = yaml.load(file.read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        raise InputError(f"The configuration file {file} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise InputError(f"The configuration file {file} is not valid YAML.") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise InputError(f"The configuration file {file} must hold keys and values, such as 'seed: 1'.")
-    return values

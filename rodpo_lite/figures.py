@@ -116,6 +116,11 @@ def slider(fig: go.Figure, groups: dict[str, list[int]], active: str, prefix: st
     fig.update_layout(sliders=[{"steps": steps, "active": place, "currentvalue": {"prefix": prefix}}])
 
 
+def whiskers(middle: Any, low: Any, high: Any) -> dict[str, Any]:
+    """Error bars from values and the ends of their intervals, as `error_x` or `error_y` takes them."""
+    return {"array": high - middle, "arrayminus": middle - low}
+
+
 def show(fig: go.Figure, *, caption: str, alt: str, data: pandas.DataFrame | None = None) -> None:
     """Show a plotly figure with its caption: natively in Jupyter and VS Code, as accessible HTML in the book.
 

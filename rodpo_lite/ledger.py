@@ -14,6 +14,8 @@ import pandas as pd
 
 from rodpo_lite import checkpoint, metrics
 from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, build, experiment
+from rodpo_lite.data.schema import Dataset
+from rodpo_lite.data.split import leave_one_out, training_counts
 from rodpo_lite.errors import InputError
 from rodpo_lite.statistics import user_bootstrap
 
@@ -21,6 +23,7 @@ _KINDS = {"reference": ReferenceConfig, "align": AlignmentConfig}
 _KINDS_OF_NEGATIVES = [f"{kind}_{what}" for kind in ("past", "future", "planted") for what in ("rate", "share")]
 SELECTION = ("margin", "suppression", "effective_negatives", "repeat_rate", *_KINDS_OF_NEGATIVES)
 PROTOCOLS = {"all items": "rank", "history dropped": "rank_masked"}
+DEEPEST = 255  # no metric looks that far down
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "results"
 
 
@@ -71,7 +74,7 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
     as `planted_rate`, is the mean over the epochs.
     """
     rows = []
-    for path in sorted(Path(ledger).glob("*.json")):
+    for path in sorted(Path(ledger).glob("*-*-*.json")):
         entry = json.loads(path.read_text(encoding="utf-8"))
         negatives = entry["config"].get("negatives", {})
         row = {
@@ -126,7 +129,7 @@ def of(
 
 
 def ranks(file: str, ledger: Path = FOLDER) -> pd.DataFrame:
-    """Ranks of one record, by its file name: columns user, rank, rank_masked."""
+    """Ranks of one record, by its file name: columns user, rank, rank_masked; 255 is 255 or lower down."""
     stored = pd.read_parquet(Path(ledger) / "ranks" / Path(file).with_suffix(".parquet").name).astype(int)
     return stored.rename_axis("user").reset_index()
 
@@ -166,9 +169,32 @@ def entry(file: str, ledger: Path = FOLDER) -> dict[str, Any]:
     return checkpoint.read_json(Path(ledger) / file)
 
 
+def record_users(dataset: Dataset, ledger: Path = FOLDER) -> Path:
+    """Write, once for a dataset, what effects are broken down by: users/<dataset>.parquet.
+
+    Columns, a row for each user: history (items before the test item) and popularity (training interactions of the test
+    item).
+    """
+    path = Path(ledger) / "users" / f"{dataset.name}.parquet"
+    if not path.exists():
+        start, end = leave_one_out(dataset).history("test")
+        popularity = training_counts(dataset)[dataset.items[end]]
+        checkpoint.write_bytes(path, _parquet(pd.DataFrame({"history": end - start, "popularity": popularity})))
+    return path
+
+
+def users(dataset: str, ledger: Path = FOLDER) -> pd.DataFrame:
+    """Of each user of a dataset: history and popularity, as `record_users` describes them."""
+    return pd.read_parquet(Path(ledger) / "users" / f"{dataset}.parquet").astype(int)
+
+
 def _compact(ranks: pd.DataFrame) -> bytes:
-    """Ranks in user order, without the user column, as the smallest unsigned integers that hold them."""
+    """Ranks in user order, without the user column, one byte each: what ranks lower than 255 stands as 255."""
     columns = ranks.sort_values("user")[["rank", "rank_masked"]].reset_index(drop=True)
+    return _parquet(columns.clip(upper=DEEPEST))
+
+
+def _parquet(columns: pd.DataFrame) -> bytes:
     stream = io.BytesIO()
     columns.apply(pd.to_numeric, downcast="unsigned").to_parquet(
         stream, index=False, compression="zstd", compression_level=19, use_dictionary=False

@@ -33,7 +33,13 @@ LIBRARIES = (
     "torch", "numpy", "pandas", "pyarrow", "pydantic", "pandera", "tqdm", "safetensors", "scipy", "pyyaml", "plotly",
     "jupytext", "papermill", "ipykernel",
 )  # fmt: skip
-_NOT_IN_PAGES = ("book.py", "cli.py")  # they assemble and start; no notebook shows what they compute
+_NOT_IN_PAGES = (
+    "book.py",
+    "cli.py",
+    "cli_data.py",
+    "cli_grid.py",
+    "plan.py",
+)  # they assemble and start; no notebook shows what they compute
 
 
 class BookError(RuntimeError):

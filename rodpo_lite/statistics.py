@@ -1,10 +1,14 @@
-"""Intervals for paired comparisons over the same users."""
+"""Intervals for paired comparisons over the same users and seeds, and the verdicts that follow from them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import stats
+
+Verdict = Literal["reproduced", "contradicted", "no effect", "inconclusive"]
+NEGLIGIBLE = 1.0  # percent: an interval within ± this much is no effect
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,80 @@ class Interval:
         return self.estimate, self.low, self.high
 
 
+@dataclass(frozen=True)
+class Comparison(Interval):
+    """A change with what else decides: standard error, degrees of freedom, two-sided p; the unit is percent."""
+
+    error: float
+    freedom: float
+    p: float
+
+    def smallest_effect(self, power: float = 0.8) -> float:
+        """The smallest true change that this many users and seeds would show in `power` of all repetitions."""
+        return float((stats.t.ppf(0.975, self.freedom) + stats.t.ppf(power, self.freedom)) * self.error)
+
+
 def relative_change(before: np.ndarray, after: np.ndarray, axis: int = -1) -> np.ndarray:
     """Change of the mean over users, in percent of the mean before."""
     return 100 * (after.mean(axis) / before.mean(axis) - 1)
+
+
+def crossed_change(before: np.ndarray, after: np.ndarray) -> Comparison:
+    """Relative change of the mean, in percent, for S seeds crossed with U users: both arms are [S, U].
+
+    The same users are ranked by every seed, so neither S·U independent values nor S means tell how sure a change is.
+    The variance of the mean is that of a two-way random model, σ²_seed / S + σ²_user / U + σ²_rest / (S·U), from the
+    three mean squares (Searle et al. 1992, ch. 4); the ratio enters by its first-order term (after - ratio · before);
+    degrees of freedom are Satterthwaite's (1946), so few seeds give wide intervals. A bootstrap that resamples users
+    and seeds counts the rest three times over (Owen 2007). With one seed, only users vary: what another seed would
+    change is not in the interval. Raises ValueError if the arms do not have the same seeds and users.
+    """
+    before, after = np.atleast_2d(before), np.atleast_2d(after)
+    if before.shape != after.shape or before.shape[1] < 2:
+        raise ValueError("both arms need one value for each of the same seeds and users")
+    n_seeds, n_users = before.shape
+    ratio = after.mean() / before.mean()
+    left = 100 * (after - ratio * before) / before.mean()  # percent; its mean is 0
+    of_seed, of_user = left.mean(1, keepdims=True), left.mean(0, keepdims=True)
+    parts = [(n_users - 1, n_seeds * (of_user**2).sum())]
+    if n_seeds > 1:
+        parts.append((n_seeds - 1, n_users * (of_seed**2).sum()))
+        parts.append(((n_seeds - 1) * (n_users - 1), -((left - of_seed - of_user) ** 2).sum()))
+    terms = [(total / freedom / (n_seeds * n_users), freedom) for freedom, total in parts]
+    # Where the rest is larger than what it is taken from, the larger of the others is still a bound.
+    variance = max(sum(value for value, _ in terms), max(value for value, _ in terms))
+    if variance <= 0:
+        change = 100 * (ratio - 1)
+        return Comparison(change, change, change, 0.0, np.inf, float(change == 0))
+    freedom = variance**2 / sum(value**2 / own for value, own in terms)
+    change, error = float(100 * (ratio - 1)), float(np.sqrt(variance))
+    half = float(stats.t.ppf(0.975, freedom)) * error
+    p = float(2 * stats.t.sf(abs(change) / error, freedom))
+    return Comparison(change, change - half, change + half, error, float(freedom), p)
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """Adjusted p-values of one family of tests. Source: Holm 1979."""
+    p, count = np.asarray(p_values, dtype=float), len(p_values)
+    order = np.argsort(p)
+    adjusted = np.maximum.accumulate(p[order] * (count - np.arange(count)))
+    return np.minimum(adjusted, 1.0)[np.argsort(order)]
+
+
+def verdict(found: Comparison, adjusted_p: float | None = None, negligible: float = NEGLIGIBLE) -> Verdict:
+    """What an interval says of a claimed gain; with `adjusted_p`, only if that is below 0.05, too.
+
+    reproduced: above zero; contradicted: below zero; no effect: within ± `negligible` percent; else inconclusive. An
+    effect that is sure and negligible counts by its sign.
+    """
+    sure = adjusted_p is None or adjusted_p < 0.05
+    if sure and found.low > 0:
+        return "reproduced"
+    if sure and found.high < 0:
+        return "contradicted"
+    if -negligible < found.low and found.high < negligible:
+        return "no effect"
+    return "inconclusive"
 
 
 def user_bootstrap(

@@ -1,0 +1,136 @@
+"""`rodpo grid`: the recorded experiments, as a Snakemake workflow."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rodpo_lite.errors import InputError
+
+app = typer.Typer(help="Run the grid of experiments, or say what is left of it.", no_args_is_help=False)
+
+GridFile = Annotated[
+    Path | None, typer.Option("--grid", help="declaration [default: the project's workflow/grid.yaml]")
+]
+Runs = Annotated[Path, typer.Option("--runs", help="folder of the runs")]
+Ledger = Annotated[Path | None, typer.Option("--ledger", help="ledger folder [default: the project's data/results]")]
+
+
+@app.callback(invoke_without_command=True)
+def grid(
+    context: typer.Context,
+    plan: Annotated[bool, typer.Option("--plan", help="only say what would run and how long it takes")] = False,
+    profile: Annotated[str, typer.Option(help="local or slurm")] = "local",
+    datasets: Annotated[str, typer.Option(help="only these, as in toys,beauty")] = "",
+    tier: Annotated[str, typer.Option(help="only these tiers, as in AB")] = "ABC",
+    rows: Annotated[str, typer.Option(help="only these rows, whatever their tier, as in none,topk")] = "",
+    replicas: Annotated[int, typer.Option(min=1, help="seeds that share a process; more than 1 pays on a GPU")] = 1,
+    cores: Annotated[int | None, typer.Option(min=1, help="cores to use [default: the profile's]")] = None,
+    data: Annotated[
+        Path, typer.Option(envvar="RODPO_DATA", help="folder of the datasets [default: RODPO_DATA, or data/amazon]")
+    ] = Path("data/amazon"),
+    grid_file: GridFile = None,
+    runs: Runs = Path("runs/grid"),
+    ledger: Ledger = None,
+) -> None:
+    """Do what the ledger does not hold yet: tune, train, align, evaluate. What is finished is never repeated.
+
+    Example: `rodpo grid --plan`, then `rodpo grid --profile local --datasets toys --tier A`
+    """
+    if context.invoked_subcommand:
+        return
+    from rodpo_lite.plan import run
+
+    made = _plan(grid_file, runs, ledger, _names(datasets), tier, _names(rows))
+    if plan:
+        _print(made.summary())
+        return
+    if not made.todo():
+        print("The ledger holds every run that was asked for.")
+        return
+    missing = [name for name in {cell.dataset for cell in made.cells} if not _has(made, data, name)]
+    if missing:
+        raise InputError(f"{data / min(missing)} is not a dataset: name the folder of the datasets with --data.")
+    code = run(made, data, profile, replicas, ["--cores", str(cores)] if cores else [])
+    if code:
+        print(
+            f"rodpo: the grid stopped; logs lie beside the runs in {runs}, and it goes on where it is.", file=sys.stderr
+        )
+        raise typer.Exit(1)
+
+
+@app.command()
+def choose(
+    dataset: Annotated[str, typer.Option(help="dataset")],
+    row: Annotated[str, typer.Option(help="row of the grid")],
+    grid_file: GridFile = None,
+    runs: Runs = Path("runs/grid"),
+    ledger: Ledger = None,
+) -> None:
+    """Choose a row's settings by its trials on validation, and write them down for its reported runs.
+
+    Example: `rodpo grid choose --dataset toys --row topk`
+    """
+    from rodpo_lite import grid as declared
+
+    (cell,) = _plan(grid_file, runs, ledger, (dataset,), "ABC", (row,)).cells
+    folder = _ledger(ledger)
+    if cell.tuned == cell:
+        declared.choose(cell, runs, folder)
+    settings = cell.chosen(folder)
+    declared.write_settings(cell.folder(runs) / declared.FINAL / "config.yaml", settings)
+    print(f"{dataset}, {row}: " + (", ".join(f"{key}={value}" for key, value in settings.items()) or "defaults"))
+
+
+@app.command()
+def collect(grid_file: GridFile = None, ledger: Ledger = None) -> None:
+    """Say which records of the ledger belong to which row of the grid, in its grid.json.
+
+    Example: `rodpo grid collect`
+    """
+    from rodpo_lite.grid import Grid
+    from rodpo_lite.plan import GRID, collect
+
+    found = collect(Grid.read(grid_file or GRID), _ledger(ledger))
+    runs = sum(len(files) for rows in found.values() for files in rows.values())
+    print(f"{_ledger(ledger)} holds {runs} runs of the grid")
+
+
+def _plan(grid_file: Path | None, runs: Path, ledger: Path | None, datasets: tuple, tier: str, rows: tuple):
+    from rodpo_lite.grid import Grid
+    from rodpo_lite.plan import GRID, Plan
+
+    if not tier or set(tier) - set("ABC"):
+        raise InputError(f"--tier {tier!r} is not valid: it names tiers out of A, B and C, as in AB.")
+    grid = Grid.read(grid_file or GRID)
+    return Plan(grid_file or GRID, grid, grid.cells(datasets, tier, rows), runs, _ledger(ledger))
+
+
+def _ledger(folder: Path | None) -> Path:
+    from rodpo_lite.ledger import FOLDER
+
+    return folder or FOLDER
+
+
+def _has(plan, data: Path, name: str) -> bool:
+    return (data / plan.grid.planted.get(name, name) / "dataset.json").is_file()
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
+
+
+def _print(summary) -> None:
+    """The plan as a table, and its sum."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("dataset", "row", "tier", "trials", "runs", "minutes")
+    for dataset, row, tier, trials, runs, minutes in summary.itertuples(index=False):
+        table.add_row(dataset, row, tier, str(trials), str(runs), "unknown" if minutes != minutes else f"{minutes:.1f}")
+    Console().print(table)
+    unknown, hours = int(summary["minutes"].isna().sum()), summary["minutes"].sum() / 60
+    print(f"{summary['trials'].sum()} trials and {summary['runs'].sum()} runs to report, {hours:.1f} hours one by one")
+    if unknown:
+        print(f"not in these hours: {unknown} rows of which nothing like them was measured on their dataset")

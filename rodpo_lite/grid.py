@@ -1,0 +1,282 @@
+"""The grid of experiments: what workflow/grid.yaml declares, and what of it is still to be done.
+
+A row is one method. Where it declares a `search`, as many settings as `tuning.trials` are tried on the tuning seeds,
+the one that validates best is run with the reported seeds, and only those are ever evaluated on test. Under the folder
+of runs stand <dataset>/<row>/trial-<t>/seed-<s> and <dataset>/<row>/final/seed-<s>, with config.yaml beside the seeds.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from scipy.stats import qmc
+
+from rodpo_lite import checkpoint, ledger
+from rodpo_lite.config import AlignmentConfig, ReferenceConfig, build
+from rodpo_lite.errors import InputError
+from rodpo_lite.settings import nested, read_yaml
+
+Tier = Literal["A", "B", "C"]
+FINAL, CHOSEN = "final", "chosen"
+PRIMARY = "ndcg@5"
+
+
+class _Declared(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Range(_Declared):
+    """A number between two ends, by default on a logarithmic scale."""
+
+    low: float
+    high: float
+    log: bool = True
+
+    @model_validator(mode="after")
+    def _ordered(self):
+        if self.low >= self.high or (self.log and self.low <= 0):
+            raise ValueError("low must be below high, and above 0 on a logarithmic scale")
+        return self
+
+    def at(self, place: float) -> float:
+        """The value at a place in [0, 1), to two significant digits."""
+        value = self.low * (self.high / self.low) ** place if self.log else self.low + (self.high - self.low) * place
+        return float(f"{value:.2g}")
+
+
+class Row(_Declared):
+    """One method: keys that it sets, keys that are searched, and the row of the reference that it starts from.
+
+    reference: None for a row that is a reference itself. like: another row, whose chosen settings this one takes.
+    """
+
+    tier: Tier
+    reference: str | None = None
+    like: str | None = None
+    set: dict[str, Any] = {}
+    search: dict[str, Range | list[Any]] = {}
+    datasets: tuple[str, ...] | None = Field(None, description="only these; null is all")
+    seeds: tuple[int, ...] | None = Field(None, description="reported seeds, if fewer than the grid's")
+
+    @field_validator("search")
+    @classmethod
+    def _choices(cls, search: dict) -> dict:
+        if empty := [key for key, choice in search.items() if isinstance(choice, list) and len(choice) < 2]:
+            raise ValueError(f"a search over {empty[0]} needs at least two values")
+        return search
+
+    @model_validator(mode="after")
+    def _searched_or_borrowed(self):
+        if self.like and self.search:
+            raise ValueError("a row has settings of its own (search) or those of another (like), not both")
+        return self
+
+    @property
+    def kind(self) -> type[ReferenceConfig] | type[AlignmentConfig]:
+        return AlignmentConfig if self.reference else ReferenceConfig
+
+
+class Tuning(_Declared):
+    """How settings are chosen: so many trials for every row that searches, on seeds that are not reported."""
+
+    seeds: tuple[int, ...]
+    trials: int = Field(ge=1)
+
+
+class Grid(_Declared):
+    """Datasets × rows × seeds; planted: datasets that are another one with known positives hidden from training."""
+
+    datasets: tuple[str, ...]
+    planted: dict[str, str] = {}
+    seeds: tuple[int, ...]
+    tuning: Tuning
+    rows: dict[str, Row]
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if shared := set(self.seeds) & set(self.tuning.seeds):
+            raise ValueError(f"seed {min(shared)} is both reported and tuned on")
+        for name, source in self.planted.items():
+            if name not in self.datasets or source not in self.datasets or source in self.planted:
+                raise ValueError(f"planted: {name} or {source} is not among the datasets, or planted itself")
+        for name, row in self.rows.items():
+            if not re.fullmatch(r"[a-z0-9_.=-]+", name):
+                raise ValueError(f"the row name {name!r} may hold small letters, digits and _.=- only")
+            for other in filter(None, (row.reference, row.like)):
+                if other not in self.rows:
+                    raise ValueError(f"the row {name} names a row {other}, which is not declared")
+            if row.reference and self.rows[row.reference].reference:
+                raise ValueError(f"the row {name} starts from {row.reference}, which is no reference")
+            if row.like and (self.rows[row.like].like or self.rows[row.like].kind is not row.kind):
+                raise ValueError(f"the row {name} is like {row.like}, which has no settings for it")
+            if unknown := set(row.datasets or ()) - set(self.datasets):
+                raise ValueError(f"the row {name} names an unknown dataset {min(unknown)}")
+            if extra := set(row.seeds or ()) - set(self.seeds):
+                raise ValueError(f"the row {name} has a seed {min(extra)} that the grid has not")
+        return self
+
+    @classmethod
+    def read(cls, path: Path) -> "Grid":
+        """Read the declaration; raises InputError naming the row and the key that is wrong."""
+        try:
+            grid = cls.model_validate(read_yaml(path, "The grid"))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the whole"
+            raise InputError(f"The grid {path}, {where}: {first['msg'].removeprefix('Value error, ')}.") from None
+        for name, row in grid.rows.items():  # every setting that may come up is a valid configuration
+            for settings in grid.trials(name):
+                try:
+                    build(row.kind, nested(settings))
+                except InputError as error:
+                    raise InputError(f"The grid {path}, row {name}: {error}") from None
+        return grid
+
+    def trials(self, name: str) -> list[dict[str, Any]]:
+        """The settings that a row tries: first what it sets, the rest at its default, then Sobol points of its search.
+
+        A row without a search has one. The points are the same in every row with the same search.
+        """
+        row = self.rows[name]
+        if not row.search or self.tuning.trials == 1:
+            return [dict(row.set)]
+        sampler = qmc.Sobol(len(row.search), rng=np.random.default_rng(0))
+        points = sampler.random_base2(int(np.ceil(np.log2(self.tuning.trials))))[: self.tuning.trials - 1]
+        found = [dict(row.set)]
+        for point in points:
+            drawn = {key: _at(choice, place) for (key, choice), place in zip(row.search.items(), point, strict=True)}
+            found.append(row.set | drawn)
+        return found
+
+    def seeds_of(self, name: str) -> tuple[int, ...]:
+        """Reported seeds of a row."""
+        return self.rows[name].seeds or self.seeds
+
+    def cells(self, datasets: tuple[str, ...] = (), tiers: str = "ABC", rows: tuple[str, ...] = ()) -> list["Cell"]:
+        """Dataset by dataset, the rows that are asked for; raises InputError for a name that is not declared."""
+        for asked, known, kind in ((datasets, self.datasets, "dataset"), (rows, self.rows, "row")):
+            if unknown := [name for name in asked if name not in known]:
+                raise InputError(f"The grid has no {kind} {unknown[0]!r}; it has {', '.join(known)}.")
+        return [
+            Cell(self, dataset, name)
+            for dataset in self.datasets
+            if not datasets or dataset in datasets
+            for name, row in self.rows.items()
+            if (name in rows if rows else row.tier in tiers) and (row.datasets is None or dataset in row.datasets)
+        ]
+
+
+def _at(choice: Range | list[Any], place: float) -> Any:
+    return choice.at(place) if isinstance(choice, Range) else choice[int(place * len(choice))]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row on one dataset."""
+
+    grid: Grid
+    dataset: str
+    name: str
+
+    @property
+    def row(self) -> Row:
+        return self.grid.rows[self.name]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return self.grid.seeds_of(self.name)
+
+    @property
+    def reference(self) -> "Cell | None":
+        return Cell(self.grid, self.dataset, self.row.reference) if self.row.reference else None
+
+    @property
+    def tuned(self) -> "Cell":
+        """The cell whose trials decide on the settings of this one."""
+        dataset = self.grid.planted.get(self.dataset, self.dataset)
+        return Cell(self.grid, dataset, self.row.like or self.name)
+
+    def folder(self, runs: Path) -> Path:
+        return Path(runs) / self.dataset / self.name
+
+    def trials_file(self, ledger_folder: Path) -> Path:
+        """Where the ledger keeps what was tried."""
+        return Path(ledger_folder) / "trials" / f"{self.dataset}.{self.name}.json"
+
+    def chosen(self, ledger_folder: Path) -> dict[str, Any] | None:
+        """The settings of the reported runs, None where the trials are still to be run.
+
+        Raises InputError if the ledger holds the trials of another declaration.
+        """
+        tuned = self.tuned
+        settings = tuned.grid.trials(tuned.name)
+        if len(settings) == 1:
+            found = settings[0]
+        elif (path := tuned.trials_file(ledger_folder)).exists():
+            kept = checkpoint.read_json(path)
+            if [trial["settings"] for trial in kept["trials"]] != settings:
+                raise InputError(
+                    f"{path} holds the trials of another declaration of this row; the ledger is append-only."
+                )
+            found = kept["trials"][kept[CHOSEN]]["settings"]
+        else:
+            return None
+        return found | self.row.set
+
+    def config(self, settings: dict[str, Any], seed: int) -> ReferenceConfig | AlignmentConfig:
+        return self.row.kind.model_validate(nested(settings) | {"seed": seed})
+
+    def recorded(self, ledger_folder: Path, table: pd.DataFrame) -> dict[int, str]:
+        """Files of this cell's records, by seed; table is `ledger.records`."""
+        settings = self.chosen(ledger_folder)
+        if settings is None or table.empty:
+            return {}
+        encoder = None
+        if self.reference:
+            of_reference = self.reference.chosen(ledger_folder)
+            if of_reference is None:
+                return {}
+            encoder = self.reference.config(of_reference, 0).encoder
+        same = ledger.of(table[table["dataset"] == self.dataset], self.config(settings, 0), encoder)
+        return {seed: file for seed, file in zip(same["seed"], same["file"], strict=True) if seed in self.seeds}
+
+
+def choose(cell: Cell, runs: Path, ledger_folder: Path) -> dict[str, Any]:
+    """Choose the settings of a row by mean validation NDCG@5 over the tuning seeds, all items ranked.
+
+    Every trial enters the ledger, as <dataset>.<row>.json in its folder `trials`; the first of equals is chosen.
+    Returns what was chosen.
+    """
+    trials = []
+    for number, settings in enumerate(cell.grid.trials(cell.name)):
+        found = [
+            checkpoint.read_json(cell.folder(runs) / f"trial-{number}" / f"seed-{seed}" / checkpoint.RUN)
+            for seed in cell.grid.tuning.seeds
+        ]
+        trials.append(
+            {
+                "settings": settings,
+                "valid": [record["valid"][PRIMARY] for record in found],
+                "valid_masked": [record["valid_masked"][PRIMARY] for record in found],
+                "best_epoch": [record["best_epoch"] for record in found],
+                "seconds": [record["seconds"] for record in found],
+                "commit": found[0]["commit"],
+            }
+        )
+    means = [float(np.mean(trial["valid"])) for trial in trials]
+    chosen = int(np.argmax(means))
+    kept = {"dataset": cell.dataset, "row": cell.name, "seeds": list(cell.grid.tuning.seeds), CHOSEN: chosen}
+    checkpoint.write_json(cell.trials_file(ledger_folder), kept | {"trials": trials})
+    return trials[chosen]["settings"]
+
+
+def write_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Write a configuration file for `rodpo train` and `rodpo align`; one that says the same stays as it is."""
+    text = yaml.safe_dump(nested(settings), sort_keys=True)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        checkpoint.write_bytes(path, text.encode())

@@ -1,0 +1,165 @@
+"""What of the grid is still to be done, how long that takes, and Snakemake to do it.
+
+A plan is fixed when it is made: plan.json in the folder of runs says for each cell whether it still has to be tuned and
+which reported seeds are not in the ledger yet. workflow/Snakefile reads nothing else.
+"""
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rodpo_lite import checkpoint, ledger
+from rodpo_lite.errors import InputError
+from rodpo_lite.grid import FINAL, Cell, Grid, write_settings
+
+WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
+GRID = WORKFLOW / "grid.yaml"
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells that are asked for, against what the ledger holds."""
+
+    grid_file: Path
+    grid: Grid
+    cells: list[Cell]
+    runs: Path
+    ledger: Path
+
+    def todo(self) -> list[dict[str, Any]]:
+        """Cells with something left to do: whether they are to be tuned, and the seeds that are to be reported."""
+        table, found = self._table(), []
+        for cell in self.cells:
+            recorded = cell.recorded(self.ledger, table)
+            seeds = [seed for seed in cell.seeds if seed not in recorded]
+            if seeds:
+                found.append(
+                    {"dataset": cell.dataset, "row": cell.name, "seeds": seeds, "tune": self._is_to_tune(cell)}
+                )
+        return found
+
+    def summary(self) -> pd.DataFrame:
+        """A row for each cell with work left: trials, runs to report, and minutes, from what took how long before.
+
+        Minutes are those of one run after the other on the machine of the ledger's records, NaN where nothing like it
+        was measured; evaluations and the references that have to be trained again are not in them.
+        """
+        table, rows = self._table(), []
+        for entry in self.todo():
+            cell = Cell(self.grid, entry["dataset"], entry["row"])
+            trials = len(self.grid.trials(cell.name)) * len(self.grid.tuning.seeds) if entry["tune"] else 0
+            seconds = _seconds_of_one(cell, table)
+            minutes = (trials + len(entry["seeds"])) * seconds / 60
+            row = {"dataset": cell.dataset, "row": cell.name, "tier": cell.row.tier}
+            rows.append(row | {"trials": trials, "runs": len(entry["seeds"]), "minutes": minutes})
+        return pd.DataFrame(rows, columns=["dataset", "row", "tier", "trials", "runs", "minutes"])
+
+    def write(self, data: Path, replicas: int) -> Path:
+        """Write plan.json and every configuration that is known by now into the folder of runs."""
+        todo = self.todo()
+        needed = {(cell.dataset, cell.name): cell for cell in self._needed(todo)}
+        for cell in needed.values():
+            if self._is_to_tune(cell):
+                for number, settings in enumerate(self.grid.trials(cell.name)):
+                    write_settings(cell.folder(self.runs) / f"trial-{number}" / "config.yaml", settings)
+            elif not self._untuned(cell):
+                write_settings(cell.folder(self.runs) / FINAL / "config.yaml", cell.chosen(self.ledger))
+        untuned = [f"{cell.dataset}/{cell.name}" for cell in needed.values() if self._untuned(cell)]
+        content = {
+            "grid": str(self.grid_file.resolve()),
+            "ledger": str(self.ledger.resolve()),
+            "data": str(data.resolve()),
+            "replicas": replicas,
+            "untuned": untuned,
+            "cells": todo,
+        }
+        checkpoint.write_json(self.runs / PLAN, content)
+        return self.runs / PLAN
+
+    def _needed(self, todo: list[dict[str, Any]]) -> Iterator[Cell]:
+        """The cells to do and those that they depend on."""
+        for entry in todo:
+            cell = Cell(self.grid, entry["dataset"], entry["row"])
+            for one in (cell, cell.tuned):
+                yield one
+                if one.reference:
+                    yield one.reference
+                    yield one.reference.tuned
+
+    def _untuned(self, cell: Cell) -> bool:
+        return cell.chosen(self.ledger) is None
+
+    def _is_to_tune(self, cell: Cell) -> bool:
+        """Whether trials of its own are to be run."""
+        return cell.tuned == cell and self._untuned(cell)
+
+    def _table(self) -> pd.DataFrame:
+        return ledger.records(self.ledger) if self.ledger.is_dir() else pd.DataFrame()
+
+
+def _seconds_of_one(cell: Cell, table: pd.DataFrame) -> float:
+    """Median seconds of a recorded run of this row on this dataset, else of any of its stage and base there."""
+    if table.empty:
+        return float("nan")
+    settings = cell.grid.trials(cell.name)[0]
+    of_reference = cell.grid.trials(cell.reference.name)[0] if cell.reference else settings
+    same = (table["dataset"] == cell.dataset) & (table["stage"] == ("align" if cell.reference else "reference"))
+    same &= table["base"] == of_reference.get("encoder.base", "fused")
+    exact = same & (table["strategy"] == settings.get("negatives.name", "topk" if cell.reference else "reference"))
+    return float(table.loc[exact if exact.any() else same, "seconds"].median())
+
+
+def run(plan: Plan, data: Path, profile: str, replicas: int, extra: list[str]) -> int:
+    """Do what the plan says with Snakemake; returns its exit code.
+
+    A lock that ends with the process keeps two of them from the same folder. Raises InputError if one is running, if
+    the profile does not exist or if Snakemake is not installed.
+    """
+    folder = WORKFLOW / "profiles" / profile
+    if not folder.is_dir():
+        known = ", ".join(sorted(path.name for path in (WORKFLOW / "profiles").iterdir()))
+        raise InputError(f"There is no profile {profile!r}; there are {known}.")
+    if find_spec("snakemake") is None:
+        raise InputError("The grid needs Snakemake: pip install 'rodpo-lite[grid]'.")
+    with _alone(plan.runs):
+        path = plan.write(data, replicas)
+        command = [sys.executable, "-m", "snakemake", "--snakefile", WORKFLOW / "Snakefile", "--nolock"]
+        command += ["--directory", plan.runs, "--profile", folder, *extra, "--config", f"plan={path.resolve()}"]
+        return subprocess.run([str(part) for part in command], env=_environment()).returncode
+
+
+def collect(grid: Grid, ledger_folder: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """Write the ledger's grid.json: dataset → row → seed → file of the record, of what is recorded. Returns it."""
+    table, found = ledger.records(ledger_folder), {}
+    for cell in grid.cells():
+        if recorded := cell.recorded(ledger_folder, table):
+            files = {str(seed): recorded[seed] for seed in sorted(recorded)}
+            found.setdefault(cell.dataset, {})[cell.name] = files
+    checkpoint.write_json(ledger_folder / "grid.json", found)
+    return found
+
+
+@contextmanager
+def _alone(runs: Path) -> Iterator[None]:
+    runs.mkdir(parents=True, exist_ok=True)
+    with open(runs / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"Another grid is running in {runs}; wait for it or choose another folder.") from None
+        yield
+
+
+def _environment() -> dict[str, str]:
+    """The environment of jobs: `rodpo` is the one of this interpreter."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}

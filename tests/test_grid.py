@@ -1,0 +1,126 @@
+"""The grid: what is declared, tried, chosen and left to do."""
+
+import json
+
+import pytest
+
+from rodpo_lite import grid as declared
+from rodpo_lite import plan
+from rodpo_lite.checkpoint import write_json
+from rodpo_lite.errors import InputError
+from rodpo_lite.grid import Cell, Grid, Range
+from rodpo_lite.plan import Plan
+
+TINY = """
+datasets: [world]
+seeds: [1, 2]
+tuning: {seeds: [100], trials: 3}
+rows:
+  base:
+    tier: A
+    set: {encoder.width: 8, encoder.heads: 1, encoder.blocks: 1, training.epochs: 2, training.batches_per_epoch: 4}
+  none:
+    tier: A
+    reference: base
+    set: {negatives.name: none, training.epochs: 2, training.batches_per_epoch: 4}
+    search:
+      training.learning_rate: {low: 1e-4, high: 1e-2}
+      training.dropout: [true, false]
+  topk: {tier: B, reference: base, like: none, set: {negatives.name: topk, negatives.k: 5}}
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "grid.yaml"
+    path.write_text(TINY)
+    return path
+
+
+def test_the_committed_grid_can_be_read():
+    """Every setting that any row may try is a valid configuration; every tuned row has as many trials."""
+    grid = Grid.read(plan.GRID)
+    tuned = {name: len(grid.trials(name)) for name, row in grid.rows.items() if row.search}
+    assert set(tuned.values()) == {grid.tuning.trials}
+    assert {"none", "uniform", "hard", "topk"} <= tuned.keys()
+
+
+def test_trials_start_from_the_defaults_and_stay_within_the_search(file):
+    first, *others = Grid.read(file).trials("none")
+    assert "training.learning_rate" not in first and first["negatives.name"] == "none"
+    assert len(others) == 2
+    for trial in others:
+        assert 1e-4 <= trial["training.learning_rate"] <= 1e-2 and trial["training.dropout"] in (True, False)
+    assert Grid.read(file).trials("none") == [first, *others], "declared once and for all"
+
+
+def test_places_of_a_range_by_hand():
+    assert Range(low=0.01, high=1).at(0.5) == 0.1
+    assert Range(low=0, high=10, log=False).at(0.25) == 2.5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "sentence"),
+    [
+        ("seeds: [1, 2]", "seeds: [1, 100]", "seed 100 is both reported and tuned on"),
+        ("reference: base", "reference: bass", "names a row bass"),
+        ("high: 1e-2", "high: 1e-5", "low must be below high"),
+        ("negatives.k: 5", "negatives.kk: 5", "Unknown key 'negatives.kk'"),
+        ("tier: B", "tier: D", "rows.topk.tier"),
+        ("like: none", "like: base", "topk is like base"),
+    ],
+)
+def test_a_wrong_declaration_is_refused(file, wrong, right, sentence):
+    file.write_text(TINY.replace(wrong, right, 1))
+    with pytest.raises(InputError, match=sentence):
+        Grid.read(file)
+
+
+def _pretend(folder, valid, seconds=1.0):
+    """A finished trial, as far as choosing reads it."""
+    record = {"valid": {"ndcg@5": valid}, "valid_masked": {"ndcg@5": valid}, "best_epoch": 1, "seconds": seconds}
+    write_json(folder / "run.json", record | {"commit": "0"})
+
+
+def test_the_best_on_validation_is_chosen_and_every_trial_is_kept(file, tmp_path):
+    cell = Cell(Grid.read(file), "world", "none")
+    assert cell.chosen(tmp_path / "ledger") is None
+    for number, valid in enumerate((0.1, 0.3, 0.3)):
+        _pretend(tmp_path / "world" / "none" / f"trial-{number}" / "seed-100", valid)
+    chosen = declared.choose(cell, tmp_path, tmp_path / "ledger")
+    assert chosen == cell.grid.trials("none")[1] == cell.chosen(tmp_path / "ledger"), "the first of equals"
+    kept = json.loads((tmp_path / "ledger" / "trials" / "world.none.json").read_text())
+    assert [trial["valid"] for trial in kept["trials"]] == [[0.1], [0.3], [0.3]]
+    like = Cell(cell.grid, "world", "topk").chosen(tmp_path / "ledger")
+    assert like == chosen | {"negatives.name": "topk", "negatives.k": 5}
+
+
+def test_trials_of_another_declaration_are_refused(file, tmp_path):
+    cell = Cell(Grid.read(file), "world", "none")
+    for number in range(3):
+        _pretend(tmp_path / "world" / "none" / f"trial-{number}" / "seed-100", 0.1)
+    declared.choose(cell, tmp_path, tmp_path / "ledger")
+    file.write_text(TINY.replace("high: 1e-2", "high: 2e-2"))
+    with pytest.raises(InputError, match="another declaration"):
+        Cell(Grid.read(file), "world", "none").chosen(tmp_path / "ledger")
+
+
+def test_a_plan_says_what_is_left(file, tmp_path):
+    grid = Grid.read(file)
+    made = Plan(file, grid, grid.cells(), tmp_path / "runs", tmp_path / "ledger")
+    left = {entry["row"]: (entry["tune"], entry["seeds"]) for entry in made.todo()}
+    assert left == {"base": (False, [1, 2]), "none": (True, [1, 2]), "topk": (False, [1, 2])}
+    summary = made.summary().set_index("row")
+    assert summary["trials"].to_dict() == {"base": 0, "none": 3, "topk": 0}, "topk takes the settings of none"
+    assert summary["minutes"].isna().all(), "nothing was measured"
+    made.write(tmp_path, 1)
+    assert len(list((tmp_path / "runs" / "world" / "none").glob("trial-*/config.yaml"))) == 3
+    assert (tmp_path / "runs" / "world" / "base" / "final" / "config.yaml").is_file()
+
+
+def test_cells_by_name_and_tier(file):
+    grid = Grid.read(file)
+    assert [cell.name for cell in grid.cells(tiers="A")] == ["base", "none"]
+    assert [cell.name for cell in grid.cells(rows=("topk",))] == ["topk"]
+    with pytest.raises(InputError, match="no row 'topp'"):
+        grid.cells(rows=("topp",))
