@@ -49,9 +49,8 @@ def grid(
     if not made.todo():
         print("The ledger holds every run that was asked for.")
         return
-    missing = [name for name in {cell.dataset for cell in made.cells} if not _has(made, data, name)]
-    if missing:
-        raise InputError(f"{data / min(missing)} is not a dataset: name the folder of the datasets with --data.")
+    for name in sorted({made.grid.planted.get(cell.dataset, cell.dataset) for cell in made.cells}):
+        _check_there(data, name)
     code = run(made, data, profile, replicas, ["--cores", str(cores)] if cores else [])
     if code:
         print(
@@ -113,8 +112,14 @@ def _ledger(folder: Path | None) -> Path:
     return folder or FOLDER
 
 
-def _has(plan, data: Path, name: str) -> bool:
-    return (data / plan.grid.planted.get(name, name) / "dataset.json").is_file()
+def _check_there(data: Path, name: str) -> None:
+    """The ledger and the grid call a dataset by one name: that of its folder and of its own manifest."""
+    from rodpo_lite.checkpoint import read_json
+
+    if not (data / name / "dataset.json").is_file():
+        raise InputError(f"{data / name} is not a dataset: name the folder of the datasets with --data.")
+    if (own := read_json(data / name / "dataset.json").get("name")) != name:
+        raise InputError(f"The dataset in {data / name} calls itself {own!r}; give the folder that name.")
 
 
 def _names(text: str) -> tuple[str, ...]:

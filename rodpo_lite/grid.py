@@ -53,6 +53,7 @@ class Row(_Declared):
     """One method: keys that it sets, keys that are searched, and the row of the reference that it starts from.
 
     reference: None for a row that is a reference itself. like: another row, whose chosen settings this one takes.
+    planted: also run where positives are hidden; a dataset with hidden positives has no other rows.
     """
 
     tier: Tier
@@ -62,6 +63,7 @@ class Row(_Declared):
     search: dict[str, Range | list[Any]] = {}
     datasets: tuple[str, ...] | None = Field(None, description="only these; null is all")
     seeds: tuple[int, ...] | None = Field(None, description="reported seeds, if fewer than the grid's")
+    planted: bool = False
 
     @field_validator("search")
     @classmethod
@@ -89,10 +91,15 @@ class Tuning(_Declared):
 
 
 class Grid(_Declared):
-    """Datasets × rows × seeds; planted: datasets that are another one with known positives hidden from training."""
+    """Datasets × rows × seeds.
+
+    planted: datasets that are another one with known positives hidden from training. drift: the row against which it is
+    measured there how far the scores of what was hidden moved.
+    """
 
     datasets: tuple[str, ...]
     planted: dict[str, str] = {}
+    drift: str | None = None
     seeds: tuple[int, ...]
     tuning: Tuning
     rows: dict[str, Row]
@@ -104,6 +111,10 @@ class Grid(_Declared):
         for name, source in self.planted.items():
             if name not in self.datasets or source not in self.datasets or source in self.planted:
                 raise ValueError(f"planted: {name} or {source} is not among the datasets, or planted itself")
+            if name != f"{source}-planted":
+                raise ValueError(f"planted: what is made of {source} is called {source}-planted, not {name}")
+        if self.drift and not (self.drift in self.rows and self.rows[self.drift].planted):
+            raise ValueError(f"drift: {self.drift} is no row that is run where positives are hidden")
         for name, row in self.rows.items():
             if not re.fullmatch(r"[a-z0-9_.=-]+", name):
                 raise ValueError(f"the row name {name!r} may hold small letters, digits and _.=- only")
@@ -112,6 +123,8 @@ class Grid(_Declared):
                     raise ValueError(f"the row {name} names a row {other}, which is not declared")
             if row.reference and self.rows[row.reference].reference:
                 raise ValueError(f"the row {name} starts from {row.reference}, which is no reference")
+            if row.planted and row.reference and not self.rows[row.reference].planted:
+                raise ValueError(f"the row {name} is planted, and its reference {row.reference} is not")
             if row.like and (self.rows[row.like].like or self.rows[row.like].kind is not row.kind):
                 raise ValueError(f"the row {name} is like {row.like}, which has no settings for it")
             if unknown := set(row.datasets or ()) - set(self.datasets):
@@ -167,8 +180,15 @@ class Grid(_Declared):
             for dataset in self.datasets
             if not datasets or dataset in datasets
             for name, row in self.rows.items()
-            if (name in rows if rows else row.tier in tiers) and (row.datasets is None or dataset in row.datasets)
+            if (name in rows if rows else row.tier in tiers) and self.runs_on(name, dataset)
         ]
+
+    def runs_on(self, name: str, dataset: str) -> bool:
+        """Whether a row is declared for a dataset."""
+        row = self.rows[name]
+        if dataset in self.planted:
+            return row.planted
+        return row.datasets is None or dataset in row.datasets
 
 
 def _at(choice: Range | list[Any], place: float) -> Any:
@@ -194,6 +214,14 @@ class Cell:
     @property
     def reference(self) -> "Cell | None":
         return Cell(self.grid, self.dataset, self.row.reference) if self.row.reference else None
+
+    @property
+    def drift(self) -> "Cell | None":
+        """The cell against which drift is measured; None where nothing is hidden or nothing was rejected."""
+        row = self.grid.drift
+        if self.dataset not in self.grid.planted or not self.reference or row in (None, self.name):
+            return None
+        return Cell(self.grid, self.dataset, row)
 
     @property
     def tuned(self) -> "Cell":
@@ -232,7 +260,10 @@ class Cell:
         return self.row.kind.model_validate(nested(settings) | {"seed": seed})
 
     def recorded(self, ledger_folder: Path, table: pd.DataFrame) -> dict[int, str]:
-        """Files of this cell's records, by seed; table is `ledger.records`."""
+        """Files of this cell's records, by seed; table is `ledger.records`.
+
+        Of several with the same seed, the one that started from the recorded reference is taken.
+        """
         settings = self.chosen(ledger_folder)
         if settings is None or table.empty:
             return {}
@@ -243,7 +274,9 @@ class Cell:
                 return {}
             encoder = self.reference.config(of_reference, 0).encoder
         same = ledger.of(table[table["dataset"] == self.dataset], self.config(settings, 0), encoder)
-        return {seed: file for seed, file in zip(same["seed"], same["file"], strict=True) if seed in self.seeds}
+        same = same[same["seed"].isin(self.seeds)].assign(known=same["reference_weights"].isin(table["weights"]))
+        same = same.sort_values("known", kind="stable")
+        return dict(zip(same["seed"].tolist(), same["file"], strict=True))
 
 
 def choose(cell: Cell, runs: Path, ledger_folder: Path) -> dict[str, Any]:

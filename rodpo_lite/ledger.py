@@ -14,7 +14,7 @@ import pandas as pd
 
 from rodpo_lite import checkpoint, metrics
 from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, build, experiment
-from rodpo_lite.data.schema import Dataset
+from rodpo_lite.data.schema import Dataset, sha256
 from rodpo_lite.data.split import leave_one_out, training_counts
 from rodpo_lite.errors import InputError
 from rodpo_lite.statistics import user_bootstrap
@@ -41,6 +41,8 @@ def record(run: Path, ledger: Path = FOLDER) -> Path:
         raise InputError(f"The run {run} was not evaluated on test; run `rodpo evaluate` first.")
     test = checkpoint.read_json(run / "metrics.json")
     entry |= {"test": test["unmasked"], "test_masked": test["masked"], "curve": _curve(run)}
+    if entry["stage"] == "reference":  # alignments name the weights that they start from
+        entry["weights"] = sha256(run / checkpoint.MODEL)
     if (run / "drift.json").is_file():
         entry["drift"] = checkpoint.read_json(run / "drift.json")
     name = f"{entry['dataset']['name']}-{entry['stage']}-{entry['config_hash']}"
@@ -93,6 +95,8 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
             "lambda_ce": entry["config"]["training"].get("lambda_ce"),
             "seed": entry["seed"],
             "reference": entry.get("reference"),
+            "reference_weights": entry.get("reference_weights"),
+            "weights": entry.get("weights"),
             "seconds": entry["seconds"],
             "parameters": entry["parameters"],
             "best_epoch": entry["best_epoch"],
@@ -120,12 +124,11 @@ def of(
     wanted = experiment(config.model_dump(mode="json"), config.stage)
     chosen = config.encoder if isinstance(config, ReferenceConfig) else encoder or EncoderConfig()
     columns = zip(table["config"], table["stage"], table["encoder"], strict=True)
-    return table[
-        [
-            experiment(found, stage) == wanted and EncoderConfig.model_validate(encoder) == chosen
-            for found, stage, encoder in columns
-        ]
+    same = [
+        experiment(found, stage) == wanted and EncoderConfig.model_validate(encoder) == chosen
+        for found, stage, encoder in columns
     ]
+    return table[np.array(same, dtype=bool)]
 
 
 def ranks(file: str, ledger: Path = FOLDER) -> pd.DataFrame:

@@ -90,7 +90,7 @@ class Plan:
         """The cells to do and those that they depend on."""
         for entry in todo:
             cell = Cell(self.grid, entry["dataset"], entry["row"])
-            for one in (cell, cell.tuned):
+            for one in filter(None, (cell, cell.tuned, cell.drift, cell.drift and cell.drift.tuned)):
                 yield one
                 if one.reference:
                     yield one.reference

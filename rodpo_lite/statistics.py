@@ -1,7 +1,7 @@
 """Intervals for paired comparisons over the same users and seeds, and the verdicts that follow from them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -39,6 +39,10 @@ class Comparison(Interval):
     def smallest_effect(self, power: float = 0.8) -> float:
         """The smallest true change that this many users and seeds would show in `power` of all repetitions."""
         return float((stats.t.ppf(0.975, self.freedom) + stats.t.ppf(power, self.freedom)) * self.error)
+
+    def negated(self) -> "Comparison":
+        """The same with the sign turned: for what is better when lower."""
+        return replace(self, estimate=-self.estimate, low=-self.high, high=-self.low)
 
 
 def relative_change(before: np.ndarray, after: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -78,6 +82,25 @@ def crossed_change(before: np.ndarray, after: np.ndarray) -> Comparison:
     half = float(stats.t.ppf(0.975, freedom)) * error
     p = float(2 * stats.t.sf(abs(change) / error, freedom))
     return Comparison(change, change - half, change + half, error, float(freedom), p)
+
+
+def seed_change(before: np.ndarray, after: np.ndarray, relative: bool = True) -> Comparison:
+    """Change of the mean of paired values, one for each of S ≥ 2 seeds, [S] each, with Student's t over the seeds.
+
+    In percent of the mean before, to first order as in `crossed_change`; or, not `relative`, in the unit of the values.
+    Raises ValueError if the arms do not have the same seeds, or only one.
+    """
+    if before.shape != after.shape or before.ndim != 1 or len(before) < 2:
+        raise ValueError("both arms need one value for each of the same seeds, at least two")
+    scale, ratio = (100 / before.mean(), after.mean() / before.mean()) if relative else (1.0, 1.0)
+    left = scale * (after - ratio * before)
+    change = float(scale * (after.mean() - before.mean()))
+    error, freedom = float(left.std(ddof=1) / np.sqrt(len(left))), len(left) - 1
+    if error == 0:
+        return Comparison(change, change, change, 0.0, freedom, float(change == 0))
+    half = float(stats.t.ppf(0.975, freedom)) * error
+    p = float(2 * stats.t.sf(abs(change) / error, freedom))
+    return Comparison(change, change - half, change + half, error, freedom, p)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from rodpo_lite.statistics import Comparison, crossed_change, holm, relative_change, user_bootstrap, verdict
+from rodpo_lite.statistics import (
+    Comparison,
+    crossed_change,
+    holm,
+    relative_change,
+    seed_change,
+    user_bootstrap,
+    verdict,
+)
 
 
 def test_relative_change_by_hand():
@@ -114,3 +122,14 @@ def test_verdicts(low, high, p, expected):
 def test_crossed_arms_that_do_not_match_are_refused():
     with pytest.raises(ValueError, match="same seeds and users"):
         crossed_change(np.ones((2, 3)), np.ones((3, 3)))
+
+
+def test_change_over_seeds_by_hand():
+    """Values 1, 2 become 2, 2: the mean rises by a third; terms 100 (after - 4/3 before) / 1.5 = 400/9 [1, -1]."""
+    found = seed_change(np.array([1.0, 2.0]), np.array([2.0, 2.0]))
+    assert found.estimate == pytest.approx(100 / 3) and found.error == pytest.approx(400 / 9) and found.freedom == 1
+    absolute = seed_change(np.array([1.0, 2.0]), np.array([2.0, 2.0]), relative=False)
+    assert (absolute.estimate, absolute.error) == pytest.approx((0.5, 0.5))
+    assert absolute.negated().low == -absolute.high
+    with pytest.raises(ValueError, match="at least two"):
+        seed_change(np.ones(1), np.ones(1))

@@ -1,0 +1,126 @@
+"""The claims: the pairs of rows that decide on each (workflow/claims.yaml), and what the ledger says of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rodpo_lite import ledger, metrics
+from rodpo_lite.errors import InputError
+from rodpo_lite.grid import Cell, Grid
+from rodpo_lite.settings import read_yaml
+from rodpo_lite.statistics import Comparison, crossed_change, holm, seed_change, verdict
+
+FILE = Path(__file__).resolve().parent.parent / "workflow" / "claims.yaml"
+NOT_RUN = "not run yet"
+
+
+class Claim(BaseModel):
+    """What is said, by whom, and the pairs of rows [after, before] that decide."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    says: str
+    source: Literal["paper", "control"]
+    pairs: tuple[tuple[str, str], ...]
+    measure: Literal["ndcg@5", "planted_share", "planted_drift"] = "ndcg@5"
+    better: Literal["higher", "lower"] = "higher"
+
+    def members(self, grid: Grid) -> list[tuple[str, str, str]]:
+        """Dataset, row after, row before; what measures hidden positives is asked where there are some."""
+        hidden = self.measure != "ndcg@5"
+        return [
+            (dataset, after, before)
+            for after, before in self.pairs
+            for dataset in grid.datasets
+            if (dataset in grid.planted) == hidden and grid.runs_on(after, dataset) and grid.runs_on(before, dataset)
+        ]
+
+
+def read(grid: Grid, path: Path = FILE) -> dict[str, Claim]:
+    """The declared claims; raises InputError for one that names an unknown row or that no dataset can decide."""
+    found = {}
+    for name, declared in read_yaml(path, "The list of claims").items():
+        try:
+            claim = Claim.model_validate(declared)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in (name, *first["loc"]))
+            raise InputError(f"The list of claims {path}, {where}: {first['msg']}.") from None
+        if unknown := {row for pair in claim.pairs for row in pair} - set(grid.rows):
+            raise InputError(f"The list of claims {path}, {name}: the grid has no row {min(unknown)}.")
+        if not claim.members(grid):
+            raise InputError(f"The list of claims {path}, {name}: no dataset has both rows of a pair.")
+        found[name] = claim
+    return found
+
+
+def compare(
+    cells: tuple[Cell, Cell], table: pd.DataFrame, folder: Path, measure: str = "ndcg@5", column: str = "rank"
+) -> Comparison | None:
+    """Change from the second cell to the first, over the seeds that both have recorded; None where there are none.
+
+    table: `ledger.records`. column: rank, or rank_masked for the history dropped; of ndcg@5 only.
+    """
+    after, before = (cell.recorded(folder, table) for cell in cells)
+    seeds = sorted(set(after) & set(before))
+    if not seeds:
+        return None
+    if measure == "ndcg@5":
+        arms = [
+            np.stack([metrics.ndcg(ledger.ranks(arm[seed], folder)[column].to_numpy()) for seed in seeds])
+            for arm in (before, after)
+        ]
+        return crossed_change(*arms)
+    of_file = table.set_index("file")
+    if measure == "planted_share":
+        return seed_change(*(of_file.loc[[arm[seed] for seed in seeds], measure].to_numpy() for arm in (before, after)))
+    drifts = [[of_file.loc[arm[seed], "drift"]["planted"]["difference"] for seed in seeds] for arm in (before, after)]
+    return seed_change(*map(np.array, drifts), relative=False)
+
+
+def assess(claim: Claim, grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """A row for each member: dataset, after, before, seeds, estimate, low, high, p, Holm's p, verdict.
+
+    A member whose runs are not all in the ledger keeps its place in the family and has no verdict yet.
+    """
+    rows: list[dict[str, Any]] = []
+    for dataset, after, before in claim.members(grid):
+        cells = Cell(grid, dataset, after), Cell(grid, dataset, before)
+        recorded = [set(cell.recorded(folder, table)) for cell in cells]
+        row = {"dataset": dataset, "after": after, "before": before, "seeds": len(recorded[0] & recorded[1])}
+        complete = all(set(cell.seeds) <= seeds for cell, seeds in zip(cells, recorded, strict=True))
+        rows.append(row | {"found": compare(cells, table, folder, claim.measure) if complete else None})
+    p_values = [row["found"].p if row["found"] else 1.0 for row in rows]
+    for row, adjusted in zip(rows, holm(p_values), strict=True):
+        found = row.pop("found")
+        if found is None:
+            row["verdict"] = NOT_RUN
+            continue
+        row |= {"estimate": found.estimate, "low": found.low, "high": found.high, "p": found.p, "Holm's p": adjusted}
+        row |= {"smallest": found.smallest_effect(), "verdict": _member_verdict(claim, found, adjusted)}
+    columns = ["dataset", "after", "before", "seeds", "estimate", "low", "high", "p", "Holm's p", "smallest", "verdict"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _member_verdict(claim: Claim, found: Comparison, adjusted: float) -> str:
+    supporting = found if claim.better == "higher" else found.negated()
+    return verdict(supporting, adjusted, 0.0 if claim.measure == "planted_drift" else 1.0)
+
+
+def conclusion(verdicts: Sequence[str]) -> str:
+    """The verdict of a claim from those of its members."""
+    found = set(verdicts)
+    if NOT_RUN in found:
+        return NOT_RUN
+    if len(found) == 1:
+        return found.pop()
+    if {"reproduced", "contradicted"} <= found:
+        return "mixed"
+    for sure in ("reproduced", "contradicted"):
+        if sure in found:
+            return f"{sure} in part"
+    return "inconclusive"
