@@ -238,4 +238,4 @@ figures.show(
 # | a sparse mixture of experts adds capacity at nearly no cost | [cost, measured while the book is built](experts); quality not yet | not yet |
 # | up to +5.25 % NDCG@5 over the reference | Toys, few seeds, untuned | not yet |
 #
-# **Next:** [reproduce it yourself](../reproduce).
+# **Next:** [cost and scaling](cost).

@@ -144,12 +144,39 @@ def evaluate(
     dataset, folder = read_dataset(data), ledger or book_keeping.FOLDER
     for one in run:
         found = evaluation.evaluate(dataset, one, split)
-        for name in ("unmasked", "masked"):
-            print(f"{split:5} {name:8} " + "  ".join(f"{metric} {value:.5f}" for metric, value in found[name].items()))
+        _print_metrics(split, found["unmasked"], found["masked"])
         if record:
             print(f"recorded in {book_keeping.record(one, folder)}")
     if record:
         book_keeping.record_users(dataset, folder)
+
+
+@app.command()
+def baseline(
+    data: Data,
+    name: Annotated[str, typer.Option("--name", help="popularity, item_knn or content_knn")],
+    record: Annotated[bool, typer.Option("--record", help="enter the result into the ledger")] = False,
+    ledger: Annotated[Path | None, typer.Option(help="ledger folder [default: the project's data/results]")] = None,
+) -> None:
+    """Rank every user's test item by a baseline that trains nothing; how far it looks back is chosen on validation.
+
+    Example: `rodpo baseline --data data/amazon/toys --name item_knn`
+    """
+    from rodpo_lite import baselines
+    from rodpo_lite import ledger as book_keeping
+    from rodpo_lite.data.schema import read_dataset
+
+    dataset, folder = read_dataset(data), ledger or book_keeping.FOLDER
+    entry, ranks = baselines.evaluate(dataset, name)
+    _print_metrics("test", entry["test"], entry["test_masked"])
+    if record:
+        print(f"recorded in {book_keeping.enter(entry, ranks, folder)}")
+        book_keeping.record_users(dataset, folder)
+
+
+def _print_metrics(split: str, unmasked: dict[str, float], masked: dict[str, float]) -> None:
+    for name, found in (("unmasked", unmasked), ("masked", masked)):
+        print(f"{split:5} {name:8} " + "  ".join(f"{metric} {value:.5f}" for metric, value in found.items()))
 
 
 @app.command()

@@ -225,12 +225,21 @@ class AlignmentConfig(_Frozen):
         return self
 
 
+class BaselineConfig(_Frozen):
+    """A baseline that trains nothing (baselines.py)."""
+
+    stage: Literal["baseline"] = "baseline"
+    name: Literal["popularity", "item_knn", "content_knn"]
+    decay: float = Field(ge=0, le=1, description="weight of a history item, to the power of its age")
+
+
 _OTHER: dict[type, type] = {ReferenceConfig: AlignmentConfig, AlignmentConfig: ReferenceConfig}
 _WHERE = {
     ReferenceConfig: "set it with `rodpo align`",
     AlignmentConfig: "set it with `rodpo train`; the policy inherits the encoder from its reference",
 }
 
+KINDS: dict[str, type] = {"reference": ReferenceConfig, "align": AlignmentConfig, "baseline": BaselineConfig}
 ENGINE_KEYS = ("memory_budget_mib", "precision", "device")
 
 Config = TypeVar("Config", ReferenceConfig, AlignmentConfig)
@@ -280,9 +289,9 @@ def _belongs_to(kind: type[BaseModel] | None, key: str) -> bool:
 def experiment(config: dict[str, Any], stage: str) -> dict[str, Any]:
     """What a recorded configuration asks of the method: keys that were added since get their defaults, and the seed and
     what only says where and how it is computed are left out."""
-    kind = ReferenceConfig if stage == "reference" else AlignmentConfig
-    found = kind.model_validate(config).model_dump(mode="json")
-    found["training"] = {key: value for key, value in found["training"].items() if key not in ENGINE_KEYS}
+    found = KINDS[stage].model_validate(config).model_dump(mode="json")
+    if "training" in found:
+        found["training"] = {key: value for key, value in found["training"].items() if key not in ENGINE_KEYS}
     return {key: value for key, value in found.items() if key != "seed"}
 
 

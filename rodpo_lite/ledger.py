@@ -13,13 +13,12 @@ import numpy as np
 import pandas as pd
 
 from rodpo_lite import checkpoint, metrics
-from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, build, experiment
+from rodpo_lite.config import KINDS, AlignmentConfig, BaselineConfig, EncoderConfig, ReferenceConfig, build, experiment
 from rodpo_lite.data.schema import Dataset, sha256
 from rodpo_lite.data.split import leave_one_out, training_counts
 from rodpo_lite.errors import InputError
 from rodpo_lite.statistics import user_bootstrap
 
-_KINDS = {"reference": ReferenceConfig, "align": AlignmentConfig}
 _KINDS_OF_NEGATIVES = [f"{kind}_{what}" for kind in ("past", "future", "planted") for what in ("rate", "share")]
 SELECTION = ("margin", "suppression", "effective_negatives", "repeat_rate", *_KINDS_OF_NEGATIVES)
 PROTOCOLS = {"all items": "rank", "history dropped": "rank_masked"}
@@ -45,6 +44,14 @@ def record(run: Path, ledger: Path = FOLDER) -> Path:
         entry["weights"] = sha256(run / checkpoint.MODEL)
     if (run / "drift.json").is_file():
         entry["drift"] = checkpoint.read_json(run / "drift.json")
+    return enter(entry, pd.read_parquet(run / "ranks.parquet"), ledger)
+
+
+def enter(entry: dict[str, Any], ranks: pd.DataFrame, ledger: Path = FOLDER) -> Path:
+    """Write a record and its ranks (user, rank, rank_masked); returns the record's path.
+
+    Raises InputError if the ledger holds a different result for the same experiment.
+    """
     name = f"{entry['dataset']['name']}-{entry['stage']}-{entry['config_hash']}"
     path = ledger / f"{name}.json"
     same = _experiment(entry)
@@ -54,7 +61,7 @@ def record(run: Path, ledger: Path = FOLDER) -> Path:
             if known["test"] != entry["test"] or known["test_masked"] != entry["test_masked"]:
                 raise InputError(f"{known_path} holds other test metrics for the same run; the ledger is append-only.")
             return known_path
-    checkpoint.write_bytes(ledger / "ranks" / f"{name}.parquet", _compact(pd.read_parquet(run / "ranks.parquet")))
+    checkpoint.write_bytes(ledger / "ranks" / f"{name}.parquet", _compact(ranks))
     checkpoint.write_json(path, entry)
     return path
 
@@ -62,8 +69,8 @@ def record(run: Path, ledger: Path = FOLDER) -> Path:
 def _experiment(entry: dict[str, Any]) -> dict[str, Any]:
     """What an experiment does, whatever its id: keys that were unknown when it ran stand at their defaults."""
     return {
-        "config": build(_KINDS[entry["stage"]], entry["config"]).model_dump(mode="json"),
-        "encoder": build(EncoderConfig, entry["encoder"]).model_dump(mode="json"),
+        "config": build(KINDS[entry["stage"]], entry["config"]).model_dump(mode="json"),
+        "encoder": build(EncoderConfig, entry.get("encoder", {})).model_dump(mode="json"),
         "checksums": entry["dataset"]["checksums"],
         "reference_weights": entry.get("reference_weights"),
     }
@@ -86,27 +93,27 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
             "n_items": entry["dataset"]["n_items"],
             "n_interactions": entry["dataset"]["n_interactions"],
             "stage": entry["stage"],
-            "base": entry["encoder"]["base"],
-            "encoder": build(EncoderConfig, entry["encoder"]).model_dump(mode="json"),
-            "strategy": negatives.get("name", "reference"),
+            "base": entry.get("encoder", {}).get("base"),
+            "encoder": build(EncoderConfig, entry.get("encoder", {})).model_dump(mode="json"),
+            "strategy": negatives.get("name", entry["config"].get("name", "reference")),
             "exclude": negatives.get("exclude"),
             "k": negatives.get("k"),
             "beta": entry["config"].get("loss", {}).get("beta"),
-            "lambda_ce": entry["config"]["training"].get("lambda_ce"),
+            "lambda_ce": entry["config"].get("training", {}).get("lambda_ce"),
             "seed": entry["seed"],
             "reference": entry.get("reference"),
             "reference_weights": entry.get("reference_weights"),
             "weights": entry.get("weights"),
             "seconds": entry["seconds"],
-            "parameters": entry["parameters"],
-            "best_epoch": entry["best_epoch"],
+            "parameters": entry.get("parameters"),
+            "best_epoch": entry.get("best_epoch"),
             "commit": entry["commit"],
-            "config": build(_KINDS[entry["stage"]], entry["config"]).model_dump(mode="json"),
+            "config": build(KINDS[entry["stage"]], entry["config"]).model_dump(mode="json"),
             "file": path.name,
-            "curve": entry["curve"],
+            "curve": entry.get("curve", []),
             "drift": entry.get("drift", {}),
         }
-        curve = pd.DataFrame(entry["curve"])
+        curve = pd.DataFrame(row["curve"])
         row |= {name: curve[name].mean() for name in SELECTION if name in curve}
         for part in ("valid", "valid_masked", "test", "test_masked"):
             row |= {f"{part}.{metric}": value for metric, value in entry[part].items()}
@@ -115,7 +122,9 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
 
 
 def of(
-    table: pd.DataFrame, config: ReferenceConfig | AlignmentConfig, encoder: EncoderConfig | None = None
+    table: pd.DataFrame,
+    config: ReferenceConfig | AlignmentConfig | BaselineConfig,
+    encoder: EncoderConfig | None = None,
 ) -> pd.DataFrame:
     """Rows of `records` that ran this configuration, whatever the seed.
 
@@ -125,7 +134,7 @@ def of(
     chosen = config.encoder if isinstance(config, ReferenceConfig) else encoder or EncoderConfig()
     columns = zip(table["config"], table["stage"], table["encoder"], strict=True)
     same = [
-        experiment(found, stage) == wanted and EncoderConfig.model_validate(encoder) == chosen
+        stage == config.stage and experiment(found, stage) == wanted and EncoderConfig.model_validate(encoder) == chosen
         for found, stage, encoder in columns
     ]
     return table[np.array(same, dtype=bool)]
@@ -154,7 +163,7 @@ def changes(before: str | list[str], after: str, ledger: Path = FOLDER) -> pd.Da
 
 def differences(config: dict[str, Any], stage: str) -> dict[str, Any]:
     """The keys, dotted, in which what a configuration asks of the method differs from the defaults of its stage."""
-    return _differences(experiment(config, stage), experiment(build(_KINDS[stage], {}).model_dump(mode="json"), stage))
+    return _differences(experiment(config, stage), experiment(build(KINDS[stage], {}).model_dump(mode="json"), stage))
 
 
 def _differences(config: dict[str, Any], default: dict[str, Any], prefix: str = "") -> dict[str, Any]:

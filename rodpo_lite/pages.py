@@ -33,13 +33,8 @@ LIBRARIES = (
     "torch", "numpy", "pandas", "pyarrow", "pydantic", "pandera", "tqdm", "safetensors", "scipy", "pyyaml", "plotly",
     "jupytext", "papermill", "ipykernel",
 )  # fmt: skip
-_NOT_IN_PAGES = (
-    "book.py",
-    "cli.py",
-    "cli_data.py",
-    "cli_grid.py",
-    "plan.py",
-)  # they assemble and start; no notebook shows what they compute
+# They assemble and start; no notebook shows what they compute.
+_NOT_IN_PAGES = ("book.py", "cli.py", "cli_data.py", "cli_grid.py", "plan.py")
 
 
 class BookError(RuntimeError):
@@ -144,13 +139,14 @@ def _profile(path: Path, profile: str, names: set[str]) -> dict[str, dict[str, A
 
 
 def _common_inputs(root: Path) -> bytes:
-    """What every page depends on: the package, the ledger, the data sets' checksums, Python and the libraries."""
+    """What every page depends on: package, ledger, benchmark results, the data's checksums, Python and libraries."""
     package = Path(rodpo_lite.__file__).parent
     code = [path for path in package.rglob("*.py") if str(path.relative_to(package)) not in _NOT_IN_PAGES]
-    ledger = [path for path in (root / "data" / "results").rglob("*") if path.is_file()]
+    results = [path for path in (root / "data" / "results").rglob("*") if path.is_file()]
+    results += (root / "benchmarks").glob("*.json")
     data = Path(os.environ.get("RODPO_DATA") or root / "data" / "amazon").glob("*/dataset.json")
     parts = [sys.version.encode(), *(f"{name} {version(name)}".encode() for name in LIBRARIES)]
-    for top, paths in ((package, code), (root, ledger), (None, data)):
+    for top, paths in ((package, code), (root, results), (None, data)):
         for path in sorted(paths):
             parts += [str(path.relative_to(top) if top else path.parent.name).encode(), path.read_bytes()]
     return _digest(parts).encode()

@@ -12,6 +12,8 @@ from rodpo_lite.data.split import Part, leave_one_out
 from rodpo_lite.engine import Engine
 from rodpo_lite.model.scoring import Recommender
 
+NOT_FINITE = "a score is not finite"
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -29,10 +31,14 @@ def rank_targets(scores: Tensor, targets: Tensor, history: Tensor) -> tuple[Tens
     lands in the middle and not on top. Masking drops the history, though never the target itself.
     Raises ValueError if a score is not finite.
     """
+    if not bool(torch.isfinite(scores.sum(1)).all()):
+        raise ValueError(NOT_FINITE)
+    return _count(scores, targets, history)
+
+
+def _count(scores: Tensor, targets: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
     n_items = scores.shape[1]
     at_target = scores.gather(1, targets[:, None])
-    if not bool(torch.isfinite(scores.sum(1)).all()):
-        raise ValueError("a score is not finite")
     greater = (scores > at_target).sum(1, dtype=torch.int32).long()
     equal = (scores == at_target).sum(1, dtype=torch.int32).long() - 1
     history = history.sort(1).values
@@ -50,7 +56,8 @@ def rank_dataset(
 ) -> Ranks:
     """Ranks of every user's `part` target, from scores in fp32; the model is left in the mode it was in.
 
-    budget_mib: most memory that a block of scores may take; None suits the device.
+    budget_mib: most memory that a block of scores may take; None suits the device. Raises ValueError if a score is not
+    finite.
     """
     device = next(model.parameters()).device
     start, end = leave_one_out(dataset).history(part)
@@ -60,13 +67,16 @@ def rank_dataset(
     unmasked = torch.empty(dataset.n_users, dtype=torch.long, device=device)
     masked = torch.empty_like(unmasked)
     for users, hidden, vectors in encode_histories(model, dataset, start, end, max_length):
+        # No score is larger than this product of norms, so the blocks themselves need not be looked through.
+        if not bool(torch.isfinite(vectors.norm(dim=1).max() * hidden.norm(dim=1).max())):
+            raise ValueError(NOT_FINITE)
         for who, states in zip(users.split(rows), hidden.split(rows), strict=True):
             scores = (vectors @ states.T).T  # on a CPU this way round is faster, and so is counting in its columns
             column = torch.arange(int((last - first)[who].max()), device=device)
             seen = column < (last - first)[who, None]
             index = torch.where(seen, first[who, None] + column, 0)
             history = items[index].masked_fill(~seen, dataset.n_items)
-            unmasked[who], masked[who] = rank_targets(scores, items[last[who]], history)
+            unmasked[who], masked[who] = _count(scores, items[last[who]], history)
     return Ranks(unmasked.cpu().numpy(), masked.cpu().numpy())
 
 

@@ -148,7 +148,7 @@ def load(folder: Path, dataset: Dataset, device: torch.device | str = "cpu") -> 
         raise InputError(f"{folder / checkpoint.RUN} is not the record of a run: it is damaged.") from None
     if state.get("config_hash") != own_hash:
         raise InputError(f"{folder / checkpoint.MODEL} belongs to another run than {checkpoint.RUN} beside it.")
-    if checksums != _checksums(dataset):
+    if checksums != dataset.description["checksums"]:
         raise InputError(
             f"The run {folder} belongs to the dataset {name}, whose files differ from those of {dataset.name}."
         )
@@ -192,28 +192,16 @@ def _generator(engine: Engine, config: ReferenceConfig | AlignmentConfig) -> tor
     return torch.Generator(engine.device).manual_seed(config.seed)
 
 
-def _checksums(dataset: Dataset) -> dict[str, str]:
-    """Checksums of what a model sees: the interactions, the items, the features."""
-    used = {"interactions.parquet", "items.parquet", *(m["file"] for m in dataset.manifest["modalities"].values())}
-    return {file: checksum for file, checksum in dataset.checksums.items() if file in used}
-
-
 def _record(dataset: Dataset, config: Any, encoder: EncoderConfig, inputs: dict[str, str]) -> dict[str, Any]:
-    checksums = _checksums(dataset)
+    description = dataset.description
     return {
-        "config_hash": identity(config, checksums=checksums, **inputs),
+        "config_hash": identity(config, checksums=description["checksums"], **inputs),
         "stage": config.stage,
         "seed": config.seed,
         "config": config.model_dump(mode="json"),
         "encoder": encoder.model_dump(mode="json"),
         **inputs,
-        "dataset": {
-            "name": dataset.name,
-            "n_users": dataset.n_users,
-            "n_items": dataset.n_items,
-            "n_interactions": len(dataset.items),
-            "checksums": checksums,
-        },
+        "dataset": description,
     }
 
 

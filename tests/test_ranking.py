@@ -83,3 +83,11 @@ def test_metrics_refuse_nonsense():
         metrics.from_ranks(np.array([], int))
     with pytest.raises(ValueError, match="from 0"):
         metrics.from_ranks(np.array([1, -1]))
+
+
+def test_a_model_with_a_weight_that_is_not_finite_cannot_be_ranked(world):
+    model = Recommender.for_dataset(EncoderConfig(width=16, max_length=6), world)
+    with torch.no_grad():
+        model.items.id.weight[3, 0] = math.nan
+    with pytest.raises(ValueError, match="not finite"):
+        rank_dataset(model, world, "test", max_length=6)

@@ -66,6 +66,18 @@ class Dataset:
         """SHA-256 of each data file, as read."""
         return {file: entry["sha256"] for file, entry in sorted(self.manifest["files"].items())}
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a run says of its data: name, counts, checksums of what a model sees (interactions, items, features)."""
+        used = {"interactions.parquet", "items.parquet", *(m["file"] for m in self.manifest["modalities"].values())}
+        return {
+            "name": self.name,
+            "n_users": self.n_users,
+            "n_items": self.n_items,
+            "n_interactions": len(self.items),
+            "checksums": {file: checksum for file, checksum in self.checksums.items() if file in used},
+        }
+
 
 def read_dataset(folder: Path) -> Dataset:
     """Read and check a dataset folder; raises InputError with one sentence at the first thing that is wrong."""

@@ -1,0 +1,287 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Cost and scaling
+#
+# **You will learn** what an epoch, an alignment and an evaluation cost on two CPU cores, what bounds that, and how it grows
+# with users, items, history length and $K$.
+#
+# *Reading: 7 minutes. Running: seconds. Before this: [training](training).* Every number is read from `benchmarks/results.json`,
+# which `make bench` writes; nothing is timed while this page is built.
+
+# %% tags=["parameters"]
+profile = "smoke"
+
+# %%
+import pandas as pd
+import plotly.graph_objects as go
+from IPython.display import Markdown
+
+from rodpo_lite import costs, figures
+from rodpo_lite.book import record
+
+figures.setup()
+results = costs.results()
+table = costs.tasks(results)
+
+# %% tags=["hide-input"]
+machine, versions = results["machine"], results["versions"]
+Markdown(
+    f"Measured on {results['date']}: {machine['cpu']}, {machine['threads']} threads, {machine['memory_gib']:.0f} GiB, "
+    f"torch {versions['ours']['torch']}. The data is {results['dataset'].capitalize()}; the model is everywhere SASRec "
+    "{cite}`kang2018sasrec` with 2 blocks, width 64, 2 heads, at most 50 items, item IDs only."
+)
+
+# %% [markdown]
+# ## Beside other libraries
+#
+# Libraries took turns, so that a slow minute of the machine hits all of them, each at its best reasonable setting; which that is,
+# and why, stands in `benchmarks/README.md`. Each minimises the loss that its row names.
+
+# %% tags=["hide-input"]
+epochs = table[table["task"].isin(costs.EPOCHS) & table["seconds"].notna()]
+order = epochs.groupby("library")["seconds"].min().sort_values(ascending=False).index  # fmt: skip
+fig = go.Figure()
+for number, (task, label) in enumerate(costs.EPOCHS.items()):
+    part = epochs[epochs["task"] == task]
+    fig.add_scatter(
+        x=part["seconds"], y=part["library"], name=label, mode="markers", **figures.style(number),
+        error_x=figures.whiskers(part["seconds"], part["least"], part["most"]),
+    )  # fmt: skip
+fig.update_xaxes(title="seconds of one epoch", type="log")
+fig.update_yaxes(categoryorder="array", categoryarray=list(order))
+figures.show(
+    fig,
+    caption="Training seconds of one epoch of Beauty: medians, with the least and the most.",
+    alt="A dot for each library and loss on a logarithmic axis of seconds; rodpo_lite has the least for each loss.",
+    data=epochs.assign(task=epochs["task"].map(costs.EPOCHS)).drop(columns="note"),
+)
+
+# %% tags=["hide-input"]
+lines = []
+for task, label in {**costs.EPOCHS, "evaluate": "ranking all users over the catalogue"}.items():  # fmt: skip
+    peer, own = costs.best_peer(table, task), table[(table["task"] == task) & (table["library"] == "rodpo_lite")].iloc[0]  # fmt: skip
+    record(f"{task}_times_best_peer", peer["ratio"])
+    lines.append(f"| {label} | {own['seconds']:.2f} s | {peer['library']} | {peer['seconds']:.1f} s | **{peer['ratio']:.1f}×** |")  # fmt: skip
+of_recbole = costs.ratio_to(table, "epoch-full", "RecBole")
+own = table[(table["task"] == "epoch-full") & (table["library"] == "rodpo_lite")].iloc[0]  # fmt: skip
+started = table[table["task"] == "import"].set_index("library")["seconds"]
+Markdown(
+    "| | ours | fastest other | | times ours |\n|---|---|---|---|---|\n" + "\n".join(lines) + "\n\n"
+    f"RecBole's epoch of full cross-entropy takes {of_recbole:.0f} times ours. Ours peaks at {own['MiB']:.0f} MiB, imports "
+    f"included. Importing everything that a training run needs takes {started['rodpo_lite']:.1f} s, nearly all of it torch."
+)  # fmt: skip
+
+# %% [markdown]
+# Four things make the difference. **No padding**: a history of Beauty fills 9 of 50 places on average, and only real positions are
+# computed. **One pass over the scores**: they are made in blocks that stay in the cache, turned into gradients, and
+# dropped; no matrix of all scores exists. **bf16 products** where the processor has them. **Ranks by counting**: the rank of the target
+# is how many scores are larger, so nothing is sorted.
+#
+# ## Time to a quality
+#
+# An epoch that is fast and teaches little is no use. So: seconds of training until validation NDCG@10 (history dropped) reaches
+# a fixed value, the same measurement for every library after each epoch, its time not counted.
+
+# %% tags=["hide-input"]
+reached = costs.quality(results)
+target = results["tasks"]["quality-full"]["ours"]["facts"]["target"]
+fig = go.Figure()
+groups, shown = {label: [] for label in costs.QUALITY.values()}, 0
+for task, label in costs.QUALITY.items():
+    for number, (library, part) in enumerate(reached[reached["task"] == task].groupby("library", sort=False)):  # fmt: skip
+        first = part[part["round"] == part["round"].min()]
+        fig.add_scatter(x=first["seconds"], y=first["NDCG@10"], name=library, mode="lines+markers", **figures.style(number))  # fmt: skip
+        groups[label].append(shown)
+        shown += 1
+fig.add_hline(y=target, line_dash="dot", line_color=figures.GREY)
+fig.update_xaxes(title="training seconds", type="log")
+fig.update_yaxes(title="validation NDCG@10", rangemode="tozero")
+figures.slider(fig, groups, "full cross-entropy", "Loss: ")
+figures.show(
+    fig,
+    caption="Validation quality over training seconds, first round. Dotted: the target. A curve that ends below it was given up.",
+    alt="Curves of NDCG@10 over seconds for each library; rodpo_lite reaches the target first.",
+    data=reached.groupby(["task", "library", "round"])[["seconds", "NDCG@10"]]
+    .max()
+    .reset_index(),
+)
+
+# %% tags=["hide-input"]
+lines = []
+for task, label in costs.QUALITY.items():
+    part = table[(table["task"] == task)].set_index("library")
+    lines.append(f"With {label}, ours takes {part.loc['rodpo_lite', 'seconds']:.1f} s.")  # fmt: skip
+    if part.drop(index="rodpo_lite")["seconds"].notna().any():
+        peer = costs.best_peer(table, task)
+        record(f"{task}_times_best_peer", peer["ratio"])
+        lines.append(f"The fastest other, {peer['library']}, takes {peer['ratio']:.1f} times as long.")  # fmt: skip
+    given_up = [f"{library} ({row['note']})" for library, row in part.iterrows() if row["note"] and pd.isna(row["seconds"])]  # fmt: skip
+    if given_up:
+        lines.append("Without the target: " + "; ".join(given_up) + ".")
+Markdown(" ".join(lines))
+
+# %% [markdown]
+# ## What bounds an epoch
+#
+# Cross-entropy over the whole catalogue needs three matrix products: scores, and the gradients of both sides. As plain calls of
+# PyTorch on the same shapes, with nothing around them, they are the floor for any implementation that computes the loss exactly.
+
+# %% tags=["hide-input"]
+cost = costs.curve(results, "cost")
+parts = cost[~cost["of"].str.startswith("alignment")]
+fig = go.Figure()
+fig.add_bar(
+    x=parts["seconds"], y=parts["of"], orientation="h", error_x=figures.whiskers(parts["seconds"], parts["least"], parts["most"]),
+)  # fmt: skip
+fig.update_xaxes(title="seconds for the positions of one epoch")
+fig.update_yaxes(autorange="reversed")
+figures.show(
+    fig,
+    caption="Products alone, the epoch, and its two parts when each runs alone.",
+    alt="Bars of seconds: plain products in bf16 and fp32, the reference epoch, cross-entropy alone, encoder alone, and the epoch in fp32.",
+    data=parts.drop(columns="x"),
+)
+
+# %% tags=["hide-input"]
+share = costs.ratio(cost, "reference", "bf16 products")
+alone = costs.ratio(cost, "reference, cross-entropy alone", "bf16 products")
+encoder = costs.ratio(cost, "reference, encoder alone", "bf16 products")
+record("epoch_over_products", share)
+Markdown(
+    f"The epoch takes **{share:.2f} times** its bf16 products. The cross-entropy alone takes {alone:.2f} times them: beside the "
+    "products it exponentiates every score once, which has no matrix unit to run on. The encoder, its backward pass and the "
+    f"optimiser take another {encoder:.2f}: with width 64 its own products are small, and what "
+    "it does at each position (normalisation, dropout, attention within short histories) is bound by memory. To come "
+    "below 1.6, one of the two would have to run for nothing."
+)
+
+# %% [markdown]
+# ## What alignment and experts add
+#
+# Selection reads the score blocks that the cross-entropy anchor makes anyway, so `topk` and `hard` pay for finding the best items and
+# not for scoring them. The reference is frozen, so its states are computed once.
+
+# %% tags=["hide-input"]
+aligned = cost[cost["of"].str.startswith("alignment")].copy()
+plain = cost.set_index("of").loc["reference", "seconds"]
+aligned["of"] = aligned["of"].str.removeprefix("alignment, ")
+fig = go.Figure()
+fig.add_bar(
+    x=aligned["of"], y=aligned["seconds"] / plain,
+    error_y=figures.whiskers(*(aligned[name] / plain for name in ("seconds", "least", "most"))),
+)  # fmt: skip
+fig.add_hline(y=1, line_dash="dot", line_color=figures.GREY)
+fig.update_xaxes(title="strategy")
+fig.update_yaxes(title="epoch, relative to plain training")
+figures.show(
+    fig,
+    caption="An epoch of alignment over an epoch of the reference (dotted), by strategy, all with the cross-entropy anchor.",
+    alt="A bar for each strategy: the cost of an alignment epoch relative to a plain one.",
+    data=aligned.assign(relative=aligned["seconds"] / plain).drop(columns="x"),
+)
+
+# %% tags=["hide-input"]
+encoders = costs.curve(results, "encoders")
+of_fusion = costs.ratio(encoders, "sparse fusion", "dense twin of the fusion")
+of_feedforward = costs.ratio(encoders, "sparse feedforward", "dense twin of the feedforward")  # fmt: skip
+of_topk = costs.ratio(cost, "alignment, topk", "reference")
+record("topk_over_plain_epoch", of_topk)
+record("sparse_fusion_over_dense", of_fusion)
+Markdown(
+    f"`topk` takes **{of_topk:.2f} times** a plain epoch. Training with a sparse mixture takes {of_fusion:.2f} times its dense twin as "
+    f"fusion and {of_feedforward:.2f} times as feed-forward; what that costs at inference is measured in the "
+    "[chapter on experts](experts)."
+)
+
+# %% [markdown]
+# ## How it grows
+#
+# A step of fixed positions over the number of items: the full cross-entropy grows with the catalogue, the sampled one does not,
+# because it encodes and updates only the items that it touches. An epoch grows with the users in it. A longer
+# history costs little more per position. A deeper pool costs what finding its members costs.
+
+# %% tags=["hide-input"]
+axes = {
+    "items": ("items in the catalogue", "log", "Items"),
+    "users": ("users", "linear", "Users"),
+    "length": ("items in each history", "linear", "History length"),
+    "pool": ("pool size K", "log", "Pool size"),
+}
+curves = {name: costs.curve(results, name) for name in axes}
+pick = {}
+fig = go.Figure()
+for name, found in curves.items():
+    found = found[found["x"] > 0]
+    for number, (of, part) in enumerate(found.groupby("of", sort=False)):
+        pick.setdefault(axes[name][2], []).append(len(fig.data))
+        fig.add_scatter(
+            x=part["x"], y=part["seconds"], name=of, mode="lines+markers", **figures.style(number), showlegend=True,
+            error_y=figures.whiskers(part["seconds"], part["least"], part["most"]),
+        )  # fmt: skip
+fig.update_xaxes(type="log", title="how many")
+fig.update_yaxes(type="log", title="seconds")
+figures.slider(fig, pick, "Items", "Over: ")
+figures.show(
+    fig,
+    caption="Seconds of a training step (items, history length, pool size) or of an epoch (users). Both axes are logarithmic.",
+    alt="Curves of seconds over items, users, history length and pool size; the sampled softmax is flat over items.",
+    data=pd.concat(found.assign(over=axes[name][2]) for name, found in curves.items()),
+)
+
+# %% tags=["hide-input"]
+sampled = curves["items"][curves["items"]["of"] == "sampled softmax"]
+spread = 100 * (sampled["seconds"].max() / sampled["seconds"].min() - 1)
+seeds = costs.curve(results, "seeds").pivot(index="x", columns="of", values="seconds")
+gain = seeds["one after the other"] / seeds["side by side"]
+record("sampled_step_spread_percent", spread)
+Markdown(
+    f"From {sampled['x'].min():,.0f} to {sampled['x'].max():,.0f} items the sampled step varies by {spread:.0f} %. Several seeds in one "
+    f"process (`rodpo train --seeds 1,2,3`) take {1 / gain.max():.2f} to {1 / gain.min():.2f} times what they take one after the other on this "
+    "CPU, which one seed keeps busy; the option is made for accelerators, on which none of this has been measured yet."
+)
+
+# %% [markdown]
+# ## Does bf16 cost quality?
+#
+# Products round to 8 bits; everything else, sums included, stays in fp32. Runs that differ in nothing else, five seeds, each dataset
+# with its features, validation NDCG@5:
+
+# %% tags=["hide-input"]
+pairs = costs.precision()
+change = costs.mean_change(pairs)
+fig = go.Figure()
+for number, (name, part) in enumerate(pairs.groupby("dataset", sort=False)):
+    fig.add_scatter(x=part["seed"].astype(str), y=part["change"], name=name, mode="markers", **figures.style(number))  # fmt: skip
+fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
+fig.update_xaxes(title="seed")
+fig.update_yaxes(title="bf16 against fp32, %")
+figures.show(
+    fig,
+    caption="Change of validation NDCG@5 when products are computed in bf16 instead of fp32.",
+    alt="A point for each dataset and seed, scattered around zero.",
+    data=pairs.rename(columns={"change": "change, %"}),
+)
+record("bf16_change_percent", change.estimate)
+Markdown(f"On average {change.text()}, the 95 % interval over {pairs['seed'].nunique()} seeds.")  # fmt: skip
+
+# %% [markdown]
+# **Take away**
+#
+# - Exact cross-entropy over a catalogue of ten thousand items needs no GPU: an epoch is a few seconds on two cores.
+# - Selection of the hardest items is nearly a by-product of the anchor; a plain epoch is the unit to compare it with.
+# - Beyond some hundred thousand items, sample.
+#
+# **Exercise.** `make bench ARGS="--only ours --fresh"` measures ours again. Which of the ratios above moves on your machine?
+#
+# **Next:** [reproduce it yourself](../reproduce).

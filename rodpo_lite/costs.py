@@ -1,0 +1,117 @@
+"""What things cost, as tables: read from the measurements that `benchmarks/` left in the repository."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from rodpo_lite.errors import InputError
+from rodpo_lite.statistics import Interval
+
+FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
+LIBRARIES = {
+    "ours": "rodpo_lite",
+    "ours-fp32": "rodpo_lite in fp32",
+    "recbole": "RecBole",
+    "recbole-bf16": "RecBole in bf16",
+    "replay": "RePlay",
+    "replay-ce": "RePlay, its default loss",
+    "replay-bf16": "RePlay in bf16",
+    "replay-512": "RePlay, 512 users a batch",
+    "rectools": "RecTools",
+    "pmixer": "pmixer's SASRec",
+}
+EPOCHS = {
+    "epoch-full": "full cross-entropy",
+    "epoch-sampled": "softmax over 512 sampled items",
+    "epoch-bce": "one negative a position",
+}
+QUALITY = {"quality-full": "full cross-entropy", "quality-sampled": "sampled softmax"}
+
+
+def results(folder: Path = FOLDER) -> dict[str, Any]:
+    """What `make bench` wrote; raises InputError where it has not run."""
+    return _read(folder / "results.json", "make bench")
+
+
+def tasks(found: dict[str, Any]) -> pd.DataFrame:
+    """A row for each task that a library has: task, library, seconds (median), least, most, ratio to ours, MiB (peak).
+
+    A library without a time keeps its row, with the reason in `note`.
+    """
+    rows = []
+    for task, outcomes in found["tasks"].items():
+        ours = outcomes.get("ours", {}).get("seconds")
+        for library, outcome in outcomes.items():
+            seconds, peak = outcome.get("seconds"), outcome.get("peak_mib")
+            row = {"task": task, "library": LIBRARIES[library], "seconds": None, "least": None, "most": None}
+            if seconds:
+                row |= {"seconds": seconds["median"], "least": seconds["min"], "most": seconds["max"]}
+            row["ratio"] = seconds["median"] / ours["median"] if seconds and ours else None
+            rows.append(row | {"MiB": peak["median"] if peak else None, "note": outcome.get("note", "")})
+    return pd.DataFrame(rows)
+
+
+def best_peer(table: pd.DataFrame, task: str) -> pd.Series:
+    """The row of `tasks` of the fastest other library, each at its own best setting."""
+    others = table[(table["task"] == task) & ~table["library"].str.startswith(LIBRARIES["ours"])]
+    return others.loc[others["seconds"].astype(float).idxmin()]
+
+
+def ratio_to(table: pd.DataFrame, task: str, library: str) -> float:
+    """How many times our median the median of a library takes."""
+    return float(table.set_index(["task", "library"]).loc[(task, library), "ratio"])
+
+
+def quality(found: dict[str, Any]) -> pd.DataFrame:
+    """Validation NDCG@10 over training seconds: task, library, round, seconds, NDCG@10, a row for each epoch."""
+    rows = []
+    for task in QUALITY:
+        for library, outcome in found["tasks"].get(task, {}).items():
+            for number, curve in enumerate(outcome.get("curves", [])):
+                rows += [(task, LIBRARIES[library], number, seconds, score) for seconds, score in curve]
+    return pd.DataFrame(rows, columns=["task", "library", "round", "seconds", "NDCG@10"])
+
+
+def curve(found: dict[str, Any], name: str) -> pd.DataFrame:
+    """One of our own curves: of (what was measured), x, seconds (median), least, most."""
+    rows = [
+        {
+            "of": point["of"],
+            "x": point["x"],
+            "seconds": point["seconds"]["median"],
+            "least": point["seconds"]["min"],
+            "most": point["seconds"]["max"],
+        }
+        for point in found["curves"][name]
+    ]
+    return pd.DataFrame(rows)
+
+
+def ratio(table: pd.DataFrame, of: str, to: str) -> float:
+    """Median of one line of a `curve` over that of another."""
+    medians = table.set_index("of")["seconds"]
+    return float(medians[of] / medians[to])
+
+
+def precision(folder: Path = FOLDER) -> pd.DataFrame:
+    """Pairs of runs that differ in precision alone: dataset, seed, validation NDCG@5 in fp32 and bf16, change in %."""
+    pairs = pd.DataFrame(_read(folder / "precision.json", "python benchmarks/precision.py")["pairs"])
+    return pairs.assign(change=100 * (pairs["bf16"] / pairs["fp32"] - 1))
+
+
+def mean_change(pairs: pd.DataFrame) -> Interval:
+    """Mean change over datasets and seeds, with the t interval over seeds: a seed counts once, by its mean."""
+    of_seed = pairs.groupby("seed")["change"].mean()
+    half = stats.t.ppf(0.975, len(of_seed) - 1) * of_seed.std(ddof=1) / np.sqrt(len(of_seed))
+    return Interval(of_seed.mean(), of_seed.mean() - half, of_seed.mean() + half)
+
+
+def _read(path: Path, command: str) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise InputError(f"{path} does not exist; `{command}` writes it.") from None

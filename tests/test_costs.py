@@ -1,0 +1,62 @@
+"""The cost chapter's tables: what was measured, read as it stands."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from rodpo_lite import costs
+from rodpo_lite.errors import InputError
+
+
+def timing(median, spread=0.1):
+    return {"median": median, "min": median - spread, "max": median + spread}
+
+
+FOUND = {
+    "tasks": {
+        "epoch-full": {
+            "ours": {"seconds": timing(2.0), "peak_mib": timing(800)},
+            "ours-fp32": {"seconds": timing(4.0)},
+            "replay": {"seconds": timing(20.0)},
+            "recbole": {"seconds": timing(50.0)},
+            "pmixer": {"note": "has no such loss"},
+        },
+        "quality-full": {"ours": {"seconds": timing(9.0), "curves": [[[1.0, 0.01], [2.0, 0.02]], [[1.5, 0.03]]]}},
+    },
+    "curves": {"cost": [{"of": "all", "x": 1, "seconds": timing(3.0)}, {"of": "part", "x": 1, "seconds": timing(1.5)}]},
+}
+
+
+def test_libraries_side_by_side():
+    table = costs.tasks(FOUND)
+    assert costs.best_peer(table, "epoch-full")["library"] == "RePlay", "ours in fp32 is no peer"
+    assert costs.ratio_to(table, "epoch-full", "RecBole") == 25
+    unmeasured = table.set_index("library").loc["pmixer's SASRec"]
+    assert pd.isna(unmeasured["seconds"]) and unmeasured["note"] == "has no such loss"
+
+
+def test_curves_and_their_ratios():
+    assert costs.ratio(costs.curve(FOUND, "cost"), "all", "part") == 2
+    reached = costs.quality(FOUND)
+    assert reached[["round", "seconds", "NDCG@10"]].values.tolist() == [[0, 1.0, 0.01], [0, 2.0, 0.02], [1, 1.5, 0.03]]
+
+
+def test_pairs_of_both_precisions(tmp_path):
+    pairs = [{"dataset": "a", "seed": seed, "fp32": 0.1, "bf16": 0.1 + change} for seed, change in enumerate((0, 0.01))]
+    (tmp_path / "precision.json").write_text(json.dumps({"pairs": pairs}))
+    found = costs.mean_change(costs.precision(tmp_path))
+    assert found.estimate == pytest.approx(5) and found.low == pytest.approx(5 - 12.706 * 5, rel=1e-3)
+
+
+def test_missing_measurements_name_the_command(tmp_path):
+    with pytest.raises(InputError, match="make bench"):
+        costs.results(tmp_path)
+
+
+def test_the_committed_measurements_are_whole():
+    """Three rounds of every task that ours has, in the file that the chapter reads."""
+    table = costs.tasks(costs.results())
+    ours = table[table["library"] == "rodpo_lite"].set_index("task")
+    assert set(costs.EPOCHS) | {"evaluate", "import", *costs.QUALITY} <= set(ours.index)
+    assert (ours["least"] <= ours["seconds"]).all() and (ours["seconds"] <= ours["most"]).all()
