@@ -237,11 +237,9 @@ def main() -> None:
     if os.environ.get("RANK", "0") != "0":
         sys.stdout = open(os.devnull, "w")  # of several processes the first one speaks
     try:
-        app(standalone_mode=False)
+        sys.exit(app(standalone_mode=False))  # the exit code of a command that ends with typer.Exit
     except InputError as error:
         _fail(str(error), 2)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         _fail("Stopped; an unfinished run continues with --resume.", 130)
     except Exception as error:

@@ -72,9 +72,11 @@ def choose(
     Example: `rodpo grid choose --dataset toys --row topk`
     """
     from rodpo_lite import grid as declared
+    from rodpo_lite.plan import GRID
 
-    (cell,) = _plan(grid_file, runs, ledger, (dataset,), "ABC", (row,)).cells
-    folder = _ledger(ledger)
+    grid, folder = declared.Grid.read(grid_file or GRID), _ledger(ledger)
+    grid.cells((dataset,), rows=(row,))  # says which names there are
+    cell = declared.Cell(grid, dataset, row)
     if cell.tuned == cell:
         declared.choose(cell, runs, folder)
     settings = cell.chosen(folder)

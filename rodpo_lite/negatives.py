@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy
 import torch
-from scipy import stats
 from torch import Tensor
 
 from rodpo_lite.eligibility import Selection
@@ -175,7 +175,7 @@ def _dns_law(selection: Selection) -> Tensor:
     eligible = eligible[:, None]
     drawn = eligible.clip(max=selection.config.candidates)
     best = drawn.clip(max=selection.config.k)
-    others = stats.hypergeom(eligible - 1, rank.clip(max=eligible - 1), drawn - 1)
+    others = scipy.stats.hypergeom(eligible - 1, rank.clip(max=eligible - 1), drawn - 1)
     few_better = np.nan_to_num(others.cdf(best - 1), nan=1.0)  # NaN where there are no others
     law = (rank < eligible) * (drawn / eligible) * few_better / best
     return _rank_law(selection, torch.as_tensor(law[row.ravel()], device=selection.scores.device))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+import scipy
 
 Verdict = Literal["reproduced", "contradicted", "no effect", "inconclusive"]
 NEGLIGIBLE = 1.0  # percent: an interval within ± this much is no effect
@@ -38,7 +38,7 @@ class Comparison(Interval):
 
     def smallest_effect(self, power: float = 0.8) -> float:
         """The smallest true change that this many users and seeds would show in `power` of all repetitions."""
-        return float((stats.t.ppf(0.975, self.freedom) + stats.t.ppf(power, self.freedom)) * self.error)
+        return float((scipy.stats.t.ppf(0.975, self.freedom) + scipy.stats.t.ppf(power, self.freedom)) * self.error)
 
     def negated(self) -> "Comparison":
         """The same with the sign turned: for what is better when lower."""
@@ -79,8 +79,8 @@ def crossed_change(before: np.ndarray, after: np.ndarray) -> Comparison:
         return Comparison(change, change, change, 0.0, np.inf, float(change == 0))
     freedom = variance**2 / sum(value**2 / own for value, own in terms)
     change, error = float(100 * (ratio - 1)), float(np.sqrt(variance))
-    half = float(stats.t.ppf(0.975, freedom)) * error
-    p = float(2 * stats.t.sf(abs(change) / error, freedom))
+    half = float(scipy.stats.t.ppf(0.975, freedom)) * error
+    p = float(2 * scipy.stats.t.sf(abs(change) / error, freedom))
     return Comparison(change, change - half, change + half, error, float(freedom), p)
 
 
@@ -98,8 +98,8 @@ def seed_change(before: np.ndarray, after: np.ndarray, relative: bool = True) ->
     error, freedom = float(left.std(ddof=1) / np.sqrt(len(left))), len(left) - 1
     if error == 0:
         return Comparison(change, change, change, 0.0, freedom, float(change == 0))
-    half = float(stats.t.ppf(0.975, freedom)) * error
-    p = float(2 * stats.t.sf(abs(change) / error, freedom))
+    half = float(scipy.stats.t.ppf(0.975, freedom)) * error
+    p = float(2 * scipy.stats.t.sf(abs(change) / error, freedom))
     return Comparison(change, change - half, change + half, error, freedom, p)
 
 
@@ -138,7 +138,7 @@ def user_bootstrap(
     """
     if before.shape != after.shape or before.ndim != 1:
         raise ValueError("both arms need one value for each of the same users")
-    found = stats.bootstrap(
+    found = scipy.stats.bootstrap(
         (before, after), statistic, paired=True, n_resamples=resamples, batch=100, method="percentile", rng=seed
     )
     low, high = found.confidence_interval

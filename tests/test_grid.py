@@ -7,6 +7,7 @@ import pytest
 from rodpo_lite import grid as declared
 from rodpo_lite import plan
 from rodpo_lite.checkpoint import write_json
+from rodpo_lite.cli import main
 from rodpo_lite.errors import InputError
 from rodpo_lite.grid import Cell, Grid, Range
 from rodpo_lite.plan import Plan
@@ -124,3 +125,23 @@ def test_cells_by_name_and_tier(file):
     assert [cell.name for cell in grid.cells(rows=("topk",))] == ["topk"]
     with pytest.raises(InputError, match="no row 'topp'"):
         grid.cells(rows=("topp",))
+
+
+def test_a_grid_that_stops_exits_with_1(file, tmp_path, monkeypatch, capsys):
+    (tmp_path / "world").mkdir()
+    write_json(tmp_path / "world" / "dataset.json", {"name": "world"})
+    monkeypatch.setattr(plan, "run", lambda *_: 1)
+    options = ["--grid", file, "--data", tmp_path, "--runs", tmp_path / "runs", "--ledger", tmp_path / "ledger"]
+    monkeypatch.setattr("sys.argv", ["rodpo", "grid", *map(str, options)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1 and "goes on where it is" in capsys.readouterr().err
+
+
+def test_a_dataset_has_the_name_of_its_folder(file, tmp_path, monkeypatch, capsys):
+    (tmp_path / "world").mkdir()
+    write_json(tmp_path / "world" / "dataset.json", {"name": "mine"})
+    monkeypatch.setattr("sys.argv", ["rodpo", "grid", "--grid", str(file), "--data", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2 and "calls itself 'mine'" in capsys.readouterr().err
