@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rodpo_lite import ledger, metrics
+from rodpo_lite.comparison import change
 from rodpo_lite.errors import InputError
 from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.settings import read_yaml
-from rodpo_lite.statistics import Comparison, crossed_change, holm, seed_change, verdict
+from rodpo_lite.statistics import Comparison, holm, verdict
 
 FILE = Path(__file__).resolve().parent.parent / "workflow" / "claims.yaml"
 NOT_RUN = "not run yet"
@@ -58,30 +57,6 @@ def read(grid: Grid, path: Path = FILE) -> dict[str, Claim]:
     return found
 
 
-def compare(
-    cells: tuple[Cell, Cell], table: pd.DataFrame, folder: Path, measure: str = "ndcg@5", column: str = "rank"
-) -> Comparison | None:
-    """Change from the second cell to the first, over the seeds that both have recorded; None where there are none.
-
-    table: `ledger.records`. column: rank, or rank_masked for the history dropped; of ndcg@5 only.
-    """
-    after, before = (cell.recorded(folder, table) for cell in cells)
-    seeds = sorted(set(after) & set(before))
-    if not seeds:
-        return None
-    if measure == "ndcg@5":
-        arms = [
-            np.stack([metrics.ndcg(ledger.ranks(arm[seed], folder)[column].to_numpy()) for seed in seeds])
-            for arm in (before, after)
-        ]
-        return crossed_change(*arms)
-    of_file = table.set_index("file")
-    if measure == "planted_share":
-        return seed_change(*(of_file.loc[[arm[seed] for seed in seeds], measure].to_numpy() for arm in (before, after)))
-    drifts = [[of_file.loc[arm[seed], "drift"]["planted"]["difference"] for seed in seeds] for arm in (before, after)]
-    return seed_change(*map(np.array, drifts), relative=False)
-
-
 def assess(claim: Claim, grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """A row for each member: dataset, after, before, seeds, estimate, low, high, p, Holm's p, verdict.
 
@@ -93,7 +68,7 @@ def assess(claim: Claim, grid: Grid, table: pd.DataFrame, folder: Path) -> pd.Da
         recorded = [set(cell.recorded(folder, table)) for cell in cells]
         row = {"dataset": dataset, "after": after, "before": before, "seeds": len(recorded[0] & recorded[1])}
         complete = all(set(cell.seeds) <= seeds for cell, seeds in zip(cells, recorded, strict=True))
-        rows.append(row | {"found": compare(cells, table, folder, claim.measure) if complete else None})
+        rows.append(row | {"found": change(*cells, table, folder, claim.measure) if complete else None})
     p_values = [row["found"].p if row["found"] else 1.0 for row in rows]
     for row, adjusted in zip(rows, holm(p_values), strict=True):
         found = row.pop("found")

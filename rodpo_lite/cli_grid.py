@@ -98,6 +98,21 @@ def collect(grid_file: GridFile = None, ledger: Ledger = None) -> None:
     print(f"{_ledger(ledger)} holds {runs} runs of the grid")
 
 
+@app.command()
+def verify(ledger: Ledger = None) -> None:
+    """Compute every test metric in the ledger again from the stored ranks, and say what differs.
+
+    Example: `rodpo grid verify`
+    """
+    from rodpo_lite.ledger import differing, records
+
+    folder = _ledger(ledger)
+    if found := differing(folder):
+        print("\n".join(found), file=sys.stderr)
+        raise typer.Exit(1)
+    print(f"{len(records(folder))} records in {folder}: all metrics follow from the ranks")
+
+
 def _plan(grid_file: Path | None, runs: Path, ledger: Path | None, datasets: tuple, tier: str, rows: tuple):
     from rodpo_lite.grid import Grid
     from rodpo_lite.plan import GRID, Plan

@@ -200,6 +200,17 @@ def users(dataset: str, ledger: Path = FOLDER) -> pd.DataFrame:
     return pd.read_parquet(Path(ledger) / "users" / f"{dataset}.parquet").astype(int)
 
 
+def differing(ledger: Path = FOLDER) -> list[str]:
+    """Records whose test metrics do not follow, to the last digit, from the ranks beside them: file and metric."""
+    found = []
+    for path in sorted(Path(ledger).glob("*-*-*.json")):
+        kept, stored = entry(path.name, ledger), ranks(path.name, ledger)
+        for part, column in (("test", "rank"), ("test_masked", "rank_masked")):
+            again = metrics.from_ranks(stored[column].to_numpy())
+            found += [f"{path.name}: {part} {name}" for name, value in kept[part].items() if again[name] != value]
+    return found
+
+
 def _compact(ranks: pd.DataFrame) -> bytes:
     """Ranks in user order, without the user column, one byte each: what ranks lower than 255 stands as 255."""
     columns = ranks.sort_values("user")[["rank", "rank_masked"]].reset_index(drop=True)

@@ -1,67 +1,31 @@
 """The claims: declared, decided by their rule, and undecided while runs are missing."""
 
-import numpy as np
 import pandas as pd
 import pytest
+import tiny_ledger
 
 from rodpo_lite import claims
-from rodpo_lite.checkpoint import write_json
 from rodpo_lite.claims import NOT_RUN, assess, conclusion
-from rodpo_lite.config import EncoderConfig
 from rodpo_lite.errors import InputError
 from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.ledger import records
 from rodpo_lite.plan import GRID
 
-DECLARED = """
-datasets: [world, world-planted]
-planted: {world-planted: world}
-seeds: [1, 2, 3]
-tuning: {seeds: [100], trials: 1}
-rows:
-  base: {tier: A, planted: true}
-  hard: {tier: A, planted: true, reference: base, set: {negatives.name: hard}}
-  topk: {tier: A, planted: true, reference: base, set: {negatives.name: topk}}
-"""
 CLAIMS = """
 better: {says: more, source: paper, pairs: [[topk, hard], [topk, base]]}
 fewer: {says: less, source: paper, measure: planted_share, better: lower, pairs: [[topk, hard]]}
 drift: {says: less far, source: paper, measure: planted_drift, pairs: [[topk, hard]]}
 """
-# Of each row: the share of users whose item is found, share of suppression on what is hidden, drift of it.
-WORLD = {"base": (0.3, None, None), "hard": (0.3, 0.02, -0.5), "topk": (0.6, 0.01, -0.1)}
-METRICS = {f"{name}@{cutoff}": 0.1 for name in ("hr", "ndcg", "mrr") for cutoff in (5, 10, 20)}
 
 
 @pytest.fixture
 def grid(tmp_path):
-    path = tmp_path / "grid.yaml"
-    path.write_text(DECLARED)
-    return Grid.read(path)
+    return tiny_ledger.declare(tmp_path)
 
 
 @pytest.fixture
 def ledger(grid, tmp_path):
-    """A record of each run, as far as claims read it, with ranks of 400 users."""
-    folder, random = tmp_path / "ledger", np.random.default_rng(0)
-    for cell in grid.cells():
-        found, share, drift = WORLD[cell.name]
-        for seed in cell.seeds:
-            config = cell.config(cell.chosen(folder), seed)
-            stage, noise = config.stage, random.normal(0, 0.02)
-            name = f"{cell.dataset}-{stage}-{cell.name}{seed}"
-            line = {"epoch": 1, **({"planted_share": share * (1 + noise)} if share else {})}
-            entry = {"config_hash": name, "stage": stage, "seed": seed, "config": config.model_dump(mode="json")}
-            entry |= {"encoder": EncoderConfig().model_dump(mode="json"), "curve": [line], "seconds": 1.0}
-            entry |= {"dataset": {"name": cell.dataset, "n_users": 400, "n_items": 10, "n_interactions": 2000}}
-            entry |= dict.fromkeys(("valid", "valid_masked", "test", "test_masked"), METRICS)
-            if drift:
-                entry["drift"] = {"planted": {"difference": drift + noise}}
-            write_json(folder / f"{name}.json", entry | {"parameters": 1, "best_epoch": 1, "commit": "0"})
-            ranks = np.where(random.random(400) < found, 0, 200)
-            (folder / "ranks").mkdir(exist_ok=True)
-            pd.DataFrame({"rank": ranks, "rank_masked": ranks}).to_parquet(folder / "ranks" / f"{name}.parquet")
-    return folder
+    return tiny_ledger.fill(grid, tmp_path / "ledger")
 
 
 @pytest.fixture

@@ -1,0 +1,113 @@
+"""Rows of the grid side by side, from what the ledger holds: how good, how different, and for whom."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rodpo_lite import ledger, metrics
+from rodpo_lite.grid import Cell, Grid
+from rodpo_lite.statistics import Comparison, crossed_change, seed_change
+
+
+def quality(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """A row for each baseline and each cell with records: dataset, row, seeds (how many), NDCG@5 as mean over them.
+
+    table: `ledger.records`. Columns validation, test and test_masked; the first two rank all items, the last drops the
+    history; deviation is that of test between seeds, NaN for one.
+    """
+    of_file = table.set_index("file")
+    baselines = table[(table["stage"] == "baseline") & table["dataset"].isin(grid.datasets)]
+    parts = [(*key, part) for key, part in baselines.groupby(["dataset", "strategy"])]
+    for cell in grid.cells():
+        if files := cell.recorded(folder, table):
+            parts.append((cell.dataset, cell.name, of_file.loc[list(files.values())]))
+    found = []
+    for dataset, name, own in parts:
+        row = {"dataset": dataset, "row": name, "seeds": len(own)}
+        row |= {"validation": own["valid.ndcg@5"].mean(), "test": own["test.ndcg@5"].mean()}
+        row |= {"test_masked": own["test_masked.ndcg@5"].mean(), "deviation": own["test.ndcg@5"].std()}
+        found.append(row | {"seconds": own["seconds"].mean()})
+    columns = ["dataset", "row", "seeds", "validation", "test", "test_masked", "deviation", "seconds"]
+    return pd.DataFrame(found, columns=columns)
+
+
+def paired_seeds(after: Cell, before: Cell, table: pd.DataFrame, folder: Path) -> list[tuple[str, str]]:
+    """Files of the records (after, before) of each seed that both cells have."""
+    first, second = after.recorded(folder, table), before.recorded(folder, table)
+    return [(first[seed], second[seed]) for seed in sorted(set(first) & set(second))]
+
+
+def arms(files: Iterable[tuple[str, str]], folder: Path, column: str = "rank") -> tuple[np.ndarray, np.ndarray]:
+    """NDCG@5 before and after, [S, U] each."""
+    after, before = zip(*files, strict=True)
+    return tuple(
+        np.stack([metrics.ndcg(ledger.ranks(file, folder)[column].to_numpy()) for file in arm])
+        for arm in (before, after)
+    )  # fmt: skip
+
+
+def change(
+    after: Cell, before: Cell, table: pd.DataFrame, folder: Path, measure: str = "ndcg@5", column: str = "rank"
+) -> Comparison | None:
+    """Change from one cell to another over the seeds that both have recorded; None where there are none.
+
+    measure: ndcg@5 of test, in percent; planted_share, the share of suppression on hidden positives, in percent; or
+    planted_drift, in logits. column: rank, or rank_masked for the history dropped; of ndcg@5 only.
+    """
+    files = paired_seeds(after, before, table, folder)
+    if not files:
+        return None
+    if measure == "ndcg@5":
+        return crossed_change(*arms(files, folder, column))
+    of_file = table.set_index("file")
+    if measure == "planted_share":
+        values = [[of_file.loc[file, measure] for file in pair] for pair in files]
+    else:
+        values = [[of_file.loc[file, "drift"]["planted"]["difference"] for file in pair] for pair in files]
+    now, then = np.array(values, dtype=float).T
+    return seed_change(then, now, relative=measure == "planted_share")
+
+
+def changes(
+    grid: Grid, pairs: Iterable[tuple[str, str]], table: pd.DataFrame, folder: Path, datasets: Iterable[str] = ()
+) -> pd.DataFrame:
+    """`change` of every pair of rows (after, before), on every dataset and under both protocols, as a table.
+
+    Columns dataset, after, before, protocol, seeds, change %, low, high.
+    """
+    found = []
+    for dataset in datasets or grid.datasets:
+        for after, before in pairs:
+            cells = Cell(grid, dataset, after), Cell(grid, dataset, before)
+            if not (grid.runs_on(after, dataset) and grid.runs_on(before, dataset)):
+                continue
+            if not (files := paired_seeds(*cells, table, folder)):
+                continue
+            for protocol, column in ledger.PROTOCOLS.items():
+                one = crossed_change(*arms(files, folder, column))
+                found.append((dataset, after, before, protocol, len(files), one.estimate, one.low, one.high))
+    return pd.DataFrame(
+        found, columns=["dataset", "after", "before", "protocol", "seeds", "change %", "low", "high"]
+    )  # fmt: skip
+
+
+def contributions(
+    after: Cell, before: Cell, table: pd.DataFrame, folder: Path, by: str, groups: int = 10, column: str = "rank"
+) -> pd.DataFrame:
+    """What each group of users adds to the change: group, users, from, to, change %, low, high.
+
+    by: popularity (of the test item) or history (items before it); groups of about as many users each. Percent are of
+    the mean over all users before, so that contributions add up to the whole change.
+    """
+    first, second = arms(paired_seeds(after, before, table, folder), folder, column)
+    values = ledger.users(after.dataset, folder)[by]
+    group = pd.qcut(values, groups, labels=False, duplicates="drop")
+    found = []
+    for number, members in values.groupby(group):
+        inside = np.zeros(len(values), bool)
+        inside[members.index] = True
+        one = crossed_change(first, np.where(inside, second, first))
+        found.append((int(number), len(members), members.min(), members.max(), one.estimate, one.low, one.high))
+    return pd.DataFrame(found, columns=["group", "users", "from", "to", "change %", "low", "high"])

@@ -1,0 +1,57 @@
+"""Rows side by side: means by hand, parts that add up, and a ledger that can be recomputed."""
+
+import json
+
+import pytest
+import tiny_ledger
+
+from rodpo_lite import comparison, ledger
+from rodpo_lite.grid import Cell
+from rodpo_lite.ledger import differing, records
+
+
+@pytest.fixture
+def grid(tmp_path):
+    return tiny_ledger.declare(tmp_path)
+
+
+@pytest.fixture
+def folder(grid, tmp_path):
+    return tiny_ledger.fill(grid, tmp_path / "ledger")
+
+
+def test_quality_is_the_mean_over_seeds(grid, folder):
+    found = comparison.quality(grid, records(folder), folder).set_index(["dataset", "row"])
+    values = [ledger.entry(f"world-align-topk{seed}.json", folder)["test"]["ndcg@5"] for seed in (1, 2, 3)]
+    assert found.loc[("world", "topk"), "test"] == pytest.approx(sum(values) / 3)
+    assert found.loc[("world", "topk"), "seeds"] == 3 and len(found) == 6
+
+
+def test_changes_of_pairs_that_both_have_runs(grid, folder):
+    (folder / "world-align-hard2.json").unlink()
+    pairs = [("topk", "hard"), ("hard", "base")]
+    found = comparison.changes(grid, pairs, records(folder), folder, ["world"])
+    assert found["protocol"].tolist() == ["all items", "history dropped"] * 2
+    assert found["seeds"].tolist() == [2] * 4, "only seeds that both have"
+    assert (found.loc[found["after"] == "topk", "low"] > 0).all()
+    nothing = comparison.changes(grid, pairs, records(folder).iloc[:0].assign(), folder, ["world"])
+    assert nothing.empty
+
+
+@pytest.mark.parametrize(("by", "groups"), [("popularity", 10), ("history", 4)])
+def test_contributions_add_up_to_the_whole_change(grid, folder, by, groups):
+    cells = Cell(grid, "world", "topk"), Cell(grid, "world", "hard")
+    table = records(folder)
+    found = comparison.contributions(*cells, table, folder, by, groups)
+    assert len(found) == groups and found["users"].sum() == tiny_ledger.USERS
+    assert found["change %"].sum() == pytest.approx(comparison.change(*cells, table, folder).estimate)
+    assert (found["low"] < found["change %"]).all() and (found["to"].shift() < found["from"])[1:].all()
+
+
+def test_a_metric_that_does_not_follow_from_the_ranks_is_named(folder):
+    assert differing(folder) == []
+    path = folder / "world-align-topk1.json"
+    entry = json.loads(path.read_text())
+    entry["test"]["ndcg@10"] += 1e-9
+    path.write_text(json.dumps(entry))
+    assert differing(folder) == ["world-align-topk1.json: test ndcg@10"]
