@@ -19,7 +19,8 @@
 # *Reading: 9 minutes. Running: seconds. Before this: [negative selection](selection).* In the synthetic world the truth is
 # known. Here it is not, so the chapter uses three stand-ins, all from recorded runs on Amazon Toys, **one training seed
 # each and no tuning**: how often a selector hits is
-# counted over every draw of its training; what it says of scores and of ranking is preliminary.
+# counted over every draw of its training; what it says of scores and of ranking is preliminary. The runs are of an earlier version,
+# whose item IDs learnt more slowly; each record names its commit.
 
 # %% tags=["parameters"]
 profile = "smoke"

@@ -13,16 +13,17 @@
 # %% [markdown]
 # # Results on Amazon reviews
 #
-# **You will learn** what the recorded runs on real data say so far, and what they cannot say yet.
+# **You will learn** how good references, alignments and plain baselines are on real data, how sure that is, where a change comes
+# from, and which users it reaches.
 #
-# *Reading: 5 minutes. Running: seconds.* Every number here is read from the **run ledger** in `data/results`: one
-# record per finished run, with its configuration, the checksums of its data, the commit, and the rank of every user's
-# test item. The data itself may not be redistributed; the ranks may, and all metrics follow from them.
+# *Reading: 8 minutes. Running: seconds. Verdicts are on the [next page](scoreboard).* Every number is read from the **run ledger**
+# in `data/results`: one record per finished run, with its configuration, the checksums of its data, the commit, and the rank of
+# every user's test item. The data itself may not be redistributed; the ranks may, and all metrics follow from them
+# (`rodpo grid verify` computes them again).
 
 # %% tags=["parameters"]
 profile = "smoke"
 ledger_folder = "../data/results"
-seed = 100  # of the curves that are drawn
 
 # %%
 from pathlib import Path
@@ -31,44 +32,62 @@ import pandas as pd
 import plotly.graph_objects as go
 from IPython.display import Markdown
 
-from rodpo_lite import figures, ledger
+from rodpo_lite import comparison, examples, figures, ledger
 from rodpo_lite.book import record
-from rodpo_lite.config import AlignmentConfig, ReferenceConfig, build
+from rodpo_lite.data.schema import locate, read_dataset
+from rodpo_lite.grid import Cell, Grid
+from rodpo_lite.plan import GRID
 
 figures.setup()
-folder = Path(ledger_folder)
+folder, grid = Path(ledger_folder), Grid.read(GRID)
 runs = ledger.records(folder)
-runs = runs[~runs["dataset"].str.endswith("-planted")]  # these have a chapter
-references = ledger.of(runs, ReferenceConfig())
+real = [name for name in grid.datasets if name not in grid.planted]
 
 # %% [markdown]
-# ## The references
+# ## How it was done
 #
-# Three Amazon datasets of 2014, 5-core, leave one out, full ranking. “All items” ranks the target among everything, as
-# the likely base of the paper, HM4SR {cite}`zhang2025hm4sr`, does in its public code; “history dropped” removes what the user already has, as most tables do. No user reviews
-# an item twice, so the two differ a lot, and a number without that label means little.
+# Three Amazon datasets of 2014, 5-core, leave one out, ranks over the full catalogue. “All items” ranks the target among
+# everything, as the likely base of the paper, HM4SR {cite}`zhang2025hm4sr`, does in its public code; “history dropped” removes what
+# the user already has, as most tables do. No user reviews an item twice, so the two differ a lot, and a number without that
+# label means little.
+#
+# Every row that has something to choose was tried at the same number of settings, on validation, with a seed that is not
+# reported; continued cross-entropy included. What was tried is in the ledger. The reported seeds are 1 to 5; test was read
+# once, when a run had finished. `workflow/grid.yaml` declares all of it.
 
 # %% tags=["hide-input"]
-columns = {
-    "n_users": "users", "n_items": "items", "valid.ndcg@5": "validation", "test.ndcg@5": "test",
-    "test_masked.ndcg@5": "test, history dropped", "seconds": "training seconds",
-}  # fmt: skip
-summary = references.groupby("dataset")[list(columns)].mean().rename(columns=columns)
-summary.insert(
-    0,
-    "seeds",
-    references.groupby("dataset")["seed"].agg(
-        lambda seeds: ", ".join(map(str, sorted(seeds)))
-    ),
+tuned = sum(bool(row.search) for row in grid.rows.values())
+Markdown(
+    f"{len(grid.rows)} rows are declared, {tuned} of them tuned with {grid.tuning.trials} trials each on every dataset; "
+    f"{len(runs)} runs are on record so far."
 )
-figures.table(
-    summary.round({"training seconds": 0, "users": 0, "items": 0}),
-    "NDCG@5 of the references, mean over seeds",
-)
-for name, row in summary.iterrows():
-    record(f"{name}_reference_test_ndcg5", row["test"])
 
 # %% [markdown]
+# ## How good is what?
+
+# %% tags=["hide-input"]
+quality = comparison.quality(grid, runs, folder)
+quality = quality[quality["dataset"].isin(real)]
+names = {
+    "test": "test", "test_masked": "test, history dropped", "deviation": "deviation between seeds", "seconds": "training seconds",
+}  # fmt: skip
+figures.table(
+    quality.rename(columns=names).round({"training seconds": 0}),
+    "NDCG@5 of every row, mean over its seeds; validation and test rank all items",
+    rows=len(quality),
+)
+for row in quality[quality["row"] == "fused"].itertuples():
+    record(f"{row.dataset}_reference_test_ndcg5", row.test)
+
+# %% [markdown]
+# Any row is computed again by one command, its reference and its trials included where they are missing, for instance
+# `rodpo grid --datasets toys --rows topk`; it needs the data and goes on where it was interrupted.
+#
+# `item_knn` and `content_knn` train nothing: they score an item by how often it was bought by the same people as the history
+# {cite}`deshpande2004item`, or by how alike their texts and images are, recent items counting more (by how much is chosen on
+# validation). With all items ranked they have an advantage that has nothing to do with learning: they never recommend what
+# the user has.
+#
 # For context, numbers that others published. They come from other code, other features and other protocols, so
 # they place ours on a map and prove nothing; baselines are always retrained here.
 
@@ -80,162 +99,131 @@ figures.table(
 )
 
 # %% [markdown]
-# ## Alignment on Toys
+# ## Where does a change come from?
 #
-# From the reference of each seed, continuations with the same steps: plain cross-entropy (`none`), and DPO against a random item
-# (`uniform`), against the hardest negative (`hard`), and against a random member of the policy's current top $K$ (`topk`).
-
-# %%
-strategies = ["none", "uniform", "topk", "hard"]
-parts = []
-for name in strategies:
-    same = ledger.of(runs, build(AlignmentConfig, {"negatives": {"name": name}}))
-    for run in same[same["dataset"] == "toys"].itertuples():
-        base = references.set_index("id").loc[run.reference, "file"]
-        found = ledger.changes(base, run.file, folder)
-        parts.append(found.assign(strategy=name, seed=run.seed))
-change = pd.concat(parts)[
-    ["strategy", "seed", "protocol", "NDCG@5", "change %", "low", "high"]
-]
+# A gain over the reference may come from more training, from having a preference loss at all, from which items are rejected,
+# or from learning not to repeat what the user has. Each of the following pairs differs in one of these, and both sides are
+# tuned. Intervals are 95 %, over users and seeds, crossed: the same users are ranked by every seed.
 
 # %% tags=["hide-input"]
+STEPS = {
+    "all together: `topk` over the reference": ("topk", "fused"),
+    "more training: `none` over the reference": ("none", "fused"),
+    "a preference loss: `uniform` over `none`": ("uniform", "none"),
+    "hard negatives: `topk` over `uniform`": ("topk", "uniform"),
+    "stochastic: `topk` over `hard`": ("topk", "hard"),
+    "dynamic: `topk` over `static_topk`": ("topk", "static_topk"),
+    "the reference term: `topk` over `topk_bpr`": ("topk", "topk_bpr"),
+    "without the very top: `rank_window` over `topk`": ("rank_window", "topk"),
+    "rejecting past items: `topk_all` over `topk`": ("topk_all", "topk"),
+    "sparse mixture: `topk_on_moe` over `topk`": ("topk_on_moe", "topk"),
+    "its dense twin: `topk_on_twin` over `topk`": ("topk_on_twin", "topk"),
+}
+changes = comparison.changes(grid, STEPS.values(), runs, folder, real)
+labels = {pair: label.replace("`", "") for label, pair in STEPS.items()}
+changes.insert(1, "what", [labels[pair] for pair in zip(changes["after"], changes["before"])])  # fmt: skip
 fig = go.Figure()
-for number, ((protocol, of_seed), part) in enumerate(change.groupby(["protocol", "seed"])):  # fmt: skip
-    fig.add_scatter(
-        x=part["strategy"], y=part["change %"], name=f"{protocol}, seed {of_seed}", mode="markers", **figures.style(number),
-        error_y=figures.whiskers(part["change %"], part["low"], part["high"]),
-    )  # fmt: skip
-fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
-fig.update_layout(scattermode="group")
-fig.update_xaxes(title="strategy", categoryorder="array", categoryarray=strategies)
-fig.update_yaxes(title="test NDCG@5 against the reference, %")
-figures.show(
-    fig,
-    caption=(
-        "Change of test NDCG@5 on Toys against the reference that each run starts from, with 95 % bootstrap intervals over "
-        "users. The spread between seeds is not in the bars."
-    ),
-    alt=(
-        "For each strategy, points with intervals by seed and protocol: the relative change of test NDCG@5 with all items "
-        "and with the history dropped."
-    ),
-    data=change,
-)
-
-# %% tags=["hide-input"]
-unmasked = change[change["protocol"] == "all items"].pivot(
-    index="seed", columns="strategy", values="change %"
-)
-paired = unmasked[["none", "topk", "hard"]].dropna()  # seeds that have all three
-means = paired.mean()
-for name in paired:
-    record(f"toys_{name}_change_percent", means[name])
-side = "above" if means["topk"] > means["hard"] else "below"
-Markdown(
-    f"With all items ranked, `topk` ends {side} `hard`: {means['topk']:+.1f} % against {means['hard']:+.1f} % of the reference, "
-    f"mean over {len(paired)} seeds; continued cross-entropy gives {means['none']:+.1f} %. The paper reports up to +5.25 %."
-)
-
-# %% [markdown]
-# ## Two bases
-#
-# The paper's likely base, HM4SR {cite}`zhang2025hm4sr`, has a sequence tower for each modality; the base of most runs here
-# adds the modalities up and has one tower. Does that matter? The towers have HM4SR's interactive mixture and, on Sports, its
-# temporal mixture; Toys has no timestamps. Its auxiliary losses are off. The fused settings were chosen on validation with a
-# seed of their own, the towers have these settings and, on Sports, one other. Against the mean of the fused references, user
-# by user:
-
-# %% tags=["hide-input"]
-towers = runs[(runs["stage"] == "reference") & (runs["base"] == "towers")]
-rows = []
-for run in towers.sort_values(["dataset", "valid.ndcg@5"]).itertuples():
-    fused = references[references["dataset"] == run.dataset]
-    changed = ledger.differences(run.config, "reference")
-    told = ", ".join(f"{key.split('.')[-1]} {value}" for key, value in changed.items() if not key.startswith(("encoder.base", "encoder.fusion")))  # fmt: skip
-    for found in ledger.changes(list(fused["file"]), run.file, folder).itertuples():
-        rows.append(
-            {
-                "dataset": run.dataset, "settings": told or "defaults", "protocol": found.protocol,
-                "validation": runs.loc[run.Index, "valid.ndcg@5"], "test": found[2], "change, %": found[3],
-                "low": found.low, "high": found.high,
-            }
+groups, shown = {protocol: [] for protocol in ledger.PROTOCOLS}, 0
+for protocol in groups:
+    for number, dataset in enumerate(real):
+        part = changes[(changes["protocol"] == protocol) & (changes["dataset"] == dataset)]  # fmt: skip
+        fig.add_scatter(
+            x=part["change %"], y=part["what"], name=dataset, mode="markers", **figures.style(number),
+            error_x=figures.whiskers(part["change %"], part["low"], part["high"]),
         )  # fmt: skip
-bases = pd.DataFrame(rows)
-figures.table(
-    bases,
-    "NDCG@5 of towers (one seed), and the change of test against the mean of the fused references, intervals over users; validation with all items ranked",
-)
-
-
-# %% tags=["hide-input"]
-ranked = {"all items": "all items ranked", "history dropped": "the history dropped"}
-
-
-def verdict(row):
-    better = "beats" if row["low"] > 0 else "is behind" if row["high"] < 0 else "cannot be told from"  # fmt: skip
-    size = f"{row['change, %']:+.1f} % [{row['low']:+.1f}, {row['high']:+.1f}]"  # fmt: skip
-    return f"{better} the fused base ({size}) with {ranked[row['protocol']]}"
-
-
-best = bases.sort_values("validation").groupby(["dataset", "protocol"], as_index=False).last()  # fmt: skip
-for row in best.to_dict("records"):
-    record(f"{row['dataset']}_towers_{row['protocol'].split()[0]}_percent", row["change, %"])  # fmt: skip
-Markdown(
-    "Taking for each dataset the towers that validated best:\n\n"
-    + "\n".join(
-        f"- **{dataset.capitalize()}**: the towers base " + ", and ".join(verdict(row) for _, row in part.iterrows()) + "."
-        for dataset, part in best.groupby("dataset")
-    )
-)  # fmt: skip
-
-# %% [markdown]
-# Where the two lines of a dataset disagree, the towers do not rank what is new any better: they rank what the user already
-# has lower, which counts wherever the history is ranked. It is the same effect that the
-# [chapter on real false negatives](falsenegatives) finds in the selectors. A likely cause is that the fused base reads and
-# scores the same item vectors, so that what was just bought scores high, while the mixtures change what the towers read and not
-# what they score.
-#
-# ## How training went
-
-# %% tags=["hide-input"]
-fig = go.Figure()
-for number, (name, part) in enumerate(
-    references[references["seed"] == seed].groupby("dataset")
-):
-    curve = pd.DataFrame(ledger.entry(part.iloc[0]["file"], folder)["curve"])
-    fig.add_scatter(
-        x=curve["epoch"],
-        y=curve["valid.ndcg@5"],
-        name=name,
-        mode="lines",
-        **figures.style(number),
-    )
-fig.update_xaxes(title="epoch")
-fig.update_yaxes(title="validation NDCG@5, all items", rangemode="tozero")
+        groups[protocol].append(shown)
+        shown += 1
+fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
+fig.update_layout(scattermode="group", height=620)
+fig.update_xaxes(title="change of test NDCG@5, %")
+fig.update_yaxes(categoryorder="array", categoryarray=list(labels.values())[::-1])
+figures.slider(fig, groups, "all items", "Ranked: ")
 figures.show(
     fig,
-    caption=(
-        "Validation of one reference per dataset. The learning rate decays to zero over "
-        "the schedule, and the best epoch is kept."
-    ),
-    alt="Curves of validation NDCG@5 over epochs, one per dataset.",
+    caption="What each part changes, with 95 % intervals over users and seeds. A dataset without a point has no finished pair yet.",
+    alt="For each part of the method and each dataset, the relative change of test NDCG@5 with its interval around zero.",
+    data=changes.drop(columns=["after", "before"]),
 )
 
+# %% tags=["hide-input"]
+said = []
+for dataset in real:
+    part = changes[(changes["dataset"] == dataset) & (changes["protocol"] == "all items")].set_index(["after", "before"])  # fmt: skip
+    if ("topk", "fused") not in part.index or ("topk", "hard") not in part.index:
+        said.append(f"- **{dataset.capitalize()}**: not run yet.")
+        continue
+    told = [
+        f"{label} {part.loc[pair, 'change %']:+.1f} % [{part.loc[pair, 'low']:+.1f}, {part.loc[pair, 'high']:+.1f}]"
+        for label, pair in (("`topk` over the reference", ("topk", "fused")), ("over `none`", ("topk", "none")), ("over `hard`", ("topk", "hard")))
+        if pair in part.index
+    ]  # fmt: skip
+    record(f"{dataset}_topk_over_reference_percent", part.loc[("topk", "fused"), "change %"])  # fmt: skip
+    record(f"{dataset}_topk_over_hard_percent", part.loc[("topk", "hard"), "change %"])
+    said.append(f"- **{dataset.capitalize()}**: " + ", ".join(told) + ".")
+Markdown("With all items ranked:\n\n" + "\n".join(said))
+
 # %% [markdown]
-# ## What these runs cannot say
+# ## For whom?
 #
-# Hyper-parameters of the alignment are defaults, not yet tuned for any strategy, and each comparison is one or two seeds.
-# Negatives are picked from scores that dropout blurs, so the item that `hard` picks is often not the one
-# that would rank first. The
-# rule that will decide is fixed: five seeds, paired over users and seeds, test NDCG@5 with all items ranked; *reproduced*
-# if the lower limit is above zero, *contradicted* if the upper limit is below zero, *no effect* if the interval lies
-# within ±1 %, *inconclusive* otherwise. Until those runs are in the ledger there is no verdict on any claim.
+# The change of `topk` over the reference, split by how popular the test item is and by how long the history is. Each bar says what
+# a group of users adds to the whole change, so that the bars of a dataset add up to it.
+
+# %% tags=["hide-input"]
+fig, parts, groups, shown = go.Figure(), [], {}, 0
+for by, label in (("popularity", "popularity of the item"), ("history", "length of the history")):  # fmt: skip
+    for number, dataset in enumerate(real):
+        cells = Cell(grid, dataset, "topk"), Cell(grid, dataset, "fused")
+        if not comparison.paired_seeds(*cells, runs, folder):
+            continue
+        found = comparison.contributions(*cells, runs, folder, by, 5)
+        fig.add_bar(
+            x=[f"fifth {group + 1}" for group in found["group"]], y=found["change %"], name=dataset,
+            marker_color=figures.COLOURS[number],
+            error_y=figures.whiskers(found["change %"], found["low"], found["high"]),
+            customdata=found[["from", "to"]], hovertemplate="%{y:.2f} % (%{customdata[0]} to %{customdata[1]})",
+        )  # fmt: skip
+        parts.append(found.assign(dataset=dataset, by=label))
+        groups.setdefault(label, []).append(shown)
+        shown += 1
+if parts:
+    fig.update_xaxes(title="users, from the fewest to the most")
+    fig.update_yaxes(title="contribution to the change, %")
+    figures.slider(fig, groups, next(iter(groups)), "By: ")
+    figures.show(
+        fig,
+        caption="What fifths of the users add to the change of test NDCG@5 from the reference to topk, all items ranked.",
+        alt="Bars with intervals for fifths of the users by popularity of the test item and by length of the history.",
+        data=pd.concat(parts),
+    )
+
+# %% [markdown]
+# ## Before and after
 #
-# | claim of the paper | tested so far | verdict |
-# |---|---|---|
-# | a random draw from the top $K$ beats the hardest negative | Toys, few seeds, untuned | not yet |
-# | because fewer wrong pushes land on false negatives | [synthetic world](selection) and [hidden purchases of Toys](falsenegatives): pushes are fewer; a benefit from it is not shown | not yet |
-# | a sparse mixture of experts adds capacity at nearly no cost | [cost, measured while the book is built](experts); quality not yet | not yet |
-# | up to +5.25 % NDCG@5 over the reference | Toys, few seeds, untuned | not yet |
+# What a user would be shown, all items ranked, by the reference and by three of its continuations. The users are drawn at random
+# among those whose next item one of the four has in its top ten.
+
+# %% tags=["hide-input"]
+for dataset in real:
+    kept = examples.read(dataset, folder)
+    if kept is None:
+        continue
+    place = locate(dataset)
+    titles = (
+        read_dataset(place).titles if place.is_dir() else None
+    )  # they may not be published with the book
+    for example in kept["users"][:3]:
+        figures.table(
+            examples.table(example, titles),
+            f"{dataset.capitalize()}, user {example['user']}, seed {kept['seed']}: ★ is the item that came next, ↩ what the user has already",
+        )
+
+# %% [markdown]
+# **Take away**
 #
-# **Next:** [cost and scaling](cost).
+# - A change over the reference is not yet a change due to the preference loss: continued cross-entropy is the row to beat.
+# - Ranking all items or dropping the history can turn a comparison round; each number here says which it is.
+#
+# **Exercise.** `rodpo_lite.comparison.change(after, before, runs, folder, column="rank_masked")` compares any two cells. Which
+# pair changes its sign between the protocols?
+#
+# **Next:** [the claims scoreboard](scoreboard).

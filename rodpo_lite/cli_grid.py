@@ -13,6 +13,9 @@ app = typer.Typer(help="Run the grid of experiments, or say what is left of it."
 GridFile = Annotated[
     Path | None, typer.Option("--grid", help="declaration [default: the project's workflow/grid.yaml]")
 ]
+Data = Annotated[
+    Path, typer.Option(envvar="RODPO_DATA", help="folder of the datasets [default: RODPO_DATA, or data/amazon]")
+]
 Runs = Annotated[Path, typer.Option("--runs", help="folder of the runs")]
 Ledger = Annotated[Path | None, typer.Option("--ledger", help="ledger folder [default: the project's data/results]")]
 
@@ -27,9 +30,7 @@ def grid(
     rows: Annotated[str, typer.Option(help="only these rows, whatever their tier, as in none,topk")] = "",
     replicas: Annotated[int, typer.Option(min=1, help="seeds that share a process; more than 1 pays on a GPU")] = 1,
     cores: Annotated[int | None, typer.Option(min=1, help="cores to use [default: the profile's]")] = None,
-    data: Annotated[
-        Path, typer.Option(envvar="RODPO_DATA", help="folder of the datasets [default: RODPO_DATA, or data/amazon]")
-    ] = Path("data/amazon"),
+    data: Data = Path("data/amazon"),
     grid_file: GridFile = None,
     runs: Runs = Path("runs/grid"),
     ledger: Ledger = None,
@@ -96,6 +97,27 @@ def collect(grid_file: GridFile = None, ledger: Ledger = None) -> None:
     found = collect(Grid.read(grid_file or GRID), _ledger(ledger))
     runs = sum(len(files) for rows in found.values() for files in rows.values())
     print(f"{_ledger(ledger)} holds {runs} runs of the grid")
+
+
+@app.command()
+def examples(
+    dataset: Annotated[str, typer.Option(help="dataset")],
+    data: Data = Path("data/amazon"),
+    grid_file: GridFile = None,
+    runs: Runs = Path("runs/grid"),
+    ledger: Ledger = None,
+) -> None:
+    """Keep the top ten of a few users before and after alignment in the ledger, from finished runs.
+
+    Example: `rodpo grid examples --dataset toys`
+    """
+    from rodpo_lite.data.schema import read_dataset
+    from rodpo_lite.examples import write
+    from rodpo_lite.grid import Grid
+    from rodpo_lite.plan import GRID
+
+    _check_there(data, dataset)
+    print(f"wrote {write(read_dataset(data / dataset), Grid.read(grid_file or GRID), runs, _ledger(ledger))}")
 
 
 @app.command()

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from rodpo_lite import ledger, metrics
+from rodpo_lite import checkpoint, ledger, metrics
 from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.statistics import Comparison, crossed_change, seed_change
 
@@ -31,6 +32,36 @@ def quality(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
         found.append(row | {"seconds": own["seconds"].mean()})
     columns = ["dataset", "row", "seeds", "validation", "test", "test_masked", "deviation", "seconds"]
     return pd.DataFrame(found, columns=columns)
+
+
+SEARCHED = ("training.learning_rate", "training.dropout", "training.lambda_ce", "loss.beta", "negatives.k")
+
+
+def trials(grid: Grid, folder: Path) -> pd.DataFrame:
+    """Every setting that was tried for an alignment: dataset, row, chosen, the keys that are searched, change %.
+
+    change % is that of validation NDCG@5, all items ranked, against the reference that the trials started from, mean
+    over the tuning seeds; a key that a row has no use for is missing.
+    """
+    found = []
+    for cell in grid.cells():
+        path = cell.trials_file(folder)
+        start = cell.reference and cell.reference.trials_file(folder)
+        if not path.exists() or start is None or not start.exists():
+            continue
+        kept, of_reference = checkpoint.read_json(path), checkpoint.read_json(start)
+        before = np.mean(of_reference["trials"][of_reference["chosen"]]["valid"])
+        for number, trial in enumerate(kept["trials"]):
+            config = cell.config(trial["settings"], 0).model_dump()
+            row = {"dataset": cell.dataset, "row": cell.name, "chosen": number == kept["chosen"]}
+            row |= {key: _at(config, key) for key in SEARCHED if key in cell.row.search or key in cell.row.set}
+            found.append(row | {"change %": 100 * (np.mean(trial["valid"]) / before - 1)})
+    return pd.DataFrame(found, columns=["dataset", "row", "chosen", *SEARCHED, "change %"])
+
+
+def _at(config: dict[str, Any], key: str) -> Any:
+    group, name = key.split(".")
+    return config[group][name]
 
 
 def paired_seeds(after: Cell, before: Cell, table: pd.DataFrame, folder: Path) -> list[tuple[str, str]]:

@@ -6,8 +6,18 @@ import pytest
 import tiny_ledger
 
 from rodpo_lite import comparison, ledger
-from rodpo_lite.grid import Cell
+from rodpo_lite.checkpoint import write_json
+from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.ledger import differing, records
+
+SEARCHED = """
+datasets: [world]
+seeds: [1]
+tuning: {seeds: [100], trials: 2}
+rows:
+  base: {tier: A, search: {training.learning_rate: {low: 1e-3, high: 1e-2}}}
+  topk: {tier: A, reference: base, search: {negatives.k: [5, 50]}}
+"""
 
 
 @pytest.fixture
@@ -55,3 +65,17 @@ def test_a_metric_that_does_not_follow_from_the_ranks_is_named(folder):
     entry["test"]["ndcg@10"] += 1e-9
     path.write_text(json.dumps(entry))
     assert differing(folder) == ["world-align-topk1.json: test ndcg@10"]
+
+
+def test_trials_against_the_reference_that_they_started_from(tmp_path):
+    (tmp_path / "grid.yaml").write_text(SEARCHED)
+    grid = Grid.read(tmp_path / "grid.yaml")
+    for name, chosen, values in (("base", 1, (0.1, 0.2)), ("topk", 0, (0.22, 0.18))):
+        settings = grid.trials(name)
+        tried = [{"settings": one, "valid": [value]} for one, value in zip(settings, values, strict=True)]
+        write_json(tmp_path / "trials" / f"world.{name}.json", {"chosen": chosen, "trials": tried})
+    found = comparison.trials(grid, tmp_path)
+    assert found["change %"].tolist() == pytest.approx([10, -10]) and found["chosen"].tolist() == [True, False]
+    assert found["negatives.k"].tolist()[0] == 20, "what is not set is at its default"
+    assert found["loss.beta"].isna().all(), "what is not searched is left out"
+    assert comparison.trials(grid, tmp_path / "empty").empty

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,6 +48,18 @@ def place(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def expected(place):
+    """What a grid without a break leaves in its ledger."""
+    whole = rodpo(*arguments(place, "whole"))
+    assert whole.returncode == 0, whole.stderr
+    found = results(place / "whole" / "ledger")
+    aligned = [entry for name, entry in found.items() if name.startswith("synthetic-planted-align")]
+    assert sorted("drift" in entry for entry in aligned) == [False, True]
+    assert "trials/synthetic.base.json" in found and "grid.json" in found
+    return found
+
+
 def arguments(place, name):
     options = {"--grid": "grid.yaml", "--data": "data", "--runs": f"{name}/runs", "--ledger": f"{name}/ledger"}
     return [
@@ -55,14 +68,22 @@ def arguments(place, name):
     ]
 
 
+def started(place, name, *more) -> subprocess.Popen:
+    command = [sys.executable, "-c", "from rodpo_lite.cli import main; main()", *arguments(place, name), *more]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    return subprocess.Popen(command, **quiet)
+
+
+def count(runs, pattern: str) -> int:
+    return len(list(runs.glob(pattern)))
+
+
 def killed(place, name, after: int) -> None:
     """Start the grid and kill it, jobs and all, when so many runs are trained and another one has begun."""
-    command = [sys.executable, "-c", "from rodpo_lite.cli import main; main()", *arguments(place, name)]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    process, runs = subprocess.Popen(command, **quiet), place / name / "runs"
+    process, runs = started(place, name), place / name / "runs"
     while process.poll() is None:
-        trained, begun = (len(list(runs.glob(pattern))) for pattern in ("*/*/*/*.trained", "*/*/*/seed-*/run.json"))
-        if trained >= after and begun > trained:
+        trained = count(runs, "*/*/*/*.trained")
+        if trained >= after and count(runs, "*/*/*/seed-*/run.json") > trained:
             os.killpg(process.pid, signal.SIGKILL)
             break
         time.sleep(0.02)
@@ -85,14 +106,7 @@ def results(ledger) -> dict:
     return found
 
 
-def test_a_grid_that_was_killed_ends_like_one_that_was_not(place):
-    whole = rodpo(*arguments(place, "whole"))
-    assert whole.returncode == 0, whole.stderr
-    expected = results(place / "whole" / "ledger")
-    aligned = [entry for name, entry in expected.items() if name.startswith("synthetic-planted-align")]
-    assert sorted("drift" in entry for entry in aligned) == [False, True]
-    assert "trials/synthetic.base.json" in expected and "grid.json" in expected
-
+def test_a_grid_that_was_killed_ends_like_one_that_was_not(place, expected):
     for after in (1, 3):
         killed(place, "broken", after)
     resumed = rodpo(*arguments(place, "broken"))
@@ -101,3 +115,25 @@ def test_a_grid_that_was_killed_ends_like_one_that_was_not(place):
 
     again = rodpo(*arguments(place, "broken"))
     assert again.returncode == 0 and again.stdout == "The ledger holds every run that was asked for.\n"
+
+
+def slurm(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.skipif(
+    not shutil.which("sinfo") or subprocess.run(["sinfo"], capture_output=True).returncode != 0,
+    reason="no Slurm answers here: apt-get install slurm-wlm munge, then workflow/slurm-node.sh",
+)
+def test_slurm_resumes_after_a_job_was_killed(place, expected):
+    process, runs = started(place, "slurm", "--profile", "slurm"), place / "slurm" / "runs"
+    while process.poll() is None:
+        running = slurm("squeue", "-h", "-t", "R", "-o", "%A").split()
+        if running and count(runs, "*/*/*/*.trained"):
+            slurm("scancel", "--signal=KILL", "--full", running[0])
+            break
+        time.sleep(0.2)
+    assert process.wait() == 1, "the grid says that a job failed"
+    resumed = rodpo(*arguments(place, "slurm"), "--profile", "slurm")
+    assert resumed.returncode == 0, resumed.stderr
+    assert results(place / "slurm" / "ledger") == expected

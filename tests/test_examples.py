@@ -1,0 +1,52 @@
+"""A few users' top ten, from finished runs of the grid."""
+
+import shutil
+
+import pytest
+import torch
+
+from rodpo_lite import examples
+from rodpo_lite.data.split import leave_one_out
+from rodpo_lite.errors import InputError
+from rodpo_lite.grid import Grid
+from rodpo_lite.ranking import rank_dataset
+from rodpo_lite.runs import load
+
+DECLARED = """
+datasets: [synthetic]
+seeds: [1]
+tuning: {seeds: [100], trials: 1}
+rows:
+  fused: {tier: A}
+"""
+
+
+@pytest.fixture
+def grid(tmp_path):
+    (tmp_path / "grid.yaml").write_text(DECLARED)
+    return Grid.read(tmp_path / "grid.yaml")
+
+
+def test_the_list_of_a_user_is_that_of_the_ranks(grid, world, reference_folder, tmp_path):
+    shutil.copytree(reference_folder, tmp_path / "runs" / "synthetic" / "fused" / "final" / "seed-1")
+    examples.write(world, grid, tmp_path / "runs", tmp_path / "ledger", ("fused",), users=5)
+    found = examples.read("synthetic", tmp_path / "ledger")
+    run = load(reference_folder, world)
+    ranks = rank_dataset(run.model, world, "test", run.encoder.max_length).unmasked
+    assert found["of"] == pytest.approx((ranks < 10).sum(), abs=1) and len(found["users"]) == 5
+    start, end = leave_one_out(world).history("test")
+    for example in found["users"]:
+        user, top = example["user"], example["top"]["fused"]
+        assert example["target"] == world.items[end[user]] and top.index(example["target"]) == ranks[user]
+        assert example["history"] == world.items[start[user] : end[user]][-10:].tolist()
+    shown = examples.table(example)
+    place = int(ranks[example["user"]]) + 1
+    assert shown.loc[place, "fused"] == f"★ item {example['target']}" and len(shown) == 10
+    assert examples.table(example, world.titles).loc[place, "fused"] == f"★ {world.titles[example['target']][:40]}"
+    assert torch.is_grad_enabled()
+
+
+def test_a_row_that_has_not_run_is_named(grid, world, tmp_path):
+    assert examples.read("synthetic", tmp_path) is None
+    with pytest.raises(InputError, match="--rows fused"):
+        examples.write(world, grid, tmp_path / "runs", tmp_path, ("fused",))
