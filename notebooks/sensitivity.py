@@ -99,7 +99,7 @@ Markdown(text)
 
 # %% tags=["hide-input"]
 figures.table(
-    tried[tried["chosen"]].drop(columns="chosen"),
+    tried[tried["chosen"].astype(bool)].drop(columns="chosen"),
     "The settings of the reported runs, and their validation NDCG@5 against the reference on the tuning seed",
 )
 
