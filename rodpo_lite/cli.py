@@ -237,7 +237,8 @@ def main() -> None:
     if os.environ.get("RANK", "0") != "0":
         sys.stdout = open(os.devnull, "w")  # of several processes the first one speaks
     try:
-        sys.exit(app(standalone_mode=False))  # the exit code of a command that ends with typer.Exit
+        if code := app(standalone_mode=False):  # that of a command that ended with typer.Exit
+            sys.exit(code)
     except InputError as error:
         _fail(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):

@@ -13,6 +13,11 @@ from rodpo_lite.data.schema import read_dataset, write_dataset
 from rodpo_lite.data.synthetic import WorldSizes, synthesise
 
 
+def pytest_collection_modifyitems(items):
+    """Files that mostly wait come first, so that the others run beside them."""
+    items.sort(key=lambda item: "test_workflow" not in item.nodeid)
+
+
 @pytest.fixture(scope="session")
 def world_folder(tmp_path_factory) -> Path:
     """A small synthetic world with text, image and an oracle."""

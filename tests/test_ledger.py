@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from rodpo_lite import evaluation, ledger, metrics, runs
-from rodpo_lite.config import AlignmentConfig, ReferenceConfig, build
+from rodpo_lite.config import KINDS, AlignmentConfig, ReferenceConfig, build
 from rodpo_lite.errors import InputError
 
 
@@ -131,7 +131,7 @@ def test_the_committed_ledger_is_consistent():
         assert isinstance(ranks, pd.DataFrame) and entry["config_hash"] in row.file
         assert metrics.from_ranks(ranks["rank"].to_numpy()) == pytest.approx(entry["test"])
         assert metrics.from_ranks(ranks["rank_masked"].to_numpy()) == pytest.approx(entry["test_masked"])
-        kind = {"reference": ReferenceConfig, "align": AlignmentConfig}[entry["stage"]]
+        kind = KINDS[entry["stage"]]
         today = build(kind, entry["config"]).model_dump(mode="json")
         assert _restrict(today, entry["config"]) == entry["config"], "today's code can repeat it"
         assert not entry["commit"].endswith("+"), "recorded from committed code"
