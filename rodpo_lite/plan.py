@@ -74,6 +74,12 @@ class Plan:
                     write_settings(cell.folder(self.runs) / f"trial-{number}" / "config.yaml", settings)
             elif not self._untuned(cell):
                 write_settings(cell.folder(self.runs) / FINAL / "config.yaml", cell.chosen(self.ledger))
+        for entry in todo:  # what the ledger has lost since is entered again
+            folder = Cell(self.grid, entry["dataset"], entry["row"]).folder(self.runs) / FINAL
+            for marker in folder.glob("*.evaluated"):
+                if set(marker.stem.split(",")) & set(map(str, entry["seeds"])):
+                    marker.unlink()
+        (self.runs / "collected").unlink(missing_ok=True)
         untuned = [f"{cell.dataset}/{cell.name}" for cell in needed.values() if self._untuned(cell)]
         content = {
             "grid": str(self.grid_file.resolve()),

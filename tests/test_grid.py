@@ -116,7 +116,11 @@ def test_a_plan_says_what_is_left(file, tmp_path):
     assert summary["minutes"].isna().all(), "nothing was measured"
     made.write(tmp_path, 1)
     assert len(list((tmp_path / "runs" / "world" / "none").glob("trial-*/config.yaml"))) == 3
-    assert (tmp_path / "runs" / "world" / "base" / "final" / "config.yaml").is_file()
+    final = tmp_path / "runs" / "world" / "base" / "final"
+    assert (final / "config.yaml").is_file()
+    (final / "1.evaluated").touch()
+    made.write(tmp_path, 1)
+    assert not (final / "1.evaluated").exists(), "the ledger does not hold it, whatever was done before"
 
 
 def test_cells_by_name_and_tier(file):
