@@ -67,7 +67,10 @@ Markdown(
 
 # %% tags=["hide-input"]
 quality = comparison.quality(grid, runs, folder)
-quality = quality[quality["dataset"].isin(real)]
+swept = {
+    name for name, row in grid.rows.items() if row.tier == "C"
+}  # on the page on sensitivity
+quality = quality[quality["dataset"].isin(real) & ~quality["row"].isin(swept)]
 names = {
     "test": "test", "test_masked": "test, history dropped", "deviation": "deviation between seeds", "seconds": "training seconds",
 }  # fmt: skip
