@@ -100,7 +100,9 @@ Markdown(text)
 
 # %% tags=["hide-input"]
 figures.table(
-    tried[tried["chosen"].astype(bool)].drop(columns="chosen"),
+    tried[tried["chosen"].astype(bool)]
+    .drop(columns="chosen")
+    .rename(columns=lambda name: name.split(".")[-1]),
     "The settings of the reported runs, and their validation NDCG@5 against the reference on the tuning seed",
 )
 
