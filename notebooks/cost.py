@@ -175,7 +175,8 @@ Markdown(
 # ## What alignment and experts add
 #
 # Selection reads the score blocks that the cross-entropy anchor makes anyway, so `topk` and `hard` pay for finding the best items and
-# not for scoring them. The reference is frozen, so its states are computed once.
+# not for scoring them. The reference is frozen, so its states are computed once. Below are training costs; what a mixture costs at
+# inference is measured in the [chapter on experts](experts).
 
 # %% tags=["hide-input"]
 aligned = cost[cost["of"].str.startswith("alignment")].copy()
@@ -205,8 +206,7 @@ record("topk_over_plain_epoch", of_topk)
 record("sparse_fusion_over_dense", of_fusion)
 Markdown(
     f"`topk` takes **{of_topk:.2f} times** a plain epoch. Training with a sparse mixture takes {of_fusion:.2f} times its dense twin as "
-    f"fusion and {of_feedforward:.2f} times as feed-forward; what that costs at inference is measured in the "
-    "[chapter on experts](experts)."
+    f"fusion and {of_feedforward:.2f} times as feed-forward."
 )
 
 # %% [markdown]
