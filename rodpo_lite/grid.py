@@ -274,8 +274,9 @@ class Cell:
                 return {}
             encoder = self.reference.config(of_reference, 0).encoder
         same = ledger.of(table[table["dataset"] == self.dataset], self.config(settings, 0), encoder)
-        same = same[same["seed"].isin(self.seeds)].assign(known=same["reference_weights"].isin(table["weights"]))
-        same = same.sort_values("known", kind="stable")
+        same = same[same["seed"].isin(self.seeds)]
+        known = same["reference_weights"].isin(table["weights"])
+        same = pd.concat([same[~known], same[known]])
         return dict(zip(same["seed"].tolist(), same["file"], strict=True))
 
 

@@ -106,3 +106,6 @@ def test_a_record_that_started_from_the_recorded_reference_comes_first(grid, led
     for order in ([table, other], [other, table]):
         recorded = Cell(grid, "world", "hard").recorded(ledger, pd.concat(order, ignore_index=True))
         assert recorded[1] == path.name
+    assert Cell(grid, "world", "hard").recorded(ledger, table[table["seed"] > 3]) == {}
+    apart = table.assign(seed=table["seed"] + 100)
+    assert Cell(grid, "world", "hard").recorded(ledger, apart) == {}, "right settings, no reported seed"
