@@ -28,7 +28,7 @@ from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from rodpo_lite import comparison, figures, ledger
 from rodpo_lite.book import record
@@ -67,7 +67,7 @@ for key, (label, _) in AXES.items():
         count += 1
 if count:
     fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
-    fig.update_xaxes(title="value")
+    fig.update_xaxes(title="value", exponentformat="e")
     fig.update_yaxes(title="validation NDCG@5 against the reference, %")
     figures.slider(fig, groups, next(iter(groups)), "Over: ")
     figures.show(
@@ -141,7 +141,8 @@ if count:
         alt="Curves with intervals for topk and hard over pool size, beta, weight of the anchor, learning rate and number of negatives.",
         data=swept.drop(columns="after"),
     )
-Markdown("" if count else "*These runs are not on record yet.*")
+else:
+    display(Markdown("*These runs are not on record yet.*"))
 
 # %% [markdown]
 # ## What we could not know

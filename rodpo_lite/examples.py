@@ -63,7 +63,7 @@ def table(example: dict[str, Any], titles: list[str] | None = None) -> pd.DataFr
 
     def told(item: int) -> str:
         mark = "★ " if item == example["target"] else "↩ " if item in example["history"] else ""
-        return mark + (titles[item][:40] if titles else f"item {item}")
+        return mark + (titles[item].removeprefix("Title: ")[:40] if titles else f"item {item}")
 
     columns = {row: [told(item) for item in items] for row, items in example["top"].items()}
     return pd.DataFrame(columns, index=pd.RangeIndex(1, TOP + 1, name="place"))

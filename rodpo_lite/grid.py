@@ -171,16 +171,21 @@ class Grid(_Declared):
         return self.rows[name].seeds or self.seeds
 
     def cells(self, datasets: tuple[str, ...] = (), tiers: str = "ABC", rows: tuple[str, ...] = ()) -> list["Cell"]:
-        """Dataset by dataset, the rows that are asked for; raises InputError for a name that is not declared."""
+        """Dataset by dataset, the rows that are asked for and the references that they start from.
+
+        Raises InputError for a name that is not declared.
+        """
         for asked, known, kind in ((datasets, self.datasets, "dataset"), (rows, self.rows, "row")):
             if unknown := [name for name in asked if name not in known]:
                 raise InputError(f"The grid has no {kind} {unknown[0]!r}; it has {', '.join(known)}.")
+        wanted = {name for name, row in self.rows.items() if (name in rows if rows else row.tier in tiers)}
+        wanted |= {self.rows[name].reference for name in wanted}
         return [
             Cell(self, dataset, name)
             for dataset in self.datasets
             if not datasets or dataset in datasets
-            for name, row in self.rows.items()
-            if (name in rows if rows else row.tier in tiers) and self.runs_on(name, dataset)
+            for name in self.rows
+            if name in wanted and self.runs_on(name, dataset)
         ]
 
     def runs_on(self, name: str, dataset: str) -> bool:
@@ -275,6 +280,9 @@ class Cell:
             encoder = self.reference.config(of_reference, 0).encoder
         same = ledger.of(table[table["dataset"] == self.dataset], self.config(settings, 0), encoder)
         same = same[same["seed"].isin(self.seeds)]
+        if self.reference:
+            own = table["file"].isin(self.reference.recorded(ledger_folder, table).values())
+            same = same[same["reference"].isin(table.loc[own, "id"])]
         known = same["reference_weights"].isin(table["weights"])
         same = pd.concat([same[~known], same[known]])
         return dict(zip(same["seed"].tolist(), same["file"], strict=True))

@@ -109,3 +109,10 @@ def test_a_record_that_started_from_the_recorded_reference_comes_first(grid, led
     assert Cell(grid, "world", "hard").recorded(ledger, table[table["seed"] > 3]) == {}
     apart = table.assign(seed=table["seed"] + 100)
     assert Cell(grid, "world", "hard").recorded(ledger, apart) == {}, "right settings, no reported seed"
+
+
+def test_an_alignment_from_another_reference_is_another_cell(grid, ledger):
+    """The same alignment of a reference that was trained otherwise does not count for this row."""
+    table = records(ledger)
+    table.loc[table["file"] == "world-align-hard1.json", "reference"] = "elsewhere"
+    assert sorted(Cell(grid, "world", "hard").recorded(ledger, table)) == [2, 3]

@@ -50,6 +50,8 @@ def fill(grid: Grid, folder: Path) -> Path:
             entry |= {"encoder": EncoderConfig().model_dump(mode="json"), "curve": [line], "seconds": 60.0}
             entry |= {"dataset": {"name": cell.dataset, "n_users": USERS, "n_items": 201, "n_interactions": 2000}}
             entry |= dict.fromkeys(("valid", "valid_masked", "test", "test_masked"), metrics.from_ranks(ranks))
+            if cell.reference:
+                entry["reference"] = f"{cell.dataset}-reference-base{seed}"
             if drift:
                 entry["drift"] = {"planted": {"difference": drift + noise}}
             write_json(folder / f"{name}.json", entry | {"parameters": 1, "best_epoch": 1, "commit": "0"})
