@@ -88,7 +88,7 @@ Markdown(
 )  # fmt: skip
 
 # %% [markdown]
-# Four things make the difference. **No padding**: a history of Beauty fills 9 of 50 places on average, and only real positions are
+# Four things make the difference. **No padding**: most histories fill few of their 50 places, and only real positions are
 # computed. **One pass over the scores**: they are made in blocks that stay in the cache, turned into gradients, and
 # dropped; no matrix of all scores exists. **bf16 products** where the processor has them. **Ranks by counting**: the rank of the target
 # is how many scores are larger, so nothing is sorted.
@@ -167,8 +167,8 @@ Markdown(
     f"The epoch takes **{share:.2f} times** its bf16 products. The cross-entropy alone takes {alone:.2f} times them: beside the "
     "products it exponentiates every score once, which has no matrix unit to run on. The encoder, its backward pass and the "
     f"optimiser take another {encoder:.2f}: with width 64 its own products are small, and what "
-    "it does at each position (normalisation, dropout, attention within short histories) is bound by memory. To come "
-    "below 1.6, one of the two would have to run for nothing."
+    "it does at each position (normalisation, dropout, attention within short histories) is bound by memory. Were the encoder free, "
+    f"the epoch would still take {share - encoder:.2f} times the products."
 )
 
 # %% [markdown]
@@ -259,8 +259,8 @@ Markdown(
 # %% [markdown]
 # ## Does bf16 cost quality?
 #
-# Products round to 8 bits; everything else, sums included, stays in fp32. Runs that differ in nothing else, five seeds, each dataset
-# with its features, validation NDCG@5:
+# Products round to 8 bits; everything else, sums included, stays in fp32. Runs that differ in nothing else, with the
+# features of the items, validation NDCG@5:
 
 # %% tags=["hide-input"]
 pairs = costs.precision()
@@ -278,7 +278,8 @@ figures.show(
     data=pairs.rename(columns={"change": "change, %"}),
 )
 record("bf16_change_percent", change.estimate)
-Markdown(f"On average {change.text()}, the 95 % interval over {pairs['seed'].nunique()} seeds.")  # fmt: skip
+counts = ", ".join(f"{len(part)} on {name.capitalize()}" for name, part in pairs.groupby("dataset", sort=False))  # fmt: skip
+Markdown(f"Pairs of runs: {counts}. On average {change.text()}, the 95 % interval over {pairs['seed'].nunique()} seeds.")  # fmt: skip
 
 # %% [markdown]
 # **Take away**

@@ -51,14 +51,14 @@ real = [name for name in grid.datasets if name not in grid.planted]
 # the user already has, as most tables do. No user reviews an item twice, so the two differ a lot, and a number without that
 # label means little.
 #
-# Every row that has something to choose was tried at the same number of settings, on validation, with a seed that is not
+# Every row that has something to search was tried at the same number of settings, on validation, with a seed that is not
 # reported; continued cross-entropy included. What was tried is in the ledger. The reported seeds are 1 to 5; test was read
 # once, when a run had finished. `workflow/grid.yaml` declares all of it.
 
 # %% tags=["hide-input"]
 tuned = sum(bool(row.search) for row in grid.rows.values())
 Markdown(
-    f"{len(grid.rows)} rows are declared, {tuned} of them tuned with {grid.tuning.trials} trials each on every dataset; "
+    f"{len(grid.rows)} rows are declared, {tuned} of them tuned with {grid.tuning.trials} trials each on every dataset that they run on; "
     f"{len(runs)} runs are on record so far."
 )
 
@@ -105,8 +105,8 @@ figures.table(
 # ## Where does a change come from?
 #
 # A gain over the reference may come from more training, from having a preference loss at all, from which items are rejected,
-# or from learning not to repeat what the user has. Each of the following pairs differs in one of these, and both sides are
-# tuned. Intervals are 95 %, over users and seeds, crossed: the same users are ranked by every seed.
+# or from learning not to repeat what the user has. Each of the following pairs differs in one of these; both sides are tuned, or
+# the variant takes the settings of what it varies. Intervals are 95 %, over users and seeds, crossed: the same users are ranked by every seed.
 
 # %% tags=["hide-input"]
 STEPS = {

@@ -18,7 +18,7 @@ from rodpo_lite.provenance import commit, versions
 from rodpo_lite.ranking import Ranks, rank_targets
 
 NAMES = ("popularity", "item_knn", "content_knn")
-DECAYS = (0.0, 0.3, 0.6, 0.9)
+DECAYS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 BLOCK = 1000  # users that are scored at a time
 
 

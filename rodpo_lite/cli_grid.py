@@ -72,16 +72,17 @@ def choose(
 
     Example: `rodpo grid choose --dataset toys --row topk`
     """
-    from rodpo_lite import grid as declared
+    from rodpo_lite import tuning
+    from rodpo_lite.grid import FINAL, Cell, Grid
     from rodpo_lite.plan import GRID
 
-    grid, folder = declared.Grid.read(grid_file or GRID), _ledger(ledger)
+    grid, folder = Grid.read(grid_file or GRID), _ledger(ledger)
     grid.cells((dataset,), rows=(row,))  # says which names there are
-    cell = declared.Cell(grid, dataset, row)
+    cell = Cell(grid, dataset, row)
     if cell.tuned == cell:
-        declared.choose(cell, runs, folder)
+        tuning.choose(cell, runs, folder)
     settings = cell.chosen(folder)
-    declared.write_settings(cell.folder(runs) / declared.FINAL / "config.yaml", settings)
+    tuning.write_settings(cell.folder(runs) / FINAL / "config.yaml", settings)
     print(f"{dataset}, {row}: " + (", ".join(f"{key}={value}" for key, value in settings.items()) or "defaults"))
 
 

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from scipy.stats import qmc
 
@@ -286,39 +285,3 @@ class Cell:
         known = same["reference_weights"].isin(table["weights"])
         same = pd.concat([same[~known], same[known]])
         return dict(zip(same["seed"].tolist(), same["file"], strict=True))
-
-
-def choose(cell: Cell, runs: Path, ledger_folder: Path) -> dict[str, Any]:
-    """Choose the settings of a row by mean validation NDCG@5 over the tuning seeds, all items ranked.
-
-    Every trial enters the ledger, as <dataset>.<row>.json in its folder `trials`; the first of equals is chosen.
-    Returns what was chosen.
-    """
-    trials = []
-    for number, settings in enumerate(cell.grid.trials(cell.name)):
-        found = [
-            checkpoint.read_json(cell.folder(runs) / f"trial-{number}" / f"seed-{seed}" / checkpoint.RUN)
-            for seed in cell.grid.tuning.seeds
-        ]
-        trials.append(
-            {
-                "settings": settings,
-                "valid": [record["valid"][PRIMARY] for record in found],
-                "valid_masked": [record["valid_masked"][PRIMARY] for record in found],
-                "best_epoch": [record["best_epoch"] for record in found],
-                "seconds": [record["seconds"] for record in found],
-                "commit": found[0]["commit"],
-            }
-        )
-    means = [float(np.mean(trial["valid"])) for trial in trials]
-    chosen = int(np.argmax(means))
-    kept = {"dataset": cell.dataset, "row": cell.name, "seeds": list(cell.grid.tuning.seeds), CHOSEN: chosen}
-    checkpoint.write_json(cell.trials_file(ledger_folder), kept | {"trials": trials})
-    return trials[chosen]["settings"]
-
-
-def write_settings(path: Path, settings: dict[str, Any]) -> None:
-    """Write a configuration file for `rodpo train` and `rodpo align`; one that says the same stays as it is."""
-    text = yaml.safe_dump(nested(settings), sort_keys=True)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        checkpoint.write_bytes(path, text.encode())

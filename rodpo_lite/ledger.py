@@ -110,6 +110,7 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
             "commit": entry["commit"],
             "config": build(KINDS[entry["stage"]], entry["config"]).model_dump(mode="json"),
             "file": path.name,
+            "does": _does(entry["config"], entry["stage"], entry.get("encoder", {})),
             "curve": entry.get("curve", []),
             "drift": entry.get("drift", {}),
         }
@@ -121,6 +122,12 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _does(config: dict[str, Any], stage: str, encoder: dict[str, Any]) -> str:
+    """What a run asks of the method, as text to compare; keys that it does not know stand at their defaults."""
+    full = build(EncoderConfig, encoder).model_dump(mode="json")
+    return json.dumps([stage, experiment(config, stage), full], sort_keys=True)
+
+
 def of(
     table: pd.DataFrame,
     config: ReferenceConfig | AlignmentConfig | BaselineConfig,
@@ -130,14 +137,10 @@ def of(
 
     An alignment has the encoder of its reference, so it is asked for as well: by default the default one.
     """
-    wanted = experiment(config.model_dump(mode="json"), config.stage)
-    chosen = config.encoder if isinstance(config, ReferenceConfig) else encoder or EncoderConfig()
-    columns = zip(table["config"], table["stage"], table["encoder"], strict=True)
-    same = [
-        stage == config.stage and experiment(found, stage) == wanted and EncoderConfig.model_validate(encoder) == chosen
-        for found, stage, encoder in columns
-    ]
-    return table[np.array(same, dtype=bool)]
+    if isinstance(config, ReferenceConfig):
+        encoder = config.encoder
+    wanted = _does(config.model_dump(mode="json"), config.stage, encoder.model_dump() if encoder else {})
+    return table[table["does"] == wanted]
 
 
 def ranks(file: str, ledger: Path = FOLDER) -> pd.DataFrame:

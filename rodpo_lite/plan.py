@@ -19,7 +19,8 @@ import pandas as pd
 
 from rodpo_lite import checkpoint, ledger
 from rodpo_lite.errors import InputError
-from rodpo_lite.grid import FINAL, Cell, Grid, write_settings
+from rodpo_lite.grid import FINAL, Cell, Grid
+from rodpo_lite.tuning import write_settings
 
 WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
 GRID = WORKFLOW / "grid.yaml"

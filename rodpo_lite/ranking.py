@@ -37,6 +37,7 @@ def rank_targets(scores: Tensor, targets: Tensor, history: Tensor) -> tuple[Tens
 
 
 def _count(scores: Tensor, targets: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
+    """`rank_targets` of scores that are known to be finite."""
     n_items = scores.shape[1]
     at_target = scores.gather(1, targets[:, None])
     greater = (scores > at_target).sum(1, dtype=torch.int32).long()

@@ -1,5 +1,7 @@
 """Baselines against slow twins: dense matrices, one user at a time."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from command_line import assert_refused, rodpo
@@ -8,6 +10,7 @@ from rodpo_lite import baselines, ledger, metrics
 from rodpo_lite.config import BaselineConfig
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.data.split import leave_one_out, training_counts
+from rodpo_lite.errors import InputError
 
 
 def taken(world) -> np.ndarray:
@@ -69,5 +72,7 @@ def test_it_enters_the_ledger_beside_other_records(world_folder, tmp_path):
     assert len(ledger.of(ledger.records(tmp_path / "ledger"), BaselineConfig(name="popularity", decay=1))) == 1
 
 
-def test_what_cannot_be_done_is_refused(world_folder, plain_folder):
+def test_what_cannot_be_done_is_refused(world, world_folder):
+    with pytest.raises(InputError, match="no item features"):
+        baselines.choose(dataclasses.replace(world, features={}), "content_knn")
     assert_refused(rodpo("baseline", "--data", world_folder, "--name", "random"), "popularity, item_knn, content_knn")

@@ -44,7 +44,7 @@ def test_changes_of_pairs_that_both_have_runs(grid, folder):
     assert found["protocol"].tolist() == ["all items", "history dropped"] * 2
     assert found["seeds"].tolist() == [2] * 4, "only seeds that both have"
     assert (found.loc[found["after"] == "topk", "low"] > 0).all()
-    nothing = comparison.changes(grid, pairs, records(folder).iloc[:0].assign(), folder, ["world"])
+    nothing = comparison.changes(grid, pairs, records(folder).iloc[:0], folder, ["world"])
     assert nothing.empty
 
 

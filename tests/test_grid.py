@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from rodpo_lite import grid as declared
-from rodpo_lite import plan
+from rodpo_lite import plan, tuning
 from rodpo_lite.checkpoint import write_json
 from rodpo_lite.cli import main
 from rodpo_lite.errors import InputError
@@ -88,7 +87,7 @@ def test_the_best_on_validation_is_chosen_and_every_trial_is_kept(file, tmp_path
     assert cell.chosen(tmp_path / "ledger") is None
     for number, valid in enumerate((0.1, 0.3, 0.3)):
         _pretend(tmp_path / "world" / "none" / f"trial-{number}" / "seed-100", valid)
-    chosen = declared.choose(cell, tmp_path, tmp_path / "ledger")
+    chosen = tuning.choose(cell, tmp_path, tmp_path / "ledger")
     assert chosen == cell.grid.trials("none")[1] == cell.chosen(tmp_path / "ledger"), "the first of equals"
     kept = json.loads((tmp_path / "ledger" / "trials" / "world.none.json").read_text())
     assert [trial["valid"] for trial in kept["trials"]] == [[0.1], [0.3], [0.3]]
@@ -100,7 +99,7 @@ def test_trials_of_another_declaration_are_refused(file, tmp_path):
     cell = Cell(Grid.read(file), "world", "none")
     for number in range(3):
         _pretend(tmp_path / "world" / "none" / f"trial-{number}" / "seed-100", 0.1)
-    declared.choose(cell, tmp_path, tmp_path / "ledger")
+    tuning.choose(cell, tmp_path, tmp_path / "ledger")
     file.write_text(TINY.replace("high: 1e-2", "high: 2e-2"))
     with pytest.raises(InputError, match="another declaration"):
         Cell(Grid.read(file), "world", "none").chosen(tmp_path / "ledger")

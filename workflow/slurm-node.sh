@@ -8,7 +8,12 @@ STATE=/var/lib/slurm/rodpo
 CONF=/etc/slurm/slurm.conf
 MARK="# written by workflow/slurm-node.sh"
 
-stop() { pkill -x slurmd || true; pkill -x slurmctld || true; pkill -x munged || true; }
+stop() {
+    for daemon in slurmd slurmctld munged; do
+        pkill -x "$daemon" || continue
+        for _ in $(seq 50); do pgrep -x "$daemon" >/dev/null || break; sleep 0.2; done
+    done
+}
 
 for program in munged slurmctld slurmd squeue; do
     command -v "$program" >/dev/null || { echo "$program is missing: apt-get install slurm-wlm munge" >&2; exit 2; }
