@@ -29,13 +29,17 @@ class Claim(BaseModel):
     better: Literal["higher", "lower"] = "higher"
 
     def members(self, grid: Grid) -> list[tuple[str, str, str]]:
-        """Dataset, row after, row before; what measures hidden positives is asked where there are some."""
+        """Dataset, row after, row before; what measures hidden positives is asked where there are some.
+
+        Datasets of tier C, with more or fewer hidden, decide on nothing.
+        """
         hidden = self.measure != "ndcg@5"
         return [
             (dataset, after, before)
             for after, before in self.pairs
             for dataset in grid.datasets
-            if (dataset in grid.planted) == hidden and grid.runs_on(after, dataset) and grid.runs_on(before, dataset)
+            if (dataset in grid.planted) == hidden and not (hidden and grid.planted[dataset].tier == "C")
+            if grid.runs_on(after, dataset) and grid.runs_on(before, dataset)
         ]
 
 

@@ -42,6 +42,7 @@ def data_plant(
     out: Annotated[Path, typer.Option("--out", help="folder to write")],
     share: Annotated[float, typer.Option(help="share of the training interactions to hide")] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="seed of the choice")] = 0,
+    name: Annotated[str | None, typer.Option(help="name of the result [default: the dataset's, -planted]")] = None,
 ) -> None:
     """Hide known positives before training, as false negatives whose place is known, and write what is left.
 
@@ -50,7 +51,7 @@ def data_plant(
     from rodpo_lite.data.planted import plant
     from rodpo_lite.data.schema import read_dataset
 
-    _describe(read_dataset(plant(folder, out, share, seed)), out)
+    _describe(read_dataset(plant(folder, out, share, seed, name)), out)
 
 
 def _describe(dataset: Any, folder: Path) -> None:

@@ -50,7 +50,7 @@ def grid(
     if not made.todo():
         print("The ledger holds every run that was asked for.")
         return
-    for name in sorted({made.grid.planted.get(cell.dataset, cell.dataset) for cell in made.cells}):
+    for name in sorted({made.grid.source(cell.dataset) for cell in made.cells}):
         _check_there(data, name)
     code = run(made, data, profile, replicas, ["--cores", str(cores)] if cores else [])
     if code:

@@ -8,88 +8,24 @@ of runs stand <dataset>/<row>/trial-<t>/seed-<s> and <dataset>/<row>/final/seed-
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 from scipy.stats import qmc
 
 from rodpo_lite import checkpoint, ledger
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig, build
+from rodpo_lite.declared import Declared, Hidden, Range, Row, Tuning
 from rodpo_lite.errors import InputError
 from rodpo_lite.settings import nested, read_yaml
 
-Tier = Literal["A", "B", "C"]
 FINAL, CHOSEN = "final", "chosen"
 PRIMARY = "ndcg@5"
 
 
-class _Declared(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Range(_Declared):
-    """A number between two ends, by default on a logarithmic scale."""
-
-    low: float
-    high: float
-    log: bool = True
-
-    @model_validator(mode="after")
-    def _ordered(self):
-        if self.low >= self.high or (self.log and self.low <= 0):
-            raise ValueError("low must be below high, and above 0 on a logarithmic scale")
-        return self
-
-    def at(self, place: float) -> float:
-        """The value at a place in [0, 1), to two significant digits."""
-        value = self.low * (self.high / self.low) ** place if self.log else self.low + (self.high - self.low) * place
-        return float(f"{value:.2g}")
-
-
-class Row(_Declared):
-    """One method: keys that it sets, keys that are searched, and the row of the reference that it starts from.
-
-    reference: None for a row that is a reference itself. like: another row, whose chosen settings this one takes.
-    planted: also run where positives are hidden; a dataset with hidden positives has no other rows.
-    """
-
-    tier: Tier
-    reference: str | None = None
-    like: str | None = None
-    set: dict[str, Any] = {}
-    search: dict[str, Range | list[Any]] = {}
-    datasets: tuple[str, ...] | None = Field(None, description="only these; null is all")
-    seeds: tuple[int, ...] | None = Field(None, description="reported seeds, if fewer than the grid's")
-    planted: bool = False
-
-    @field_validator("search")
-    @classmethod
-    def _choices(cls, search: dict) -> dict:
-        if empty := [key for key, choice in search.items() if isinstance(choice, list) and len(choice) < 2]:
-            raise ValueError(f"a search over {empty[0]} needs at least two values")
-        return search
-
-    @model_validator(mode="after")
-    def _searched_or_borrowed(self):
-        if self.like and self.search:
-            raise ValueError("a row has settings of its own (search) or those of another (like), not both")
-        return self
-
-    @property
-    def kind(self) -> type[ReferenceConfig] | type[AlignmentConfig]:
-        return AlignmentConfig if self.reference else ReferenceConfig
-
-
-class Tuning(_Declared):
-    """How settings are chosen: so many trials for every row that searches, on seeds that are not reported."""
-
-    seeds: tuple[int, ...]
-    trials: int = Field(ge=1)
-
-
-class Grid(_Declared):
+class Grid(Declared):
     """Datasets × rows × seeds.
 
     planted: datasets that are another one with known positives hidden from training. drift: the row against which it is
@@ -97,7 +33,7 @@ class Grid(_Declared):
     """
 
     datasets: tuple[str, ...]
-    planted: dict[str, str] = {}
+    planted: dict[str, Hidden] = Field(default_factory=dict)
     drift: str | None = None
     seeds: tuple[int, ...]
     tuning: Tuning
@@ -107,11 +43,18 @@ class Grid(_Declared):
     def _consistent(self):
         if shared := set(self.seeds) & set(self.tuning.seeds):
             raise ValueError(f"seed {min(shared)} is both reported and tuned on")
-        for name, source in self.planted.items():
+        for name, hidden in self.planted.items():
+            source = hidden.source
             if name not in self.datasets or source not in self.datasets or source in self.planted:
                 raise ValueError(f"planted: {name} or {source} is not among the datasets, or planted itself")
-            if name != f"{source}-planted":
-                raise ValueError(f"planted: what is made of {source} is called {source}-planted, not {name}")
+            if not name.startswith(f"{source}-planted"):
+                raise ValueError(f"planted: what is made of {source} is called {source}-planted…, not {name}")
+            if extra := [row for row in hidden.rows or () if row not in self.rows or not self.rows[row].planted]:
+                raise ValueError(f"planted: {name} asks for {extra[0]}, which is no row that is planted")
+            if missing := [row for row in hidden.rows or () if self.rows[row].reference not in (None, *hidden.rows)]:
+                raise ValueError(f"planted: {name} lacks the reference of {missing[0]}")
+            if extra := set(hidden.seeds or ()) - set(self.seeds):
+                raise ValueError(f"planted: {name} has a seed {min(extra)} that the grid has not")
         if self.drift and not (self.drift in self.rows and self.rows[self.drift].planted):
             raise ValueError(f"drift: {self.drift} is no row that is run where positives are hidden")
         for name, row in self.rows.items():
@@ -165,9 +108,19 @@ class Grid(_Declared):
             found.append(row.set | drawn)
         return found
 
-    def seeds_of(self, name: str) -> tuple[int, ...]:
-        """Reported seeds of a row."""
-        return self.rows[name].seeds or self.seeds
+    def seeds_of(self, name: str, dataset: str) -> tuple[int, ...]:
+        """Reported seeds of a row on a dataset."""
+        hidden = self.planted.get(dataset)
+        return (hidden and hidden.seeds) or self.rows[name].seeds or self.seeds
+
+    def source(self, dataset: str) -> str:
+        """The dataset that decides on the settings: the one itself, or what positives were hidden of."""
+        return self.planted[dataset].source if dataset in self.planted else dataset
+
+    def tier(self, name: str, dataset: str) -> str:
+        """The tier of a row on a dataset: the later one of the two."""
+        hidden = self.planted.get(dataset)
+        return max(self.rows[name].tier, hidden.tier if hidden else "A")
 
     def cells(self, datasets: tuple[str, ...] = (), tiers: str = "ABC", rows: tuple[str, ...] = ()) -> list["Cell"]:
         """Dataset by dataset, the rows that are asked for and the references that they start from.
@@ -177,21 +130,20 @@ class Grid(_Declared):
         for asked, known, kind in ((datasets, self.datasets, "dataset"), (rows, self.rows, "row")):
             if unknown := [name for name in asked if name not in known]:
                 raise InputError(f"The grid has no {kind} {unknown[0]!r}; it has {', '.join(known)}.")
-        wanted = {name for name, row in self.rows.items() if (name in rows if rows else row.tier in tiers)}
-        wanted |= {self.rows[name].reference for name in wanted}
-        return [
-            Cell(self, dataset, name)
-            for dataset in self.datasets
-            if not datasets or dataset in datasets
-            for name in self.rows
-            if name in wanted and self.runs_on(name, dataset)
-        ]
+        found = []
+        for dataset in datasets or self.datasets:
+            on = [name for name in self.rows if self.runs_on(name, dataset)]
+            wanted = {name for name in on if (name in rows if rows else self.tier(name, dataset) in tiers)}
+            wanted |= {self.rows[name].reference for name in wanted}
+            found += [Cell(self, dataset, name) for name in on if name in wanted]
+        return found
 
     def runs_on(self, name: str, dataset: str) -> bool:
         """Whether a row is declared for a dataset."""
         row = self.rows[name]
         if dataset in self.planted:
-            return row.planted
+            only = self.planted[dataset].rows
+            return row.planted and (only is None or name in only)
         return row.datasets is None or dataset in row.datasets
 
 
@@ -213,7 +165,7 @@ class Cell:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        return self.grid.seeds_of(self.name)
+        return self.grid.seeds_of(self.name, self.dataset)
 
     @property
     def reference(self) -> "Cell | None":
@@ -230,8 +182,7 @@ class Cell:
     @property
     def tuned(self) -> "Cell":
         """The cell whose trials decide on the settings of this one."""
-        dataset = self.grid.planted.get(self.dataset, self.dataset)
-        return Cell(self.grid, dataset, self.row.like or self.name)
+        return Cell(self.grid, self.grid.source(self.dataset), self.row.like or self.name)
 
     def folder(self, runs: Path) -> Path:
         return Path(runs) / self.dataset / self.name

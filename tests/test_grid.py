@@ -7,8 +7,9 @@ import pytest
 from rodpo_lite import plan, tuning
 from rodpo_lite.checkpoint import write_json
 from rodpo_lite.cli import main
+from rodpo_lite.declared import Range
 from rodpo_lite.errors import InputError
-from rodpo_lite.grid import Cell, Grid, Range
+from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.plan import Plan
 
 TINY = """
@@ -128,6 +129,47 @@ def test_cells_by_name_and_tier(file):
     assert [cell.name for cell in grid.cells(rows=("topk",))] == ["base", "topk"], "with what it starts from"
     with pytest.raises(InputError, match="no row 'topp'"):
         grid.cells(rows=("topp",))
+
+
+HIDDEN = """
+planted:
+  world-planted: {source: world, share: 0.1}
+  world-planted-40: {source: world, share: 0.4, tier: C, rows: [base, none], seeds: [2]}
+"""
+
+
+@pytest.fixture
+def hidden(file):
+    text = TINY.replace("[world]", "[world, world-planted, world-planted-40]") + HIDDEN
+    text = text.replace("tier: A", "tier: A\n    planted: true").replace("like: none,", "like: none, planted: true,")
+    file.write_text(text)
+    return file
+
+
+def test_other_shares_are_hidden_for_a_few_rows_and_seeds(hidden, tmp_path):
+    grid = Grid.read(hidden)
+    names = {dataset: [cell.name for cell in grid.cells((dataset,))] for dataset in grid.datasets}
+    assert names["world-planted"] == ["base", "none", "topk"] and names["world-planted-40"] == ["base", "none"]
+    assert [cell.dataset for cell in grid.cells(tiers="B")] == ["world"] * 2 + ["world-planted"] * 2
+    assert not grid.cells(("world-planted-40",), tiers="A") and len(grid.cells(("world-planted-40",), tiers="C")) == 2
+    last = grid.cells(("world-planted-40",))[-1]
+    assert last.seeds == (2,) and last.tuned == Cell(grid, "world", "none")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "sentence"),
+    [
+        ("rows: [base, none]", "rows: [none]", "lacks the reference of none"),
+        ("rows: [base, none]", "rows: [base, nine]", "asks for nine"),
+        ("seeds: [2]", "seeds: [7]", "has a seed 7"),
+        ("world-planted-40", "elsewhere", "is called world-planted"),
+        ("source: world, share: 0.4", "source: moon, share: 0.4", "or moon is not among the datasets"),
+    ],
+)
+def test_a_wrong_share_is_refused(hidden, wrong, right, sentence):
+    hidden.write_text(hidden.read_text().replace(wrong, right))
+    with pytest.raises(InputError, match=sentence):
+        Grid.read(hidden)
 
 
 def test_a_grid_that_stops_exits_with_1(file, tmp_path, monkeypatch, capsys):

@@ -18,7 +18,7 @@ pytest.importorskip("snakemake", reason="Snakemake is not installed")
 # Every rule has work: settings are tried and chosen on the one dataset, and all rows run on the other, made from it.
 DECLARED = """
 datasets: [synthetic, synthetic-planted]
-planted: {synthetic-planted: synthetic}
+planted: {synthetic-planted: {source: synthetic, share: 0.1}}
 drift: none
 seeds: [1]
 tuning: {seeds: [100], trials: 2}

@@ -13,7 +13,7 @@ from rodpo_lite.grid import Grid
 USERS = 400
 DECLARED = """
 datasets: [world, world-planted]
-planted: {world-planted: world}
+planted: {world-planted: {source: world, share: 0.1}}
 seeds: [1, 2, 3]
 tuning: {seeds: [100], trials: 1}
 rows:

@@ -59,10 +59,11 @@ class Planted:
         return (self.keys[found] == keys) & (self.places[found] >= taken_so_far)
 
 
-def plant(folder: Path, out: Path, share: float = 0.1, seed: int = 0) -> Path:
+def plant(folder: Path, out: Path, share: float = 0.1, seed: int = 0, name: str | None = None) -> Path:
     """Hide a share of all training interactions of a dataset and write the rest to the folder `out`.
 
-    At least two training interactions per user and one per item stay. Raises InputError if so many cannot be hidden.
+    The result is called `name`, by default as the dataset with -planted. At least two training interactions per user
+    and one per item stay. Raises InputError if so many cannot be hidden.
     """
     if not 0 < share < 1:
         raise InputError(f"--share {share} is not valid: it must lie between 0 and 1.")
@@ -77,7 +78,7 @@ def plant(folder: Path, out: Path, share: float = 0.1, seed: int = 0) -> Path:
     about = {key: dataset.manifest[key] for key in ("source", "licence", "has_timestamps") if key in dataset.manifest}
     return write_dataset(
         out,
-        f"{dataset.name}-planted",
+        name or f"{dataset.name}-planted",
         table[~hidden].reset_index(drop=True),
         pd.read_parquet(folder / "items.parquet"),
         dataset.features,
