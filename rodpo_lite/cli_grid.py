@@ -28,6 +28,7 @@ def grid(
     datasets: Annotated[str, typer.Option(help="only these, as in toys,beauty")] = "",
     tier: Annotated[str, typer.Option(help="only these tiers, as in AB")] = "ABC",
     rows: Annotated[str, typer.Option(help="only these rows, whatever their tier, as in none,topk")] = "",
+    again: Annotated[bool, typer.Option("--again", help="repeat what is on record, beside it, and compare")] = False,
     replicas: Annotated[int, typer.Option(min=1, help="seeds that share a process; more than 1 pays on a GPU")] = 1,
     cores: Annotated[int | None, typer.Option(min=1, help="cores to use [default: the profile's]")] = None,
     data: Data = Path("data/amazon"),
@@ -37,25 +38,42 @@ def grid(
 ) -> None:
     """Do what the ledger does not hold yet: tune, train, align, evaluate. What is finished is never repeated.
 
+    With --again it repeats rows that are on record, with the settings that were chosen, in the folder `again` of the
+    runs, and prints their test NDCG@5 beside that on record.
+
     Example: `rodpo grid --plan`, then `rodpo grid --profile local --datasets toys --tier A`
     """
     if context.invoked_subcommand:
         return
-    from rodpo_lite.plan import run
+    from rodpo_lite.plan import empty_ledger, repeated
 
+    recorded = _ledger(ledger)
+    if again:
+        runs = runs / "again"
+        ledger = empty_ledger(recorded, runs / "ledger")
     made = _plan(grid_file, runs, ledger, _names(datasets), tier, _names(rows))
     if plan:
-        _print(made.summary())
+        _print(made.summary(recorded))
         return
     if not made.todo():
-        print("The ledger holds every run that was asked for.")
-        return
+        print("The ledger holds every run that was asked for" + ("." if again else "; --again repeats them beside it."))
+    else:
+        _do(made, data, profile, replicas, cores)
+    if again:
+        _print_repeated(repeated(made.cells, recorded, ledger))
+
+
+def _do(made, data: Path, profile: str, replicas: int, cores: int | None) -> None:
+    """Run a plan; exit code 1 if it stops on the way."""
+    from rodpo_lite.plan import run
+
     for name in sorted({made.grid.source(cell.dataset) for cell in made.cells}):
         _check_there(data, name)
     code = run(made, data, profile, replicas, ["--cores", str(cores)] if cores else [])
     if code:
         print(
-            f"rodpo: the grid stopped; logs lie beside the runs in {runs}, and it goes on where it is.", file=sys.stderr
+            f"rodpo: the grid stopped; logs lie beside the runs in {made.runs}, and it goes on where it is.",
+            file=sys.stderr,
         )
         raise typer.Exit(1)
 
@@ -166,6 +184,18 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.split(",") if name)
 
 
+def _print_repeated(found) -> None:
+    """Runs beside those on record, as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("dataset", "row", "seed", "recorded", "again", "difference, %", title="test NDCG@5")
+    for dataset, row, seed, before, now, difference in found.itertuples(index=False):
+        numbers = (_shown(before, ".5f"), _shown(now, ".5f"), _shown(difference, "+.2f"))
+        table.add_row(dataset, row, str(seed), *numbers)
+    Console().print(table)
+
+
 def _print(summary) -> None:
     """The plan as a table, and its sum."""
     from rich.console import Console
@@ -173,9 +203,13 @@ def _print(summary) -> None:
 
     table = Table("dataset", "row", "tier", "trials", "runs", "minutes")
     for dataset, row, tier, trials, runs, minutes in summary.itertuples(index=False):
-        table.add_row(dataset, row, tier, str(trials), str(runs), "unknown" if minutes != minutes else f"{minutes:.1f}")
+        table.add_row(dataset, row, tier, str(trials), str(runs), _shown(minutes, ".1f"))
     Console().print(table)
     unknown, hours = int(summary["minutes"].isna().sum()), summary["minutes"].sum() / 60
     print(f"{summary['trials'].sum()} trials and {summary['runs'].sum()} runs to report, {hours:.1f} hours one by one")
     if unknown:
         print(f"not in these hours: {unknown} rows of which nothing like them was measured on their dataset")
+
+
+def _shown(value: float, how: str) -> str:
+    return "unknown" if value != value else format(value, how)

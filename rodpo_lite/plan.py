@@ -6,6 +6,7 @@ which reported seeds are not in the ledger yet. workflow/Snakefile reads nothing
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ class Plan:
 
     def todo(self) -> list[dict[str, Any]]:
         """Cells with something left to do: whether they are to be tuned, and the seeds that are to be reported."""
-        table, found = self._table(), []
+        table, found = _records(self.ledger), []
         for cell in self.cells:
             recorded = cell.recorded(self.ledger, table)
             seeds = [seed for seed in cell.seeds if seed not in recorded]
@@ -49,13 +50,14 @@ class Plan:
                 )
         return found
 
-    def summary(self) -> pd.DataFrame:
+    def summary(self, measured: Path | None = None) -> pd.DataFrame:
         """A row for each cell with work left: trials, runs to report, and minutes, from what took how long before.
 
-        Minutes are those of one run after the other on the machine of the ledger's records, NaN where nothing like it
-        was measured; evaluations and the references that have to be trained again are not in them.
+        Minutes are those of one run after the other on the machine of the records of `measured`, by default the plan's
+        own ledger, NaN where nothing like it was measured; evaluations and the references that have to be trained again
+        are not in them.
         """
-        table, rows = self._table(), []
+        table, rows = _records(measured or self.ledger), []
         for entry in self.todo():
             cell = Cell(self.grid, entry["dataset"], entry["row"])
             trials = len(self.grid.trials(cell.name)) * len(self.grid.tuning.seeds) if entry["tune"] else 0
@@ -110,8 +112,9 @@ class Plan:
         """Whether trials of its own are to be run."""
         return cell.tuned == cell and self._untuned(cell)
 
-    def _table(self) -> pd.DataFrame:
-        return ledger.records(self.ledger) if self.ledger.is_dir() else pd.DataFrame()
+
+def _records(folder: Path) -> pd.DataFrame:
+    return ledger.records(folder) if folder.is_dir() else pd.DataFrame()
 
 
 def _seconds_of_one(cell: Cell, table: pd.DataFrame) -> float:
@@ -154,6 +157,32 @@ def collect(grid: Grid, ledger_folder: Path) -> dict[str, dict[str, dict[str, st
             found.setdefault(cell.dataset, {})[cell.name] = files
     checkpoint.write_json(ledger_folder / "grid.json", found)
     return found
+
+
+def empty_ledger(recorded: Path, folder: Path) -> Path:
+    """Make a ledger that knows what settings were chosen and holds no run, to repeat rows that are on record."""
+    if (recorded / "trials").is_dir():
+        shutil.copytree(recorded / "trials", folder / "trials", dirs_exist_ok=True)
+    return folder
+
+
+def repeated(cells: list[Cell], recorded: Path, again: Path) -> pd.DataFrame:
+    """Test NDCG@5 of every run of `again` beside that on record: dataset, row, seed, recorded, again, difference %.
+
+    NaN where a run is not on record.
+    """
+    tables = [ledger.records(folder) for folder in (recorded, again)]
+    rows = []
+    for cell in cells:
+        first, second = (
+            {seed: table.set_index("file").loc[file, "test.ndcg@5"] for seed, file in files.items()}
+            for table, files in zip(tables, (cell.recorded(recorded, tables[0]), cell.recorded(again, tables[1])))
+        )
+        for seed in sorted(second):
+            before = first.get(seed, float("nan"))
+            difference = 100 * (second[seed] / before - 1)
+            rows.append((cell.dataset, cell.name, seed, before, second[seed], difference))
+    return pd.DataFrame(rows, columns=["dataset", "row", "seed", "recorded", "again", "difference %"])
 
 
 @contextmanager

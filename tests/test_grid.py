@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import tiny_ledger
 
 from rodpo_lite import plan, tuning
 from rodpo_lite.checkpoint import write_json
@@ -181,6 +182,24 @@ def test_a_grid_that_stops_exits_with_1(file, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == 1 and "goes on where it is" in capsys.readouterr().err
+
+
+def test_what_is_on_record_is_repeated_beside_it(tmp_path, monkeypatch, capsys):
+    """The chosen settings are taken over, the ledger is left alone, and both numbers are shown."""
+    grid = tiny_ledger.declare(tmp_path)
+    kept = tiny_ledger.fill(grid, tmp_path / "ledger")
+    write_json(kept / "trials" / "world.base.json", {"chosen": 0})
+    before = sorted(kept.rglob("*"))
+    monkeypatch.setattr(plan, "run", lambda made, *_: tiny_ledger.fill(made.grid, made.ledger) and 0)
+    for name in ("world", "world-planted"):
+        write_json(tmp_path / name / "dataset.json", {"name": name})
+    options = ["--grid", tmp_path / "grid.yaml", "--data", tmp_path, "--runs", tmp_path / "runs", "--ledger", kept]
+    monkeypatch.setattr("sys.argv", ["rodpo", "grid", "--rows", "topk", "--again", *map(str, options)])
+    main()
+    told = capsys.readouterr().out
+    assert told.count("topk") == 6 and told.count("+0.00") == 12, "with its reference, on both datasets"
+    assert sorted(kept.rglob("*")) == before
+    assert (tmp_path / "runs" / "again" / "ledger" / "trials" / "world.base.json").is_file()
 
 
 def test_a_dataset_has_the_name_of_its_folder(file, tmp_path, monkeypatch, capsys):

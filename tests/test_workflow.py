@@ -114,7 +114,7 @@ def test_a_grid_that_was_killed_ends_like_one_that_was_not(place, expected):
     assert results(place / "broken" / "ledger") == expected
 
     again = rodpo(*arguments(place, "broken"))
-    assert again.returncode == 0 and again.stdout == "The ledger holds every run that was asked for.\n"
+    assert again.returncode == 0 and again.stdout.startswith("The ledger holds every run that was asked for;")
 
 
 def slurm(*command: str) -> str:
