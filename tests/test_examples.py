@@ -2,10 +2,13 @@
 
 import shutil
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from rodpo_lite import examples
+from rodpo_lite.data.schema import read_dataset, write_dataset
 from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.errors import InputError
 from rodpo_lite.grid import Grid
@@ -44,6 +47,24 @@ def test_the_list_of_a_user_is_that_of_the_ranks(grid, world, reference_folder, 
     assert shown.loc[place, "fused"] == f"★ item {example['target']}" and len(shown) == 10
     assert examples.table(example, world.titles).loc[place, "fused"] == f"★ {world.titles[example['target']][:40]}"
     assert torch.is_grad_enabled()
+
+
+def test_what_moved_by_hand(tmp_path):
+    """Two users and six items: user 0 has 0 and 1 and takes 2; user 1 has 3 and 4 and takes 5."""
+    interactions = pd.DataFrame(
+        {"user": [0] * 4 + [1] * 4, "item": [0, 0, 1, 2, 3, 3, 4, 5], "position": [0, 1, 2, 3] * 2}
+    )
+    write_dataset(tmp_path / "two", "two", interactions, pd.DataFrame({"item": range(6)}))
+    dataset = read_dataset(tmp_path / "two")
+    before, after = np.array([[0, 2], [3, 5]]), np.array([[0, 1], [5, 2]])
+    found = examples.moves(dataset, before, after)
+    assert found["left"] == {"items": 1, "owned": 0.5, "next": 0.5, "popularity": 1}
+    assert found["came"] == {"items": 1, "owned": 0.5, "next": 0, "popularity": 0}
+    assert found["stayed"] == {"items": 1, "owned": 0.5, "next": 0.5, "popularity": 1}
+    worst = examples.losers(before, after, np.array([2, 5]))
+    assert worst[0] == {"item": 3, "before": 1, "after": 0, "wanted": 0}
+    assert {line["item"]: line["wanted"] for line in worst}[2] == 1, "user 0 lost it and took it next"
+    assert examples.moves(dataset, before, before)["came"] == {"items": 0}
 
 
 def test_a_row_that_has_not_run_is_named(grid, world, tmp_path):
