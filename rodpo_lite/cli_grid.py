@@ -28,6 +28,7 @@ def grid(
     datasets: Annotated[str, typer.Option(help="only these, as in toys,beauty")] = "",
     tier: Annotated[str, typer.Option(help="only these tiers, as in AB")] = "ABC",
     rows: Annotated[str, typer.Option(help="only these rows, whatever their tier, as in none,topk")] = "",
+    seeds: Annotated[str, typer.Option(help="of the reported seeds only these, as in 1,2")] = "",
     again: Annotated[bool, typer.Option("--again", help="repeat what is on record, beside it, and compare")] = False,
     replicas: Annotated[int, typer.Option(min=1, help="seeds that share a process; more than 1 pays on a GPU")] = 1,
     cores: Annotated[int | None, typer.Option(min=1, help="cores to use [default: the profile's]")] = None,
@@ -51,7 +52,7 @@ def grid(
     if again:
         runs = runs / "again"
         ledger = empty_ledger(recorded, runs / "ledger")
-    made = _plan(grid_file, runs, ledger, _names(datasets), tier, _names(rows))
+    made = _plan(grid_file, runs, ledger, _names(datasets), tier, _names(rows), _names(seeds))
     if plan:
         _print(made.summary(recorded))
         return
@@ -154,14 +155,20 @@ def verify(ledger: Ledger = None) -> None:
     print(f"{len(records(folder))} records in {folder}: all metrics follow from the ranks")
 
 
-def _plan(grid_file: Path | None, runs: Path, ledger: Path | None, datasets: tuple, tier: str, rows: tuple):
+def _plan(
+    grid_file: Path | None, runs: Path, ledger: Path | None, datasets: tuple, tier: str, rows: tuple, seeds: tuple
+):  # fmt: skip
     from rodpo_lite.grid import Grid
     from rodpo_lite.plan import GRID, Plan
 
     if not tier or set(tier) - set("ABC"):
         raise InputError(f"--tier {tier!r} is not valid: it names tiers out of A, B and C, as in AB.")
     grid = Grid.read(grid_file or GRID)
-    return Plan(grid_file or GRID, grid, grid.cells(datasets, tier, rows), runs, _ledger(ledger))
+    if unknown := [seed for seed in seeds if seed not in map(str, grid.seeds)]:
+        known = ", ".join(map(str, grid.seeds))
+        raise InputError(f"--seeds {unknown[0]} is not valid: the reported seeds of the grid are {known}.")
+    cells = grid.cells(datasets, tier, rows)
+    return Plan(grid_file or GRID, grid, cells, runs, _ledger(ledger), tuple(map(int, seeds)))
 
 
 def _ledger(folder: Path | None) -> Path:

@@ -30,20 +30,21 @@ PLAN = "plan.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells that are asked for, against what the ledger holds."""
+    """The cells that are asked for, against what the ledger holds; seeds: of the reported ones only these, if any."""
 
     grid_file: Path
     grid: Grid
     cells: list[Cell]
     runs: Path
     ledger: Path
+    seeds: tuple[int, ...] = ()
 
     def todo(self) -> list[dict[str, Any]]:
         """Cells with something left to do: whether they are to be tuned, and the seeds that are to be reported."""
         table, found = _records(self.ledger), []
         for cell in self.cells:
             recorded = cell.recorded(self.ledger, table)
-            seeds = [seed for seed in cell.seeds if seed not in recorded]
+            seeds = [seed for seed in cell.seeds if seed not in recorded and seed in (self.seeds or cell.seeds)]
             if seeds:
                 found.append(
                     {"dataset": cell.dataset, "row": cell.name, "seeds": seeds, "tune": self._is_to_tune(cell)}

@@ -124,6 +124,16 @@ def test_a_plan_says_what_is_left(file, tmp_path):
     assert not (final / "1.evaluated").exists(), "the ledger does not hold it, whatever was done before"
 
 
+def test_some_seeds_of_every_row(file, tmp_path, monkeypatch, capsys):
+    grid = Grid.read(file)
+    made = Plan(file, grid, grid.cells(), tmp_path / "runs", tmp_path / "ledger", (2,))
+    assert [entry["seeds"] for entry in made.todo()] == [[2]] * 3
+    monkeypatch.setattr("sys.argv", ["rodpo", "grid", "--grid", str(file), "--seeds", "2,7", "--plan"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2 and "--seeds 7 is not valid" in capsys.readouterr().err
+
+
 def test_cells_by_name_and_tier(file):
     grid = Grid.read(file)
     assert [cell.name for cell in grid.cells(tiers="A")] == ["base", "none"]
