@@ -74,6 +74,11 @@ quality = quality[quality["dataset"].isin(real) & ~quality["row"].isin(swept)]
 names = {
     "test": "test", "test_masked": "test, history dropped", "deviation": "deviation between seeds", "seconds": "training seconds",
 }  # fmt: skip
+quality["again"] = [
+    f"`rodpo grid --datasets {row.dataset} --rows {row.row} --again`" if row.row in grid.rows
+    else f"`rodpo baseline --data $RODPO_DATA/{row.dataset} --name {row.row}`"
+    for row in quality.itertuples()
+]  # fmt: skip
 figures.table(
     quality.rename(columns=names).round({"training seconds": 0}),
     "NDCG@5 of every row, mean over its seeds; validation and test rank all items",
@@ -83,8 +88,8 @@ for row in quality[quality["row"] == "fused"].itertuples():
     record(f"{row.dataset}_reference_test_ndcg5", row.test)
 
 # %% [markdown]
-# Any row is computed again by one command, its reference and its trials included where they are missing, for instance
-# `rodpo grid --datasets toys --rows topk`; it needs the data and goes on where it was interrupted.
+# The command in the last column computes a row again, with its reference and the settings that were chosen, and prints each
+# seed's test NDCG@5 beside the one on record; it needs the data and goes on where it was interrupted.
 #
 # `item_knn` and `content_knn` train nothing: they score an item by how often it was bought by the same people as the history
 # {cite}`deshpande2004item`, or by how alike their texts and images are, recent items counting more (by how much is chosen on
@@ -200,24 +205,53 @@ if parts:
     )
 
 # %% [markdown]
-# ## Before and after
+# ## What moves
 #
-# What a user would be shown, all items ranked, by the reference and by three of its continuations. The users are drawn at random
-# among those whose next item one of the four has in its top ten.
+# Lists of 20 for every user, all items ranked, before and after: what left them, what came in, and whether that was what the
+# user took next. One seed. Rejected items should leave; if what left was wanted as often as what came in, nothing was gained.
 
 # %% tags=["hide-input"]
-for dataset in real:
-    kept = examples.read(dataset, folder)
-    if kept is None:
-        continue
-    place = locate(dataset)
-    titles = (
-        read_dataset(place).titles if place.is_dir() else None
-    )  # they may not be published with the book
-    for example in kept["users"][:3]:
+kept = {dataset: found for dataset in real if (found := examples.read(dataset, folder))}
+titles = {  # they may not be published with the book
+    dataset: read_dataset(locate(dataset)).titles for dataset in kept if locate(dataset).is_dir()
+}  # fmt: skip
+NAMES = {"items": "items a user", "owned": "already had, %", "next": "taken next, per 10,000", "popularity": "median purchases"}  # fmt: skip
+SCALES = {"items": 1, "owned": 100, "next": 1e4, "popularity": 1}
+moves = pd.DataFrame(
+    {"dataset": dataset, "row": row, "what": what, **{NAMES[key]: SCALES[key] * value for key, value in values.items()}}
+    for dataset, found in kept.items()
+    for row, moved in found["moved"].items()
+    for what, values in moved["moves"].items()
+)  # fmt: skip
+figures.table(
+    moves, "What left the top 20 of the reference, came in and stayed, over all users"
+)
+
+# %% tags=["hide-input"]
+lost = pd.DataFrame(
+    {"dataset": dataset, "row": row, "item": titles[dataset][line["item"]].removeprefix("Title: ")[:60] if dataset in titles else line["item"],
+     "lists before": line["before"], "lists after": line["after"], "taken next by those who lost it": line["wanted"]}
+    for dataset, found in kept.items()
+    for row in ("hard", "topk")
+    for line in found["moved"][row]["losers"][:5]
+)  # fmt: skip
+figures.table(
+    lost,
+    "The items that leave most lists of 20, on balance, under the hardest negative and under top-K",
+)
+
+# %% [markdown]
+# ## Before and after
+#
+# What a user would be shown, all items ranked, by the reference and by four of its continuations. The users are drawn at random
+# among those whose next item one of the five has in its top ten.
+
+# %% tags=["hide-input"]
+for dataset, found in kept.items():
+    for example in found["users"][:3]:
         figures.table(
-            examples.table(example, titles),
-            f"{dataset.capitalize()}, user {example['user']}, seed {kept['seed']}: ★ is the item that came next, ↩ what the user has already",
+            examples.table(example, titles.get(dataset)),
+            f"{dataset.capitalize()}, user {example['user']}, seed {found['seed']}: ★ is the item that came next, ↩ what the user has already",
         )
 
 # %% [markdown]

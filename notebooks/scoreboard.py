@@ -29,7 +29,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from IPython.display import Markdown
 
-from rodpo_lite import claims, figures, ledger
+from rodpo_lite import claims, comparison, figures, ledger
 from rodpo_lite.book import record
 from rodpo_lite.grid import Grid
 from rodpo_lite.plan import GRID
@@ -99,6 +99,9 @@ scoreboard("control")
 
 # %% [markdown]
 # ## All effects at a glance
+#
+# The table under the figure also says, for each pair, the smallest true change that its users and seeds would show in four of five
+# repetitions: an effect below that may well be there and be missed.
 
 # %% tags=["hide-input"]
 percent = {name: found for name, found in assessed.items() if declared[name].measure == "ndcg@5"}  # fmt: skip
@@ -134,6 +137,25 @@ figures.show(
             "verdict",
         ]
     ].rename(columns={"smallest": "smallest effect shown with power .8, %"}),
+)
+
+# %% [markdown]
+# ## What selection did
+#
+# A verdict says whether ranking changed; these counts say what was rejected on the way. Hidden purchases can be counted only where
+# some were hidden ([false negatives in real data](falsenegatives)); the validation item everywhere.
+
+# %% tags=["hide-input"]
+counted = comparison.mechanism(grid, runs, folder)
+counted = counted[[grid.rows[name].tier != "C" for name in counted["row"]]]
+names = {
+    "hidden": "hidden, per 10,000 draws", "on_hidden": "hidden, per 10,000 of the push", "validation": "validation item, per 10,000 draws",
+    "past": "already had, %", "same": "same again, %", "push": "push", "drift": "drift of hidden",
+}  # fmt: skip
+figures.table(
+    counted.rename(columns=names),
+    "What each alignment rejected in training, means over epochs and seeds; the push is β σ(−βh) for `dpo`",
+    rows=len(counted),
 )
 
 # %% [markdown]

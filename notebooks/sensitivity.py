@@ -161,7 +161,8 @@ CHOICES = [
     ("base", "one fused tower; else one tower a modality", ("towers", "fused")),
     ("how far the reference is trained", "to the end; else a third of the schedule, both aligned", ("short_topk", "topk")),
 ]  # fmt: skip
-effects = comparison.changes(grid, [pair for *_, pair in CHOICES if pair], runs, Path(ledger_folder))  # fmt: skip
+real = [name for name in grid.datasets if name not in grid.planted]
+effects = comparison.changes(grid, [pair for *_, pair in CHOICES if pair], runs, Path(ledger_folder), real)  # fmt: skip
 effects = effects[effects["protocol"] == "all items"]
 
 

@@ -34,6 +34,28 @@ def quality(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     return pd.DataFrame(found, columns=columns)
 
 
+def mechanism(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """What selection did in training, a row for each alignment that rejects something, means over its seeds.
+
+    Columns dataset, row, seeds; per 10,000 draws, rejected `hidden` purchases and the user's `validation` item; of all
+    suppression, the part `on_hidden`, per 10,000; `past`, percent of draws on what the user has already; `same`,
+    percent of draws that repeat the position's last one; `push`, mean suppression; `drift` of hidden purchases against
+    their neighbours, relative to the row that the grid names, in logits.
+    """
+    of_file, found = table.set_index("file"), []
+    scales = {"hidden": ("planted_rate", 1e4), "on_hidden": ("planted_share", 1e4), "validation": ("future_rate", 1e4)}
+    scales |= {"past": ("past_rate", 100), "same": ("repeat_rate", 100), "push": ("suppression", 1)}
+    for cell in grid.cells():
+        files = list(cell.recorded(folder, table).values())
+        if not files or not cell.reference or of_file.loc[files[0], "strategy"] == "none":
+            continue
+        own, row = of_file.loc[files], {"dataset": cell.dataset, "row": cell.name, "seeds": len(files)}
+        row |= {name: scale * own[key].mean() if key in own else np.nan for name, (key, scale) in scales.items()}
+        drifts = [drift["planted"]["difference"] for drift in own["drift"] if "planted" in drift]
+        found.append(row | {"drift": np.mean(drifts) if drifts else np.nan})
+    return pd.DataFrame(found, columns=["dataset", "row", "seeds", *scales, "drift"])
+
+
 SEARCHED = ("training.learning_rate", "training.dropout", "training.lambda_ce", "loss.beta", "negatives.k")
 
 

@@ -48,6 +48,20 @@ def test_changes_of_pairs_that_both_have_runs(grid, folder):
     assert nothing.empty
 
 
+def test_what_selection_did_is_the_mean_over_seeds(grid, folder):
+    found = comparison.mechanism(grid, records(folder), folder).set_index(["dataset", "row"])
+    assert list(found.index) == [(d, r) for d in ("world", "world-planted") for r in ("hard", "topk")], (
+        "not the reference"
+    )
+    entries = [ledger.entry(f"world-align-topk{seed}.json", folder) for seed in (1, 2, 3)]
+    share = sum(entry["curve"][0]["planted_share"] for entry in entries) / 3
+    assert found.loc[("world", "topk"), "on_hidden"] == pytest.approx(1e4 * share)
+    assert found.loc[("world", "topk"), "drift"] == pytest.approx(
+        sum(e["drift"]["planted"]["difference"] for e in entries) / 3
+    )
+    assert found["past"].isna().all(), "what no run recorded is missing"
+
+
 @pytest.mark.parametrize(("by", "groups"), [("popularity", 10), ("history", 4)])
 def test_contributions_add_up_to_the_whole_change(grid, folder, by, groups):
     cells = Cell(grid, "world", "topk"), Cell(grid, "world", "hard")
