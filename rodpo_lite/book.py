@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -12,14 +13,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from rodpo_lite import still
 from rodpo_lite.checkpoint import write_bytes
 from rodpo_lite.errors import InputError
 from rodpo_lite.pages import METRIC, BookError, Page, execute, find_pages, record
 
 __all__ = ["BookError", "build", "record"]
 
-_TOOLS = ("jupyter_book", "jupytext", "papermill", "ipykernel", "plotly")
+_TOOLS = ("jupyter_book", "jupytext", "papermill", "ipykernel", "plotly", "kaleido")
 _STATIC = "_site"  # Jupyter Book would load every script below a folder named _static on every page
+_SCOREBOARD = "<!-- scoreboard -->"
 _START = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
 
 
@@ -56,11 +59,16 @@ def stage(root: Path, pages: list[Page], folder: Path) -> None:
         if path.is_file():
             first, *rest = path.relative_to(book).parts
             files[Path(_STATIC if first == "_static" else first, *rest)] = path.read_bytes()
+    front = files[Path("index.md")].decode()
+    if _SCOREBOARD in front:
+        files[Path("index.md")] = front.replace(_SCOREBOARD, _scoreboard(root / "data" / "results")).encode()
     files[Path(_STATIC, "plotly.min.js")] = _plotly_js()
     for page in pages:
         files[Path("notebooks", f"{page.name}.ipynb")] = _page_source(page).encode()
         files[Path("downloads", f"{page.name}.ipynb")] = page.executed.read_bytes()
         files[Path("downloads", f"{page.name}.py")] = page.source.read_bytes()
+        for picture in page.pictures.glob("*.svg"):
+            files[Path(_STATIC, "figures", f"{page.name}-{picture.name}")] = picture.read_bytes()
     for path in folder.rglob("*"):
         if path.is_file() and path.relative_to(folder) not in files:
             path.unlink()
@@ -68,6 +76,18 @@ def stage(root: Path, pages: list[Page], folder: Path) -> None:
         path = folder / name
         if not path.exists() or path.read_bytes() != content:
             write_bytes(path, content)
+
+
+def _scoreboard(folder: Path) -> str:
+    """The claims of the paper with their verdicts, as the table of the first page."""
+    from rodpo_lite import claims, ledger
+    from rodpo_lite.grid import Grid
+    from rodpo_lite.plan import GRID
+
+    grid = Grid.read(GRID)
+    found = claims.scoreboard(claims.read(grid), grid, ledger.records(folder), folder)
+    lines = [f"| {row.says} | **{row.verdict}** | {row.so_far or '–'} |" for row in found.itertuples()]
+    return "\n".join(["| the paper says | verdict here | so far, with 95 % intervals |", "|---|---|---|", *lines])
 
 
 def _check(root: Path, out: Path) -> None:
@@ -87,13 +107,19 @@ def _plotly_js() -> bytes:
 
 
 def _page_source(page: Page) -> str:
-    """The executed notebook as Sphinx reads it: without the recorded metrics, with the stamp at its end."""
+    """The executed notebook as Sphinx reads it: recorded metrics taken out, figures completed, the stamp at its end."""
     import nbformat
 
     notebook = nbformat.read(page.executed, 4)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if METRIC not in output.get("data", ())]
+    stamp = json.loads(page.stamp.read_text())
+    commit = f" · commit {stamp['commit']}" if stamp["commit"] else ""
+    pictures = (f"../_static/figures/{page.name}-{number}.svg" for number in itertools.count(1))
+    for number, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), start=1):
+        cell.outputs = [output for output in cell.outputs if METRIC not in output.get("data", ())]
+        made = f"Code cell {number} of this page · profile {stamp['parameters']['profile']}{commit}"
+        for output in cell.outputs:
+            if "text/html" in output.get("data", ()):
+                output.data["text/html"] = still.complete(output.data["text/html"], pictures, made)
     cell = nbformat.v4.new_markdown_cell(_stamp_text(page), id=f"{page.name}-stamp")
     notebook.cells.append(cell)
     return nbformat.writes(notebook)

@@ -11,7 +11,7 @@ from rodpo_lite.comparison import change
 from rodpo_lite.errors import InputError
 from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.settings import read_yaml
-from rodpo_lite.statistics import Comparison, holm, verdict
+from rodpo_lite.statistics import Comparison, Interval, holm, verdict
 
 FILE = Path(__file__).resolve().parent.parent / "workflow" / "claims.yaml"
 NOT_RUN = "not run yet"
@@ -83,6 +83,24 @@ def assess(claim: Claim, grid: Grid, table: pd.DataFrame, folder: Path) -> pd.Da
         row |= {"smallest": found.smallest_effect(), "verdict": _member_verdict(claim, found, adjusted)}
     columns = ["dataset", "after", "before", "seeds", "estimate", "low", "high", "p", "Holm's p", "smallest", "verdict"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def scoreboard(declared: dict[str, Claim], grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """A row for each claim of the paper: says, verdict, and so far, the effects of its first pair in words."""
+    rows = []
+    for claim in declared.values():
+        if claim.source != "paper":
+            continue
+        found = assess(claim, grid, table, folder)
+        first = found[(found["after"] == claim.pairs[0][0]) & (found["before"] == claim.pairs[0][1])]
+        unit = "" if claim.measure == "planted_drift" else " %"
+        told = [
+            f"{row.dataset.capitalize()} " + Interval(row.estimate, row.low, row.high).text(1, unit)
+            for row in first.itertuples()
+            if row.verdict != NOT_RUN
+        ]
+        rows.append((claim.says, conclusion(found["verdict"].tolist()), "; ".join(told)))
+    return pd.DataFrame(rows, columns=["says", "verdict", "so_far"])
 
 
 def _member_verdict(claim: Claim, found: Comparison, adjusted: float) -> str:

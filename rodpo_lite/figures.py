@@ -21,6 +21,8 @@ BOOK_MODE = "RODPO_BOOK"  # set to 1 in the kernel that executes a notebook for 
 TEMPLATE = "rodpo"
 MAX_ROWS = 50
 HEIGHT = 420  # pixels, unless the figure sets its own
+NO_SCRIPT = "<noscript><p>This figure is drawn by JavaScript, which is switched off here.</p></noscript>"
+MADE = "<!-- how this was made -->"  # the book replaces both, see still.py
 
 # Okabe and Ito (2008), without the yellow and the black, which vanish on one of the two backgrounds.
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = COLOURS = (
@@ -159,8 +161,7 @@ def figure_html(fig: go.Figure, *, caption: str, alt: str, data: pandas.DataFram
         '<figure class="rodpo-figure">'
         f'<div class="rodpo-plot" role="img" aria-label="{escape(alt)}" style="min-height:{height}px"></div>'
         f'<script type="application/json">{payload}</script>'
-        "<noscript><p>This figure is drawn by JavaScript, which is switched off here.</p></noscript>"
-        f"<figcaption>{_prose(caption)}</figcaption>{details}</figure>"
+        f"{NO_SCRIPT}<figcaption>{_prose(caption)}</figcaption>{details}{MADE}</figure>"
     )
 
 

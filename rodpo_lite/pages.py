@@ -1,7 +1,8 @@
 """The executed pages of the book: run each notebook whose inputs changed, keep its outputs, metrics and stamp.
 
-Beside an executed `<page>.ipynb` lie `<page>.metrics.json` (what the notebook passed to `record`) and
-`<page>.stamp.json` (the hash of everything it was made from). The stamp is written last: a page without it is stale.
+Beside an executed `<page>.ipynb` lie `<page>.metrics.json` (what the notebook passed to `record`), `<page>.figures/`
+(a still picture of each figure) and `<page>.stamp.json` (the hash of everything it was made from). The stamp is written
+last: a page without it is stale.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,6 +25,7 @@ from typing import Any
 import yaml
 
 import rodpo_lite
+from rodpo_lite import still
 from rodpo_lite.checkpoint import write_bytes, write_json
 from rodpo_lite.errors import InputError
 from rodpo_lite.figures import BOOK_MODE
@@ -31,7 +34,7 @@ METRIC = "application/vnd.rodpo.metric+json"
 WORKERS = 2
 LIBRARIES = (
     "torch", "numpy", "pandas", "pyarrow", "pydantic", "pandera", "tqdm", "safetensors", "scipy", "pyyaml", "plotly",
-    "jupytext", "papermill", "ipykernel",
+    "jupytext", "papermill", "ipykernel", "kaleido",
 )  # fmt: skip
 # They assemble and start; no notebook shows what they compute.
 _NOT_IN_PAGES = ("book.py", "cli.py", "cli_data.py", "cli_grid.py", "plan.py")
@@ -61,6 +64,10 @@ class Page:
     @property
     def metrics(self) -> Path:
         return self.folder / f"{self.name}.metrics.json"
+
+    @property
+    def pictures(self) -> Path:
+        return self.folder / f"{self.name}.figures"
 
     @property
     def stamp(self) -> Path:
@@ -235,6 +242,9 @@ def _execute(page: Page, defaults: dict[str, Any], made_by: dict[str, Any], envi
     except ValueError as error:
         return f"{where}: {error}"
     write_bytes(page.executed, nbformat.writes(executed).encode())
+    shutil.rmtree(page.pictures, ignore_errors=True)
+    for number, picture in enumerate(still.draw(executed), start=1):
+        write_bytes(page.pictures / f"{number}.svg", picture)
     write_json(page.metrics, metrics)
     write_json(page.stamp, {"hash": page.hash, "parameters": parameters, **made_by})
     return None

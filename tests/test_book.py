@@ -71,6 +71,17 @@ def test_the_site_has_figures_data_downloads_and_the_stamp(book):
     assert (site / "_static" / "plotly.min.js").stat().st_size > 1e6
 
 
+def test_each_figure_has_a_still_picture_and_says_how_it_was_made(book):
+    site = book / "_build" / "html"
+    page = (site / "notebooks" / "plots.html").read_text(encoding="utf-8")
+    for number in (1, 2):
+        assert f'<noscript><img src="../_static/figures/plots-{number}.svg"' in page
+        picture = (site / "_static" / "figures" / f"plots-{number}.svg").read_text(encoding="utf-8")
+        assert picture.startswith("<svg") and "slider" not in picture and "updatemenu" not in picture
+    assert "Code cell 2 of this page · profile smoke" in page and "Code cell 4 of this page" in page
+    assert "switched off" not in page and "how this was made" not in page
+
+
 def test_the_metrics_stand_beside_the_executed_notebook(book):
     folder = book / "_build" / "executed" / "smoke"
     assert json.loads((folder / "plots.metrics.json").read_text()) == {"w_at_0": 0.5}

@@ -66,6 +66,16 @@ def test_a_claim_waits_for_all_of_its_runs(grid, declared, ledger):
     assert found["estimate"].isna().all()
 
 
+def test_the_scoreboard_has_a_line_for_each_claim_of_the_paper(grid, declared, ledger):
+    (ledger / "world-align-topk3.json").unlink()
+    declared["own"] = declared["better"].model_copy(update={"source": "control"})
+    found = claims.scoreboard(declared, grid, records(ledger), ledger)
+    assert found["says"].tolist() == ["more", "less", "less far"]
+    assert found["verdict"].tolist() == [NOT_RUN, "reproduced", "reproduced"] and found["so_far"].tolist()[0] == ""
+    assert found["so_far"].tolist()[1].startswith("World-planted −") and " % [" in found["so_far"].tolist()[1]
+    assert "%" not in found["so_far"].tolist()[2]
+
+
 @pytest.mark.parametrize(
     ("verdicts", "expected"),
     [
