@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,10 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rodpo_lite import still
+from rodpo_lite import sources
 from rodpo_lite.checkpoint import write_bytes
 from rodpo_lite.errors import InputError
-from rodpo_lite.pages import METRIC, BookError, Page, execute, find_pages, record
+from rodpo_lite.pages import BookError, Page, execute, find_pages, record
 
 __all__ = ["BookError", "build", "record"]
 
@@ -52,8 +51,8 @@ def build(
 
 def stage(root: Path, pages: list[Page], folder: Path) -> None:
     """Make `folder` the complete source of the site; only files whose content differs are touched, so Sphinx sees
-    what changed."""
-    book = root / "book"
+    what changed. RODPO_REPOSITORY, owner/name on GitHub, makes pages offer Binder and Colab."""
+    book, repository = root / "book", os.environ.get("RODPO_REPOSITORY") or os.environ.get("GITHUB_REPOSITORY")
     files = {Path("_config.yml"): (root / "_config.yml").read_bytes()}
     for path in book.rglob("*"):
         if path.is_file():
@@ -62,13 +61,13 @@ def stage(root: Path, pages: list[Page], folder: Path) -> None:
     front = files[Path("index.md")].decode()
     if _SCOREBOARD in front:
         files[Path("index.md")] = front.replace(_SCOREBOARD, _scoreboard(root / "data" / "results")).encode()
-    files[Path(_STATIC, "plotly.min.js")] = _plotly_js()
     for page in pages:
-        files[Path("notebooks", f"{page.name}.ipynb")] = _page_source(page).encode()
-        files[Path("downloads", f"{page.name}.ipynb")] = page.executed.read_bytes()
+        files[Path("notebooks", f"{page.name}.ipynb")] = sources.for_the_site(page, repository).encode()
+        files[Path("downloads", f"{page.name}.ipynb")] = sources.for_readers(page, repository).encode()
         files[Path("downloads", f"{page.name}.py")] = page.source.read_bytes()
         for picture in page.pictures.glob("*.svg"):
             files[Path(_STATIC, "figures", f"{page.name}-{picture.name}")] = picture.read_bytes()
+    files[Path("extra", "llms.txt")] = _contents(pages).encode()
     for path in folder.rglob("*"):
         if path.is_file() and path.relative_to(folder) not in files:
             path.unlink()
@@ -100,45 +99,22 @@ def _check(root: Path, out: Path) -> None:
         raise InputError(f"{out} exists and is not a built site: name another folder.")
 
 
-def _plotly_js() -> bytes:
-    from plotly.offline import get_plotlyjs
-
-    return get_plotlyjs().encode()
-
-
-def _page_source(page: Page) -> str:
-    """The executed notebook as Sphinx reads it: recorded metrics taken out, figures completed, the stamp at its end."""
-    import nbformat
-
-    notebook = nbformat.read(page.executed, 4)
-    stamp = json.loads(page.stamp.read_text())
-    commit = f" · commit {stamp['commit']}" if stamp["commit"] else ""
-    pictures = (f"../_static/figures/{page.name}-{number}.svg" for number in itertools.count(1))
-    for number, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), start=1):
-        cell.outputs = [output for output in cell.outputs if METRIC not in output.get("data", ())]
-        made = f"Code cell {number} of this page · profile {stamp['parameters']['profile']}{commit}"
-        for output in cell.outputs:
-            if "text/html" in output.get("data", ()):
-                output.data["text/html"] = still.complete(output.data["text/html"], pictures, made)
-    cell = nbformat.v4.new_markdown_cell(_stamp_text(page), id=f"{page.name}-stamp")
-    notebook.cells.append(cell)
-    return nbformat.writes(notebook)
-
-
-def _stamp_text(page: Page) -> str:
-    stamp = json.loads(page.stamp.read_text())
-    parameters, versions = stamp["parameters"], stamp["versions"]
-    facts = [f"profile {parameters['profile']}"]
-    facts += [f"seed {parameters['seed']}"] if "seed" in parameters else []
-    facts += [f"inputs `{stamp['hash'][:12]}`"]
-    facts += [f"commit `{stamp['commit']}`"] if stamp["commit"] else []
-    facts += [f"{name} {version}" for name, version in versions.items()]
-    return (
-        ":::{div} rodpo-stamp\n"
-        f"Run this page yourself: {{download}}`notebook </downloads/{page.name}.ipynb>`, "
-        f"{{download}}`script </downloads/{page.name}.py>`. Made with {' · '.join(facts)}.\n"
-        ":::\n"
-    )
+def _contents(pages: list[Page]) -> str:
+    """llms.txt: what the book is and what each of its chapters is about, as plain text for machines that read."""
+    lines = [
+        "# RoDPO, reproduced",
+        "",
+        "> The runnable companion of arXiv 2603.29259: each claim tested on real data.",
+        "",
+    ]
+    lines += ["## Chapters", ""]
+    for page in pages:
+        text = page.source.read_text(encoding="utf-8")
+        title = re.search(r"^# # (.+)$", text, re.MULTILINE)[1]
+        about = re.search(r"\*\*You will learn\*\* (.+?)\n#\n", text, re.DOTALL)
+        about = " ".join(about[1].replace("\n# ", " ").split()) if about else ""
+        lines.append(f"- [{title}](notebooks/{page.name}.html): {about}".removesuffix(": "))
+    return "\n".join(lines) + "\n"
 
 
 def _render(work: Path) -> Path:

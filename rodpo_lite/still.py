@@ -9,9 +9,9 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator
-from html import escape
+from html import escape, unescape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rodpo_lite.figures import HEIGHT, MADE, NO_SCRIPT
 
@@ -24,8 +24,8 @@ FIGURE = re.compile(
 def draw(notebook: Any) -> list[bytes]:
     """Every figure in the outputs of an executed notebook as SVG, in order."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    html = "".join(output.get("data", {}).get("text/html", "") for cell in cells for output in cell.outputs)
-    if not (found := [json.loads(content) for _, content in FIGURE.findall(html)]):
+    shown = (read(output.get("data", {}).get("text/html", "")) for cell in cells for output in cell.outputs)
+    if not (found := [one.figure for one in shown if one]):
         return []
     from kaleido.scopes.plotly import PlotlyScope
     from plotly.offline import get_plotlyjs
@@ -38,6 +38,22 @@ def draw(notebook: Any) -> list[bytes]:
             return [_svg(scope, figure) for figure in found]
         finally:
             scope._shutdown_kaleido()
+
+
+class Found(NamedTuple):
+    """A figure of an output: plotly's JSON, its alt text and its caption as HTML."""
+
+    figure: dict[str, Any]
+    alt: str
+    caption: str
+
+
+def read(html: str) -> Found | None:
+    """The figure that an output holds; None if it holds none."""
+    if not (match := FIGURE.search(html)):
+        return None
+    caption = re.search("<figcaption>(.*?)</figcaption>", html, re.DOTALL)
+    return Found(json.loads(match[2]), unescape(match[1]), f"<p><em>{caption[1]}</em></p>" if caption else "")
 
 
 def complete(html: str, pictures: Iterator[str], made: str) -> str:

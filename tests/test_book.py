@@ -10,7 +10,7 @@ import pytest
 import yaml
 from tiny_book import PROJECT, write_tiny_book
 
-from rodpo_lite import pages
+from rodpo_lite import pages, sources
 from rodpo_lite.book import BookError, build
 from rodpo_lite.errors import InputError
 
@@ -68,7 +68,16 @@ def test_the_site_has_figures_data_downloads_and_the_stamp(book):
     assert "w_at_0 = 0.5" not in page and pages.METRIC not in page
     for name in ("plots.ipynb", "plots.py"):
         assert list((site / "_downloads").rglob(name))
-    assert (site / "_static" / "plotly.min.js").stat().st_size > 1e6
+    assert (site / "_static" / "vendor" / "plotly" / "plotly-cartesian.min.js").is_file()
+    assert (site / "404.html").is_file()
+    assert "- [Plots](notebooks/plots.html)\n- [Sums](notebooks/sums.html)\n" in (site / "llms.txt").read_text()
+
+
+def test_the_sites_plotly_is_that_of_the_package():
+    from plotly.offline import get_plotlyjs_version
+
+    script = PROJECT / "book" / "_static" / "vendor" / "plotly" / "plotly-cartesian.min.js"
+    assert f"(cartesian - minified) v{get_plotlyjs_version()}\n" in script.read_text(encoding="utf-8")[:200]
 
 
 def test_each_figure_has_a_still_picture_and_says_how_it_was_made(book):
@@ -80,6 +89,30 @@ def test_each_figure_has_a_still_picture_and_says_how_it_was_made(book):
         assert picture.startswith("<svg") and "slider" not in picture and "updatemenu" not in picture
     assert "Code cell 2 of this page · profile smoke" in page and "Code cell 4 of this page" in page
     assert "switched off" not in page and "how this was made" not in page
+
+
+def test_a_downloaded_notebook_shows_its_figures_wherever_it_is_opened(book):
+    page = next(page for page in pages.find_pages(book, "smoke", book / "_build") if page.name == "plots")
+    notebook = nbformat.reads(sources.for_readers(page), 4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    shown = [output.get("data", {}) for cell in cells for output in cell.outputs]
+    plots = [data for data in shown if "application/vnd.plotly.v1+json" in data]
+    assert [plot["application/vnd.plotly.v1+json"]["data"][0]["type"] for plot in plots] == ["scatter", "bar"]
+    assert all(plot["image/svg+xml"].startswith("<svg") for plot in plots)
+    assert any("<em>Pushes by strategy.</em>" in data.get("text/html", "") for data in shown)
+    assert not any("rodpo-plot" in data.get("text/html", "") or pages.METRIC in data for data in shown)
+    assert "colab" not in nbformat.writes(notebook)
+
+
+def test_a_page_offers_what_its_repository_offers(book):
+    page = next(page for page in pages.find_pages(book, "smoke", book / "_build") if page.name == "plots")
+    assert "binder" not in sources.for_the_site(page)
+    offered = sources.for_the_site(page, "someone/rodpo")
+    assert "https://mybinder.org/v2/gh/someone/rodpo/notebooks?urlpath=lab/tree/notebooks/plots.ipynb" in offered
+    assert "https://colab.research.google.com/github/someone/rodpo/blob/notebooks/notebooks/plots.ipynb" in offered
+    first = nbformat.reads(sources.for_readers(page, "someone/rodpo"), 4).cells[0]
+    assert "git clone --quiet --depth 1 https://github.com/someone/rodpo" in first.source
 
 
 def test_the_metrics_stand_beside_the_executed_notebook(book):

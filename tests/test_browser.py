@@ -5,13 +5,16 @@ RODPO_SITE names another folder than `_build/html`.
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from html import unescape
 from operator import eq, ne
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 import pytest
 from tiny_book import PROJECT, write_tiny_book
@@ -44,6 +47,15 @@ UNTYPESET = """
     return [...document.querySelectorAll(".math")].filter((math) => !math.querySelector("mjx-container")).length
       + document.querySelectorAll("mjx-merror, [data-mjx-error]").length;
 """
+AXE = PROJECT / "tests" / "vendor" / "axe.min.js"
+BARRIERS = """
+    const done = arguments[arguments.length - 1];
+    const rules = { type: "tag", values: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] };
+    axe.run(document, { runOnly: rules, resultTypes: ["violations"] }).then(({ violations }) => done(violations
+      .filter(({ impact }) => impact === "serious" || impact === "critical")
+      .map(({ id, nodes }) => `${id}, ${nodes.length} times, as ${nodes[0].html.slice(0, 160)}`)));
+"""
+HEAVIEST_PAGE, HEAVIEST_VISIT = 1e6, 6e6  # bytes: one page alone, and with every file that it loads
 INK = "return getComputedStyle(document.querySelector('.rodpo-plot .xtick text')).fill"
 
 
@@ -172,6 +184,51 @@ def test_figures_follow_the_theme(browser, site):
         browser.run("document.documentElement.dataset.theme = 'light'")
         assert browser.wait(INK, partial(eq, light)) == light, page.name
     assert with_axes
+
+
+def test_nothing_keeps_a_reader_out(browser, site):
+    """axe-core, WCAG 2.2 AA: nothing serious or critical on any page in either theme."""
+    script, problems = AXE.read_text(encoding="utf-8"), {}
+    for page in pages(site):
+        browser.open(page)
+        browser.draw_all()
+        browser.run(script)
+        for theme in ("light", "dark"):
+            browser.run("document.documentElement.dataset.theme = arguments[0]", theme)
+            time.sleep(0.3)  # colours change over a moment
+            if found := browser.driver.execute_async_script(BARRIERS):
+                problems[f"{page.name}, {theme}"] = found
+    assert not problems
+
+
+def test_no_page_is_heavy(browser, site):
+    heavy = {}
+    for page in pages(site):
+        browser.open(page)
+        browser.draw_all()
+        loaded = "return [...new Set(performance.getEntriesByType('resource').map(({ name }) => name))]"
+        files = [Path(unquote(urlparse(url).path)) for url in browser.run(loaded) if url.startswith("file:")]
+        own, all_in_all = page.stat().st_size, page.stat().st_size + sum(path.stat().st_size for path in files)
+        assert files, "a page loads its style at least"
+        if own > HEAVIEST_PAGE or all_in_all > HEAVIEST_VISIT:
+            heavy[page.name] = (own, all_in_all)
+    assert not heavy
+
+
+def test_every_link_within_the_site_leads_somewhere(site):
+    broken = []
+    anchors = {
+        page.resolve(): set(re.findall(r'\bid="([^"]+)"', page.read_text(encoding="utf-8"))) for page in pages(site)
+    }
+    for page in pages(site):
+        for link in re.findall(r'<a [^>]*href="([^"]+)"', page.read_text(encoding="utf-8")):
+            target, _, anchor = unescape(link).partition("#")
+            if ":" in target or target.startswith("/"):
+                continue
+            path = (page.parent / unquote(target)).resolve() if target else page.resolve()
+            if not path.is_file() or (anchor and path in anchors and unquote(anchor) not in anchors[path]):
+                broken.append(f"{page.name}: {link}")
+    assert not broken
 
 
 def test_plotly_is_loaded_only_where_there_is_a_figure(browser, tiny):

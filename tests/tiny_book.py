@@ -98,6 +98,7 @@ total
 def write_tiny_book(root: Path) -> Path:
     """Write the sources of the book below `root` and return it."""
     shutil.copytree(PROJECT / "book" / "_static", root / "book" / "_static")
+    shutil.copytree(PROJECT / "book" / "extra", root / "book" / "extra")
     shutil.copy(PROJECT / "book" / "references.bib", root / "book")
     shutil.copy(PROJECT / "_config.yml", root)
     (root / "notebooks").mkdir()

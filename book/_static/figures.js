@@ -1,9 +1,9 @@
 /* Draws the figures that rodpo_lite/figures.py writes into the pages: each when the reader nears it, in the reader's
-   theme, with the plotly.js that lies beside this file. A page without figures does not load plotly. */
+   theme, with the plotly.js in vendor/ beside this file. A page without figures does not load plotly. */
 "use strict";
 (() => {
   const root = document.documentElement;
-  const plotlySource = new URL("plotly.min.js", document.currentScript.src);
+  const plotlySource = new URL("vendor/plotly/plotly-cartesian.min.js", document.currentScript.src);
   const config = { responsive: true, displayModeBar: false, displaylogo: false };
   const drawn = new Set();
 
@@ -88,7 +88,7 @@
     const script = document.createElement("script");
     script.src = plotlySource;
     script.onload = () => start(plots);
-    script.onerror = () => plots.forEach((plot) => { plot.textContent = "plotly.min.js could not be loaded."; });
+    script.onerror = () => plots.forEach((plot) => { plot.textContent = "plotly-cartesian.min.js could not be loaded."; });
     document.head.append(script);
   }
 
