@@ -100,7 +100,7 @@ class TrainingConfig(_Frozen):
         None, ge=1, description="most memory that a block of scores may take, MiB; null is 8 on a CPU, 256 on a GPU"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="of matrix products in training; auto takes bf16 where the hardware has it"
+        "auto", description="of matrix products in training; auto takes bf16 where it is faster"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is one")
 

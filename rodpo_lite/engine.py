@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -80,8 +81,17 @@ def best_device() -> torch.device:
 
 
 def has_bf16_products(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 in hardware: elsewhere bf16 is emulated, and slower than fp32."""
+    """Whether the device multiplies bf16 in hardware, and on a CPU also faster than fp32.
+
+    Elsewhere bf16 is emulated. AMX and AMD's vector units multiply bf16 at more than the rate of fp32; with Intel's
+    vector units a training epoch was measured to take 1.3 times as long as in fp32.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     found = torch.cpu.get_capabilities()
-    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    return bool(found.get("amx_bf16", False) or (found.get("avx512_bf16", False) and _is_amd()))
+
+
+def _is_amd() -> bool:
+    about = Path("/proc/cpuinfo")
+    return "AuthenticAMD" in (about.read_text() if about.is_file() else platform.processor())

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_model import padded_hidden
 
+from rodpo_lite import engine
 from rodpo_lite.alignment import FrozenStates
 from rodpo_lite.config import EncoderConfig, TrainingConfig
 from rodpo_lite.data.batches import PackedSequences
@@ -149,10 +150,15 @@ def test_attention_in_bins_equals_attention_one_sequence_at_a_time(capacity):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 400), st.integers(1, 40), st.integers(0, 2**31))
-def test_the_best_are_the_best(n_items, depth, seed):
+@given(
+    st.integers(1, 400),
+    st.integers(1, 40),
+    st.integers(0, 2**31),
+    st.sampled_from([torch.bfloat16, torch.float32, torch.float64]),
+)
+def test_the_best_are_the_best(n_items, depth, seed, dtype):
     generator = torch.Generator().manual_seed(seed)
-    scores = torch.randn(5, n_items, generator=generator).round(decimals=1)  # with ties
+    scores = torch.randn(5, n_items, generator=generator).round(decimals=1).to(dtype)  # with ties
     scores[torch.rand(5, n_items, generator=generator) < 0.2] = -torch.inf
     found = best(scores, depth)
     assert torch.equal(found.values, scores.topk(min(depth, n_items), dim=1).values)
@@ -200,11 +206,17 @@ def test_few_numbers_of_positions_occur():
     assert rounded_up(5) == 5 and len({rounded_up(count) for count in range(2048, 4096)}) <= 33
 
 
-def test_auto_takes_bf16_only_where_the_hardware_multiplies_it(monkeypatch):
+def test_auto_takes_bf16_only_where_the_hardware_multiplies_it_faster(monkeypatch):
     found = Engine.of(TrainingConfig(device="cpu"))
     assert found.dtype == (torch.bfloat16 if has_bf16_products(CPU) else torch.float32)
-    for feature, precision in (("avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx512_f", "fp32")):
+    for feature, amd, precision in (
+        ("avx512_bf16", True, "bf16"),
+        ("avx512_bf16", False, "fp32"),
+        ("amx_bf16", False, "bf16"),
+        ("avx512_f", True, "fp32"),
+    ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda feature=feature: {feature: True})
+        monkeypatch.setattr(engine, "_is_amd", lambda amd=amd: amd)
         assert Engine.of(TrainingConfig(device="cpu")).precision == precision
     assert Engine.of(TrainingConfig(device="cpu", precision="bf16")).precision == "bf16"
 
