@@ -25,7 +25,7 @@ NO_SCRIPT = "<noscript><p>This figure is drawn by JavaScript, which is switched 
 MADE = "<!-- how this was made -->"  # the book replaces both, see still.py
 
 # Okabe and Ito (2008), without the yellow and the black, which vanish on one of the two backgrounds.
-BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = COLOURS = (
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
 )  # fmt: skip
 GREY = "#808890"  # readable on white and on dark: references and annotations

@@ -1,0 +1,19 @@
+"""What a reader reads is spelt right."""
+
+import subprocess
+import sys
+
+import pytest
+from tiny_book import PROJECT
+
+READ = ("notebooks", "book/*.md", "book/*.yml", "README.md", "rodpo_lite", "workflow", "benchmarks", "tests")
+NOT_WORDS = "trainig"  # a mistake that is made on purpose
+
+
+@pytest.mark.parametrize("place", READ)
+def test_spelling(place):
+    paths = [str(path) for path in sorted(PROJECT.glob(place))]
+    assert paths
+    command = [sys.executable, "-m", "codespell_lib", "--skip=*.json,*.js,vendor", f"--ignore-words-list={NOT_WORDS}"]
+    found = subprocess.run([*command, *paths], capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout
