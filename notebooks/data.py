@@ -16,8 +16,9 @@
 # **You will learn** what a recommender sees of its users, how one item per user is held out, why a batch should not be
 # padded, and how many relevant items a log of clicks never shows: the *false negatives* that this book is about.
 #
-# *Reading: 6 minutes. Running: 15 seconds.* The paper works on Amazon reviews; this page runs on a **synthetic world**
-# in the same format, because there the truth is known. Point `data` at a folder of your own to see yours.
+# *Reading: 8 minutes. Running: 15 seconds. Before this: [the overview](../index).* The paper works on Amazon
+# reviews; this page runs on a **synthetic world** in the same format, because there the truth is known. Point `data` at a
+# folder of your own to see yours.
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -25,15 +26,21 @@ data = ""  # a folder, or a name in RODPO_DATA; empty makes a fresh synthetic wo
 seed = 0
 
 # %%
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from IPython.display import Markdown
 
 from rodpo_lite import figures
 from rodpo_lite.book import record
 from rodpo_lite.data.batches import PackedSequences
+from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.data.split import leave_one_out
-from rodpo_lite.data.synthetic import Oracle, open_world
+from rodpo_lite.data.synthetic import Oracle, WorldSizes, open_world, synthesise
 
 figures.setup()
 dataset, folder = open_world(data, seed)
@@ -202,11 +209,86 @@ if (folder / "oracle").is_dir():
     record("never_clicked", hidden)
 
 # %% [markdown]
+# *Change this and rerun:* another `seed` makes another world; look at which shares on this page hardly move, although every
+# title, user and click is a different one.
+#
+# ## Exercises
+#
+# Guess first, then open the answer. Answers are computed with the page.
+#
+# **1. A larger shop window.** At each step a user sees a slate of items and takes one of them. Suppose that the slate were
+# five times as large: would fewer of the relevant items stay without a click? And if histories were twice as long instead?
+
+# %% tags=["hide-cell"]
+small, rows = WorldSizes(users=500), []
+wide = replace(small, slate=5 * small.slate)
+long = replace(small, mean_length=2 * small.mean_length)
+with tempfile.TemporaryDirectory() as holder:
+    for sizes in (small, wide, long):
+        place = synthesise(Path(holder) / str(len(rows)), seed, sizes)
+        made = read_dataset(place)
+        wanted = Oracle.of(made, place).relevance.any(1)
+        taken = np.zeros_like(wanted)
+        taken[np.repeat(np.arange(made.n_users), made.lengths), made.items] = True
+        never = 1 - (wanted & taken).sum() / wanted.sum()
+        rows.append((sizes.slate, made.lengths.mean(), f"{never:.1%}"))
+columns = ["slate", "interactions per user", "relevant, never clicked"]
+figures.table(pd.DataFrame(rows, columns=columns), f"Worlds of {small.users} users")
+
+# %% [markdown]
+# :::{dropdown} Why
+# A log keeps one item per step, however many stood on the slate. What can be observed is bounded by the length of the
+# history; a larger slate only makes it surer that the one item taken is a relevant one.
+# :::
+#
+# **2. The safest draw.** Nothing is simpler than to reject a random item that the user never clicked. In the synthetic
+# world, how often is that a false negative? After how many draws for one user is it more likely than not that at least one was?
+
+# %% tags=["hide-cell"]
+if (folder / "oracle").is_dir():
+    wrong = (relevant & ~clicked).sum(1) / (~clicked).sum(1)
+    draws = np.ceil(np.log(0.5) / np.log1p(-wrong))
+    answer = (
+        f"One draw in {1 / wrong.mean():.1f} is a false negative ({wrong.mean():.1%}), "
+        f"and for the median user {np.median(draws):.0f} draws make one likely."
+    )
+else:
+    answer = f"Not known: {dataset.name} has no oracle."
+Markdown(answer)
+
+# %% [markdown]
+# :::{dropdown} Why
+# A user whose share of false negatives is $f$ is spared by $n$ draws with probability $(1-f)^n$, which falls below one half at
+# $n = \log \tfrac12 / \log(1-f)$. Training draws at every position of every epoch, so even a random selector meets false
+# negatives all the time. What a selector can change is how often, and how hard they are then pushed.
+# :::
+#
+# **3. A target by chance.** The table of ties counts *pairs*. Suppose that the order within every day were drawn anew: for
+# which share of the users would another item become the test target? More than the share of tied pairs, or less?
+
+# %% tags=["hide-cell"]
+day = dataset.timestamps // 86_400
+owner = np.repeat(np.arange(dataset.n_users), dataset.lengths)
+last_day = day[dataset.offsets[1:] - 1]
+choices = np.bincount(owner, weights=day == last_day[owner]).clip(1)
+Markdown(
+    "Not known: no timestamps."
+    if np.isnan(day).all()
+    else f"{(choices > 1).mean():.1%} of the users have several items on their last day, "
+    f"and {1 - (1 / choices).mean():.1%} would get another target."
+)
+
+# %% [markdown]
+# :::{dropdown} Why
+# Of $n$ items on the last day each is as likely to come last, so the target stays with probability $1/n$. A metric on such users
+# asks which of several items of one day the log happened to write last, and no model can know that.
+# :::
+#
 # ## Takeaways
 #
 # - Histories are short and popularity is skewed; packing removes the work on padding.
 # - One item per user is held out twice, by position, and ranked against everything.
 # - Most relevant items are never observed. Treating “not clicked” as “not wanted” is wrong exactly where the model is
-#   best, and the next chapter shows what that does to a gradient.
+#   best, and [gradients under false negatives](gradients) shows what that does.
 #
-# **Next:** [DPO and its gradient under false negatives](gradients).
+# **Next:** [the DPO objective](objective).
