@@ -17,7 +17,7 @@
 # function, and how its nine relatives in this package differ from it. Each step of the derivation is checked with
 # numbers.
 #
-# *Reading: 12 minutes. Running: seconds. You need: logarithms, gradients, the softmax.*
+# *Reading: 14 minutes. Running: seconds. Before this: [data preparation](data). You need: logarithms, gradients, the softmax.*
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -230,6 +230,88 @@ figures.show(
 )
 
 # %% [markdown]
+# *Change this and rerun:* with `n_items = 5000`, $Z$ is a sum over a hundred times as many items; look at whether the
+# differences of steps 1 to 3 become larger with it.
+#
+# ## Exercises
+#
+# Guess first, then open the answer. Answers are computed with the page.
+#
+# **1. The price of leaving.** Make $\beta$ ten times smaller, then ten times larger. What happens to the reward that the best
+# policy earns, and to its distance from the reference? Which item does it recommend in the limit $\beta \to 0$?
+
+# %% tags=["hide-cell"]
+rows = []
+for strength in (beta / 10, beta, 10 * beta):
+    log_policy = (log_reference + reward / strength).log_softmax(0)
+    chance = log_policy.exp()
+    away = chance @ (log_policy - log_reference)
+    best_item = chance[reward.argmax()]
+    rows.append((strength, *map(float, (chance @ reward, away, best_item))))
+columns = ["β", "reward earned", "KL to the reference", "π of the best reward"]
+figures.table(
+    pd.DataFrame(rows, columns=columns),
+    f"The best policy of step 1; the largest reward is {float(reward.max()):.3f}",
+)
+
+# %% [markdown]
+# :::{dropdown} Why
+# The reward stands as $r / \beta$ in the exponent. As $\beta \to 0$ the policy takes the item with the largest reward and forgets
+# the reference; as $\beta$ grows it stays at the reference. In DPO the reward is whatever the pairs say, wrong pairs included,
+# so a small $\beta$ also means to go further for a false negative.
+# :::
+#
+# **2. Where the short form ends.** Add 3 to every score of the policy, or double every score: which of the two changes the
+# margin? And would four scores still be enough if each item had a probability of its own, $\pi(j) = \sigma(s(j))$, as a model
+# that is trained with binary cross-entropy assumes?
+
+# %% tags=["hide-cell"]
+views = {
+    "four scores": lambda scores: scores,
+    "softmax over all items": lambda scores: scores.log_softmax(0),
+    "a sigmoid per item": torch.nn.functional.logsigmoid,
+}
+changed = {"as above": policy, "scores + 3": policy + 3, "scores doubled": 2 * policy}
+margin = pd.DataFrame(
+    index=pd.Index(changed, name="policy"), columns=views, dtype=float
+)
+for view, log in views.items():
+    for name, changed_policy in changed.items():
+        ratio = log(changed_policy) - log(reference)
+        margin.loc[name, view] = float(ratio[chosen] - ratio[rejected])
+figures.table(
+    margin, "The margin of the pair of step 3, from three kinds of probability"
+)
+
+# %% [markdown]
+# :::{dropdown} Why
+# A softmax has one normaliser for all items, so what is added to every score cancels and four scores say everything. With a
+# sigmoid per item each item has a normaliser of its own, $1 + e^{s(j)}$, and nothing cancels: the margin then depends on how
+# high the scores are, not only on their differences.
+# :::
+#
+# **3. Two items only?** Take one gradient step of size 1 on the scores for the pair of step 4. By how much does
+# $\log \pi_\theta$ change for $i^+$, for $i^-$, and for an item whose score gets no gradient?
+
+# %% tags=["hide-cell"]
+moved = policy.clone()
+moved[chosen] += push
+moved[rejected] -= push
+change = (moved.log_softmax(0) - policy.log_softmax(0)).tolist()
+others = [x for item, x in enumerate(change) if item not in (chosen, rejected)]
+Markdown(
+    f"By {change[chosen]:+.4f} for i⁺, by {change[rejected]:+.4f} for i⁻, and by "
+    f"{others[0]:+.1e} for each of the others; these differ by at most "
+    f"{max(others) - min(others):.0e}."
+)
+
+# %% [markdown]
+# :::{dropdown} Why
+# Only the normaliser changes for the others, so their order stays as it was. Its logarithm grows by about
+# $w\,[\pi_\theta(i^+) - \pi_\theta(i^-)]$. If $i^-$ is a hard negative, more probable than $i^+$, it shrinks, and *every* other item
+# gains a little. In a real recommender the scores come from shared parameters, so that a step on two moves others as well.
+# :::
+#
 # ## Takeaways
 #
 # - DPO is the maximum likelihood of preferences under the reward that the policy itself implies.
