@@ -16,7 +16,7 @@
 # **You will learn** how hard DPO pushes a rejected item down, and how much of that push is *wrong* when the rejected item
 # is one that the user would have liked: for the hardest negative, for a random one, and for everything in between.
 #
-# *Reading: 9 minutes. Running: under a minute. Before this: [the DPO objective](objective).*
+# *Reading: 11 minutes. Running: under a minute. Before this: [the DPO objective](objective).*
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -26,6 +26,7 @@ beta = 0.5
 
 # %%
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -346,6 +347,86 @@ figures.show(
 )
 
 # %% [markdown]
+# *Change this and rerun:* with `k = 1` the pool is the hardest item; look at whether both changes in *By how much?* are then
+# exactly zero.
+#
+# ## Exercises
+#
+# Guess first, then open the answer. Answers are computed with the page.
+#
+# **1. Twice the pool.** Double $K$. Does the erroneous push halve? And where does the informative push go?
+
+# %% tags=["hide-cell"]
+sizes = np.unique(np.clip([k // 2, k, 2 * k, 10 * k], 1, dataset.n_items))
+wrong, right = (part[sizes - 1] for part in parts[beta])
+near = profile_of.by_pool_size(LossConfig(beta=beta), k)[1][sizes - 1]
+figures.table(
+    pd.DataFrame(
+        {
+            "K": sizes,
+            "false negatives in the pool": [f"{share[:n].mean():.1%}" for n in sizes],
+            "erroneous": wrong,
+            "informative": right,
+            f"of it on the best {k}": near,
+        }
+    ),
+    f"Expected suppression per position by pool size, β = {beta}",
+)
+
+# %% [markdown]
+# :::{dropdown} Why
+# A larger pool gives each member less, but it has more members. The erroneous push is the *average* of $f_r w_r$ over the pool,
+# so it falls only as fast as false negatives thin out with rank. The informative push need not fall at all, but ever more of it
+# lands on items further down, which do not compete with the target for a place in the list.
+# :::
+#
+# **2. The anchor's part.** At which $\lambda_\mathrm{ce}$ does the anchor push false negatives as hard as the preference loss does?
+# At $\lambda_\mathrm{ce} = 1$, by how much does the step from `hard` to `topk` lower the *sum* of both?
+
+# %% tags=["hide-cell"]
+by_anchor = pd.Series(anchor[0]).groupby(profile_of.users).mean().mean()
+by_loss = {name: pushes["erroneous"].mean() for name, pushes in per_user.items()}
+equal = ", ".join(f"{x / by_anchor:.2f} for `{name}`" for name, x in by_loss.items())
+total = (by_loss["topk"] + by_anchor) / (by_loss["hard"] + by_anchor) - 1
+alone = by_loss["topk"] / by_loss["hard"] - 1
+Markdown(
+    f"They are equal at λ = {equal}. From `hard` to `topk` the erroneous push of "
+    f"the loss changes by {alone:+.1%}, that of loss and anchor together, at λ = 1, "
+    f"by {total:+.1%} (users averaged, as in *By how much?*)."
+)
+
+# %% [markdown]
+# :::{dropdown} Why
+# The anchor pushes every item by its probability, false negatives included, and no selector changes that. The larger
+# $\lambda_\mathrm{ce}$ is, the smaller the part of all erroneous pushes that a selector can save.
+# :::
+#
+# **3. A ranking that knows nothing.** Suppose that what users want had nothing to do with the policy's ranking. Shuffle the false
+# negatives of each position over its ranks: what is left of the difference between the selectors?
+
+# %% tags=["hide-cell"]
+shuffle = np.random.default_rng(seed).permuted
+blind = shuffle(profile_of.false_negative, axis=1) & profile_of.real
+erroneous = {}
+for name in ("hard", "topk", "uniform"):
+    pick, loss = NegativesConfig(name=name, k=k), LossConfig(beta=beta)
+    for case in (profile_of, replace(profile_of, false_negative=blind)):
+        on_wanted, on_rest = (part.sum() for part in case.expected(pick, loss))
+        erroneous.setdefault(name, []).append(on_wanted / (on_wanted + on_rest))
+figures.table(
+    pd.DataFrame(erroneous, index=["as measured", "shuffled"]).T.rename_axis(
+        "selector"
+    ),
+    "Erroneous share of the expected suppression",
+)
+
+# %% [markdown]
+# :::{dropdown} Why
+# Shuffled, every rank holds a false negative equally often, and every selector meets as many. The case for a pool needs both
+# halves of this chapter: a log that leaves out much of what is wanted, *and* a model good enough to rank it first. With a
+# complete log, or a poor model, there is nothing to be robust against.
+# :::
+#
 # ## Takeaways
 #
 # - DPO on a softmax recommender is a logistic loss on four scores; $w = \beta\sigma(-\beta h)$ says how hard it pushes.

@@ -258,7 +258,8 @@ figures.table(
 # :::{dropdown} Why
 # The reward stands as $r / \beta$ in the exponent. As $\beta \to 0$ the policy takes the item with the largest reward and forgets
 # the reference; as $\beta$ grows it stays at the reference. In DPO the reward is whatever the pairs say, wrong pairs included,
-# so a small $\beta$ also means to go further for a false negative.
+# so at its optimum a small $\beta$ also goes further for a false negative. A few epochs do not reach that optimum, and until
+# then a small $\beta$ means a small push: step 4 has it as a factor.
 # :::
 #
 # **2. Where the short form ends.** Add 3 to every score of the policy, or double every score: which of the two changes the
