@@ -17,7 +17,7 @@
 # which pool sizes $K$ and strengths β a random member of the pool is a free improvement over the hardest item, and for
 # which it is a trade.
 #
-# *Reading: 12 minutes. Running: about a minute. Before this: [gradients under false negatives](gradients).*
+# *Reading: 14 minutes. Running: about a minute. Before this: [gradients under false negatives](gradients).*
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -444,6 +444,80 @@ figures.table(
 )
 
 # %% [markdown]
+# *Change this and rerun:* with `k = 100`, look at the row of `topk` in *What training really drew*: how many different items
+# are rejected, and how often a position meets the same one twice.
+#
+# ## Exercises
+#
+# Guess first, then open the answer. Answers are computed with the page.
+#
+# **1. One dial, two selectors.** `topk_softmax` draws from the best $K$ in proportion to $e^{s/\tau}$. Which selector does it
+# become as $\tau \to 0$, and which as $\tau \to \infty$? Which column of the table of pushes shows it most clearly?
+
+# %% tags=["hide-cell"]
+taus = (0.01, 0.5, 100.0)
+softmax = {"name": "topk_softmax", "k": k}
+dial = [NegativesConfig(**softmax, temperature=tau) for tau in taus]
+ends = [NegativesConfig(name="hard"), *dial, NegativesConfig(name="topk", k=k)]
+between = mechanism.sweep(of_topk, ends, [loss])
+between.index = ["hard", *(f"topk_softmax, τ = {tau:g}" for tau in taus), "topk"]
+figures.table(
+    between[["erroneous", "informative", "noise"]].rename_axis("selector"),
+    f"Between two selectors, K = {k}, β = {beta}",
+)
+
+# %% [markdown]
+# :::{dropdown} Why
+# A small $\tau$ stretches the differences of the scores until the best item has all the probability; a large one flattens them
+# until the $K$ best are equal. Both ends show in every column, the noise of one draw most clearly.
+# :::
+#
+# **2. Can β calm a draw?** A large β pushes hardest at the top of the pool and less below. Is a draw from the pool then less
+# noisy, because most of what could be drawn does not matter?
+
+# %% tags=["hide-cell"]
+strong = [0.05, 0.5, 5.0]
+laws = [NegativesConfig(name="topk", k=n) for n in (2, k, 5 * k)]
+laws.append(NegativesConfig(name="topk_softmax", k=k, temperature=0.5))
+draw = mechanism.sweep(of_topk, laws, [LossConfig(beta=b) for b in strong])
+noise = draw.pivot(index="setting", columns="loss", values="noise")
+noise.columns = [f"β = {b}" for b in strong]
+noise.index = pd.Index([f"{law.name}, K = {law.k}" for law in laws], name="selector")
+figures.table(noise, "Variance of one draw's push over its squared mean")
+
+# %% [markdown]
+# :::{dropdown} Why
+# Each member of the pool is a coordinate of the gradient of its own, drawn with probability $1/K$. The mean square of the push
+# is $\sum_r w_r^2 / K$ and the square of the mean $\sum_r (w_r / K)^2$, so their ratio is $K$ and the noise $K - 1$, whatever the
+# weights $w_r$ are. With equal weights, a law that is not uniform has less: $1 / \sum_r q_r^2 - 1$. Averaging $n$ draws
+# (`negatives.n`) divides the noise by $n$.
+# :::
+#
+# **3. The user's own items.** These selectors spare all training items of the user (`negatives.exclude = train`). `past` spares
+# only those taken so far, `none` spares nothing. How much of the pool are own items then, does the erroneous share rise or
+# fall, and is that good news?
+
+# %% tags=["hide-cell"]
+own = of_topk.selections["policy"].is_excluded.numpy()
+models = (policies["topk"], reference.model, dataset, relevance)
+length, rows = reference.encoder.max_length, []
+for rule in ("train", "past", "none"):
+    case = mechanism.rank_profile(*models, length, positions, exclude=rule)
+    wrong, right = (x.mean() for x in case.expected(NegativesConfig(k=k), loss))
+    mine = np.take_along_axis(own, case.items[:, :k], 1).mean()
+    rows.append((rule, f"{mine:.1%}", wrong, wrong / (wrong + right)))
+columns = ["exclude", "own items in the pool", "erroneous", "erroneous share"]
+figures.table(pd.DataFrame(rows, columns=columns), f"`topk`, K = {k}, β = {beta}")
+
+# %% [markdown]
+# :::{dropdown} Why
+# The truth of this page leaves the user's own training items out, so a push on one of them counts as informative, and it has
+# the place of something that might have been wanted. Under `past`, those in the pool are what the user takes *later on*: the
+# surest false negatives there are, and here they pass for right pushes. Under `none` come those that the user has. What is
+# learnt from these is not to repeat, which dropping the history from the list does for nothing;
+# [the next chapter](falsenegatives) asks how much of a gain on real data is of that kind.
+# :::
+#
 # ## Takeaways
 #
 # - Most selectors are laws over ranks; `hard` and `uniform` are the two ends of `topk`.
