@@ -16,7 +16,7 @@
 # **You will learn** how a sparse mixture adds parameters without adding work per item, where its costs really are, and
 # why the catalogue's item vectors make it free at inference in one place and not in another.
 #
-# *Reading: 8 minutes. Running: under a minute. Before this: [training](training).*
+# *Reading: 10 minutes. Running: under a minute. Before this: [training](training).*
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -229,6 +229,66 @@ Markdown(
 )
 
 # %% [markdown]
+# *Change this and rerun:* with `experts_per_row = 8` every row goes to all eight experts; look at the columns `parameters` and
+# `active` of the first table, and at the bars of the last figure.
+#
+# ## Exercises
+#
+# Guess first, then open the answer. Answers are computed with the page.
+#
+# **1. Twice the experts.** Double $E$ and leave $k$ as it is. By how much do the parameters of the encoder with the sparse fusion
+# grow, and by how much those that one item uses? And what if $E$ stays and $k = E$?
+
+# %% tags=["hide-cell"]
+cases = {(experts, experts_per_row), (2 * experts, experts_per_row), (experts, experts)}
+rows = []
+for e, per_row in sorted(cases):
+    change = {"experts": e, "experts_per_row": per_row}
+    model = Recommender.for_dataset(moe.model_copy(update=change), dataset)
+    count = capacity.parameter_counts(model)
+    rows.append((e, per_row, *count, count.active / count.total))
+columns = ["E", "k", "parameters", "active", "of routers", "active share"]
+figures.table(pd.DataFrame(rows, columns=columns), f"Sparse fusion of width {width}")
+
+# %% [markdown]
+# :::{dropdown} Why
+# An expert more costs its whole size in memory, but an item still goes to $k$ of them; all that it uses more is one row of the
+# router. With $k = E$ nothing is idle, and the mixture is an MLP as wide as all experts together, with a gate.
+# :::
+#
+# **2. How many experts is it really?** If one expert gets all the work, the others are there for nothing. Count the experts of
+# each layer by $1 / \sum_e f_e^2$, with $f_e$ the load: that is $E$ if all get the same, and 1 if one gets everything.
+
+# %% tags=["hide-cell"]
+uses = load.groupby("layer", sort=False)["share"].agg(
+    **{"effective experts": lambda f: 1 / (f**2).sum(), "busiest": "max"}
+)
+figures.table(uses, f"Of {experts} experts; an even share would be {1 / experts:.1%}")
+
+# %% [markdown]
+# :::{dropdown} Why
+# The balance loss pays a router for an even load over *all* rows, not for sending each row everywhere. So a map of kinds may be
+# uneven while the load is nearly even: kinds share the experts out among themselves.
+# :::
+#
+# **3. When vectors cannot be kept.** A fusion is nearly free per request because a rebuild serves many requests. How many, until
+# the rebuild is less than a hundredth of the cost? And how much longer would a request take if it had to rebuild the vectors?
+
+# %% tags=["hide-cell"]
+sparse = cost.loc["sparse fusion"]
+many = 99 * sparse["rebuild"] / sparse["request"]
+each = 1 + sparse["rebuild"] / sparse["request"]
+Markdown(
+    f"For {catalogue:,} items, on this machine, a rebuild is less than a hundredth of the "
+    f"cost after {many:,.0f} requests; a request with a rebuild takes {each:.1f} times as long."
+)
+
+# %% [markdown]
+# :::{dropdown} Why
+# “No inference cost” rests on vectors that depend neither on the user nor on the moment. Prices, stock or a context among the
+# features break that, and so does a catalogue that changes faster than requests come in.
+# :::
+#
 # ## Takeaways
 #
 # - Sparse means that unrouted rows are not computed; a test counts them.
