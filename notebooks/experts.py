@@ -57,7 +57,7 @@ space = Path(holder.name)
 # $k$ of them {cite}`shazeer2017moe`:
 #
 # $$y = \sum_{e \in \mathrm{top}\,k} g_e(x)\, f_e(x) + f_\mathrm{shared}(x), \qquad
-# g = \mathrm{softmax}\big(\text{the } k \text{ largest router logits}\big) .$$
+# g = \mathrm{softmax}\big(\text{the } k \text{ largest router logits}\big) .$$ (eq-mixture)
 #
 # Items that a router does not send to an expert are not computed by it. Two small losses keep the router healthy: the
 # balance loss $E \sum_e f_e P_e$ {cite}`fedus2022switch`, 1 when all experts get the same, and the z-loss, which keeps

@@ -55,9 +55,9 @@ figures.setup()
 # The [chapter before](objective) ended with the *suppression*, the gradient of the loss on the rejected item's score,
 #
 # $$w = \beta\,\sigma(-\beta h), \qquad
-# h = \big[s_\theta(i^+) - s_\theta(i^-)\big] - \big[s_\mathrm{ref}(i^+) - s_\mathrm{ref}(i^-)\big] .$$
+# h = \big[s_\theta(i^+) - s_\theta(i^-)\big] - \big[s_\mathrm{ref}(i^+) - s_\mathrm{ref}(i^-)\big] ,$$ (eq-push)
 #
-# It starts at $\beta/2$, where policy and reference agree, and fades once the pair is told apart.
+# with the margin $h$ of {eq}`eq-margin`. It starts at $\beta/2$, where policy and reference agree, and fades once the pair is told apart.
 
 # %% tags=["hide-input"]
 betas = sorted({0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, beta})
@@ -176,7 +176,7 @@ record("false_negatives_in_pool", share[:k].mean())
 # Let a selector draw rank $r$ with probability $q_r$, let $f_r \in \{0, 1\}$ say whether the item there is a false
 # negative, and $w_r$ how hard it would be pushed. At one position the expected push splits in two,
 #
-# $$\underbrace{\sum_r q_r f_r w_r}_{\text{erroneous}} \qquad \underbrace{\sum_r q_r (1 - f_r) w_r}_{\text{informative}} ,$$
+# $$\underbrace{\sum_r q_r f_r w_r}_{\text{erroneous}} \qquad \underbrace{\sum_r q_r (1 - f_r) w_r}_{\text{informative}} ,$$ (eq-parts)
 #
 # and both are averaged over positions. For a pool of the best $K$, $q_r = 1/K$ up to rank $K$: one pass over the sorted
 # catalogue gives every $K$ at once.

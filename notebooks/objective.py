@@ -48,13 +48,13 @@ log_reference = reference.log_softmax(0)
 # Suppose that a reward $r(S, j)$ said how much a user with history $S$ wants item $j$. The policy should earn reward,
 # but not stray far from the reference that we trust:
 #
-# $$\max_\pi \; \mathbb{E}_{j \sim \pi}\big[r(S, j)\big] - \beta\, \mathrm{KL}\big(\pi \,\|\, \pi_\mathrm{ref}\big) .$$
+# $$\max_\pi \; \mathbb{E}_{j \sim \pi}\big[r(S, j)\big] - \beta\, \mathrm{KL}\big(\pi \,\|\, \pi_\mathrm{ref}\big) .$$ (eq-objective)
 #
 # Write both terms as one sum, $\sum_j \pi(j) \big[ r(S,j) - \beta \log \frac{\pi(j)}{\pi_\mathrm{ref}(j)} \big]$. It equals
 # $\beta \log Z - \beta\, \mathrm{KL}(\pi \| \pi^*)$ with
 #
 # $$\pi^*(j \mid S) = \frac{1}{Z(S)}\, \pi_\mathrm{ref}(j \mid S)\, e^{r(S, j) / \beta},
-# \qquad Z(S) = \sum_j \pi_\mathrm{ref}(j \mid S)\, e^{r(S, j) / \beta} ,$$
+# \qquad Z(S) = \sum_j \pi_\mathrm{ref}(j \mid S)\, e^{r(S, j) / \beta} ,$$ (eq-best)
 #
 # and a KL divergence is smallest, zero, where $\pi = \pi^*$. So the optimum is known without any search. A search finds
 # the same:
@@ -101,9 +101,9 @@ record("search_reaches_the_closed_form", bool(steps["largest difference"].max() 
 # %% [markdown]
 # ## Step 2: turn it around
 #
-# If the best policy is a function of the reward, the reward is a function of the best policy. Solve for $r$:
+# If the best policy is a function of the reward, the reward is a function of the best policy. Solve {eq}`eq-best` for $r$:
 #
-# $$r(S, j) = \beta \log \frac{\pi^*(j \mid S)}{\pi_\mathrm{ref}(j \mid S)} + \beta \log Z(S) .$$
+# $$r(S, j) = \beta \log \frac{\pi^*(j \mid S)}{\pi_\mathrm{ref}(j \mid S)} + \beta \log Z(S) .$$ (eq-reward)
 #
 # Any policy $\pi_\theta$ is therefore the optimum of *some* reward, its **implicit reward**. $Z(S)$ is a sum over the whole
 # catalogue, but it does not depend on $j$.
@@ -121,18 +121,18 @@ Markdown(
 #
 # The Bradley–Terry model says how often $i^+$ is preferred to $i^-$:
 #
-# $$P(i^+ \succ i^- \mid S) = \sigma\big(r(S, i^+) - r(S, i^-)\big) .$$
+# $$P(i^+ \succ i^- \mid S) = \sigma\big(r(S, i^+) - r(S, i^-)\big) .$$ (eq-preference)
 #
 # Put the implicit reward in. The term with $Z(S)$ stands in both and drops out, and what is left is
 # $\sigma(\beta h)$ with the **margin**
 #
 # $$h = \log\frac{\pi_\theta(i^+ \mid S)}{\pi_\mathrm{ref}(i^+ \mid S)} - \log\frac{\pi_\theta(i^- \mid S)}{\pi_\mathrm{ref}(i^- \mid S)}
-# = \big[s_\theta(i^+) - s_\theta(i^-)\big] - \big[s_\mathrm{ref}(i^+) - s_\mathrm{ref}(i^-)\big] .$$
+# = \big[s_\theta(i^+) - s_\theta(i^-)\big] - \big[s_\mathrm{ref}(i^+) - s_\mathrm{ref}(i^-)\big] .$$ (eq-margin)
 #
 # The second form is special to softmax policies: their own normalisers cancel as well, so four scores are enough.
 # Maximum likelihood for the observed preferences is the DPO loss {cite}`rafailov2023dpo`
 #
-# $$L = -\log \sigma(\beta h) .$$
+# $$L = -\log \sigma(\beta h) .$$ (eq-dpo)
 
 # %%
 ratio = policy.log_softmax(0) - log_reference
@@ -159,7 +159,7 @@ Markdown(
 #
 # ## Step 4: the gradient
 #
-# $$\frac{\partial L}{\partial s_\theta(i^-)} = \beta\,\sigma(-\beta h) = w, \qquad \frac{\partial L}{\partial s_\theta(i^+)} = -w .$$
+# $$\frac{\partial L}{\partial s_\theta(i^-)} = \beta\,\sigma(-\beta h) = w, \qquad \frac{\partial L}{\partial s_\theta(i^+)} = -w .$$ (eq-gradient)
 #
 # Nothing else gets a gradient from the pair, and $w$, the **suppression**, is between 0 and β. Automatic differentiation
 # gives the same:
