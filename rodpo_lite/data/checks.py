@@ -100,7 +100,7 @@ def _validate(path: Path, schema: Any, frame: pd.DataFrame) -> None:
     import pandera.errors
 
     try:
-        schema.validate(frame)
+        schema.validate(frame, inplace=True)  # it changes nothing, so a copy would be for nothing
     except pandera.errors.SchemaError as error:
         column = getattr(error.schema, "name", None) or error.failure_cases
         reason = error.reason_code.name if error.reason_code else ""

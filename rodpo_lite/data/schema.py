@@ -149,7 +149,7 @@ def write_dataset(
         modalities = {}
         for modality, rows in features.items():
             file = f"features/{modality}.npy"
-            np.save(staged / file, rows.astype(np.float16))
+            np.save(staged / file, rows.astype(np.float16, copy=False))
             covered = int(items[f"has_{modality}"].sum())
             modalities[modality] = {
                 "file": file, "dim": rows.shape[1], "dtype": "float16", "covered": covered,
@@ -176,6 +176,7 @@ def write_dataset(
             },
         }
         (staged / "dataset.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        del interactions, items  # what is read back is as large again
         read_dataset(staged)
         staged.chmod(0o755)
         os.rename(staged, folder)
