@@ -1,0 +1,110 @@
+"""From what was read to sequences: duplicates, repeats and users who are too short go, and what is left is in order."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from rodpo_lite.data.checks import MINIMUM_LENGTH
+from rodpo_lite.data.importers.log import Log
+from rodpo_lite.errors import InputError
+
+REPEATS = ("keep", "first")
+
+
+@dataclass
+class Rows:
+    """Interactions in the order of the file; times [I] for order and seconds [I] since 1970 are None if unknown."""
+
+    user: np.ndarray
+    item: np.ndarray
+    time: np.ndarray | None
+    seconds: np.ndarray | None
+
+    def take(self, rows: np.ndarray) -> None:
+        """Keep only these rows, by mask or by number, in this order."""
+        for name, column in vars(self).items():
+            if column is not None:
+                setattr(self, name, column[rows])
+
+
+def clean(log: Log, repeats: str = "keep", core: int = 0) -> tuple[pd.DataFrame, list[str]]:
+    """The interactions of a dataset (user, item, position, timestamp) and the id of each item.
+
+    repeats: one of REPEATS, "first" to drop a user's later interactions with an item. core: users and items with fewer
+    interactions go, until none is left (users always need MINIMUM_LENGTH). Within a user the order is by time, and ties
+    keep the order of the file. Users and items are numbered in order of first appearance. What goes is counted in
+    `log.dropped`. Raises InputError if nothing is left.
+    """
+    rows = _rows(log)
+    if rows.time is not None:
+        _drop_duplicates(log, rows)
+    rows.take(np.argsort(rows.user, kind="stable") if rows.time is None else np.lexsort((rows.time, rows.user)))
+    rows.time = None
+    if repeats == "first":
+        first = np.unique(rows.user.astype(np.int64) * len(log.items) + rows.item, return_index=True)[1]
+        log.dropped["repeats of an item"] += len(rows.user) - len(first)
+        rows.take(np.sort(first))
+    _drop_short(log, rows, core)
+    if len(rows.user) == 0:
+        raise InputError(f"Nothing is left of {log.path}, which has {log.rows:,} rows: {listed(log)} were dropped.")
+    user, _ = _dense(rows.user, len(log.users))
+    item, kept = _dense(rows.item, len(log.items))
+    ids = np.array(list(log.items), dtype=object)[kept].tolist()
+    start = np.flatnonzero(np.diff(user, prepend=-1))
+    position = np.arange(len(user), dtype=np.int32) - start.astype(np.int32)[user]
+    interactions = {"user": user, "item": item, "position": position}
+    if rows.seconds is not None:
+        interactions["timestamp"] = rows.seconds
+    return pd.DataFrame(interactions, copy=False), ids
+
+
+def listed(log: Log) -> str:
+    """What was dropped, in words and numbers; empty if nothing was."""
+    return ", ".join(f"{what} ({count:,})" for what, count in log.dropped.items() if count)
+
+
+def _rows(log: Log) -> Rows:
+    """The columns of a log as arrays that share its memory."""
+    if log.rows == 0:
+        raise InputError(f"{log.path} has no rows.")
+    if not log.user:
+        raise InputError(f"Nothing is left of {log.path}, which has {log.rows:,} rows: {listed(log)} were dropped.")
+    time, seconds = log.times.resolve(log.line) if log.times else (None, None)
+    return Rows(np.frombuffer(log.user, np.int32), np.frombuffer(log.item, np.int32), time, seconds)
+
+
+def _drop_duplicates(log: Log, rows: Rows) -> None:
+    """Of rows that agree in user, item and time, only the first in the file stays."""
+    order = np.lexsort((rows.item, rows.time, rows.user))
+    same = np.ones(len(order) - 1, bool)
+    for column in (rows.user, rows.time, rows.item):
+        column = column[order]
+        same &= column[1:] == column[:-1]
+    if same.any():
+        keep = np.ones(len(order), bool)
+        keep[order[1:][same]] = False
+        log.dropped["exact duplicates"] += int(same.sum())
+        rows.take(keep)
+
+
+def _drop_short(log: Log, rows: Rows, core: int) -> None:
+    """Drop users, and with a core items too, that have too few interactions, again until nothing changes."""
+    least, gone = max(core, MINIMUM_LENGTH), {"users": 0, "items": 0}
+    while True:
+        of_user, of_item = np.bincount(rows.user), np.bincount(rows.item)
+        short, rare = (of_user > 0) & (of_user < least), (of_item > 0) & (of_item < core)
+        if not short.any() and not rare.any():
+            break
+        gone["users"] += int(short.sum())
+        gone["items"] += int(rare.sum())
+        rows.take(~(short[rows.user] | rare[rows.item]))
+    log.dropped[f"users with fewer than {least} interactions"] += gone["users"]
+    log.dropped[f"items with fewer than {core} interactions"] += gone["items"]
+
+
+def _dense(ids: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers without a gap in the same order, int32, and which numbers they were."""
+    present = np.zeros(count, bool)
+    present[ids] = True
+    return (np.cumsum(present, dtype=np.int32) - 1)[ids], np.flatnonzero(present)

@@ -1,0 +1,189 @@
+"""Tables as text, with the names of the columns in the first line: reading, and finding what a column holds."""
+
+import csv
+import io
+import itertools
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rodpo_lite.data.importers.files import LINE_LIMIT, read_lines
+from rodpo_lite.data.importers.log import MISSING, Log
+from rodpo_lite.data.importers.request import Request
+from rodpo_lite.data.importers.texts import joined
+from rodpo_lite.errors import InputError, Notice
+
+DELIMITERS = (",", ";", "\t", "|")
+# Names of columns without case and punctuation, the likeliest first.
+_ITEM_IDS = (
+    "itemid iid parentasin asin productid movieid bookid isbn trackid songid artistid gameid articleid newsid videoid "
+    "businessid recipeid postid poiid venueid contentid goodsid sku stockcode"
+)
+NAMES = {
+    "user": "userid user uid reviewerid customerid customer visitorid memberid accountid buyerid clientid personid "
+    "playerid readerid listenerid username reviewer",
+    "item": f"{_ITEM_IDS} item product movie book track song game article",
+    "time": "timestamp time unixreviewtime unixtime unixtimestamp ts timestampms datetime eventtime reviewtime "
+    "createdat purchasedate invoicedate orderdate reviewdate date",
+    "rating": "rating overall ratings stars star score",
+    "id": f"{_ITEM_IDS} id item product",  # in a table of items, where `product` may well be a title
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A text table after its first line; `rows`, with the line that each ends in, can be gone through once."""
+
+    path: Path
+    columns: list[str]
+    rows: Iterator[tuple[int, list[str]]]
+
+    def find(self, kind: str, named: str | None = None) -> int | None:
+        """The column that an option names, else the likeliest for what is wanted; None if there is none.
+
+        Raises InputError for a name that no column has.
+        """
+        if named is not None:
+            return self.named(named, kind)
+        plain = [re.sub(r"[\W_]", "", column).lower() for column in self.columns]
+        return next((plain.index(name) for name in NAMES[kind].split() if name in plain), None)
+
+    def need(self, kind: str, named: str | None = None) -> int:
+        """As `find`, but raises InputError, with the columns that there are, if there is none."""
+        found = self.find(kind, named)
+        if found is None:
+            raise InputError(
+                f"{self.path} has no {kind} column; the columns in its first line are {self._listed}: "
+                + ("one must be called item_id." if kind == "id" else f"name one with --{kind}.")
+            )
+        return found
+
+    def named(self, name: str, option: str) -> int:
+        """The column of that name; raises InputError, with the columns that there are, if there is none."""
+        if name not in self.columns:
+            raise InputError(f"{self.path} has no column {name!r} for --{option}; its columns are {self._listed}.")
+        return self.columns.index(name)
+
+    @property
+    def _listed(self) -> str:
+        shown = [repr(column[:40]) for column in self.columns[:20]]
+        return ", ".join(shown) + (", …" if len(self.columns) > 20 else "")
+
+
+def read_table(path: Path, delimiters: Iterable[str] = DELIMITERS, quoted: bool = True) -> Table:
+    """Open a table, plain or gzip; of the delimiters it is taken to have the one that splits the first line into most.
+
+    Raises InputError, at once or while its rows are read, for what is not a table: another encoding, a quote that does
+    not end with its field, a row that is longer or shorter than the first.
+    """
+    csv.field_size_limit(LINE_LIMIT)
+    lines = _decoded(path)
+    first = next(lines, "")
+    if not first.strip("\r\n"):
+        raise InputError(f"{path} must begin with a line that names its columns, but its first line is empty.")
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    delimiter = max(delimiters, key=lambda one: len(next(csv.reader([first], delimiter=one))))
+    rows = _rows(path, itertools.chain([first], lines), delimiter, quoting)
+    _, columns = next(rows)
+    return Table(path, [column.strip() for column in columns], rows)
+
+
+def _decoded(path: Path) -> Iterator[str]:
+    """Lines as text, with their ends, which may be those of old Macs."""
+    for number, line in enumerate(read_lines(path), start=1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            raise InputError(f"Line {number} of {path} is not UTF-8 text; save the file as UTF-8.") from None
+        if "\r" in text[:-2]:
+            yield from io.StringIO(text, newline="")
+        else:
+            yield text
+
+
+def _rows(path: Path, lines: Iterable[str], delimiter: str, quoting: int) -> Iterator[tuple[int, list[str]]]:
+    """The line that each row ends in, counted from 1, and its fields; empty lines are left out."""
+    reader, width, begins = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True), 0, 1
+    try:
+        for row in reader:
+            width = width or len(row)
+            if len(row) == width:
+                yield reader.line_num, row
+            elif row:
+                raise InputError(
+                    f"Line {reader.line_num} of {path} has {len(row)} fields, but the first line names {width} columns."
+                )
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(
+            f"The row that begins in line {begins} of {path} cannot be read ({error}): a quote must begin and end with "
+            "its field."
+        ) from None
+
+
+def read_interactions(table: Table, request: Request) -> Log:
+    """Interactions of a table; where it has no time column they are taken in the order of the file, with a Notice."""
+    user, item = table.need("user", request.user), table.need("item", request.item)
+    time = table.find("time", request.time)
+    rating = None if request.min_rating is None else table.need("rating", request.rating)
+    if time is None:
+        message = f"{table.path} has no time column: each user's interactions are taken in the order of the file."
+        warnings.warn(message, Notice, stacklevel=2)
+    log = Log(table.path, time is not None, request.min_rating)
+    for line, row in table.rows:
+        when, stars = None if time is None else row[time], None if rating is None else row[rating]
+        log.add(line, row[user], row[item], when, stars)
+    return log
+
+
+def read_texts(table: Table, ids: list[str], item: int, columns: list[int] | None = None) -> list[str | None]:
+    """The fields of each id's first row as one text, None where there is none; [N].
+
+    columns: which fields, in this order; by default all that are not mostly numbers.
+    """
+    numbers, found = {identity: number for number, identity in enumerate(ids)}, {}
+    for _, row in table.rows:
+        if (identity := row[item].strip()) in numbers:
+            found.setdefault(numbers[identity], row)
+    if columns is None:
+        others = (column for column in range(len(table.columns)) if column != item)
+        columns = [column for column in others if _is_text(row[column] for row in found.values())]
+    return [joined(found[n][column] for column in columns) if n in found else None for n in range(len(ids))]
+
+
+def _is_text(values: Iterable[str]) -> bool:
+    """Whether most of the values that there are are not numbers."""
+    balance = 0
+    for value in values:
+        if value.strip() not in MISSING:
+            try:
+                float(value)
+                balance -= 1
+            except ValueError:
+                balance += 1
+    return balance > 0
+
+
+def read_csv(request: Request) -> Log:
+    """Interactions of a CSV file."""
+    return read_interactions(read_table(request.source, _named(request.delimiter) or DELIMITERS), request)
+
+
+def read_csv_texts(request: Request, ids: list[str]) -> list[str | None]:
+    """Texts of a CSV file of items; its id column is called as in the interactions, or as ids usually are."""
+    table = read_table(request.items, (*DELIMITERS, *_named(request.delimiter)))
+    item = table.columns.index(request.item) if request.item in table.columns else table.need("id")
+    columns = None if request.text is None else [table.named(name, "text") for name in request.text]
+    return read_texts(table, ids, item, columns)
+
+
+def _named(delimiter: str | None) -> tuple[str, ...]:
+    """The delimiter that an option names, if it names one."""
+    if delimiter is None:
+        return ()
+    found = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
+    if len(found) != 1 or found in '"\r\n':
+        raise InputError(f"--delimiter {delimiter!r} is not valid: it must be one character, or tab.")
+    return (found,)
