@@ -1,0 +1,160 @@
+"""Features of items from their texts and images; every function returns a row per item and which items have one."""
+
+import importlib
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rodpo_lite.errors import InputError
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
+THUMBNAIL = 8  # pixels on each side
+DRAFT = 512  # pixels: a larger JPEG is decoded at a fraction of its size, but not below this
+BLOCK = 256  # images that a model is given at a time
+_VANISHED = 1e-6  # a shorter row says nothing: what is left of a text whose words all were left out
+
+
+def require(module: str, package: str, purpose: str) -> Any:
+    """An optional module; raises InputError with the command that installs it where it is missing."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise InputError(f"{purpose} need {package}, which is not installed: `pip install {package}`.") from None
+
+
+def require_for(texts: Path | None, text_model: str | None, images: Path | None, image_model: str | None) -> None:
+    """What features of these files will need; raises InputError for a library that is missing, before any work."""
+    for model in (text_model, image_model):
+        if model is not None:
+            require("sentence_transformers", "sentence-transformers", f"Features by the model {model}")
+    if texts is not None and text_model is None:
+        require("sklearn", "scikit-learn", "Text features")
+    if images is not None:
+        require("PIL", "pillow", "Image features")
+
+
+def text_features(texts: Sequence[str | None], dim: int = 128, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """TF-IDF with truncated SVD: unit rows, float32 [N, d], zero where there is no text, and which are not, [N].
+
+    d is `dim`, or less where there are fewer texts or words; 0 if there are no words. Raises InputError without
+    scikit-learn.
+    """
+    algebra = require("sklearn.utils.extmath", "scikit-learn", "Text features")
+    extraction = require("sklearn.feature_extraction.text", "scikit-learn", "Text features")
+    told = np.array([bool(text and any(map(str.isalnum, text))) for text in texts])
+    if not told.any():
+        return np.zeros((len(texts), 0), np.float32), told
+    # Single letters and digits count too: in short titles they tell one model from another.
+    words = extraction.TfidfVectorizer(
+        sublinear_tf=True, max_features=50_000, token_pattern=r"(?u)\w+", dtype=np.float32
+    ).fit_transform(text for text, is_told in zip(texts, told) if is_told)
+    size = min(dim, *words.shape)
+    rows = np.zeros((len(texts), size), np.float32)
+    left, values, _ = algebra.randomized_svd(words, size, random_state=seed)
+    rows[told] = left * values
+    return _unit(rows)
+
+
+def encoded_texts(texts: Sequence[str | None], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Texts by a model of sentence-transformers: unit rows, float32 [N, d], zero where there is none, and which, [N].
+
+    Raises InputError where the library is missing or the model cannot be loaded.
+    """
+    told = np.array([bool(text) for text in texts])
+    model = _model(name)
+    if not told.any():
+        return np.zeros((len(texts), 0), np.float32), told
+    found = model.encode([text for text in texts if text], show_progress_bar=False)
+    rows = np.zeros((len(texts), found.shape[1]), np.float32)
+    rows[told] = found
+    return _unit(rows)
+
+
+def thumbnail_features(folder: Path, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Images <id>.jpg, .png or .webp as 8 by 8 RGB pixels: unit rows, float32 [N, 192], and which items have one, [N].
+
+    Each number is standardised over the images; a grey image counts as one more, so that a single one is not all mean.
+    """
+    rows, present = np.zeros((len(ids), 3 * THUMBNAIL**2)), np.zeros(len(ids), bool)
+    for number, image in _images(folder, ids):
+        rows[number] = np.asarray(image.resize((THUMBNAIL, THUMBNAIL)), float).ravel() / 255
+        present[number] = True
+    seen = np.vstack([rows[present], np.full(rows.shape[1], 0.5)])
+    rows[present] = (rows[present] - seen.mean(0)) / seen.std(0)
+    return _unit(rows)
+
+
+def encoded_images(folder: Path, ids: Sequence[str], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images by a CLIP model of sentence-transformers: unit rows, float32 [N, d], and which items have one, [N].
+
+    Raises InputError where the library is missing or the model cannot be loaded.
+    """
+    model, blocks, numbers, held = _model(name), [], [], []
+    for number, image in _images(folder, ids):
+        numbers.append(number)
+        held.append(image)
+        if len(held) == BLOCK:
+            blocks.append(model.encode(held, show_progress_bar=False))
+            held = []
+    if held:
+        blocks.append(model.encode(held, show_progress_bar=False))
+    if not blocks:
+        return np.zeros((len(ids), 0), np.float32), np.zeros(len(ids), bool)
+    found = np.concatenate(blocks)
+    rows = np.zeros((len(ids), found.shape[1]), np.float32)
+    rows[numbers] = found
+    return _unit(rows)
+
+
+def _model(name: str) -> Any:
+    library = require("sentence_transformers", "sentence-transformers", f"Features by the model {name}")
+    try:
+        return library.SentenceTransformer(name)
+    except Exception as error:  # of the network, the file system, the model's own code
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise InputError(f"The model {name} cannot be loaded by sentence-transformers: {reason}.") from None
+
+
+def _images(folder: Path, ids: Sequence[str]) -> Iterator[tuple[int, Any]]:
+    """The number and the image of each item that has a readable one, RGB."""
+    library = require("PIL.Image", "pillow", "Image features")
+    home = folder.resolve()
+    for number, identity in enumerate(ids):
+        path = _inside(home, identity)
+        image = None if path is None else _opened(library, path)
+        if image is not None:
+            yield number, image
+
+
+def _inside(home: Path, identity: str) -> Path | None:
+    """The file of an item; None if there is none, or if a link or the id itself leads out of the folder."""
+    for extension in EXTENSIONS:
+        try:
+            path = (home / f"{identity}{extension}").resolve(strict=True)
+        except (OSError, ValueError, RuntimeError):  # not there, too long, a null character, links in a circle
+            continue
+        if path.is_relative_to(home) and path.is_file():
+            return path
+    return None
+
+
+def _opened(library: Any, path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", library.DecompressionBombWarning)
+            with library.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
+                image.draft("RGB", (DRAFT, DRAFT))
+                return image.convert("RGB")
+    except Exception:  # Pillow raises many kinds for a file that is not a whole image
+        return None
+
+
+def _unit(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of length one, float32, and which they are: rows that vanish are zero."""
+    length = np.linalg.norm(rows, axis=1)
+    present = length > _VANISHED
+    rows = np.where(present[:, None], rows, 0) / np.where(present, length, 1)[:, None]
+    return rows.astype(np.float32), present
