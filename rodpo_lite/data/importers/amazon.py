@@ -1,0 +1,114 @@
+"""Amazon reviews as the McAuley lab publishes them, of 2014, 2018 and 2023: one object on each line."""
+
+import ast
+import html
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from rodpo_lite.data.importers.files import read_bytes, read_records
+from rodpo_lite.data.importers.log import Log
+from rodpo_lite.data.importers.request import Request
+from rodpo_lite.data.importers.texts import joined
+from rodpo_lite.errors import InputError
+
+TEXT_KEYS = ("title", "brand", "store", "categories", "category", "description", "features", "feature")
+FIELD_LIMIT = 20_000  # characters of one field that are looked at
+LITERAL_LIMIT = 2**20  # bytes: Python's own parser takes hundreds of times the memory of what it parses
+IMAGE_DIM = 4096
+_IMAGE = np.dtype([("asin", "S10"), ("values", "<f4", IMAGE_DIM)])
+_IDS = re.compile(rb"""["'](?:parent_)?asin["']\s*:\s*["']([^"']*)["']""")
+
+
+def reviews(user: str, item: str, time: str, rating: str) -> Callable[[Request], Log]:
+    """A reader of reviews with these keys; it raises InputError where one of the first three never occurs."""
+
+    def read(request: Request) -> Log:
+        log, never, some = Log(request.source, min_rating=request.min_rating), {user, item, time}, []
+        for line, review in read_records(request.source):
+            if never:
+                never, some = never.difference(review), some or sorted(review)
+            log.add(line, review.get(user), review.get(item), review.get(time), review.get(rating))
+        if never and log.rows:
+            missing, there = ", ".join(sorted(never)), ", ".join(key[:40] for key in some[:20]) or "nothing"
+            raise InputError(
+                f"{request.source} seems to be of another format: no line has {missing}; the first one has {there}."
+            )
+        return log
+
+    return read
+
+
+def metadata(item: str, parse: Callable[[bytes], Any] = json.loads) -> Callable[[Request, list[str]], list[str | None]]:
+    """A reader of texts from metadata whose objects have their id under this key; of two objects the first counts."""
+
+    def read(request: Request, ids: list[str]) -> list[str | None]:
+        numbers, texts = {identity: number for number, identity in enumerate(ids)}, [None] * len(ids)
+        known = {identity.encode("utf-8", "replace") for identity in ids}
+
+        def wanted(line: bytes) -> bool:
+            """Whether the line may be about an item that is known: parsing it costs far more than looking."""
+            named = _IDS.findall(line)
+            return not named or not known.isdisjoint(named)
+
+        for _, about in read_records(request.items, parse, wanted):
+            identity = about.get(item)
+            number = numbers.get(identity) if isinstance(identity, str) else None
+            if number is not None and texts[number] is None:
+                texts[number] = joined(_plain(part) for key in TEXT_KEYS for part in _parts(about.get(key)))
+        return texts
+
+    return read
+
+
+def literal(line: bytes) -> Any:
+    """An object as JSON or, as in 2014, as a Python literal; raises what `files.UNREADABLE` lists."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        if len(line) > LITERAL_LIMIT:
+            raise
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of escapes that Python does not know, such as \\/
+        return ast.literal_eval(line.decode("utf-8"))
+
+
+def image_features(request: Request, ids: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Unit rows of the published image features, float16 [N, 4096], and which items have them, [N].
+
+    The file holds ten bytes of id and 4096 little-endian float32 for each item; raises InputError if it is cut short.
+    """
+    numbers = {identity: number for number, identity in enumerate(ids)}
+    rows, present = np.zeros((len(ids), IMAGE_DIM), np.float16), np.zeros(len(ids), bool)
+    for record in read_bytes(request.images, lambda stream: stream.read(_IMAGE.itemsize)):
+        if len(record) < _IMAGE.itemsize:
+            raise InputError(
+                f"{request.images} is cut short, or is no file of image features, which has {_IMAGE.itemsize:,} bytes "
+                "an item."
+            )
+        number = numbers.get(record[:10].decode("ascii", "replace").strip("\0 "))
+        if number is not None:
+            values = np.frombuffer(record, _IMAGE)["values"][0].astype(np.float64)
+            length = np.linalg.norm(values)
+            if np.isfinite(length) and length > 0:
+                rows[number], present[number] = values / length, True
+    return rows, present
+
+
+def _parts(value: Any, depth: int = 2) -> Iterator[str]:
+    """The strings in a field, which may be a list of lists, but nothing deeper."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | tuple) and depth:
+        for part in value:
+            yield from _parts(part, depth - 1)
+
+
+def _plain(text: str) -> str:
+    """Text without HTML, and nothing where a page's script was taken for text, as happened in 2018."""
+    text = html.unescape(re.sub(r"<[^<>]*>", " ", text[:FIELD_LIMIT]))
+    return "" if "getTime(" in text else text
