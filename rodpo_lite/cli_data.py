@@ -1,11 +1,12 @@
-"""`rodpo data`: make and check datasets."""
+"""`rodpo data`: make, import and check datasets."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-app = typer.Typer(help="Make and check datasets in the canonical format.", no_args_is_help=True)
+app = typer.Typer(help="Make, import and check datasets in the canonical format.", no_args_is_help=True)
 
 
 @app.command("synth")
@@ -52,6 +53,70 @@ def data_plant(
     from rodpo_lite.data.schema import read_dataset
 
     _describe(read_dataset(plant(folder, out, share, seed, name)), out)
+
+
+class _WithFormats(TyperCommand):
+    """A command whose help ends with every format, read from the registry when help is asked for, and examples."""
+
+    @property
+    def epilog(self) -> str:
+        from rodpo_lite.data.importers import FORMATS
+
+        formats = "\n".join(f"- `{name}`: {entry.summary}" for name, entry in FORMATS.items())
+        return f"**FORMAT** is one of\n\n{formats}\n\n**Examples**\n\n" + "\n".join(f"- `{e}`" for e in EXAMPLES)
+
+    @epilog.setter
+    def epilog(self, text: str | None) -> None:
+        """The text is made when it is read."""
+
+
+EXAMPLES = (
+    "rodpo data import csv clicks.csv --out data/mine",
+    "rodpo data import csv clicks.csv --items items.csv --image-folder images --out data/mine",
+    "rodpo data import recbole ml-100k --min-rating 4 --out data/ml-100k",
+    "rodpo data import amazon2014 reviews_Beauty_5.json.gz --items meta_Beauty.json.gz --out data/beauty",
+    "rodpo data import amazon2018 Video_Games_5.json.gz --items meta_Video_Games.json.gz --out data/games",
+    "rodpo data import amazon2023 All_Beauty.jsonl.gz --items meta_All_Beauty.jsonl.gz --core 5 --out data/beauty",
+)
+
+
+@app.command("import", cls=_WithFormats)
+def data_import(
+    format: Annotated[str, typer.Argument(help="what SOURCE is; see below")],
+    source: Annotated[Path, typer.Argument(help="file of interactions, plain or .gz")],
+    out: Annotated[Path, typer.Option("--out", help="folder to write")],
+    name: Annotated[str | None, typer.Option(help="name of the dataset [default: that of the folder]")] = None,
+    items: Annotated[Path | None, typer.Option(help="file with the items' texts")] = None,
+    images: Annotated[Path | None, typer.Option(help="image features of 2014, a .b file")] = None,
+    image_folder: Annotated[Path | None, typer.Option(help="folder of images called ID.jpg, .png or .webp")] = None,
+    user: Annotated[str | None, typer.Option(help="column of users [default: found]")] = None,
+    item: Annotated[str | None, typer.Option(help="column of items [default: found]")] = None,
+    time: Annotated[str | None, typer.Option(help="column of times [default: found]")] = None,
+    rating: Annotated[str | None, typer.Option(help="column of ratings [default: found]")] = None,
+    min_rating: Annotated[float | None, typer.Option(help="drop what is rated lower")] = None,
+    delimiter: Annotated[str | None, typer.Option(help="character between columns, or tab [default: found]")] = None,
+    text: Annotated[str | None, typer.Option(help="text columns of --items, as in title,brand [default: all]")] = None,
+    text_model: Annotated[str | None, typer.Option(help="sentence-transformers model instead of TF-IDF")] = None,
+    image_model: Annotated[str | None, typer.Option(help="its CLIP model instead of thumbnails")] = None,
+    repeats: Annotated[str, typer.Option(help="keep, or first: no item twice for a user")] = "keep",
+    core: Annotated[int, typer.Option(min=0, help="least interactions of every user and item")] = 0,
+) -> None:
+    """Turn a table, RecBole files or Amazon reviews into a dataset folder, and say what was left out.
+
+    Times are Unix seconds, milli-, micro- or nanoseconds, or ISO 8601. Without them the order of the file counts.
+    """
+    from rodpo_lite.data.importers.dataset import import_dataset
+    from rodpo_lite.data.importers.request import Request
+    from rodpo_lite.data.schema import read_dataset
+
+    columns = None if text is None else tuple(column.strip() for column in text.split(","))
+    request = Request(
+        source, items, images, image_folder, user, item, time, rating, min_rating, delimiter, columns, text_model,
+        image_model, repeats, core,
+    )  # fmt: skip
+    lines = import_dataset(format, request, out, name)
+    _describe(read_dataset(out), out)
+    print(*lines, sep="\n", end="\n" if lines else "")
 
 
 def _describe(dataset: Any, folder: Path) -> None:
