@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,9 @@ from typer.testing import CliRunner
 from rodpo_lite.cli import app, main
 from rodpo_lite.data.importers import FORMATS, files
 from rodpo_lite.data.importers.dataset import import_dataset
+from rodpo_lite.data.importers.example import write_example
 from rodpo_lite.data.importers.request import Request
+from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.errors import InputError, Notice
 
 
@@ -268,3 +271,13 @@ def test_the_help_lists_every_format_and_ends_with_examples():
     helped = CliRunner().invoke(app, ["data", "import", "--help"]).output
     described, _, examples = helped.partition("Examples")
     assert all(f"{name}:" in described and f"import {name}" in examples for name in FORMATS)
+
+
+def test_the_example_is_imported_whole(tmp_path):
+    clicks, products = write_example(tmp_path, seed=1)
+    assert import_dataset("csv", Request(clicks, items=products), tmp_path / "mine") == []
+    dataset = read_dataset(tmp_path / "mine")
+    assert len(dataset.items) == sum(1 for _ in clicks.open()) - 1 and set(dataset.features) == {"text"}
+    assert (
+        np.diff(dataset.timestamps)[np.diff(np.repeat(np.arange(dataset.n_users), dataset.lengths)) == 0] >= 0
+    ).all()

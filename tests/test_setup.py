@@ -113,7 +113,7 @@ def test_environment_yml_agrees_with_pyproject_and_lock():
     options = [line for line in pip if line.startswith("-")]
     pins = {canonicalize_name(r.name): r for r in map(Requirement, (line for line in pip if line not in options))}
     assert "-c requirements.lock" in options and "-e ." in options
-    wanted = requirements("book")
+    wanted = requirements("book", "import")
     assert pins.keys() == wanted.keys()
     versions = locked(python) | {"torch": make_variable("TORCH_VERSION")}
     for name, pin in pins.items():

@@ -110,13 +110,13 @@ def synthesise(out: Path, seed: int = 0, sizes: WorldSizes = WorldSizes()) -> Pa
     )
 
 
-def open_world(name: str = "", seed: int = 0) -> tuple[Dataset, Path]:
+def open_world(name: str = "", seed: int = 0, sizes: WorldSizes = WorldSizes()) -> tuple[Dataset, Path]:
     """A dataset by folder or name (see `locate`); if that is empty, a fresh synthetic world for this process."""
     if name:
         return read_dataset(locate(name)), locate(name)
     holder = tempfile.TemporaryDirectory(prefix="rodpo-world-")
     _HELD.append(holder)  # removed when the process ends
-    made = synthesise(Path(holder.name) / "synthetic", seed)
+    made = synthesise(Path(holder.name) / "synthetic", seed, sizes)
     return read_dataset(made), made
 
 
