@@ -242,7 +242,7 @@ def main() -> None:
     except InputError as error:
         _fail(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("Stopped; an unfinished run continues with --resume.", 130)
+        _fail("Stopped; nothing half-written is left, and an unfinished run continues with --resume.", 130)
     except Exception as error:
         _fail_if_expected(error)
         raise

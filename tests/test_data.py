@@ -141,6 +141,8 @@ def test_what_was_written_is_read_back(tmp_path):
     assert dataset.offsets.tolist() == [0, 3, 6]
     assert dataset.timestamps.tolist() == [2, 4, 1, 0, 5, 3]
     assert dataset.titles == ["a", "item 1", "c"]
+    named = write_dataset(tmp_path / "n", "tiny", interactions, items.assign(id=["x", "y", "z"]), features)
+    assert read_dataset(named).titles == ["a", "y", "c"], "the id where it came from is better than a number"
     assert np.array_equal(dataset.features["text"], np.eye(3))
 
 

@@ -30,7 +30,8 @@ class Dataset:
     """Interactions in compressed rows: user u owns items[offsets[u]:offsets[u + 1]], oldest first.
 
     items [I] int64; offsets [U + 1] int64; timestamps [I] float64, NaN where unknown; features[m] float16
-    [N, d]; present[m] bool [N], whether the item has modality m; titles [N] (text, else the item id).
+    [N, d]; present[m] bool [N], whether the item has modality m; titles [N]: text, else the id where it came from, else
+    the item's number.
     """
 
     name: str
@@ -94,6 +95,7 @@ def read_dataset(folder: Path) -> Dataset:
     lengths = interactions.groupby("user").size()
     checks.check_counts(folder, manifest, n_users=len(lengths), n_items=n_items, n_interactions=len(interactions))
     text = items["text"] if "text" in items else pd.Series([None] * n_items)
+    named = next((items[column] for column in ("id", "asin") if column in items), pd.Series([None] * n_items))
     return Dataset(
         name=manifest["name"],
         offsets=np.concatenate([[0], np.cumsum(lengths.to_numpy(np.int64))]),
@@ -101,9 +103,13 @@ def read_dataset(folder: Path) -> Dataset:
         timestamps=interactions["timestamp"].to_numpy(np.float64, na_value=np.nan),
         features=features,
         present=present,
-        titles=[t if isinstance(t, str) and t.strip() else f"item {i}" for i, t in enumerate(text)],
+        titles=[_title(*parts) for parts in zip(text, named, range(n_items))],
         manifest=manifest,
     )
+
+
+def _title(text: object, named: object, number: int) -> str:
+    return next((t for t in (text, named) if isinstance(t, str) and t.strip()), f"item {number}")
 
 
 def locate(name: str) -> Path:
