@@ -214,7 +214,7 @@ if (folder / "oracle").is_dir():
 #
 # ## Exercises
 #
-# Guess first, then open the answer. Answers are computed with the page.
+# Guess first, then open the cell below the question: it computes the answer.
 #
 # **1. A larger shop window.** At each step a user sees a slate of items and takes one of them. Suppose that the slate were
 # five times as large: would fewer of the relevant items stay without a click? And if histories were twice as long instead?

@@ -234,7 +234,7 @@ Markdown(
 #
 # ## Exercises
 #
-# Guess first, then open the answer. Answers are computed with the page.
+# Guess first, then open the cell below the question: it computes the answer.
 #
 # **1. Twice the experts.** Double $E$ and leave $k$ as it is. By how much do the parameters of the encoder with the sparse fusion
 # grow, and by how much those that one item uses? And what if $E$ stays and $k = E$?

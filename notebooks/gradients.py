@@ -352,7 +352,7 @@ figures.show(
 #
 # ## Exercises
 #
-# Guess first, then open the answer. Answers are computed with the page.
+# Guess first, then open the cell below the question: it computes the answer.
 #
 # **1. Twice the pool.** Double $K$. Does the erroneous push halve? And where does the informative push go?
 

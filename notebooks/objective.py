@@ -235,7 +235,7 @@ figures.show(
 #
 # ## Exercises
 #
-# Guess first, then open the answer. Answers are computed with the page.
+# Guess first, then open the cell below the question: it computes the answer.
 #
 # **1. The price of leaving.** Make $\beta$ ten times smaller, then ten times larger. What happens to the reward that the best
 # policy earns, and to its distance from the reference? Which item does it recommend in the limit $\beta \to 0$?
@@ -267,22 +267,14 @@ figures.table(
 # that is trained with binary cross-entropy assumes?
 
 # %% tags=["hide-cell"]
-views = {
-    "four scores": lambda scores: scores,
-    "softmax over all items": lambda scores: scores.log_softmax(0),
-    "a sigmoid per item": torch.nn.functional.logsigmoid,
-}
-changed = {"as above": policy, "scores + 3": policy + 3, "scores doubled": 2 * policy}
-margin = pd.DataFrame(
-    index=pd.Index(changed, name="policy"), columns=views, dtype=float
-)
-for view, log in views.items():
-    for name, changed_policy in changed.items():
-        ratio = log(changed_policy) - log(reference)
-        margin.loc[name, view] = float(ratio[chosen] - ratio[rejected])
-figures.table(
-    margin, "The margin of the pair of step 3, from three kinds of probability"
-)
+logs = [torch.clone, lambda s: s.log_softmax(0), torch.nn.functional.logsigmoid]
+cases = {"as above": policy, "scores + 3": policy + 3, "scores doubled": 2 * policy}
+rows = []
+for name, changed in cases.items():
+    ratios = [log(changed) - log(reference) for log in logs]
+    rows.append((name, *(float(r[chosen] - r[rejected]) for r in ratios)))
+columns = ["policy", "four scores", "softmax over all items", "a sigmoid per item"]
+figures.table(pd.DataFrame(rows, columns=columns), "The margin of the pair of step 3")
 
 # %% [markdown]
 # :::{dropdown} Why

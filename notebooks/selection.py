@@ -449,7 +449,7 @@ figures.table(
 #
 # ## Exercises
 #
-# Guess first, then open the answer. Answers are computed with the page.
+# Guess first, then open the cell below the question: it computes the answer.
 #
 # **1. One dial, two selectors.** `topk_softmax` draws from the best $K$ in proportion to $e^{s/\tau}$. Which selector does it
 # become as $\tau \to 0$, and which as $\tau \to \infty$? Which column of the table of pushes shows it most clearly?

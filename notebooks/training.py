@@ -206,7 +206,7 @@ Markdown(
 #
 # ## Exercises
 #
-# Guess first, then open the answer. Answers are computed with the page.
+# Guess first, then open the cell below the question: it computes the answer.
 #
 # **1. The right rival.** The last column of the table compares with the reference. Compare every preference with continued
 # cross-entropy instead: what becomes of its gain?
