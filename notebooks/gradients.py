@@ -308,7 +308,9 @@ record("monte_carlo_within_4_errors", bool(ways["gap in errors"].abs().max() < 4
 anchor = profile_of.anchor_push()
 gap = mechanism.anchor_error(profile_of)
 record("anchor_error_below_1e-6", gap < 1e-6)
-wrong_here = profile_of.expected(NegativesConfig(k=k), LossConfig(beta=beta))[0].mean()  # by position, as the anchor
+wrong_here = profile_of.expected(
+    NegativesConfig(name="topk", k=k), LossConfig(beta=beta)
+)[0].mean()  # by position, as the anchor
 Markdown(
     f"By autograd in float64 the formula is right to {gap:.0e}. At λ = 1 the anchor pushes false negatives by "
     f"**{anchor[0].mean():.3f}** per position and the other candidates by {anchor[1].mean():.3f}; DPO with `topk` pushes false "
