@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -11,6 +12,8 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from rodpo_lite import sources
 from rodpo_lite.checkpoint import write_bytes
@@ -53,7 +56,7 @@ def stage(root: Path, pages: list[Page], folder: Path) -> None:
     """Make `folder` the complete source of the site; only files whose content differs are touched, so Sphinx sees
     what changed. RODPO_REPOSITORY, owner/name on GitHub, makes pages offer Binder and Colab."""
     book, repository = root / "book", os.environ.get("RODPO_REPOSITORY") or os.environ.get("GITHUB_REPOSITORY")
-    files = {Path("_config.yml"): (root / "_config.yml").read_bytes()}
+    files: dict[Path, bytes] = {}
     for path in book.rglob("*"):
         if path.is_file():
             first, *rest = path.relative_to(book).parts
@@ -68,6 +71,7 @@ def stage(root: Path, pages: list[Page], folder: Path) -> None:
         for picture in page.pictures.glob("*.svg"):
             files[Path(_STATIC, "figures", f"{page.name}-{picture.name}")] = picture.read_bytes()
     files[Path("extra", "llms.txt")] = _contents(pages).encode()
+    files[Path("_config.yml")] = _configuration(root / "_config.yml", files)
     for path in folder.rglob("*"):
         if path.is_file() and path.relative_to(folder) not in files:
             path.unlink()
@@ -97,6 +101,15 @@ def _check(root: Path, out: Path) -> None:
             raise InputError(f"{root} has no {name}: run this in the project's root folder.")
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / ".buildinfo").exists())):
         raise InputError(f"{out} exists and is not a built site: name another folder.")
+
+
+def _configuration(path: Path, files: dict[Path, bytes]) -> bytes:
+    """The configuration, which changes with every script, style and picture: for a page alone Sphinx copies none."""
+    config, digest = yaml.safe_load(path.read_text(encoding="utf-8")), hashlib.sha256()
+    for name in sorted(name for name in files if name.parts[0] in (_STATIC, "extra")):
+        digest.update(str(name).encode() + files[name])
+    config["sphinx"]["config"].setdefault("html_context", {})["site_files"] = digest.hexdigest()
+    return yaml.safe_dump(config, allow_unicode=True, sort_keys=False).encode()
 
 
 def _contents(pages: list[Page]) -> str:

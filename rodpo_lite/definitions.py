@@ -56,8 +56,8 @@ def _list_terms(app: Any, page: str, source: list[str]) -> None:
     if page != PAGE or MARK not in source[0]:
         return
     terms = read(app.srcdir)
-    entries = "\n\n".join(f"{name}\n: {terms[name]['means']}" for name in sorted(terms, key=str.lower))
-    source[0] = source[0].replace(MARK, f":::{{glossary}}\n{entries}\n:::")
+    entries = "\n\n".join(f"{name}\n    {terms[name]['means']}" for name in sorted(terms, key=str.lower))
+    source[0] = source[0].replace(MARK, f"```{{glossary}}\n{entries}\n```")
 
 
 def _link_terms(app: Any, doctree: nodes.document, page: str) -> None:

@@ -37,7 +37,16 @@ LIBRARIES = (
     "jupytext", "papermill", "ipykernel", "kaleido",
 )  # fmt: skip
 # They assemble and start; no notebook shows what they compute.
-_NOT_IN_PAGES = ("book.py", "cli.py", "cli_data.py", "cli_grid.py", "plan.py")
+_NOT_IN_PAGES = (
+    "book.py",
+    "cli.py",
+    "cli_data.py",
+    "cli_grid.py",
+    "definitions.py",
+    "plan.py",
+    "social.py",
+    "sources.py",
+)
 
 
 class BookError(RuntimeError):

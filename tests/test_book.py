@@ -135,6 +135,12 @@ def test_a_second_build_executes_nothing_and_an_edit_only_its_own_page(book, edi
     assert executed(book, force=True) == {"plots", "sums"}
 
 
+def test_an_edited_style_is_published(book, edit):
+    edit("book/_static/rodpo.css", "/* Typography:", "/* Letters:")
+    assert executed(book) == set()
+    assert "/* Letters:" in (book / "_build/html/_static/rodpo.css").read_text(encoding="utf-8")
+
+
 def test_each_other_input_makes_pages_stale(book, edit, tmp_path, monkeypatch):
     build(book, progress=lambda line: None)
     edit("notebooks/profiles.yml", "smoke: {}", "smoke: {sums: {last: 4}}")
