@@ -90,7 +90,7 @@ def _scoreboard(folder: Path) -> str:
     grid = Grid.read(GRID)
     found = claims.scoreboard(claims.read(grid), grid, ledger.records(folder), folder)
     lines = [f"| {row.says} | **{row.verdict}** | {row.so_far or '–'} |" for row in found.itertuples()]
-    return "\n".join(["| the paper says | verdict here | so far, with 95 % intervals |", "|---|---|---|", *lines])
+    return "\n".join(["| the paper says | verdict | so far, with 95 % intervals |", "|---|---|---|", *lines])
 
 
 def _check(root: Path, out: Path) -> None:

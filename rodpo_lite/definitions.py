@@ -14,7 +14,16 @@ from docutils import nodes
 
 PAGE, FILE, MARK = "glossary", "glossary.yml", "<!-- glossary -->"
 PROSE = (nodes.paragraph, nodes.list_item)
-SKIPPED = (nodes.reference, nodes.literal, nodes.title, nodes.caption, nodes.math, nodes.raw, nodes.footnote)
+SKIPPED = (
+    nodes.reference,
+    nodes.literal,
+    nodes.title,
+    nodes.caption,
+    nodes.math,
+    nodes.raw,
+    nodes.footnote,
+    nodes.citation,
+)
 
 
 def setup(app: Any) -> dict[str, Any]:
