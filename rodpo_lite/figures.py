@@ -115,7 +115,9 @@ def slider(fig: go.Figure, groups: dict[str, list[int]], active: str, prefix: st
         for name, chosen in groups.items()
     ]
     place = list(groups).index(active)
-    fig.update_layout(sliders=[{"steps": steps, "active": place, "currentvalue": {"prefix": prefix}}])
+    fig.update_layout(  # shorter than the figure: the last label is centred under its end
+        sliders=[{"steps": steps, "active": place, "currentvalue": {"prefix": prefix}, "len": 0.85}]
+    )
 
 
 def whiskers(middle: Any, low: Any, high: Any) -> dict[str, Any]:
