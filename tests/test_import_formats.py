@@ -58,7 +58,7 @@ def test_texts_of_items_come_from_a_second_table(tmp_path):
         table([(i, t, p, f'"{d}"') for i, t, p, d in rows], ("id", "title", "price", "about"), ";"),
     )
     dataset, _, lines = imported(source, items=items)
-    assert dataset.titles == ["item 0", "Fig", "item 2", "Blue plum. stone fruit"]
+    assert dataset.titles == ["pear", "Fig", "kiwi", "Blue plum. stone fruit"]
     assert dataset.present["text"].tolist() == [False, True, False, True]
     assert lines == ["without text: 2 of 4 items"]
     assert imported(source, items=items, text=("about", "price"))[0].titles[3] == "stone fruit. 3"
@@ -81,7 +81,7 @@ def test_recbole_files_with_typed_columns(tmp_path):
         table([("fig", '"Fig" of old', 1990, "green sweet"), ("pear", "Pear", 1, "")], names, "\t"),
     )
     dataset, _, _ = imported(folder, "recbole")
-    assert dataset.titles == ["Pear", '"Fig" of old. green sweet', "item 2", "item 3"]
+    assert dataset.titles == ["Pear", '"Fig" of old. green sweet', "kiwi", "plum"]
     assert dataset.timestamps.tolist() == [1, 2, 3, 4, 5, 6]
     write(folder / "tiny.test.inter", "")
     refused(folder, "several .inter files in .*tiny.inter, tiny.test.inter", "recbole")

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -34,6 +35,9 @@ def test_changes_of_a_record_against_itself_and_another(world, run, tmp_path):
     evaluation.evaluate(world, run)
     folder = tmp_path / "ledger"
     file = ledger.record(run, folder).name
+    users = np.arange(world.n_users)  # ranks of which every resample has some among the best five
+    known = pd.DataFrame({"rank": users % 10, "rank_masked": users % 7})
+    known.to_parquet(folder / "ranks" / file.replace(".json", ".parquet"))
     same = ledger.changes(file, file, folder)
     assert same["protocol"].tolist() == ["all items", "history dropped"]
     assert (same[["change %", "low", "high"]] == 0).all(axis=None)
