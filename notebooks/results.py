@@ -229,7 +229,7 @@ figures.table(
 
 # %% tags=["hide-input"]
 lost = pd.DataFrame(
-    {"dataset": dataset, "row": row, "item": titles[dataset][line["item"]].removeprefix("Title: ")[:60] if dataset in titles else line["item"],
+    {"dataset": dataset, "row": row, "item": examples.short(titles[dataset][line["item"]]) if dataset in titles else line["item"],
      "lists before": line["before"], "lists after": line["after"], "taken next by those who lost it": line["wanted"]}
     for dataset, found in kept.items()
     for row in ("hard", "topk")

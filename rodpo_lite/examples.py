@@ -106,12 +106,17 @@ def read(dataset: str, ledger: Path) -> dict[str, Any] | None:
     return checkpoint.read_json(path) if path.is_file() else None
 
 
+def short(text: str) -> str:
+    """The title in an item's text, at most 40 characters; Amazon's texts go on with a description after it."""
+    return text.removeprefix("Title: ").split(" ;")[0][:40]
+
+
 def table(example: dict[str, Any], titles: list[str] | None = None) -> pd.DataFrame:
     """The top ten of one user, a column for each row: ★ marks the next item, ↩ what the user has already."""
 
     def told(item: int) -> str:
         mark = "★ " if item == example["target"] else "↩ " if item in example["history"] else ""
-        return mark + (titles[item].removeprefix("Title: ")[:40] if titles else f"item {item}")
+        return mark + (short(titles[item]) if titles else f"item {item}")
 
     columns = {row: [told(item) for item in items] for row, items in example["top"].items()}
     return pd.DataFrame(columns, index=pd.RangeIndex(1, TOP + 1, name="place"))
