@@ -97,7 +97,7 @@ def results(ledger) -> dict:
     for path in sorted(ledger.rglob("*")):
         if path.suffix == ".json":
             entry = json.loads(path.read_text())
-            for part in (entry, *entry.get("trials", ())):
+            for part in (entry, entry.get("drift", {}), *entry.get("trials", ())):
                 for key in LEFT_ALONE:
                     part.pop(key, None)
             found[str(path.relative_to(ledger))] = entry
