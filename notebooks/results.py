@@ -208,7 +208,8 @@ if parts:
 # ## What moves
 #
 # Lists of 20 for every user, all items ranked, before and after: what left them, what came in, and whether that was what the
-# user took next. One seed. Rejected items should leave; if what left was wanted as often as what came in, nothing was gained.
+# user took next. One seed, from a second run of the recorded rows on another machine, since only ranks are kept of the first.
+# Rejected items should leave; if what left was wanted as often as what came in, nothing was gained.
 
 # %% tags=["hide-input"]
 kept = {dataset: found for dataset in real if (found := examples.read(dataset, folder))}
@@ -244,7 +245,7 @@ figures.table(
 # ## Before and after
 #
 # What a user would be shown, all items ranked, by the reference and by four of its continuations. The users are drawn at random
-# among those whose next item one of the five has in its top ten.
+# among those whose next item one of the five has in its top ten. The lists, too, are of the second run.
 
 # %% tags=["hide-input"]
 for dataset, found in kept.items():

@@ -55,7 +55,9 @@ BARRIERS = """
       .filter(({ impact }) => impact === "serious" || impact === "critical")
       .map(({ id, nodes }) => `${id}, ${nodes.length} times, as ${nodes[0].html.slice(0, 160)}`)));
 """
-HEAVIEST_PAGE, HEAVIEST_VISIT = 1e6, 6.5e6  # bytes: one page alone, and with every file that it loads
+# Bytes: one page alone, and with every file that it loads. The aim for a visit is 6e6, which is not met yet: the
+# icons of the theme come as a script of 1.5e6, nearly all of it icons that no page shows.
+HEAVIEST_PAGE, HEAVIEST_VISIT = 1e6, 6.5e6
 INK = "return getComputedStyle(document.querySelector('.rodpo-plot .xtick text')).fill"
 
 
