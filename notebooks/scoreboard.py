@@ -147,10 +147,12 @@ figures.show(
 
 # %% tags=["hide-input"]
 counted = comparison.mechanism(grid, runs, folder)
-counted = counted[[grid.rows[name].tier != "C" for name in counted["row"]]]
+counted = counted[[grid.tier(*cell) != "C" for cell in zip(counted["row"], counted["dataset"])]]  # fmt: skip
+by_row = counted.drop(columns="seed").groupby(["dataset", "row"], sort=False)
+counted = by_row.mean().assign(seeds=by_row.size()).reset_index()
 names = {
     "hidden": "hidden, per 10,000 draws", "on_hidden": "hidden, per 10,000 of the push", "validation": "validation item, per 10,000 draws",
-    "past": "already had, %", "same": "same again, %", "push": "push", "drift": "drift of hidden",
+    "past": "already had, %", "same": "same again, %", "push": "push", "drift": "drift of hidden", "validation_drift": "drift of validation",
 }  # fmt: skip
 figures.table(
     counted.rename(columns=names),

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from rodpo_lite import sources
+from rodpo_lite import icons, sources
 from rodpo_lite.checkpoint import write_bytes
 from rodpo_lite.errors import InputError
 from rodpo_lite.pages import BookError, Page, execute, find_pages, record
@@ -157,7 +157,8 @@ def _publish(site: Path, out: Path) -> None:
     new, old = out.with_name(f".{out.name}.new"), out.with_name(f".{out.name}.old")
     for folder in (new, old):
         shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(site, new)
+    shutil.copytree(site, new, ignore=shutil.ignore_patterns("*.map"))
+    icons.keep_shown(new)
     if out.exists():
         out.rename(old)
     new.rename(out)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from rodpo_lite import checkpoint, ledger, metrics
 from rodpo_lite.grid import Cell, Grid
-from rodpo_lite.statistics import Comparison, crossed_change, seed_change
+from rodpo_lite.statistics import Comparison, crossed_change, seed_change, seed_mean
 
 
 def quality(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -34,26 +34,46 @@ def quality(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     return pd.DataFrame(found, columns=columns)
 
 
-def mechanism(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """What selection did in training, a row for each alignment that rejects something, means over its seeds.
+WHAT_SELECTION_DID = {  # the name in a record, and the scale of the table
+    "hidden": ("planted_rate", 1e4),
+    "on_hidden": ("planted_share", 1e4),
+    "validation": ("future_rate", 1e4),
+    "past": ("past_rate", 100),
+    "same": ("repeat_rate", 100),
+    "push": ("suppression", 1),
+}
+DRIFTS = {"drift": "planted", "validation_drift": "future"}
 
-    Columns dataset, row, seeds; per 10,000 draws, rejected `hidden` purchases and the user's `validation` item; of all
+
+def mechanism(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """What selection did in training, a row for each recorded run of an alignment that rejects something.
+
+    Columns dataset, row, seed; per 10,000 draws, rejected `hidden` purchases and the user's `validation` item; of all
     suppression, the part `on_hidden`, per 10,000; `past`, percent of draws on what the user has already; `same`,
-    percent of draws that repeat the position's last one; `push`, mean suppression; `drift` of hidden purchases against
-    their neighbours, relative to the row that the grid names, in logits.
+    percent of draws that repeat the position's last one; `push`, mean suppression; `drift` and `validation_drift` of
+    hidden purchases and of validation items against their neighbours, relative to the row that the grid names, in
+    logits. What was not measured is missing.
     """
     of_file, found = table.set_index("file"), []
-    scales = {"hidden": ("planted_rate", 1e4), "on_hidden": ("planted_share", 1e4), "validation": ("future_rate", 1e4)}
-    scales |= {"past": ("past_rate", 100), "same": ("repeat_rate", 100), "push": ("suppression", 1)}
     for cell in grid.cells():
-        files = list(cell.recorded(folder, table).values())
-        if not files or not cell.reference or of_file.loc[files[0], "strategy"] == "none":
-            continue
-        own, row = of_file.loc[files], {"dataset": cell.dataset, "row": cell.name, "seeds": len(files)}
-        row |= {name: scale * own[key].mean() if key in own else np.nan for name, (key, scale) in scales.items()}
-        drifts = [drift["planted"]["difference"] for drift in own["drift"] if "planted" in drift]
-        found.append(row | {"drift": np.mean(drifts) if drifts else np.nan})
-    return pd.DataFrame(found, columns=["dataset", "row", "seeds", *scales, "drift"])
+        for seed, file in cell.recorded(folder, table).items():
+            run = of_file.loc[file]
+            if not cell.reference or run["strategy"] == "none":
+                continue
+            row = {"dataset": cell.dataset, "row": cell.name, "seed": seed}
+            row |= {name: scale * run.get(key, np.nan) for name, (key, scale) in WHAT_SELECTION_DID.items()}
+            row |= {name: run["drift"].get(key, {}).get("difference", np.nan) for name, key in DRIFTS.items()}
+            found.append(row)
+    return pd.DataFrame(found, columns=["dataset", "row", "seed", *WHAT_SELECTION_DID, *DRIFTS])
+
+
+def over_seeds(runs: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Mean of a column of `mechanism` for each dataset and row: seeds, mean, and Student's interval, low and high."""
+    found = []
+    for key, part in runs.dropna(subset=column).groupby(["dataset", "row"], sort=False):
+        one = seed_mean(part[column].to_numpy())
+        found.append((*key, len(part), one.estimate, one.low, one.high))
+    return pd.DataFrame(found, columns=["dataset", "row", "seeds", "mean", "low", "high"])
 
 
 SEARCHED = ("training.learning_rate", "training.dropout", "training.lambda_ce", "loss.beta", "negatives.k")

@@ -43,6 +43,7 @@ _NOT_IN_PAGES = (
     "cli_data.py",
     "cli_grid.py",
     "definitions.py",
+    "icons.py",
     "plan.py",
     "social.py",
     "sources.py",

@@ -103,6 +103,15 @@ def seed_change(before: np.ndarray, after: np.ndarray, relative: bool = True) ->
     return Comparison(change, change - half, change + half, error, freedom, p)
 
 
+def seed_mean(values: np.ndarray) -> Interval:
+    """Mean of one value for each of S seeds, [S], with Student's interval over them; no interval (NaN) for one seed."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return Interval(mean, np.nan, np.nan)
+    half = float(scipy.stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return Interval(mean, mean - half, mean + half)
+
+
 def holm(p_values: Sequence[float]) -> np.ndarray:
     """Adjusted p-values of one family of tests. Source: Holm 1979."""
     p, count = np.asarray(p_values, dtype=float), len(p_values)

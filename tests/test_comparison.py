@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import tiny_ledger
 
@@ -48,18 +49,29 @@ def test_changes_of_pairs_that_both_have_runs(grid, folder):
     assert nothing.empty
 
 
-def test_what_selection_did_is_the_mean_over_seeds(grid, folder):
-    found = comparison.mechanism(grid, records(folder), folder).set_index(["dataset", "row"])
-    assert list(found.index) == [(d, r) for d in ("world", "world-planted") for r in ("hard", "topk")], (
-        "not the reference"
-    )
-    entries = [ledger.entry(f"world-align-topk{seed}.json", folder) for seed in (1, 2, 3)]
-    share = sum(entry["curve"][0]["planted_share"] for entry in entries) / 3
-    assert found.loc[("world", "topk"), "on_hidden"] == pytest.approx(1e4 * share)
-    assert found.loc[("world", "topk"), "drift"] == pytest.approx(
-        sum(e["drift"]["planted"]["difference"] for e in entries) / 3
-    )
-    assert found["past"].isna().all(), "what no run recorded is missing"
+def test_what_selection_did_is_a_row_for_each_run(grid, folder):
+    found = comparison.mechanism(grid, records(folder), folder)
+    rows = [(d, r) for d in ("world", "world-planted") for r in ("hard", "topk")]
+    assert list(found.groupby(["dataset", "row"], sort=False).groups) == rows, "not the reference"
+    run = ledger.entry("world-align-topk2.json", folder)
+    of_run = found.set_index(["dataset", "row", "seed"]).loc[("world", "topk", 2)]
+    assert of_run["on_hidden"] == pytest.approx(1e4 * run["curve"][0]["planted_share"])
+    assert of_run["drift"] == pytest.approx(run["drift"]["planted"]["difference"])
+    assert found["past"].isna().all() and found["validation_drift"].isna().all(), "what no run recorded is missing"
+
+
+def test_means_over_seeds_with_student_s_interval(grid, folder):
+    counted = comparison.mechanism(grid, records(folder), folder)
+    found = comparison.over_seeds(counted, "on_hidden").set_index(["dataset", "row"])
+    values = [
+        1e4 * ledger.entry(f"world-align-topk{seed}.json", folder)["curve"][0]["planted_share"] for seed in (1, 2, 3)
+    ]
+    one, half = found.loc[("world", "topk")], 4.302653 * np.std(values, ddof=1) / 3**0.5
+    assert one["seeds"] == 3 and one["mean"] == pytest.approx(np.mean(values))
+    assert (one["low"], one["high"]) == pytest.approx((one["mean"] - half, one["mean"] + half))
+    assert comparison.over_seeds(counted, "past").empty
+    single = comparison.over_seeds(counted[counted["seed"] == 1], "on_hidden")
+    assert single["low"].isna().all() and (single["seeds"] == 1).all()
 
 
 @pytest.mark.parametrize(("by", "groups"), [("popularity", 10), ("history", 4)])
