@@ -38,7 +38,7 @@ import plotly.graph_objects as go
 from IPython.display import Markdown
 
 from rodpo_lite import capacity, figures, runs
-from rodpo_lite.book import record
+from rodpo_lite.book import record, record_defaults
 from rodpo_lite.config import EncoderConfig, ReferenceConfig, build
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.data.synthetic import WorldSizes, open_world, synthesise
@@ -91,7 +91,7 @@ for name, encoder in encoders.items():
     config = {
         "seed": seed,
         "encoder": encoder.model_dump(),
-        "training": {"epochs": epochs},
+        "training": {"epochs": epochs, "precision": "fp32"},
     }
     found = runs.train(dataset, build(ReferenceConfig, config), space / name)
     trained[name] = runs.load(space / name, dataset).model
@@ -176,6 +176,7 @@ figures.show(
 busiest = load.groupby("layer")["share"].max()
 for layer, value in busiest.items():
     record(f"busiest_expert_{layer.replace('.', '_')}", value)
+record_defaults(EncoderConfig)
 
 # %% [markdown]
 # ## What it costs, and where

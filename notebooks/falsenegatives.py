@@ -24,7 +24,7 @@
 
 # %% tags=["parameters"]
 profile = "smoke"
-ledger_folder = "../data/results"
+ledger_folder = None  # the project's own, data/results
 seed = 103  # of the recorded runs
 
 # %%
@@ -42,7 +42,7 @@ from rodpo_lite.config import AlignmentConfig, ReferenceConfig, build
 from rodpo_lite.negatives import SELECTORS
 
 figures.setup()
-folder = Path(ledger_folder)
+folder = Path(ledger_folder or ledger.FOLDER)
 runs = ledger.records(folder)
 runs = runs[runs["seed"] == seed]
 

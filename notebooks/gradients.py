@@ -107,12 +107,12 @@ space = tempfile.TemporaryDirectory()
 small = {
     "encoder": {"width": 32, "dropout": 0.2},
     "seed": seed,
-    "training": {"epochs": 15},
+    "training": {"epochs": 15, "precision": "fp32"},
 }
 runs.train(dataset, build(ReferenceConfig, small), Path(space.name) / "reference")
 align = {
     "seed": seed,
-    "training": {"epochs": 3, "learning_rate": 5e-4},
+    "training": {"epochs": 3, "learning_rate": 5e-4, "precision": "fp32"},
     "negatives": {"k": k},
     "loss": {"beta": beta},
 }

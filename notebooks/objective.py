@@ -32,7 +32,7 @@ import torch
 from IPython.display import Markdown
 
 from rodpo_lite import figures, losses
-from rodpo_lite.book import record
+from rodpo_lite.book import record, record_defaults
 from rodpo_lite.config import LossConfig
 
 figures.setup()
@@ -112,6 +112,7 @@ record("search_reaches_the_closed_form", bool(steps["largest difference"].max() 
 implicit = beta * (best.log_softmax(0) - log_reference) + beta * log_z
 gap = float((implicit - reward).abs().max())
 record("implicit_reward_error_below_1e-9", gap < 1e-9)
+record_defaults(LossConfig)
 Markdown(
     f"Reward recovered from the policy, largest error over {n_items} items: **{gap:.1e}**."
 )

@@ -23,7 +23,7 @@
 
 # %% tags=["parameters"]
 profile = "smoke"
-ledger_folder = "../data/results"
+ledger_folder = None  # the project's own, data/results
 
 # %%
 from pathlib import Path
@@ -39,7 +39,7 @@ from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.plan import GRID
 
 figures.setup()
-folder, grid = Path(ledger_folder), Grid.read(GRID)
+folder, grid = Path(ledger_folder or ledger.FOLDER), Grid.read(GRID)
 runs = ledger.records(folder)
 real = [name for name in grid.datasets if name not in grid.planted]
 
@@ -100,7 +100,7 @@ for row in quality[quality["row"] == "fused"].itertuples():
 # they place ours on a map and prove nothing; baselines are always retrained here.
 
 # %% tags=["hide-input"]
-published = pd.read_csv(Path(ledger_folder).parent / "published.csv")
+published = pd.read_csv(folder.parent / "published.csv")
 figures.table(
     published,
     "NDCG@5 as published, quoted second hand from tables of later papers; seen items are dropped unless a table says otherwise",

@@ -20,7 +20,7 @@
 
 # %% tags=["parameters"]
 profile = "smoke"
-ledger_folder = "../data/results"
+ledger_folder = None  # the project's own, data/results
 
 # %%
 from pathlib import Path
@@ -35,7 +35,7 @@ from rodpo_lite.grid import Grid
 from rodpo_lite.plan import GRID
 
 figures.setup()
-folder, grid = Path(ledger_folder), Grid.read(GRID)
+folder, grid = Path(ledger_folder or ledger.FOLDER), Grid.read(GRID)
 runs = ledger.records(folder)
 declared = claims.read(grid)
 assessed = {name: claims.assess(claim, grid, runs, folder) for name, claim in declared.items()}  # fmt: skip

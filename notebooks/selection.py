@@ -37,7 +37,7 @@ from IPython.display import Markdown
 from plotly.subplots import make_subplots
 
 from rodpo_lite import figures, mechanism, runs
-from rodpo_lite.book import record
+from rodpo_lite.book import record, record_defaults
 from rodpo_lite.config import (
     AlignmentConfig,
     LossConfig,
@@ -89,7 +89,7 @@ space = Path(holder.name)
 small = {
     "encoder": {"width": 32, "dropout": 0.2},
     "seed": seed,
-    "training": {"epochs": 15},
+    "training": {"epochs": 15, "precision": "fp32"},
 }
 runs.train(dataset, build(ReferenceConfig, small), space / "reference")
 reference = runs.load(space / "reference", dataset)
@@ -99,7 +99,7 @@ relevance = oracle_relevance(dataset, Oracle.of(dataset, folder))
 def aligned(name):
     config = {
         "seed": seed,
-        "training": {"epochs": 3, "learning_rate": 5e-4},
+        "training": {"epochs": 3, "learning_rate": 5e-4, "precision": "fp32"},
         "negatives": {"name": name, "k": k},
         "loss": {"beta": beta},
     }
@@ -234,6 +234,7 @@ change = {
     for part in ("erroneous", "informative")
 }
 record("erroneous_topk_against_hard_percent", change["erroneous"].estimate)
+record_defaults(NegativesConfig)
 
 # %% tags=["hide-input"]
 ordered = pushes.sort_values("erroneous share", ascending=False)

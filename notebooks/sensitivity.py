@@ -21,7 +21,7 @@
 
 # %% tags=["parameters"]
 profile = "smoke"
-ledger_folder = "../data/results"
+ledger_folder = None  # the project's own, data/results
 
 # %%
 from pathlib import Path
@@ -36,8 +36,8 @@ from rodpo_lite.grid import Grid
 from rodpo_lite.plan import GRID
 
 figures.setup()
-grid = Grid.read(GRID)
-tried = comparison.trials(grid, Path(ledger_folder))
+folder, grid = Path(ledger_folder or ledger.FOLDER), Grid.read(GRID)
+tried = comparison.trials(grid, folder)
 
 # %% [markdown]
 # ## Every setting that was tried
@@ -113,10 +113,10 @@ figures.table(
 # with the same change stands beside it where it has that setting.
 
 # %% tags=["hide-input"]
-runs = ledger.records(Path(ledger_folder))
+runs = ledger.records(folder)
 SWEEPS = {"k": "pool size K", "beta": "β", "lambda": "weight of the anchor", "rate": "learning rate", "n": "negatives a position"}  # fmt: skip
 pairs = [(name, "fused") for name, row in grid.rows.items() if row.tier == "C" and "=" in name]  # fmt: skip
-swept = comparison.changes(grid, pairs, runs, Path(ledger_folder), ["toys"])
+swept = comparison.changes(grid, pairs, runs, folder, ["toys"])
 swept = swept[swept["protocol"] == "all items"].drop(columns=["before", "protocol"])
 swept["selector"] = ["hard" if name.startswith("hard.") else "topk" for name in swept["after"]]  # fmt: skip
 swept["of"] = [name.removeprefix("hard.").split("=")[0] for name in swept["after"]]
@@ -162,7 +162,7 @@ CHOICES = [
     ("how far the reference is trained", "to the end; else a third of the schedule, both aligned", ("short_topk", "topk")),
 ]  # fmt: skip
 real = [name for name in grid.datasets if name not in grid.planted]
-effects = comparison.changes(grid, [pair for *_, pair in CHOICES if pair], runs, Path(ledger_folder), real)  # fmt: skip
+effects = comparison.changes(grid, [pair for *_, pair in CHOICES if pair], runs, folder, real)  # fmt: skip
 effects = effects[effects["protocol"] == "all items"]
 
 

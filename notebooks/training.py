@@ -37,8 +37,14 @@ import plotly.graph_objects as go
 from IPython.display import Markdown
 
 from rodpo_lite import evaluation, figures, metrics, runs
-from rodpo_lite.book import record
-from rodpo_lite.config import AlignmentConfig, ReferenceConfig, build
+from rodpo_lite.book import record, record_defaults
+from rodpo_lite.config import (
+    AlignmentConfig,
+    AlignmentTrainingConfig,
+    ReferenceConfig,
+    TrainingConfig,
+    build,
+)
 from rodpo_lite.data.synthetic import open_world
 from rodpo_lite.statistics import user_bootstrap
 
@@ -59,7 +65,11 @@ space = Path(holder.name)
 settings = {
     "seed": seed,
     "encoder": {"width": width, "dropout": dropout},
-    "training": {"epochs": epochs, "patience": epochs},  # the whole schedule
+    "training": {
+        "epochs": epochs,
+        "patience": epochs,  # the whole schedule
+        "precision": "fp32",  # the same numbers on any machine
+    },
 }
 reference = runs.train(dataset, build(ReferenceConfig, settings), space / "reference")
 curve = pd.read_json(space / "reference" / "history.jsonl", lines=True)
@@ -100,6 +110,8 @@ figures.show(
     data=curve[["epoch", "loss", "unmasked", "masked"]],
 )
 record("reference_valid_ndcg5", reference["valid"]["ndcg@5"])
+record_defaults(TrainingConfig)
+record_defaults(AlignmentTrainingConfig)
 
 # %% [markdown]
 # ## Stage 2: alignment
@@ -118,7 +130,11 @@ record("reference_valid_ndcg5", reference["valid"]["ndcg@5"])
 strategies = ["none", "uniform", "hard", "topk"]
 results, curves = {}, {}
 for name in strategies:
-    stage = {"seed": seed, "negatives": {"name": name}, "training": {"epochs": 6}}
+    stage = {
+        "seed": seed,
+        "negatives": {"name": name},
+        "training": {"epochs": 6, "precision": "fp32"},
+    }
     runs.align(
         dataset, space / "reference", build(AlignmentConfig, stage), space / name
     )
@@ -253,7 +269,7 @@ Markdown(
 stage = {
     "seed": seed,
     "negatives": {"name": "topk"},
-    "training": {"epochs": 2, "lambda_ce": 0.0},
+    "training": {"epochs": 2, "lambda_ce": 0.0, "precision": "fp32"},
 }
 pairs_only = space / "pairs only"
 runs.align(dataset, space / "reference", build(AlignmentConfig, stage), pairs_only)

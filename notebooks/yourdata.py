@@ -98,7 +98,7 @@ Markdown(
 settings = {
     "seed": seed,
     "encoder": {"width": width},
-    "training": {"epochs": epochs, "patience": epochs},
+    "training": {"epochs": epochs, "patience": epochs, "precision": "fp32"},
 }
 reference = runs.train(dataset, build(ReferenceConfig, settings), space / "reference")
 record("reference_valid_ndcg5", reference["valid"]["ndcg@5"])
@@ -154,7 +154,7 @@ for name in strategies:
         "seed": seed,
         "negatives": {"name": name, "k": k},
         "loss": {"beta": beta},
-        "training": {"epochs": 4},
+        "training": {"epochs": 4, "precision": "fp32"},
     }
     runs.align(
         dataset, space / "reference", build(AlignmentConfig, stage), space / name

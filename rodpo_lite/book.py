@@ -18,9 +18,9 @@ import yaml
 from rodpo_lite import icons, sources
 from rodpo_lite.checkpoint import write_bytes
 from rodpo_lite.errors import InputError
-from rodpo_lite.pages import BookError, Page, execute, find_pages, record
+from rodpo_lite.pages import BookError, Page, execute, find_pages, record, record_defaults
 
-__all__ = ["BookError", "build", "record"]
+__all__ = ["BookError", "build", "record", "record_defaults"]
 
 _TOOLS = ("jupyter_book", "jupytext", "papermill", "ipykernel", "plotly", "kaleido")
 _STATIC = "_site"  # Jupyter Book would load every script below a folder named _static on every page
@@ -45,7 +45,8 @@ def build(
     pages = find_pages(root, profile, work)
     stale = [page for page in pages if force or not page.is_fresh()]
     progress(f"{len(stale)} of {len(pages)} notebooks to execute")
-    execute(stale, work, progress)
+    if failures := execute(stale, work, progress):
+        raise BookError("\n".join(failures.values()))
     progress("building the site …")
     stage(root, pages, work / "stage")
     _publish(_render(work), out)

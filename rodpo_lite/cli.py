@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from rodpo_lite import cli_data, cli_grid
+from rodpo_lite import cli_book, cli_data, cli_grid
 from rodpo_lite.errors import InputError, Notice
 
 app = typer.Typer(
@@ -217,18 +217,8 @@ def recommend(
         print(f"{rank:3}  {row.score:8.4f}  {row.title}")
 
 
-@app.command()
-def book(
-    profile: Annotated[str, typer.Option(help="smoke (synthetic world) or paper (real data)")] = "smoke",
-    force: Annotated[bool, typer.Option("--force", help="execute every notebook again")] = False,
-) -> None:
-    """Execute the notebooks that changed and build the static book in _build/html.
-
-    Example: `rodpo book --profile smoke`
-    """
-    from rodpo_lite.book import build
-
-    print(build(Path.cwd(), profile, force=force))
+app.command()(cli_book.book)
+app.command()(cli_book.check)
 
 
 def main() -> None:

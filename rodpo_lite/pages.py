@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 import rodpo_lite
 from rodpo_lite import still
@@ -39,12 +40,16 @@ LIBRARIES = (
 # They assemble and start; no notebook shows what they compute.
 _NOT_IN_PAGES = (
     "book.py",
+    "check.py",
     "cli.py",
+    "cli_book.py",
     "cli_data.py",
     "cli_grid.py",
     "definitions.py",
     "icons.py",
     "plan.py",
+    "report.py",
+    "rules.py",
     "social.py",
     "sources.py",
 )
@@ -70,6 +75,11 @@ class Page:
     @property
     def executed(self) -> Path:
         return self.folder / f"{self.name}.ipynb"
+
+    @property
+    def failed(self) -> Path:
+        """The notebook as far as it ran, where it raised."""
+        return self.folder / f"{self.name}.failed.ipynb"
 
     @property
     def metrics(self) -> Path:
@@ -104,6 +114,15 @@ def record(name: str, value: float | str) -> None:
     display({METRIC: {"name": name, "value": value}, "text/plain": f"{name} = {value}"}, raw=True)
 
 
+def record_defaults(config: type[BaseModel]) -> None:
+    """Record every default of a configuration that a notebook is about, so that a changed one points at it."""
+    for name, value in config().model_dump(mode="json").items():
+        record(
+            f"default_{config.__name__}.{name}",
+            value if isinstance(value, bool | int | float | str) else json.dumps(value),
+        )
+
+
 def find_pages(root: Path, profile: str, build: Path) -> list[Page]:
     """Every notebook of the book with the profile's parameters; `build` is where executed pages are kept.
 
@@ -120,27 +139,27 @@ def find_pages(root: Path, profile: str, build: Path) -> list[Page]:
     return pages
 
 
-def execute(pages: list[Page], build: Path, progress: Callable[[str], Any]) -> None:
+def execute(pages: list[Page], build: Path, progress: Callable[[str], Any]) -> dict[str, str]:
     """Execute pages, two at a time; those that succeed are kept even when another fails.
 
-    Raises InputError for a notebook without fitting parameters, BookError naming notebook, cell and exception.
+    Returns for each page that failed a sentence that names notebook, cell and exception. Raises InputError for a
+    notebook without fitting parameters.
     """
-    from rodpo_lite.provenance import commit, versions
+    from rodpo_lite.provenance import commit, machine, versions
 
     defaults = {page.name: _write_input(page) for page in pages}
     environment = _kernel_environment(build / "jupyter")
-    made_by = {"commit": commit(), "versions": versions()}
+    made_by = {"commit": commit(), **versions(), "cpu": machine()["cpu"]}
 
     def one(page: Page) -> str | None:
         return _execute(page, defaults[page.name], made_by, environment)
 
-    failures = []
+    failures = {}
     with ThreadPoolExecutor(WORKERS) as pool:
         for page, failure in zip(pages, pool.map(one, pages)):
             progress(f"{page.name}: {'failed' if failure else 'executed'}")
-            failures += [failure] if failure else []
-    if failures:
-        raise BookError("\n".join(failures))
+            failures |= {page.name: failure} if failure else {}
+    return failures
 
 
 def _profile(path: Path, profile: str, names: set[str]) -> dict[str, dict[str, Any]]:
@@ -228,7 +247,7 @@ def _execute(page: Page, defaults: dict[str, Any], made_by: dict[str, Any], envi
     import nbformat
 
     page.stamp.unlink(missing_ok=True)
-    output, failed = page.folder / f"{page.name}.output.ipynb", page.folder / f"{page.name}.failed.ipynb"
+    output = page.folder / f"{page.name}.output.ipynb"
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--log-level", "ERROR", "--kernel", "python3"]
     command += ["--cwd", str(page.source.parent), "-y", json.dumps(page.parameters), str(_input(page)), str(output)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", errors="replace")
@@ -237,11 +256,11 @@ def _execute(page: Page, defaults: dict[str, Any], made_by: dict[str, Any], envi
     if run.returncode:
         if not output.exists():
             return f"{where} could not be executed: {(run.stderr.strip() or 'papermill failed').splitlines()[-1]}"
-        output.replace(failed)
-        return f"{where}, {_error(nbformat.read(failed, 4), run.stderr)} (executed so far: {failed})"
+        output.replace(page.failed)
+        return f"{where}, {_error(nbformat.read(page.failed, 4), run.stderr)} (executed so far: {page.failed})"
     executed = nbformat.read(output, 4)
     output.unlink()
-    failed.unlink(missing_ok=True)
+    page.failed.unlink(missing_ok=True)
     parameters = defaults | page.parameters
     if parameters == defaults:  # the parameters cell itself says it all
         executed.cells = [cell for cell in executed.cells if not _is_injected(cell)]
@@ -256,7 +275,7 @@ def _execute(page: Page, defaults: dict[str, Any], made_by: dict[str, Any], envi
     for number, picture in enumerate(still.draw(executed), start=1):
         write_bytes(page.pictures / f"{number}.svg", picture)
     write_json(page.metrics, metrics)
-    write_json(page.stamp, {"hash": page.hash, "parameters": parameters, **made_by})
+    write_json(page.stamp, {"hash": page.hash, "parameters": parameters, "made_by": made_by})
     return None
 
 

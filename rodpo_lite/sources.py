@@ -26,10 +26,11 @@ def for_the_site(page: Page, repository: str | None = None) -> str:
     import nbformat
 
     notebook, stamp = nbformat.read(page.executed, 4), json.loads(page.stamp.read_text())
-    commit = f" · commit {stamp['commit']}" if stamp["commit"] else ""
+    commit = stamp["made_by"]["commit"]
+    of_commit = f" · commit {commit}" if commit else ""
     pictures = (f"../_static/figures/{page.name}-{number}.svg" for number in itertools.count(1))
     for number, cell in enumerate(_code(notebook), start=1):
-        made = f"Code cell {number} of this page · profile {stamp['parameters']['profile']}{commit}"
+        made = f"Code cell {number} of this page · profile {stamp['parameters']['profile']}{of_commit}"
         for output in cell.outputs:
             if "text/html" in output.get("data", ()):
                 output.data["text/html"] = still.complete(output.data["text/html"], pictures, made)
@@ -100,12 +101,13 @@ make setup
 
 
 def _stamp_text(name: str, stamp: dict[str, Any]) -> str:
-    parameters, versions = stamp["parameters"], stamp["versions"]
+    parameters, made_by = stamp["parameters"], dict(stamp["made_by"])
+    commit = made_by.pop("commit")
     facts = [f"profile {parameters['profile']}"]
     facts += [f"seed {parameters['seed']}"] if "seed" in parameters else []
     facts += [f"inputs `{stamp['hash'][:12]}`"]
-    facts += [f"commit `{stamp['commit']}`"] if stamp["commit"] else []
-    facts += [f"{name} {version}" for name, version in versions.items()]
+    facts += [f"commit `{commit}`"] if commit else []
+    facts += [f"{name} {version}" for name, version in made_by.items()]
     return (
         ":::{div} rodpo-stamp\n"
         f"Download this page as {{download}}`notebook </downloads/{name}.ipynb>` or "
