@@ -23,7 +23,7 @@ $(error TORCH=$(TORCH) is not known: use TORCH=cpu or TORCH=cuda)
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help setup book test lint lock bench clean distclean
+.PHONY: help setup book check test lint lock bench clean distclean
 
 help: ## list the targets (default)
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -35,6 +35,9 @@ setup: $(READY) ## create .venv with the locked packages
 book: $(READY) ## build the book into _build/html
 	@.venv/bin/rodpo book --profile "$(PROFILE)"
 	@echo "book: $(CURDIR)/_build/html/index.html"
+
+check: $(READY) ## execute every notebook again and say which recorded metric moved; ARGS="--update" accepts it
+	@.venv/bin/rodpo check --profile "$(PROFILE)" $(ARGS)
 
 # One thread for each of the JOBS: threads that share a core wait for one another, spinning.
 test: $(READY) ## run the tests; ARGS="-k ranks" chooses some

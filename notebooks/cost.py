@@ -282,12 +282,47 @@ counts = ", ".join(f"{len(part)} on {name.capitalize()}" for name, part in pairs
 Markdown(f"Pairs of runs: {counts}. On average {change.text()}, the 95 % interval over {pairs['seed'].nunique()} seeds.")  # fmt: skip
 
 # %% [markdown]
-# **Take away**
+# ## Takeaways
 #
 # - Exact cross-entropy over a catalogue of ten thousand items needs no GPU: an epoch is a few seconds on two cores.
 # - Selection of the hardest items is nearly a by-product of the anchor; a plain epoch is the unit to compare it with.
 # - Beyond some hundred thousand items, sample.
 #
-# **Exercise.** `make bench ARGS="--only ours --fresh"` measures ours again. Which of the ratios above moves on your machine?
+# ## Exercises
+#
+# Guess first, then open the cell below the question: it computes the answer.
+#
+# **1. Where does sampling start to pay?** One curve grows with the catalogue, the other does not. By how much is a step of the sampled
+# softmax cheaper, and where would the two meet?
+
+# %% tags=["hide-cell"]
+by_loss = curves["items"].pivot_table(index="x", columns="of", values="seconds")
+by_loss["full over sampled"] = by_loss["full cross-entropy"] / by_loss["sampled softmax"]  # fmt: skip
+figures.table(by_loss.rename_axis("items"), "Seconds of a step over the catalogue")
+
+# %% [markdown]
+# :::{dropdown} Why
+# The full cross-entropy multiplies every position by every item, forwards and twice backwards; the sampled one multiplies by its sample,
+# whatever the catalogue. Halve the catalogue and the full step halves while the sampled one stays: the two meet where the ratio of the
+# first row is used up.
+# :::
+#
+# **2. What would a free selection change?** `topk` reads score blocks that the anchor has made. If finding the best items cost nothing,
+# how much of an alignment epoch would be left?
+
+# %% tags=["hide-cell"]
+of_strategy = aligned.set_index("of")["seconds"]
+figures.table(
+    (of_strategy / plain).rename("times a plain epoch").to_frame(),
+    "An epoch of alignment with each strategy",
+)
+
+# %% [markdown]
+# :::{dropdown} Why
+# Compare `topk` with the cheapest strategy: both compute the states of the policy and of the frozen reference and the anchor; what lies
+# between them is the search for the best items and the draw among them.
+# :::
+#
+# **3. Does it hold on your machine?** `make bench ARGS="--only ours --fresh"` measures ours again. Which of the ratios above moves?
 #
 # **Next:** [reproduce it yourself](../reproduce).

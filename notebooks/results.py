@@ -37,6 +37,7 @@ from rodpo_lite.book import record
 from rodpo_lite.data.schema import locate, read_dataset
 from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.plan import GRID
+from rodpo_lite.statistics import crossed_change
 
 figures.setup()
 folder, grid = Path(ledger_folder or ledger.FOLDER), Grid.read(GRID)
@@ -256,12 +257,54 @@ for dataset, found in kept.items():
         )
 
 # %% [markdown]
-# **Take away**
+# ## Takeaways
 #
 # - A change over the reference is not yet a change due to the preference loss: continued cross-entropy is the row to beat.
 # - Ranking all items or dropping the history can turn a comparison round; each number here says which it is.
 #
-# **Exercise.** `rodpo_lite.comparison.change(after, before, runs, folder, column="rank_masked")` compares any two cells. Which
-# pair changes its sign between the protocols?
+# ## Exercises
+#
+# Guess first, then open the cell below the question: it computes the answer.
+#
+# **1. Does the protocol decide?** Every change above is stated twice, with all items ranked and with the history dropped. For which
+# pairs do the two disagree on the sign?
+
+# %% tags=["hide-cell"]
+both = changes.pivot(index=["dataset", "what"], columns="protocol", values="change %")
+figures.table(
+    both[both["all items"] * both["history dropped"] < 0],
+    "Pairs whose change has another sign under the other protocol, %",
+)
+
+# %% [markdown]
+# :::{dropdown} Why
+# With all items ranked, the model's own past items stand above the target, and whatever pushes them down is rewarded. With the
+# history dropped they are gone, and only the order of the rest counts. A sign that turns is not a contradiction: it says that the
+# change was about the history, or that it is within the noise of both.
+# :::
+#
+# **2. What do five seeds buy?** Take `topk` over `hard` with the first seed, the first two, and so on. Does the interval shrink with
+# the root of the number of seeds?
+
+# %% tags=["hide-cell"]
+first = next(name for name in real if comparison.paired_seeds(Cell(grid, name, "topk"), Cell(grid, name, "hard"), runs, folder))  # fmt: skip
+files = comparison.paired_seeds(
+    Cell(grid, first, "topk"), Cell(grid, first, "hard"), runs, folder
+)
+figures.table(
+    pd.DataFrame(
+        {"seeds": n, "change %": found.estimate, "half width": (found.high - found.low) / 2, "degrees of freedom": found.freedom}
+        for n in range(1, len(files) + 1)
+        for found in [crossed_change(*comparison.arms(files[:n], folder))]
+    ),
+    f"`topk` over `hard` on {first.capitalize()}, all items ranked, with more and more seeds",
+)  # fmt: skip
+
+# %% [markdown]
+# :::{dropdown} Why
+# With one seed the interval is about users only: it looks narrow because it leaves out what another seed would change. With two or
+# three, Student's t has hardly any degrees of freedom and the interval is wide and unsteady. From there on it shrinks, but not below
+# what the number of users allows: they are the same for every seed.
+# :::
 #
 # **Next:** [the claims scoreboard](scoreboard).

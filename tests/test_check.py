@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 from tiny_book import PROJECT, write_tiny_book
@@ -181,6 +182,22 @@ def test_the_command_line(book, edited):
     assert re.search(r"sums\s+│ total\s+│ 6\s+│ 10\s+│ \+66\.7 %", run.stdout)
     unknown = subprocess.run([*command, "none"], cwd=book, capture_output=True, text=True)
     assert unknown.returncode == 2 and "There is no chapter 'none' to check: choose of plots, sums." in unknown.stderr
+
+
+def test_a_notebook_runs_by_plain_papermill_from_any_folder(tmp_path):
+    tool = Path(sys.executable).parent
+    notebook = [
+        tool / "jupytext",
+        "--to",
+        "ipynb",
+        PROJECT / "notebooks" / "scoreboard.py",
+        "-o",
+        tmp_path / "in.ipynb",
+    ]
+    subprocess.run(notebook, check=True, capture_output=True)
+    command = [tool / "papermill", "in.ipynb", "out.ipynb", "-p", "profile", "mine"]
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    assert "mine" in (tmp_path / "out.ipynb").read_text()
 
 
 def test_the_project_s_rules_fit_its_baseline():
