@@ -50,6 +50,7 @@ def arguments(description: str | None, argv: list[str] | None = None) -> argpars
     parser.add_argument("--repeats", type=int, default=3, help="epochs or evaluations in this process")
     parser.add_argument("--limit-seconds", type=float, default=600, help="start no epoch after so much training")
     parser.add_argument("--target", type=float, default=0.055, help="validation NDCG@10 at which `quality` stops")
+    parser.add_argument("--epochs", type=int, help="of `quality`: train so long, whatever is reached and how slowly")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch-size", type=int, help="instead of the adapter's choice")
@@ -136,10 +137,12 @@ class Run:
         def after_epoch(seconds: float) -> bool:
             nonlocal spent
             spent += seconds
-            ndcg10 = evaluate(model.scores, interactions)
+            ndcg10, epoch = evaluate(model.scores, interactions), next(numbers)
             reached = ndcg10 >= self.options.target
-            line = {"epoch": next(numbers), "seconds": spent, "ndcg10": ndcg10, "reached": reached}
+            line = {"epoch": epoch, "seconds": spent, "ndcg10": ndcg10, "reached": reached}
             self.emit(task="quality", loss=self.options.loss, target=self.options.target, peak_mib=peak_mib(), **line)
+            if self.options.epochs:
+                return epoch >= self.options.epochs
             return reached or spent >= self.options.limit_seconds
 
         model.fit(after_epoch, self.options.steps)

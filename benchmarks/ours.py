@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from rodpo_lite import metrics
-from rodpo_lite.config import ReferenceConfig, build
+from rodpo_lite.config import EncoderConfig, ReferenceConfig, build
 from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.schema import read_dataset, write_dataset
 from rodpo_lite.engine import Engine
@@ -39,7 +39,9 @@ class Model:
         torch.set_num_threads(options.threads)
         self._folder = tempfile.TemporaryDirectory()
         self._dataset = read_dataset(_written(Path(self._folder.name) / "data", interactions))
-        training = dict(QUALITY) if options.task == "quality" else {"epochs": max(2, options.repeats), "patience": 999}
+        epochs = options.epochs or max(2, options.repeats)
+        hurried = options.task == "quality" and not options.epochs
+        training = dict(QUALITY) if hurried else {"epochs": epochs, "patience": 999}
         if (options.task, options.loss) == ("quality", "sampled"):
             training |= QUALITY_SAMPLED
         training |= {"loss": options.loss, "device": "cpu", "precision": options.precision}
@@ -47,7 +49,7 @@ class Model:
             training["batches_per_epoch"] = max(1, len(interactions.sequences) // options.batch_size)
         if options.learning_rate:
             training["learning_rate"] = options.learning_rate
-        dropout = DROPOUT[options.task]
+        dropout = EncoderConfig().dropout if options.epochs else DROPOUT[options.task]
         self._config = build(
             ReferenceConfig, {"seed": options.seed, "encoder": {"dropout": dropout}, "training": training}
         )

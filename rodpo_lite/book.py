@@ -22,6 +22,7 @@ from rodpo_lite.pages import BookError, Page, execute, find_pages, record, recor
 
 __all__ = ["BookError", "build", "record", "record_defaults"]
 
+CHECKSUMS = "SHA256SUMS"  # of the site; `sha256sum --check SHA256SUMS` reads it
 _TOOLS = ("jupyter_book", "jupytext", "papermill", "ipykernel", "plotly", "kaleido")
 _STATIC = "_site"  # Jupyter Book would load every script below a folder named _static on every page
 _SCOREBOARD = "<!-- scoreboard -->"
@@ -160,7 +161,14 @@ def _publish(site: Path, out: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(site, new, ignore=shutil.ignore_patterns("*.map"))
     icons.keep_shown(new)
+    (new / CHECKSUMS).write_text(_checksums(new), encoding="utf-8")
     if out.exists():
         out.rename(old)
     new.rename(out)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _checksums(site: Path) -> str:
+    """A line for each file of the site, as sha256sum writes them."""
+    files = sorted(path for path in site.rglob("*") if path.is_file())
+    return "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(site)}\n" for path in files)

@@ -85,7 +85,7 @@ class Check:
             said += f" (in {', '.join(chapters)})"
         said += f", {len(self.moved)} moved within what is allowed."
         before, now = self.made_by
-        keys = [key for key in before if key != "commit" and before[key] != now.get(key)]
+        keys = [key for key in before if now and key != "commit" and before[key] != now.get(key)]
         other = "; ".join(f"{key} {before[key]}, now {now.get(key)}" for key in keys)
         return said + (f" The baseline was computed by {other}." if other else "")
 

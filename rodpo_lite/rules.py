@@ -15,7 +15,10 @@ from rodpo_lite.settings import read_yaml
 
 
 class Within(Declared):
-    """Every metric of a page whose name fits `metric`, `*` allowed, lies between `low` and `high`, both included."""
+    """Every metric of a page whose name fits `metric`, `*` allowed, lies between `low` and `high`, both included.
+
+    It holds where none fits: a metric that is gone differs from the baseline, and a profile may have none.
+    """
 
     page: str
     metric: str
@@ -98,8 +101,8 @@ class Rules(Declared):
         found = []
         for rule in (rule for rule in self.invariants if rule.page == page):
             names = rule.names(metrics)
-            complete = bool(names) and all(name in metrics for name in names)
+            complete = all(name in metrics for name in names)
             if not (complete and rule.holds([metrics[name] for name in names])):
-                values = ", ".join(f"{metrics[name]:.6g}" if name in metrics else "missing" for name in names)
-                found.append((rule.asked, values or "no such metric"))
+                values = (f"{metrics[name]:.6g}" if name in metrics else "missing" for name in names)
+                found.append((rule.asked, ", ".join(values)))
         return found

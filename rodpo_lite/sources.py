@@ -34,6 +34,8 @@ def for_the_site(page: Page, repository: str | None = None) -> str:
         for output in cell.outputs:
             if "text/html" in output.get("data", ()):
                 output.data["text/html"] = still.complete(output.data["text/html"], pictures, made)
+        what = "answer" if "hide-cell" in cell.metadata.get("tags", ()) else "code"
+        cell.metadata["mystnb"] = {"code_prompt_show": f"Show the {what}", "code_prompt_hide": f"Hide the {what}"}
     text = _how_to_run(page.name, repository) + _stamp_text(page.name, stamp)
     notebook.cells.append(nbformat.v4.new_markdown_cell(text, id=f"{page.name}-stamp"))
     return nbformat.writes(notebook)

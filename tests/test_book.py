@@ -11,7 +11,8 @@ import yaml
 from tiny_book import PROJECT, write_tiny_book
 
 from rodpo_lite import pages, sources
-from rodpo_lite.book import BookError, build
+from rodpo_lite.book import CHECKSUMS, BookError, build
+from rodpo_lite.data.schema import sha256
 from rodpo_lite.errors import InputError
 
 
@@ -70,6 +71,9 @@ def test_the_site_has_figures_data_downloads_and_the_stamp(book):
         assert list((site / "_downloads").rglob(name))
     assert (site / "_static" / "vendor" / "plotly" / "plotly-cartesian.min.js").is_file()
     assert (site / "404.html").is_file()
+    sums = dict(line.split("  ")[::-1] for line in (site / CHECKSUMS).read_text().splitlines())
+    assert sums["notebooks/plots.html"] == sha256(site / "notebooks" / "plots.html")
+    assert len(sums) == sum(path.is_file() for path in site.rglob("*")) - 1
     assert "- [Plots](notebooks/plots.html)\n- [Sums](notebooks/sums.html)\n" in (site / "llms.txt").read_text()
 
 
