@@ -79,6 +79,7 @@ figures.table(pd.read_csv(interactions, nrows=5), "The first rows of the interac
 # ```
 #
 # `rodpo data import --help` lists what else it reads: RecBole's atomic files, and Amazon's reviews of 2014, 2018 and 2023.
+# `rodpo data fetch beauty --out data/amazon/originals` downloads such reviews from where they are published, and says how to import them.
 
 # %%
 request = Request(Path(interactions), items=Path(items) if items else None)

@@ -1,12 +1,13 @@
-"""`rodpo data`: make, import and check datasets."""
+"""`rodpo data`: make, fetch, import and check datasets."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-app = typer.Typer(help="Make, import and check datasets in the canonical format.", no_args_is_help=True)
+app = typer.Typer(help="Make, fetch, import and check datasets in the canonical format.", no_args_is_help=True)
 
 
 @app.command("synth")
@@ -53,6 +54,34 @@ def data_plant(
     from rodpo_lite.data.schema import read_dataset
 
     _describe(read_dataset(plant(folder, out, share, seed, name)), out)
+
+
+@app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="which original; an unknown one is answered with the list")],
+    out: Annotated[Path, typer.Option("--out", help="folder for the files")],
+    roles: Annotated[str, typer.Option(help="which files; images are large")] = "interactions,items",
+    max_gib: Annotated[float, typer.Option(help="GiB that a file may have")] = 20,
+    timeout: Annotated[float, typer.Option(help="seconds without a byte before another attempt")] = 30,
+    originals: Annotated[
+        Path | None, typer.Option(help="list of originals [default: the project's data/originals.yml]")
+    ] = None,
+) -> None:
+    """Download the public originals of a dataset, verify them, and say how they are imported.
+
+    What was interrupted goes on with the same command. A file that is fetched for the first time is unverified; its
+    checksum is kept, and every later fetch must match it.
+
+    Example: `rodpo data fetch beauty --out data/amazon/originals`
+    """
+    from rodpo_lite.data.fetch import fetch
+
+    try:
+        for line in fetch(name, out, [role.strip() for role in roles.split(",")], max_gib, timeout, originals):
+            print(line, flush=True)
+    except KeyboardInterrupt:
+        print("rodpo: Stopped; the same command goes on from what has arrived.", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 class _WithFormats(TyperCommand):
