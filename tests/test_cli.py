@@ -82,7 +82,17 @@ def test_a_diverged_run_exits_1_in_one_sentence(world_folder, tmp_path):
 
 @pytest.mark.parametrize(
     "command",
-    [["train"], ["align"], ["evaluate"], ["drift"], ["recommend"], ["book"], ["data", "synth"], ["data", "check"]],
+    [
+        ["train"],
+        ["align"],
+        ["evaluate"],
+        ["drift"],
+        ["recommend"],
+        ["book"],
+        ["check"],
+        ["data", "synth"],
+        ["data", "fetch"],
+    ],
 )
 def test_help_shows_an_example(command):
     result = rodpo(*command, "--help")
