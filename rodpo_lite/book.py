@@ -42,6 +42,8 @@ def build(
     root = Path(root).resolve()
     work = root / "_build"
     out = Path(out).resolve() if out else work / "html"
+    if _beside(out, "old").exists() and not out.exists():  # a build was killed as it replaced the site
+        _beside(out, "old").rename(out)
     _check(root, out)
     pages = find_pages(root, profile, work)
     stale = [page for page in pages if force or not page.is_fresh()]
@@ -134,7 +136,10 @@ def _contents(pages: list[Page]) -> str:
 
 def _render(work: Path) -> Path:
     """Run Jupyter Book strictly over the stage; returns the folder of the new site."""
-    folder = work / "sphinx"
+    folder, unfinished = work / "sphinx", work / "sphinx.unfinished"
+    if unfinished.exists():  # it was killed, and takes a page that is half-written for one that is up to date
+        shutil.rmtree(folder, ignore_errors=True)
+    write_bytes(unfinished, b"")
     command = [sys.executable, "-c", _START, "build", str(work / "stage"), "--path-output", str(folder)]
     command += ["-n", "-W", "--keep-going", "-q"]
     run = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
@@ -142,6 +147,7 @@ def _render(work: Path) -> Path:
         # Sphinx keeps what it has read, so the next build would not repeat the warnings of unchanged pages.
         shutil.rmtree(folder, ignore_errors=True)
         raise BookError(_complaint(run.stdout + run.stderr, work))
+    unfinished.unlink()
     return folder / "_build" / "html"
 
 
@@ -156,7 +162,7 @@ def _complaint(log: str, work: Path) -> str:
 
 def _publish(site: Path, out: Path) -> None:
     """Replace the site as a whole: copy beside, then rename."""
-    new, old = out.with_name(f".{out.name}.new"), out.with_name(f".{out.name}.old")
+    new, old = _beside(out, "new"), _beside(out, "old")
     for folder in (new, old):
         shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(site, new, ignore=shutil.ignore_patterns("*.map"))
@@ -172,3 +178,7 @@ def _checksums(site: Path) -> str:
     """A line for each file of the site, as sha256sum writes them."""
     files = sorted(path for path in site.rglob("*") if path.is_file())
     return "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(site)}\n" for path in files)
+
+
+def _beside(out: Path, name: str) -> Path:
+    return out.with_name(f".{out.name}.{name}")

@@ -1,8 +1,11 @@
 """Run folders on disk: safetensors and JSON, each written beside its final place and then renamed."""
 
+import fcntl
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +24,42 @@ HISTORY = "history.jsonl"
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace a file at once: readers see the old content or the new, also after a kill or a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, staged = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    staged = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, staged = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(staged, 0o644)
         os.replace(staged, path)
-    except BaseException:
-        Path(staged).unlink(missing_ok=True)
+    except BaseException as error:
+        if staged is not None:
+            Path(staged).unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a full disk names no file, and a read-only folder the staged one
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from None
         raise
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a run folder, made if need be, with a lock that ends with the process; one that stays empty goes again."""
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise InputError(f"Another process trains in {folder}; wait for it or choose another folder.") from None
+    try:
+        yield
+    finally:
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
+        os.close(handle)
 
 
 def sweep(folder: Path) -> None:
@@ -53,13 +80,16 @@ def write_history(folder: Path, epochs: list[dict[str, Any]]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read one JSON document; raises InputError if it is missing or broken."""
+    """Read one JSON object; raises InputError if it is missing or broken."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise InputError(f"{path} is missing: {path.parent} is not a run folder.") from None
-    except ValueError:
-        raise InputError(f"{path} is not valid JSON: the run folder is damaged.") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{path} is not valid JSON: it is damaged or cut short.") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path} must hold keys and values: it is damaged.")
+    return found
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], state: dict[str, Any] | None = None) -> None:
@@ -74,9 +104,19 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"{path} is missing: the run has not finished; finish it with --resume.")
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["state"])
-    except (SafetensorError, ValueError, KeyError, TypeError, OSError):
-        raise InputError(f"{path} is not a readable checkpoint: it is damaged or cut short.") from None
+            tensors, state = {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["state"])
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError, OSError):
+        raise unreadable(path) from None
+    if not isinstance(state, dict):
+        raise unreadable(path)
+    return tensors, state
+
+
+def unreadable(path: Path) -> InputError:
+    """What to do about a file of tensors that does not hold what `write_tensors` wrote."""
+    return InputError(
+        f"{path} is not a readable checkpoint: it is damaged or cut short; remove it and train again with --resume."
+    )
 
 
 def load_weights(module: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:

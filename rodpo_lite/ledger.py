@@ -84,7 +84,7 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
     """
     rows = []
     for path in sorted(Path(ledger).glob("*-*-*.json")):
-        entry = json.loads(path.read_text(encoding="utf-8"))
+        entry = checkpoint.read_json(path)
         negatives = entry["config"].get("negatives", {})
         row = {
             "id": entry["config_hash"],

@@ -7,6 +7,7 @@ ranks.parquet. Until a run has finished, checkpoint.safetensors holds everything
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -74,11 +75,11 @@ def train_seeds(
     if processes() > 1 and len(configs) > 1:
         raise InputError("Several seeds run in one process; leave out --seeds or torchrun.")
     engine, found = Engine.of(configs[0].training), []
-    with joined(engine.device) as group:
+    with joined(engine.device) as group, ExitStack() as held:
         for config, out in zip(configs, outs, strict=True):
             _check_trainable(dataset, config)
             record = _record(dataset, config, config.encoder, {})
-            if (done := group.from_main(partial(_claim, out, record, resume))) is not None:
+            if (done := group.from_main(partial(_claim, held, out, record, resume))) is not None:
                 found.append(done)
                 continue
             model = _initial(dataset, config).to(engine.device)
@@ -119,21 +120,22 @@ def align_seeds(
         raise InputError("An alignment runs in one process; only `rodpo train` can be started by torchrun.")
     engine, found = Engine.of(configs[0].training), []
     hidden = planted.to(engine.device) if planted else None
-    for reference, config, out in zip(references, configs, outs, strict=True):
-        _check_negatives(dataset, config)
-        frozen = load(reference, dataset, engine.device)
-        weights = sha256(Path(reference) / checkpoint.MODEL)
-        record = _record(dataset, config, frozen.encoder, {"reference": frozen.id, "reference_weights": weights})
-        if (done := _claim(out, record, resume)) is not None:
-            found.append(done)
-            continue
-        policy = load(reference, dataset, engine.device).model
-        if not config.training.dropout:
-            policy.disable_dropout()
-        generator = _generator(engine, config)
-        objective = AlignmentObjective(policy, frozen.model, dataset, config, generator, hidden, engine)
-        found.append(_Job(record, out, policy, objective, generator))
-    return _fit(found, dataset, resume, report, progress)
+    with ExitStack() as held:
+        for reference, config, out in zip(references, configs, outs, strict=True):
+            _check_negatives(dataset, config)
+            frozen = load(reference, dataset, engine.device)
+            weights = sha256(Path(reference) / checkpoint.MODEL)
+            record = _record(dataset, config, frozen.encoder, {"reference": frozen.id, "reference_weights": weights})
+            if (done := _claim(held, out, record, resume)) is not None:
+                found.append(done)
+                continue
+            policy = load(reference, dataset, engine.device).model
+            if not config.training.dropout:
+                policy.disable_dropout()
+            generator = _generator(engine, config)
+            objective = AlignmentObjective(policy, frozen.model, dataset, config, generator, hidden, engine)
+            found.append(_Job(record, out, policy, objective, generator))
+        return _fit(found, dataset, resume, report, progress)
 
 
 def load(folder: Path, dataset: Dataset, device: torch.device | str = "cpu") -> Run:
@@ -205,11 +207,15 @@ def _record(dataset: Dataset, config: Any, encoder: EncoderConfig, inputs: dict[
     }
 
 
-def _claim(out: Path, record: dict[str, Any], resume: bool) -> dict[str, Any] | None:
-    """The record of `out` if it is this very run and finished; otherwise make sure that `out` may be written."""
+def _claim(held: ExitStack, out: Path, record: dict[str, Any], resume: bool) -> dict[str, Any] | None:
+    """The record of `out` if it is this very run and finished; otherwise make sure that `out` may be written.
+
+    No other process gets `out` until `held` is closed.
+    """
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; name a folder.")
+    held.enter_context(checkpoint.alone(out))
     checkpoint.sweep(out)
     if not (out / checkpoint.RUN).exists():
         if out.exists() and any(out.iterdir()):

@@ -58,7 +58,7 @@ class Objective:
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss stopped being finite; says at which epoch and step."""
+    """The loss stopped being finite; says at which epoch and step, of which run, and what is kept of it."""
 
 
 @dataclass
@@ -157,11 +157,17 @@ class Trainer:
     def share_of(self, batch: PackedBatch, losses: dict[str, Tensor]) -> Tensor:
         """What this process adds to the loss of the step; raises TrainingDiverged if that is not finite."""
         if not bool(torch.isfinite(self.group.total(losses["loss"].detach().clone()))):
-            raise TrainingDiverged(
-                f"The loss is not finite at epoch {self.epoch}, step {self._step}; lower training.learning_rate."
-            )
+            raise self._diverged(f"The loss is not finite at epoch {self.epoch}, step {self._step}")
         positions = self.group.total(torch.tensor(float(len(batch.items)), device=self.device))
         return len(batch.items) / positions * losses["loss"]
+
+    def _diverged(self, what: str) -> TrainingDiverged:
+        """What happened where, with which configuration, and what is left of the run."""
+        kept = f"epoch {self.epoch - 1} is kept in {self.folder / checkpoint.CHECKPOINT}"
+        return TrainingDiverged(
+            f"{what}, of the configuration in {self.folder / checkpoint.RUN}; lower training.learning_rate, which is "
+            f"{self.config.training.learning_rate:g} ({kept if self.history else 'no epoch was finished'})."
+        )
 
     def update(self, batch: PackedBatch, losses: dict[str, Tensor]) -> None:
         """Change the weights by the gradients that they hold."""
@@ -180,7 +186,7 @@ class Trainer:
         try:
             ranks = rank_dataset(self.model, self.dataset, "valid", self.max_length)
         except ValueError as error:
-            raise TrainingDiverged(f"After epoch {self.epoch}, {error}; lower training.learning_rate.") from None
+            raise self._diverged(f"After epoch {self.epoch}, {error}") from None
         line = {
             "epoch": self.epoch,
             "epoch_seconds": round(seconds, 3),
@@ -220,6 +226,14 @@ class Trainer:
             return
         tensors, state = checkpoint.read_tensors(path)
         checkpoint.load_weights(self.model, _under("model.", tensors), path)
+        try:
+            self._take(tensors, state["history"])
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError):
+            raise checkpoint.unreadable(path) from None
+        checkpoint.write_history(self.folder, self.history)
+
+    def _take(self, tensors: dict[str, Tensor], history: list[dict[str, Any]]) -> None:
+        """Everything but the weights as `_save` left it."""
         self.best = {name: value.to(self.device) for name, value in _under("best.", tensors).items()}
         for name, generator in self._generators().items():
             generator.set_state(tensors[f"generator.{name}"])
@@ -232,8 +246,7 @@ class Trainer:
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.objective.state |= {name: value.to(self.device) for name, value in _under("state.", tensors).items()}
-        self.history = state["history"]
-        checkpoint.write_history(self.folder, self.history)
+        self.history = history
 
     def _generators(self) -> dict[str, torch.Generator]:
         return {"order": self.order, "selection": self.generator, **self.random.generators}

@@ -186,8 +186,10 @@ def write_dataset(
         read_dataset(staged)
         staged.chmod(0o755)
         os.rename(staged, folder)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(staged, ignore_errors=True)
+        if isinstance(error, OSError):  # of a full disk, which names no file
+            raise OSError(error.errno, error.strerror or str(error), str(folder)) from None
         raise
     return folder
 
