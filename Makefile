@@ -23,7 +23,7 @@ $(error TORCH=$(TORCH) is not known: use TORCH=cpu or TORCH=cuda)
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help setup book check test lint lock bench clean distclean
+.PHONY: help setup book check test trust lint lock bench clean distclean
 
 help: ## list the targets (default)
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -42,6 +42,10 @@ check: $(READY) ## execute every notebook again and say which recorded metric mo
 # One thread for each of the JOBS: threads that share a core wait for one another, spinning.
 test: $(READY) ## run the tests; ARGS="-k ranks" chooses some
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(VENV) -m pytest -q -rs -n $(JOBS) --dist loadfile $(ARGS)
+
+# One process and one thread: what is killed is timed.
+trust: $(READY) ## kill jobs and break files, all of it, and write what was counted; ARGS="fuzz" chooses
+	@OMP_NUM_THREADS=1 PYTHONPATH=tests $(VENV) -m trust.run $(ARGS)
 
 lint: $(READY) ## check style with ruff
 	@$(VENV) -m ruff check .

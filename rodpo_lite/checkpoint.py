@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -79,6 +80,20 @@ def write_history(folder: Path, epochs: list[dict[str, Any]]) -> None:
     write_bytes(folder / HISTORY, "".join(json.dumps(epoch) + "\n" for epoch in epochs).encode())
 
 
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """The lines of history.jsonl; raises InputError if it is missing or broken."""
+    path = folder / HISTORY
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        raise InputError(f"{path} is missing: {folder} is not a run folder.") from None
+    except (ValueError, RecursionError):
+        lines = [None]
+    if not all(isinstance(line, dict) and "epoch" in line for line in lines):
+        raise InputError(f"{path} must hold one JSON object for each epoch: it is damaged or cut short.")
+    return lines
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read one JSON object; raises InputError if it is missing or broken."""
     try:
@@ -110,6 +125,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not isinstance(state, dict):
         raise unreadable(path)
     return tensors, state
+
+
+def checksum(tensors: dict[str, Tensor], state: dict[str, Any]) -> int:
+    """CRC-32 of tensors and state, whatever their order."""
+    found = zlib.crc32(json.dumps(state, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        found = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), found)
+        found = zlib.crc32(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy(), found)
+    return found
 
 
 def unreadable(path: Path) -> InputError:

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from rodpo_lite.errors import InputError
+from rodpo_lite.errors import InputError, shown
 
 
 class _Frozen(BaseModel):
@@ -264,11 +264,13 @@ def build(kind: type[Config], values: dict[str, Any]) -> Config:
         if first["type"] == "extra_forbidden" and _belongs_to(_OTHER.get(kind), key):
             raise InputError(f"The key {key!r} belongs to the other stage: {_WHERE[kind]}.") from None
         if first["type"] == "extra_forbidden":
-            raise InputError(f"Unknown key {key!r}; the keys are {', '.join(keys(kind))}.") from None
+            raise InputError(f"Unknown key {shown(key)}; the keys are {', '.join(keys(kind))}.") from None
         message = first["msg"].removeprefix("Value error, ")
         if not first["loc"]:
             raise InputError(f"{message}.") from None
-        raise InputError(f"{key} = {first['input']!r} is not valid: {message[:1].lower() + message[1:]}.") from None
+        raise InputError(
+            f"{key} = {shown(first['input'])} is not valid: {message[:1].lower() + message[1:]}."
+        ) from None
 
 
 def keys(kind: type[BaseModel], prefix: str = "") -> list[str]:

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from rodpo_lite import checkpoint, metrics
+from rodpo_lite.config import AlignmentConfig, build
 from rodpo_lite.data.planted import Planted
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import Part
@@ -57,9 +58,9 @@ def drift(dataset: Dataset, folder: Path, against: Path, planted: Planted | None
     """
     device = best_device()
     run, before = load(folder, dataset, device), load(against, dataset, device)
-    if run.record["stage"] != "align":
+    if run.record.get("stage") != "align":
         raise InputError(f"The run {folder} is a reference; drift is asked of an alignment.")
-    exclude = run.record["config"]["negatives"]["exclude"]
+    exclude = build(AlignmentConfig, run.record.get("config")).negatives.exclude
     hidden = planted.to(device) if planted else None
     found = {"against": before.id, "exclude": exclude, "commit": commit()}
     found |= drift_report(run.model, before.model, dataset, run.encoder.max_length, exclude, hidden)

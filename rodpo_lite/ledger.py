@@ -14,6 +14,7 @@ import pandas as pd
 
 from rodpo_lite import checkpoint, metrics
 from rodpo_lite.config import KINDS, AlignmentConfig, BaselineConfig, EncoderConfig, ReferenceConfig, build, experiment
+from rodpo_lite.data.checks import read_parquet
 from rodpo_lite.data.schema import Dataset, sha256
 from rodpo_lite.data.split import leave_one_out, training_counts
 from rodpo_lite.errors import InputError
@@ -22,6 +23,8 @@ from rodpo_lite.statistics import user_bootstrap
 _KINDS_OF_NEGATIVES = [f"{kind}_{what}" for kind in ("past", "future", "planted") for what in ("rate", "share")]
 SELECTION = ("margin", "suppression", "effective_negatives", "repeat_rate", *_KINDS_OF_NEGATIVES)
 PROTOCOLS = {"all items": "rank", "history dropped": "rank_masked"}
+_NEEDED = {"config_hash": str, "stage": str, "seed": int, "seconds": int | float, "config": dict, "dataset": dict}
+_NEEDED |= dict.fromkeys(("valid", "valid_masked", "test", "test_masked"), dict)
 DEEPEST = 255  # no metric looks that far down
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "results"
 
@@ -39,12 +42,13 @@ def record(run: Path, ledger: Path = FOLDER) -> Path:
     if not (run / "metrics.json").is_file() or not (run / "ranks.parquet").is_file():
         raise InputError(f"The run {run} was not evaluated on test; run `rodpo evaluate` first.")
     test = checkpoint.read_json(run / "metrics.json")
-    entry |= {"test": test["unmasked"], "test_masked": test["masked"], "curve": _curve(run)}
+    entry |= {"test": test.get("unmasked"), "test_masked": test.get("masked"), "curve": _curve(run)}
+    _check(entry, run / checkpoint.RUN)
     if entry["stage"] == "reference":  # alignments name the weights that they start from
         entry["weights"] = sha256(run / checkpoint.MODEL)
     if (run / "drift.json").is_file():
         entry["drift"] = checkpoint.read_json(run / "drift.json")
-    return enter(entry, pd.read_parquet(run / "ranks.parquet"), ledger)
+    return enter(entry, read_parquet(run, "ranks.parquet"), ledger)
 
 
 def enter(entry: dict[str, Any], ranks: pd.DataFrame, ledger: Path = FOLDER) -> Path:
@@ -56,7 +60,7 @@ def enter(entry: dict[str, Any], ranks: pd.DataFrame, ledger: Path = FOLDER) -> 
     path = ledger / f"{name}.json"
     same = _experiment(entry)
     for known_path in sorted(ledger.glob(f"{entry['dataset']['name']}-{entry['stage']}-*.json")):
-        known = checkpoint.read_json(known_path)
+        known = _check(checkpoint.read_json(known_path), known_path)
         if _experiment(known) == same:
             if known["test"] != entry["test"] or known["test_masked"] != entry["test_masked"]:
                 raise InputError(f"{known_path} holds other test metrics for the same run; the ledger is append-only.")
@@ -66,12 +70,23 @@ def enter(entry: dict[str, Any], ranks: pd.DataFrame, ledger: Path = FOLDER) -> 
     return path
 
 
+def _check(entry: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The record itself; raises InputError if what belongs into it is not there."""
+    wrong = [key for key, kind in _NEEDED.items() if not isinstance(entry.get(key), kind)]
+    wrong += [
+        key for key in ("name", "n_users", "n_items", "n_interactions") if key not in (entry.get("dataset") or {})
+    ]
+    if wrong or entry["stage"] not in KINDS:
+        raise InputError(f"{path} is not the record of a run: {(wrong or ['stage'])[0]} is missing or damaged.")
+    return entry
+
+
 def _experiment(entry: dict[str, Any]) -> dict[str, Any]:
     """What an experiment does, whatever its id: keys that were unknown when it ran stand at their defaults."""
     return {
         "config": build(KINDS[entry["stage"]], entry["config"]).model_dump(mode="json"),
         "encoder": build(EncoderConfig, entry.get("encoder", {})).model_dump(mode="json"),
-        "checksums": entry["dataset"]["checksums"],
+        "checksums": entry["dataset"].get("checksums"),
         "reference_weights": entry.get("reference_weights"),
     }
 
@@ -84,7 +99,7 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
     """
     rows = []
     for path in sorted(Path(ledger).glob("*-*-*.json")):
-        entry = checkpoint.read_json(path)
+        entry = _check(checkpoint.read_json(path), path)
         negatives = entry["config"].get("negatives", {})
         row = {
             "id": entry["config_hash"],
@@ -107,7 +122,7 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
             "seconds": entry["seconds"],
             "parameters": entry.get("parameters"),
             "best_epoch": entry.get("best_epoch"),
-            "commit": entry["commit"],
+            "commit": entry.get("commit"),
             "config": build(KINDS[entry["stage"]], entry["config"]).model_dump(mode="json"),
             "file": path.name,
             "does": _does(entry["config"], entry["stage"], entry.get("encoder", {})),
@@ -145,7 +160,7 @@ def of(
 
 def ranks(file: str, ledger: Path = FOLDER) -> pd.DataFrame:
     """Ranks of one record, by its file name: columns user, rank, rank_masked; 255 is 255 or lower down."""
-    stored = pd.read_parquet(Path(ledger) / "ranks" / Path(file).with_suffix(".parquet").name).astype(int)
+    stored = read_parquet(Path(ledger) / "ranks", Path(file).with_suffix(".parquet").name).astype(int)
     return stored.rename_axis("user").reset_index()
 
 
@@ -200,7 +215,7 @@ def record_users(dataset: Dataset, ledger: Path = FOLDER) -> Path:
 
 def users(dataset: str, ledger: Path = FOLDER) -> pd.DataFrame:
     """Of each user of a dataset: history and popularity, as `record_users` describes them."""
-    return pd.read_parquet(Path(ledger) / "users" / f"{dataset}.parquet").astype(int)
+    return read_parquet(Path(ledger) / "users", f"{dataset}.parquet").astype(int)
 
 
 def differing(ledger: Path = FOLDER) -> list[str]:
@@ -229,7 +244,7 @@ def _parquet(columns: pd.DataFrame) -> bytes:
 
 
 def _curve(run: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in (run / checkpoint.HISTORY).read_text().splitlines()]
+    lines = checkpoint.read_history(run)
     return [
         {
             "epoch": line["epoch"],

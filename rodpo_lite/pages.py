@@ -22,7 +22,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel
 
 import rodpo_lite
@@ -30,6 +29,7 @@ from rodpo_lite import still
 from rodpo_lite.checkpoint import write_bytes, write_json
 from rodpo_lite.errors import InputError
 from rodpo_lite.figures import BOOK_MODE
+from rodpo_lite.settings import read_yaml
 
 METRIC = "application/vnd.rodpo.metric+json"
 WORKERS = 2
@@ -169,11 +169,24 @@ def execute(pages: list[Page], build: Path, progress: Callable[[str], Any]) -> d
 def _profile(path: Path, profile: str, names: set[str]) -> dict[str, dict[str, Any]]:
     if not path.exists():
         raise InputError(f"{path} is missing: it lists the book's profiles and their notebook parameters.")
-    profiles = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("profiles") or {}
+    profiles = read_yaml(path, "The list of profiles").get("profiles") or {}
+    if not isinstance(profiles, dict):
+        raise InputError(f"{path}: profiles must map the name of each profile to its notebooks.")
     if profile not in profiles:
-        raise InputError(f"Profile {profile!r} is unknown: choose one of {', '.join(profiles)} (see {path.name}).")
+        raise InputError(
+            f"Profile {profile!r} is unknown: choose one of {', '.join(map(str, profiles))} (see {path.name})."
+        )
     parameters = profiles[profile] or {}
-    if unknown := sorted(parameters.keys() - names):
+    try:
+        json.dumps(parameters, allow_nan=False, sort_keys=True)
+        fits = all(isinstance(values, dict) for values in parameters.values())
+    except (TypeError, ValueError, RecursionError, AttributeError):
+        fits = False
+    if not fits:
+        raise InputError(
+            f"{path.name}, profile {profile!r}: each notebook needs its parameters as in sums: {{last: 5}}."
+        )
+    if unknown := sorted(parameters.keys() - names, key=str):
         raise InputError(f"{path.name}, profile {profile!r}: there is no notebook {unknown[0]!r}.")
     return parameters
 
@@ -269,7 +282,8 @@ def _execute(page: Page, defaults: dict[str, Any], made_by: dict[str, Any], envi
     if parameters == defaults:  # the parameters cell itself says it all
         executed.cells = [cell for cell in executed.cells if not _is_injected(cell)]
     for part in (executed, *executed.cells):
-        part.metadata.pop("papermill", None)  # times and local paths
+        for key in ("papermill", "execution"):  # times and local paths
+            part.metadata.pop(key, None)
     try:
         metrics = _collect(executed)
     except ValueError as error:

@@ -51,7 +51,7 @@ class Run:
     @property
     def history(self) -> pd.DataFrame:
         """What training reported, a row per epoch; validation metrics are left out."""
-        lines = pd.read_json(self.folder / checkpoint.HISTORY, lines=True)
+        lines = pd.DataFrame(checkpoint.read_history(self.folder))
         return lines.drop(columns=["valid", "valid_masked"]).set_index("epoch")
 
 

@@ -9,6 +9,9 @@ import yaml
 from rodpo_lite.config import Config, build
 from rodpo_lite.errors import InputError
 
+# What the parser raises for text that is not valid; 2024-99-99 is a ValueError, !!bool x a KeyError, and so on.
+_BROKEN = (yaml.YAMLError, ValueError, RecursionError, AttributeError, LookupError, TypeError, OverflowError)
+
 
 def resolve(kind: type[Config], file: Path | None = None, overrides: list[str] | None = None) -> Config:
     """Build a configuration from defaults, then a YAML file, then `key=value` overrides.
@@ -28,7 +31,7 @@ def resolve(kind: type[Config], file: Path | None = None, overrides: list[str] |
                 raise InputError(f"{key!r} is not a key: {parent!r} holds a value, not a group of keys.")
         try:
             target[leaf] = yaml.load(text, _Loader)
-        except yaml.YAMLError:
+        except _BROKEN:
             raise InputError(f"The value of {key!r} is not a plain value: {text!r}.") from None
     return build(kind, values)
 
@@ -66,7 +69,7 @@ def read_yaml(file: Path, what: str) -> dict[str, Any]:
         values = yaml.load(Path(file).read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise InputError(f"{what} {file} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except _BROKEN:
         raise InputError(f"{what} {file} is not valid YAML.") from None
     if values is None:
         return {}

@@ -217,7 +217,9 @@ class Trainer:
                 tensors |= {f"optimizer.{number}.{i}.{name}": torch.as_tensor(value) for name, value in state.items()}
         tensors |= {f"state.{name}": value for name, value in self.objective.state.items()}
         tensors |= {f"generator.{name}": generator.get_state() for name, generator in self._generators().items()}
-        checkpoint.write_tensors(self.folder / checkpoint.CHECKPOINT, tensors, {"history": self.history})
+        state = {"history": self.history}
+        state |= {"checksum": checkpoint.checksum(tensors, state)}
+        checkpoint.write_tensors(self.folder / checkpoint.CHECKPOINT, tensors, state)
         checkpoint.write_history(self.folder, self.history)
 
     def _restore(self) -> None:
@@ -225,15 +227,9 @@ class Trainer:
         if not path.exists():
             return
         tensors, state = checkpoint.read_tensors(path)
+        if state.pop("checksum", None) != checkpoint.checksum(tensors, state):
+            raise checkpoint.unreadable(path)
         checkpoint.load_weights(self.model, _under("model.", tensors), path)
-        try:
-            self._take(tensors, state["history"])
-        except (KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError):
-            raise checkpoint.unreadable(path) from None
-        checkpoint.write_history(self.folder, self.history)
-
-    def _take(self, tensors: dict[str, Tensor], history: list[dict[str, Any]]) -> None:
-        """Everything but the weights as `_save` left it."""
         self.best = {name: value.to(self.device) for name, value in _under("best.", tensors).items()}
         for name, generator in self._generators().items():
             generator.set_state(tensors[f"generator.{name}"])
@@ -246,7 +242,8 @@ class Trainer:
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.objective.state |= {name: value.to(self.device) for name, value in _under("state.", tensors).items()}
-        self.history = history
+        self.history = state["history"]
+        checkpoint.write_history(self.folder, self.history)
 
     def _generators(self) -> dict[str, torch.Generator]:
         return {"order": self.order, "selection": self.generator, **self.random.generators}

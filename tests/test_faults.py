@@ -1,9 +1,201 @@
 """Jobs that are killed, disks that are full, files that were cut short: nothing is lost."""
 
+import errno
+import itertools
+import os
+import shutil
+import signal
+import tempfile
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from command_line import SMALL
 from trust.faults import kill_all
+
+from rodpo_lite import book, checkpoint, cli, evaluation, ledger, runs, training
+from rodpo_lite.cli import main
+from rodpo_lite.data.synthetic import WorldSizes, synthesise
+from rodpo_lite.errors import InputError
 
 
 def test_killed_runs_end_like_one_that_was_not(tmp_path):
     """A sample; `make trust` kills more often, and evaluations, grids and builds of a book as well."""
     found = kill_all({"train": 2, "align": 1}, tmp_path, cold_share=0)
     assert found["kills"] == 3 and found["different"] == 0
+
+
+def command(monkeypatch, capsys, *arguments) -> tuple[int, str]:
+    """Exit code of the command line, run here, and what it says on the way out."""
+    monkeypatch.setattr("sys.argv", ["rodpo", *map(str, arguments)])
+    try:
+        main()
+    except SystemExit as end:
+        return end.code, capsys.readouterr().err
+    return 0, capsys.readouterr().err
+
+
+def raising(error: BaseException):
+    def call(*arguments, **options):
+        raise error
+
+    return call
+
+
+@pytest.fixture
+def run(reference_folder, tmp_path):
+    return shutil.copytree(reference_folder, tmp_path / "run")
+
+
+@pytest.fixture
+def unfinished(world, small_config, tmp_path):
+    """A run that was stopped after its first epoch."""
+    with pytest.raises(Stopped):
+        runs.train(world, small_config, tmp_path / "run", report=raising(Stopped()))
+    return tmp_path / "run"
+
+
+class Stopped(BaseException):
+    pass
+
+
+def weights(folder) -> bytes:
+    return (folder / checkpoint.MODEL).read_bytes()
+
+
+def test_a_full_disk_is_named_and_leaves_what_was_there(world_folder, run, monkeypatch, capsys):
+    evaluate = ("evaluate", "--data", world_folder, "--run", run)
+    assert command(monkeypatch, capsys, *evaluate)[0] == 0
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    monkeypatch.setattr(os, "fsync", raising(OSError(errno.ENOSPC, "No space left on device")))
+    assert command(monkeypatch, capsys, *evaluate) == (
+        2, f"rodpo: No space left on device: {run / 'ranks.parquet'}.\n"
+    )  # fmt: skip
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_a_folder_that_cannot_be_written_is_named(world_folder, run, tmp_path, monkeypatch, capsys):
+    locked = raising(OSError(errno.EROFS, "Read-only file system", f"{run}/.ranks.parquet-x1y2"))
+    monkeypatch.setattr(tempfile, "mkstemp", locked)
+    code, said = command(monkeypatch, capsys, "evaluate", "--data", world_folder, "--run", run)
+    assert (code, said) == (2, f"rodpo: Read-only file system: {run / 'ranks.parquet'}.\n")
+
+
+def test_a_full_disk_leaves_no_dataset(tmp_path, monkeypatch):
+    monkeypatch.setattr(np, "save", raising(OSError("64 requested and 0 written")))
+    with pytest.raises(OSError, match="64 requested and 0 written") as caught:
+        synthesise(tmp_path / "world", 3, WorldSizes(users=20, items=100, slate=20))
+    assert caught.value.filename == str(tmp_path / "world") and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["cut", "changed"])
+def test_a_damaged_checkpoint_is_refused_and_what_is_said_helps(how, world, small_config, unfinished, reference_folder):
+    path = unfinished / checkpoint.CHECKPOINT
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if how == "cut" else whole[:-7] + bytes([whole[-7] ^ 64]) + whole[-6:])
+    with pytest.raises(InputError, match=r"checkpoint.safetensors .* remove it and train again with --resume\.$"):
+        runs.train(world, small_config, unfinished, resume=True)
+    path.unlink()
+    runs.train(world, small_config, unfinished, resume=True)
+    assert weights(unfinished) == weights(reference_folder)
+
+
+def test_a_model_that_was_cut_is_refused_and_what_is_said_helps(world, small_config, run, reference_folder):
+    (run / checkpoint.MODEL).write_bytes(weights(run)[:-9])
+    with pytest.raises(InputError, match=r"model.safetensors .* remove it and train again with --resume\.$"):
+        runs.load(run, world)
+    (run / checkpoint.MODEL).unlink()
+    runs.train(world, small_config, run, resume=True)
+    assert weights(run) == weights(reference_folder)
+
+
+def test_a_history_that_was_cut(world, small_config, unfinished, reference_folder, tmp_path):
+    """A run that goes on writes it again; of a finished one it is refused."""
+    path = unfinished / checkpoint.HISTORY
+    path.write_text(path.read_text()[:-40])
+    runs.train(world, small_config, unfinished, resume=True)
+    assert weights(unfinished) == weights(reference_folder)
+    assert len(checkpoint.read_history(unfinished)) == small_config.training.epochs
+    evaluation.evaluate(world, unfinished)
+    path.write_text(path.read_text()[:-40])
+    with pytest.raises(InputError, match=r"history.jsonl must hold one JSON object for each epoch"):
+        ledger.record(unfinished, tmp_path / "ledger")
+    assert not (tmp_path / "ledger").exists()
+
+
+def test_a_ledger_says_which_file_was_cut(world, run, tmp_path):
+    evaluation.evaluate(world, run)
+    path = ledger.record(run, tmp_path / "ledger")
+    stored = path.parent / "ranks" / f"{path.stem}.parquet"
+    for file, read in ((stored, ledger.differing), (path, ledger.records), (path, ledger.differing)):
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        with pytest.raises(InputError, match=file.name):
+            read(tmp_path / "ledger")
+
+
+def test_a_run_folder_has_one_process_at_a_time(world, small_config, unfinished, reference_folder, tmp_path):
+    with (
+        checkpoint.alone(unfinished),
+        pytest.raises(InputError, match=f"Another process trains in {unfinished}; wait for it"),
+    ):
+        runs.train(world, small_config, unfinished, resume=True)
+    runs.train(world, small_config, unfinished, resume=True)
+    assert weights(unfinished) == weights(reference_folder)
+    with checkpoint.alone(tmp_path / "empty"):
+        pass
+    assert not (tmp_path / "empty").exists()
+
+
+def test_a_clock_that_goes_backwards(world, small_config, tmp_path, monkeypatch):
+    clock = itertools.count(2e9, -1000)
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    assert runs.train(world, small_config, tmp_path / "run")["seconds"] >= 0
+    assert evaluation.evaluate(world, tmp_path / "run")["seconds"] >= 0
+    assert all(line["epoch_seconds"] >= 0 for line in checkpoint.read_history(tmp_path / "run"))
+
+
+def test_a_diverging_run_names_its_configuration_and_what_is_kept(world, small_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "cosine", lambda *_: lambda step: 1 if step < 4 else 1e30)
+    folder = tmp_path / "run"
+    with pytest.raises(training.TrainingDiverged) as caught:
+        runs.train(world, small_config, folder)
+    said = str(caught.value)
+    assert "epoch 2, step 2" in said and f"{folder / 'run.json'}" in said and "0.005" in said
+    assert f"epoch 1 is kept in {folder / 'checkpoint.safetensors'}" in said
+    assert (folder / "checkpoint.safetensors").exists()
+
+
+def test_ctrl_c_stops_in_a_sentence_and_the_run_goes_on(world_folder, tmp_path, monkeypatch, capsys):
+    def train(out):
+        return ("train", "--data", world_folder, "--out", out, *SMALL, "-o", "training.epochs=3", "--resume")
+
+    assert command(monkeypatch, capsys, *train(tmp_path / "whole"))[0] == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "_report", lambda line: signal.raise_signal(signal.SIGINT))
+        code, said = command(monkeypatch, capsys, *train(tmp_path / "run"))
+    assert code == 130 and said.startswith("rodpo: Stopped;") and said.count("\n") == 1
+    assert len(checkpoint.read_history(tmp_path / "run")) == 1 and not (tmp_path / "run" / checkpoint.MODEL).exists()
+    assert command(monkeypatch, capsys, *train(tmp_path / "run"))[0] == 0
+    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
+
+
+def test_a_site_that_was_being_replaced_is_there_again(tmp_path):
+    (tmp_path / "_build" / ".html.old").mkdir(parents=True)
+    with pytest.raises(InputError, match="has no _config.yml"):
+        book.build(tmp_path)
+    assert (tmp_path / "_build" / "html").is_dir()
+
+
+def test_a_site_that_was_being_written_is_written_whole(tmp_path, monkeypatch):
+    """Sphinx goes by the age of a page, so it would keep one that is half-written."""
+    monkeypatch.setattr(book.subprocess, "run", raising(Stopped()))
+    page = tmp_path / "sphinx" / "half.html"
+    page.parent.mkdir()
+    page.write_text("ha")
+    with pytest.raises(Stopped):
+        book._render(tmp_path)
+    assert page.exists()
+    monkeypatch.setattr(book.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))
+    book._render(tmp_path)
+    assert not page.exists() and list(tmp_path.iterdir()) == []

@@ -37,8 +37,11 @@ class Planted:
         if not path.is_file():
             return None
         hidden = checks.read_parquet(path.parent, path.name)
-        if missing := {"user", "item", "place"} - set(hidden):
-            raise InputError(f"{path} has no column {min(missing)!r}.")
+        for column, limit in (("user", dataset.n_users), ("item", dataset.n_items), ("place", len(dataset.items))):
+            if column not in hidden:
+                raise InputError(f"{path} has no column {column!r}.")
+            if hidden[column].dtype.kind != "i" or not hidden[column].between(0, limit - 1).all():
+                raise InputError(f"{path}: the column {column!r} must hold whole numbers from 0 to {limit - 1}.")
         if hidden.empty:
             return None
         hidden = hidden.sort_values("place").drop_duplicates(["user", "item"], keep="last")  # false until the last time

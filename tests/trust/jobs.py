@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,12 @@ from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.data.synthetic import WorldSizes, synthesise
 
 SMALL = {"encoder.width": 8, "encoder.heads": 1, "encoder.blocks": 1, "encoder.max_length": 8}
-STEPS = {"training.epochs": 8, "training.batches_per_epoch": 4, "training.learning_rate": 1e-3}
+STEPS = {
+    "training.epochs": 24,
+    "training.patience": 24,
+    "training.batches_per_epoch": 4,
+    "training.learning_rate": 1e-3,
+}
 LEFT_ALONE = ("seconds", "epoch_seconds", "commit", "machine")
 LOADED = [  # by whom jobs are forked: everything that training loads on its way
     *("pandera.pandas", "pyarrow.parquet", "torch._dynamo"),
@@ -151,11 +157,11 @@ def files(*names: str) -> Callable[[Path], dict[str, Any]]:
 
 
 def site(folder: Path) -> dict[str, Any]:
-    """The pages and files of a built book; Sphinx writes its own stamp and its search index in no fixed order."""
+    """The pages and files of a built book, but Sphinx's own stamps: of the build, of its index, of a style sheet."""
     found, root = {}, folder / "_build" / "html"
     for path in sorted(root.rglob("*")):
         if path.is_file() and path.name not in (".buildinfo", "searchindex.js", "objects.inv"):
-            found[str(path.relative_to(root))] = path.read_bytes()
+            found[str(path.relative_to(root))] = re.sub(rb"\?v=[0-9a-f]{8}", b"", path.read_bytes())
     return found
 
 

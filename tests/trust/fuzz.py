@@ -1,0 +1,83 @@
+"""Broken input: every case ends in success or in one sentence, in bounded time, with nothing half-written."""
+
+import random
+import shutil
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rodpo_lite.errors import InputError
+from rodpo_lite.training import TrainingDiverged
+from trust import fuzz_data, fuzz_imports, fuzz_runs, fuzz_text
+
+# A family makes, once, what its cases are made from, and then a case: mutates it and returns what is to be tried.
+Case = Callable[[], Any]
+FAMILIES: dict[str, Callable[[Path], Callable[[Path, random.Random], Case]]] = {
+    "datasets": fuzz_data.family,
+    "imports": fuzz_imports.family,
+    "configurations": fuzz_text.configurations,
+    "runs": fuzz_runs.family,
+    "ledgers": fuzz_runs.ledgers,
+    "profiles": fuzz_text.profiles,
+    "titles": fuzz_text.titles,
+}
+ALL = {
+    "datasets": 300, "imports": 300, "configurations": 200, "runs": 200, "ledgers": 60, "profiles": 60, "titles": 60,
+}  # fmt: skip
+SECONDS = 20  # of processor time
+WARNINGS = 20
+
+
+def try_all(wanted: dict[str, int], place: Path, seed: int = 0, say=print) -> dict[str, Any]:
+    """Try so many cases of each family; what was neither accepted nor refused in a sentence stands in `unhandled`."""
+    found, unhandled = {}, []
+    for name, number in wanted.items():
+        (place / name).mkdir(parents=True)
+        make, counts, started = FAMILIES[name](place / name), Counter(), time.perf_counter()
+        for case in range(number):
+            folder = place / name / f"case-{case}"
+            folder.mkdir()
+            outcome, detail = attempt(make, folder, random.Random(f"{seed}/{name}/{case}"))
+            counts[outcome] += 1
+            if outcome == "unhandled":
+                unhandled.append(f"{name} {case}: {detail}")
+            shutil.rmtree(folder)
+        found[name] = {key: counts[key] for key in ("accepted", "rejected", "unhandled")}
+        say(f"{name}: {number} cases, {found[name]}, {time.perf_counter() - started:.0f} s")
+    totals = {key: sum(entry[key] for entry in found.values()) for key in ("accepted", "rejected", "unhandled")}
+    return {"seed": seed, "cases": sum(wanted.values()), **totals, "families": found, "first": unhandled[:20]}
+
+
+def attempt(make: Callable[[Path, random.Random], Case], folder: Path, chance: random.Random) -> tuple[str, str]:
+    """What became of a case, and why if it is none of what is allowed."""
+    outcome = "accepted"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        case = make(folder, chance)
+        caught.clear()
+        started = time.process_time()
+        try:
+            case()
+        except (InputError, TrainingDiverged) as error:
+            outcome, message = "rejected", str(error)
+            if "\n" in message or not message.endswith(".") or len(message) > 4000:
+                return "unhandled", f"not a sentence: {message[:300]!r}"
+        except Exception:
+            return "unhandled", " | ".join(traceback.format_exc(chain=False).strip().splitlines()[-5:])
+    if time.process_time() - started > SECONDS:
+        return "unhandled", f"took {time.process_time() - started:.0f} s"
+    if len(caught) > WARNINGS:
+        return "unhandled", f"{len(caught)} warnings, such as {caught[0].message}"
+    left = [path.name for path in folder.rglob(".*")]
+    if left or (outcome == "rejected" and half_written(folder / "out")):
+        return "unhandled", f"left behind: {left or 'out'}"
+    return outcome, ""
+
+
+def half_written(out: Path) -> bool:
+    """Whether an output folder is there that is neither a dataset nor an unfinished run."""
+    return out.exists() and not (out / "dataset.json").exists() and not (out / "run.json").exists()

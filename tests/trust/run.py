@@ -1,0 +1,35 @@
+"""`make trust`: every suite in full, and its counts, with what they belong to, in counts.json."""
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rodpo_lite import checkpoint
+from rodpo_lite.provenance import commit, versions
+from trust import faults, fuzz
+
+COUNTS = Path(__file__).parent / "counts.json"
+SUITES: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "faults": partial(faults.kill_all, faults.ALL),
+    "fuzz": partial(fuzz.try_all, fuzz.ALL),
+}
+
+
+def main(names: list[str]) -> int:
+    """Run the suites of these names, by default all; the others' counts stay. Returns 1 if something failed."""
+    counts = json.loads(COUNTS.read_text()) if COUNTS.exists() else {}
+    for name in names or SUITES:
+        with tempfile.TemporaryDirectory(prefix="rodpo-trust-") as place:
+            found = SUITES[name](Path(place))
+        counts[name] = {"commit": commit(), "versions": versions(), **found}
+        checkpoint.write_json(COUNTS, counts)
+    print(json.dumps(counts, indent=2))
+    return int(any(counts[name].get("unhandled") or counts[name].get("different") for name in counts))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
