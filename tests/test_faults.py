@@ -182,7 +182,7 @@ def test_ctrl_c_stops_in_a_sentence_and_the_run_goes_on(world_folder, tmp_path, 
 
 def test_a_site_that_was_being_replaced_is_there_again(tmp_path):
     (tmp_path / "_build" / ".html.old").mkdir(parents=True)
-    with pytest.raises(InputError, match="has no _config.yml"):
+    with pytest.raises(InputError, match="run this in the project"):
         book.build(tmp_path)
     assert (tmp_path / "_build" / "html").is_dir()
 

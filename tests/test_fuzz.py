@@ -44,8 +44,10 @@ def test_a_value_that_repeats_itself_is_named_in_short(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["[]", "profiles: 3", "profiles: {smoke: [1]}", "profiles: {smoke: {a: 3}}", "profiles: {smoke: {a: {k: 2024-01-01}}}",
-             "profiles: {smoke: {a: {k: .nan}}}", "profiles: {smoke: {a: {k: {1: 2, x: 3}}}}", "a: ["]
+    "text",
+    ["[]", "a: [", "profiles: 3"] + [
+        f"profiles: {{smoke: {part}}}" for part in ("[1]", "{a: 3}", "{a: {k: 2024-01-01}}", "{a: {k: {1: 2, x: 3}}}")
+    ],
 )  # fmt: skip
 def test_profiles_that_are_none(text, tmp_path):
     (tmp_path / "notebooks").mkdir()

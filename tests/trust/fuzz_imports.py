@@ -33,6 +33,7 @@ FIELDS = [
     "2014-02-30",
     "=1+1",
 ]
+LINES = ["[" * 50_000, "{", "NaN", '"a"', "\0", '{"a": 1e999}']
 TYPES = ("token", "float", "token_seq", "", "int", ":", "token:float")
 
 
