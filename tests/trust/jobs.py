@@ -27,7 +27,7 @@ STEPS = {
 }
 LEFT_ALONE = ("seconds", "epoch_seconds", "commit", "machine")
 LOADED = [  # by whom jobs are forked: everything that training loads on its way
-    *("pandera.pandas", "pyarrow.parquet", "torch._dynamo"),
+    *("pandera.pandas", "pandera.backends.pandas.builtin_checks", "pyarrow.parquet", "torch._dynamo"),
     *(f"rodpo_lite.{name}" for name in ("cli", "runs", "evaluation", "ledger")),
 ]
 COLD = "from rodpo_lite.cli import main; main()"
