@@ -466,6 +466,11 @@ def test_a_record_that_is_damaged_is_not_taken_for_empty(site, fetch, tmp_path):
     assert site.asked == []
 
 
+def heeds_ctrl_c() -> None:
+    """Tests that a shell started in the background ignore it, and so would their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def started(site, tmp_path, seconds: float = 20) -> subprocess.Popen:
     """A process that has fetched half of the file and waits for the rest."""
     site.answers["/a"] = [Answer(stop=HALF, stall=True), Answer()]
@@ -474,6 +479,7 @@ def started(site, tmp_path, seconds: float = 20) -> subprocess.Popen:
     process = subprocess.Popen(
         [sys.executable, "-c", "from rodpo_lite.cli import main; main()", *map(str, command)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=heeds_ctrl_c,
     )  # fmt: skip
     part, end = tmp_path / "out" / f"{NAME}.part", time.monotonic() + seconds
     while not (part.exists() and part.stat().st_size > HALF - download.CHUNK):

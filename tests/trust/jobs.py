@@ -160,7 +160,7 @@ def site(folder: Path) -> dict[str, Any]:
     """The pages and files of a built book, but Sphinx's own stamps: of the build, of its index, of a style sheet."""
     found, root = {}, folder / "_build" / "html"
     for path in sorted(root.rglob("*")):
-        if path.is_file() and path.name not in (".buildinfo", "searchindex.js", "objects.inv"):
+        if path.is_file() and path.name not in (".buildinfo", "searchindex.js", "objects.inv", "SHA256SUMS"):
             found[str(path.relative_to(root))] = re.sub(rb"\?v=[0-9a-f]{8}", b"", path.read_bytes())
     return found
 
