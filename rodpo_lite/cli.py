@@ -227,7 +227,9 @@ def main() -> None:
     if os.environ.get("RANK", "0") != "0":
         sys.stdout = open(os.devnull, "w")  # of several processes the first one speaks
     try:
-        if code := app(standalone_mode=False):  # that of a command that ended with typer.Exit
+        if (code := app(standalone_mode=False)) == 130:  # typer has caught a Ctrl-C
+            raise KeyboardInterrupt
+        if code:  # that of a command that ended with typer.Exit
             sys.exit(code)
     except InputError as error:
         _fail(str(error), 2)

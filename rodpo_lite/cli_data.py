@@ -81,7 +81,7 @@ def data_fetch(
             print(line, flush=True)
     except KeyboardInterrupt:
         print("rodpo: Stopped; the same command goes on from what has arrived.", file=sys.stderr)
-        raise typer.Exit(130) from None
+        sys.exit(130)
 
 
 class _WithFormats(TyperCommand):

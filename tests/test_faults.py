@@ -166,7 +166,15 @@ def test_a_diverging_run_names_its_configuration_and_what_is_kept(world, small_c
     assert (folder / "checkpoint.safetensors").exists()
 
 
-def test_ctrl_c_stops_in_a_sentence_and_the_run_goes_on(world_folder, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def heeded():
+    """Ctrl-C is heeded; under a shell in the background it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_stops_in_a_sentence_and_the_run_goes_on(world_folder, tmp_path, monkeypatch, capsys, heeded):
     def train(out):
         return ("train", "--data", world_folder, "--out", out, *SMALL, "-o", "training.epochs=3", "--resume")
 
