@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from rodpo_lite.config import Config, build
-from rodpo_lite.errors import InputError
+from rodpo_lite.errors import InputError, shown
 
 # What the parser raises for text that is not valid; 2024-99-99 is a ValueError, !!bool x a KeyError, and so on.
 _BROKEN = (yaml.YAMLError, ValueError, RecursionError, AttributeError, LookupError, TypeError, OverflowError)
@@ -32,7 +32,7 @@ def resolve(kind: type[Config], file: Path | None = None, overrides: list[str] |
         try:
             target[leaf] = yaml.load(text, _Loader)
         except _BROKEN:
-            raise InputError(f"The value of {key!r} is not a plain value: {text!r}.") from None
+            raise InputError(f"The value of {key!r} is not a plain value: {shown(text)}.") from None
     return build(kind, values)
 
 

@@ -156,7 +156,7 @@ def titles(place: Path) -> Callable[[Path, random.Random], Callable]:
             figure = go.Figure(go.Bar(x=texts[:5], y=[1, 2, 3, 4, 5], name=texts[6]))
             for html in (
                 figures.table_html(table, texts[1]),
-                figures.table_html(pd.DataFrame({texts[2]: texts}, index=pd.Index(range(20), name=texts[3]))),
+                figures.table_html(pd.DataFrame({texts[2]: texts}, index=pd.Index(range(20), name=texts[3] + "'"))),
                 figures.figure_html(figure, caption=texts[4], alt=texts[5], data=table),
             ):
                 page = Markup(html)
