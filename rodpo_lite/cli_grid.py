@@ -46,6 +46,7 @@ def grid(
     """
     if context.invoked_subcommand:
         return
+    from rodpo_lite.plan import collect as write_index
     from rodpo_lite.plan import empty_ledger, repeated
 
     recorded = _ledger(ledger)
@@ -57,6 +58,7 @@ def grid(
         _print(made.summary(recorded))
         return
     if not made.todo():
+        write_index(made.grid, made.ledger)  # a grid that was killed after its last run has not come to it
         print("The ledger holds every run that was asked for" + ("." if again else "; --again repeats them beside it."))
     else:
         _do(made, data, profile, replicas, cores)
