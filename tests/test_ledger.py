@@ -126,12 +126,14 @@ def test_the_ledger_is_append_only(world, run, tmp_path):
     assert path.read_bytes() == before
 
 
-def test_the_committed_ledger_is_consistent():
+@pytest.mark.parametrize("folder", ["results", "replication"])
+def test_the_committed_ledgers_are_consistent(folder):
     """Every committed record's metrics follow from its committed ranks, and its reference is there too."""
-    table = ledger.records()
+    folder = ledger.FOLDER.parent / folder
+    table = ledger.records(folder)
     assert len(table) > 0
     for row in table.itertuples():
-        entry, ranks = ledger.entry(row.file), ledger.ranks(row.file)
+        entry, ranks = ledger.entry(row.file, folder), ledger.ranks(row.file, folder)
         assert isinstance(ranks, pd.DataFrame) and entry["config_hash"] in row.file
         assert metrics.from_ranks(ranks["rank"].to_numpy()) == pytest.approx(entry["test"])
         assert metrics.from_ranks(ranks["rank_masked"].to_numpy()) == pytest.approx(entry["test_masked"])
