@@ -51,7 +51,6 @@ def _count(scores: Tensor, targets: Tensor, history: Tensor) -> tuple[Tensor, Te
     return greater + (equal + 1) // 2, greater_masked + (equal_masked + 1) // 2
 
 
-@torch.no_grad()
 def rank_dataset(
     model: Recommender, dataset: Dataset, part: Part, max_length: int, budget_mib: float | None = None
 ) -> Ranks:

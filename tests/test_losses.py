@@ -95,6 +95,26 @@ def test_beta_dpo_leaves_out_the_outliers_and_never_turns_around():
     assert sorted(low.tolist()) == pytest.approx(sorted(-math.log(sigmoid(1e-3 * h)) for h in (1, 2)))
 
 
+def test_beta_dpo_keeps_pairs_in_proportion_to_their_weights():
+    """One of h = 1, 2, 5 is kept; M₀ = 2 and σ = 2 weigh them exp(-1/8), 1 and exp(-9/8)."""
+    torch.manual_seed(0)
+    config, h, kept = LossConfig(name="beta_dpo", beta=1.0, alpha=0.0, rho=0.6), [1.0, 2.0, 5.0], []
+    for _ in range(4000):
+        state = {"margin_mean": torch.tensor(2.0), "margin_std": torch.tensor(2.0)}
+        kept += LOSSES["beta_dpo"].function(pairs_of([[x] for x in h]), config, state).tolist()
+    weights = torch.tensor([-1 / 8, 0, -9 / 8]).softmax(0)
+    for x, weight in zip(h, weights.tolist()):
+        share = sum(math.isclose(loss, -math.log(sigmoid(x)), rel_tol=1e-5) for loss in kept) / 4000
+        assert share == pytest.approx(weight, abs=0.03)
+
+
+def test_beta_dpo_moves_its_running_values_slowly():
+    state = {"margin_mean": torch.tensor(4.0), "margin_std": torch.tensor(3.0)}
+    LOSSES["beta_dpo"].function(pairs_of([[0.0], [2.0]]), LossConfig(name="beta_dpo", momentum=0.9), state)
+    assert state["margin_mean"].item() == pytest.approx(0.9 * 4 + 0.1 * 1)
+    assert state["margin_std"].item() == pytest.approx(0.9 * 3 + 0.1 * 1)
+
+
 @pytest.mark.parametrize("name", ["cdpo", "rdpo"])
 def test_no_label_noise_is_dpo(name, random_pairs):
     torch.testing.assert_close(value(name, random_pairs, epsilon=0.0), value("dpo", random_pairs))

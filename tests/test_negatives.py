@@ -1,5 +1,7 @@
 """Selectors: what is excluded is never drawn, and what is drawn follows the stated law."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from rodpo_lite import negatives
 from rodpo_lite.config import NegativesConfig
 from rodpo_lite.eligibility import OwnedItems, Selection, exclusion_mask, exclusions
 from rodpo_lite.negatives import SELECTORS
@@ -153,6 +156,16 @@ def test_weighted_draws_fall_back_where_all_weight_is_excluded():
         assert set(draw(name, selection)[0].tolist()) == {0, 2, 3, 4}
 
 
+def test_small_weights_count_as_large_ones():
+    weights = torch.tensor([0.3, 0.1, 0.0, 0.0])
+    selection = selection_of(torch.zeros(1, 4), [[3]], n=8000, in_batch=weights)
+    drawn = draw("in_batch", selection)
+    assert (drawn == 0).double().mean().item() == pytest.approx(0.75, abs=0.02) and drawn.max() == 1
+    torch.testing.assert_close(SELECTORS["in_batch"].law(selection)[0].tolist(), [0.75, 0.25, 0.0, 0.0])
+    last = selection_of(torch.zeros(1, 4), [[0]], n=200, in_batch=torch.tensor([0, 0, 0, 5]))
+    assert set(draw("in_batch", last)[0].tolist()) == {3}
+
+
 def test_nearly_excluded_weight_is_drawn_exactly():
     weights = torch.tensor([10**9, 1, 3])
     selection = selection_of(torch.zeros(1, 3), [[0]], n=8000, in_batch=weights)
@@ -165,6 +178,8 @@ def test_ahns_takes_the_candidate_closest_to_its_target():
     scores = torch.tensor([[3.0, 0.1, -2.0, 1.0]])
     selection = selection_of(scores, [[0]], candidates=4, ahns_alpha=0.5, ahns_beta=0.5)
     assert draw("ahns", selection).item() == 1
+    unsure = selection_of(scores, [[0]], candidates=4, ahns_alpha=0.1, ahns_beta=0.3)
+    assert draw("ahns", unsure).item() == 1, "target 0.3 / 0.6 = 0.5, and not 0.3 · 0.6 = 0.18"
     sure = selection_of(scores, [[0]], candidates=4, ahns_alpha=0.5, ahns_beta=0.2, positive_scores=torch.tensor([9.0]))
     assert draw("ahns", sure).item() == 2, "target 0.2 / 1.5 = 0.13: σ(-2) = 0.12"
 
@@ -184,6 +199,75 @@ def test_srns_prefers_the_uncertain_candidate_once_it_is_warm():
     cold.state["srns_items"][0], cold.state["srns_values"][0] = memory, steady
     cold.state["srns_values"][0, 3] = torch.tensor([0.1, 0.9, 0.1, 0.9, 0.5])
     assert draw("srns", cold).item() == 2, "at first the score decides"
+
+
+def test_srns_remembers_what_it_saw():
+    """A new position remembers 8 eligible items, σ(s - s+) of each in the last of 5 places, and no more."""
+    scores = torch.linspace(-1, 1, 80)[None]
+    selection = selection_of(scores, [[0]], positive_scores=torch.tensor([0.5]))
+    draw("srns", selection)
+    items, values = selection.state["srns_items"][0], selection.state["srns_values"][0]
+    assert bool((items > 0).all())
+    torch.testing.assert_close(values[:, -1], torch.sigmoid(scores[0, items] - 0.5))
+    assert bool(values[:, :3].isnan().all())
+    draw("srns", selection)
+    assert bool(selection.state["srns_values"][0, :, -1].isfinite().all())
+
+
+def test_srns_chooses_among_what_it_remembers_and_keeps_high_scores():
+    """Item 0 is like others; of two kinds of candidates, 10 apart at τ = 10, the better is kept e times as often."""
+    scores = torch.zeros(1, 60)
+    scores[0, :9] = torch.arange(9.0, 0, -1)
+    selection = selection_of(scores, [[59]])
+    selection.state["srns_items"][0] = torch.arange(8)
+    assert draw("srns", selection).item() == 0
+    halves = torch.zeros(2000, 200)
+    halves[:, 100:] = 10.0
+    many = selection_of(halves, [[0]] * 2000)
+    draw("srns", many)
+    share = (many.state["srns_items"] >= 100).double().mean().item()
+    assert 0.65 < share < np.e / (1 + np.e), "somewhat below the ratio, since nothing is kept twice"
+
+
+def test_the_spread_leaves_out_what_is_missing():
+    values = torch.tensor([[1.0, 3.0, torch.nan], [torch.nan, 2.0, torch.nan], [1.0, 2.0, 6.0]])
+    assert negatives._spread(values).tolist() == pytest.approx([1, 0, np.std([1, 2, 6])])
+
+
+@pytest.mark.parametrize("name", sorted(SELECTORS))
+def test_a_selector_draws_from_its_generator_alone(name):
+    """The same generator gives the same items, and the global random numbers are left alone."""
+    scores = torch.randn(30, 80, generator=torch.Generator().manual_seed(0))
+    excluded = [[row, row + 40] for row in range(30)]
+    for values in ({"k": 20, "candidates": 8}, {"k": 20, "candidates": 70}):
+        before, found = torch.random.get_rng_state(), []
+        for _ in range(2):
+            selection = selection_of(scores, excluded, n=3, **values)
+            found.append([draw(name, selection, 5), draw(name, selection, 6)])
+            assert torch.equal(torch.random.get_rng_state(), before)
+            torch.random.set_rng_state(before)
+        assert all(map(torch.equal, *found))
+
+
+@pytest.mark.parametrize("name", ["hard", "topk", "topk_softmax", "rank_window"])
+def test_rounded_scores_rank_the_pool_by_exact_ones(name):
+    """The law under bf16 scores with exact ones to be had is that of the exact scores; what is excluded stays out."""
+    exact = torch.randn(50, 300, generator=torch.Generator().manual_seed(0))
+    excluded, values = [[row, 200] for row in range(50)], {"k": 10, "skip": 3}
+    rounded = selection_of(exact.bfloat16().float(), excluded, **values)
+    asked = []
+
+    def rescore(items):
+        asked.append(items.shape[1])
+        return exact.gather(1, items)
+
+    rounded = dataclasses.replace(rounded, rescore=rescore)
+    law = SELECTORS[name].law(rounded)
+    torch.testing.assert_close(law, SELECTORS[name].law(selection_of(exact, excluded, **values)))
+    depth = {"hard": 1, "rank_window": 13}.get(name, 10)
+    assert set(asked) == {depth + depth // 4 + 4}, "only a few more than the pool are looked at again"
+    everything = dataclasses.replace(selection_of(exact, excluded, k=500), rescore=rescore)
+    assert SELECTORS["topk"].law(everything)[0].count_nonzero() == 298
 
 
 def test_the_pool_is_that_of_the_given_scores():

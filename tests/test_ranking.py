@@ -75,6 +75,7 @@ def test_metrics_by_hand():
     assert found["hr@5"] == 3 / 5
     assert found["hr@10"] == 4 / 5
     assert found["ndcg@5"] == pytest.approx((1 + 1 / 2 + 1 / math.log2(6)) / 5)
+    assert metrics.ndcg(np.array([0, 2, 4, 5])).tolist() == pytest.approx([1, 1 / 2, 1 / math.log2(6), 0])
     assert found["mrr@20"] == pytest.approx((1 + 1 / 3 + 1 / 5 + 1 / 6) / 5)
 
 

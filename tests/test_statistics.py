@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from rodpo_lite.statistics import (
     Comparison,
+    Interval,
     crossed_change,
     holm,
     relative_change,
     seed_change,
+    seed_mean,
     user_bootstrap,
     verdict,
 )
@@ -36,8 +39,21 @@ def test_intervals_cover_at_their_level():
 
 
 def test_unpaired_arms_are_refused():
-    with pytest.raises(ValueError, match="same users"):
-        user_bootstrap(np.ones(3), np.ones(4))
+    for before, after in ((np.ones(3), np.ones(4)), (np.ones((2, 3)), np.ones((2, 3)))):
+        with pytest.raises(ValueError, match="same users"):
+            user_bootstrap(before, after)
+
+
+def test_a_bootstrap_is_repeated_by_its_seed():
+    before, after = np.random.default_rng(0).random((2, 50))
+    one = user_bootstrap(before, after, resamples=100, seed=3)
+    assert one == user_bootstrap(before, after, resamples=100, seed=3)
+    assert one != user_bootstrap(before, after, resamples=100, seed=4)
+
+
+def test_an_interval_as_text():
+    assert Interval(1.2, -0.3, 2.7).text() == "+1.20 % [−0.30 %, +2.70 %]"
+    assert Interval(-0.5, -1, 0).text(1, "") == "−0.5 [−1.0, +0.0]"
 
 
 def test_crossed_change_by_hand():
@@ -53,13 +69,36 @@ def test_crossed_change_by_hand():
     assert found.error == pytest.approx(np.sqrt(2500 * 4 / 3))
     assert found.freedom == pytest.approx((4 / 3) ** 2 / (1 / 9 / 2 + 1))
     assert found.high - found.estimate == pytest.approx(found.estimate - found.low)
+    half = stats.t.ppf(0.975, found.freedom) * found.error
+    assert found.high - found.estimate == pytest.approx(half)
+    assert found.p == pytest.approx(2 * stats.t.cdf(-found.estimate / found.error, found.freedom))
+
+
+def test_crossed_change_with_a_rest_by_hand():
+    """As above with [[2, 0, -1], [3, 2, 0]] after, 50 times the seed means [-1, 1]·2/3, user means [3, 0, -3]/2, and
+    a rest of [1, -2, 1]/6 and its negative: MS_seed 3·(8/9), MS_user 2·(9/2)/2, MS_rest (1/3)/2, over 6.
+    """
+    before = np.full((2, 3), 2.0)
+    found = crossed_change(before, before + np.array([[2.0, 0, -1], [3, 2, 0]]))
+    terms = np.array([8 / 3, 9 / 2, -1 / 6]) / 6 * 50**2
+    assert found.estimate == pytest.approx(50)
+    assert found.error == pytest.approx(np.sqrt(terms.sum()))
+    assert found.freedom == pytest.approx(terms.sum() ** 2 / (terms**2 / [1, 2, 2]).sum())
+
+
+def test_a_comparison_turned_around():
+    found = Comparison(2.0, -1.0, 5.0, 1.5, 4.0, 0.2)
+    assert found.negated() == Comparison(-2.0, -5.0, 1.0, 1.5, 4.0, 0.2)
 
 
 def test_crossed_change_without_any_change():
     same = np.random.default_rng(0).random((3, 20))
     found = crossed_change(same, same)
-    assert (found.low, found.high, found.p) == (0, 0, 1)
-    assert crossed_change(same, 2 * same).p == 0
+    assert found == Comparison(0, 0, 0, 0, np.inf, 1)
+    twice = crossed_change(same, 2 * same)
+    assert (twice.estimate, twice.low, twice.p) == (pytest.approx(100), twice.high, 0)
+    tiny = crossed_change(np.ones((2, 2)), np.array([[1.0, 1.0], [1.0, 1.001]]))
+    assert 0 < tiny.error < 1, "a variance below 1 is one"
 
 
 def test_one_seed_leaves_the_users():
@@ -112,7 +151,8 @@ def test_holm_by_hand():
     [
         (0.1, 3, None, "reproduced"), (-3, -0.1, None, "contradicted"), (-0.9, 0.9, None, "no effect"),
         (-0.9, 1.1, None, "inconclusive"), (0.1, 3, 0.06, "inconclusive"), (0.1, 0.9, 0.06, "no effect"),
-        (0.1, 3, 0.04, "reproduced"),
+        (0.1, 3, 0.04, "reproduced"), (0.1, 3, 0.05, "inconclusive"), (0, 3, None, "inconclusive"),
+        (-3, 0, None, "inconclusive"), (-1, 0.5, None, "inconclusive"), (-0.5, 1, None, "inconclusive"),
     ],
 )  # fmt: skip
 def test_verdicts(low, high, p, expected):
@@ -120,16 +160,34 @@ def test_verdicts(low, high, p, expected):
 
 
 def test_crossed_arms_that_do_not_match_are_refused():
-    with pytest.raises(ValueError, match="same seeds and users"):
-        crossed_change(np.ones((2, 3)), np.ones((3, 3)))
+    for before, after in ((np.ones((2, 3)), np.ones((3, 3))), (np.ones((3, 1)), np.ones((3, 1)))):
+        with pytest.raises(ValueError, match="same seeds and users"):
+            crossed_change(before, after)
 
 
 def test_change_over_seeds_by_hand():
     """Values 1, 2 become 2, 2: the mean rises by a third; terms 100 (after - 4/3 before) / 1.5 = 400/9 [1, -1]."""
     found = seed_change(np.array([1.0, 2.0]), np.array([2.0, 2.0]))
     assert found.estimate == pytest.approx(100 / 3) and found.error == pytest.approx(400 / 9) and found.freedom == 1
+    half = stats.t.ppf(0.975, 1) * 400 / 9
+    assert (found.low, found.high) == pytest.approx((100 / 3 - half, 100 / 3 + half))
+    assert found.p == pytest.approx(2 * stats.t.cdf(-(100 / 3) / (400 / 9), 1))
     absolute = seed_change(np.array([1.0, 2.0]), np.array([2.0, 2.0]), relative=False)
     assert (absolute.estimate, absolute.error) == pytest.approx((0.5, 0.5))
-    assert absolute.negated().low == -absolute.high
-    with pytest.raises(ValueError, match="at least two"):
-        seed_change(np.ones(1), np.ones(1))
+    for before, after in ((np.ones(1), np.ones(1)), (np.ones(2), np.ones(3)), (np.ones((2, 2)), np.ones((2, 2)))):
+        with pytest.raises(ValueError, match="at least two"):
+            seed_change(before, after)
+
+
+def test_the_same_change_at_every_seed_has_no_interval():
+    before = np.array([1.0, 2.0, 4.0])
+    assert seed_change(before, before) == Comparison(0, 0, 0, 0, 2, 1)
+    assert seed_change(before, before + 0.5, relative=False) == Comparison(0.5, 0.5, 0.5, 0, 2, 0)
+
+
+def test_a_mean_over_seeds_by_hand():
+    found = seed_mean(np.array([1.0, 2.0, 6.0]))
+    half = stats.t.ppf(0.975, 2) * np.sqrt(7 / 3)  # squares around the mean 3: 4 + 1 + 9, over 2, over 3
+    assert (found.estimate, found.low, found.high) == pytest.approx((3, 3 - half, 3 + half))
+    alone = seed_mean(np.array([5.0]))
+    assert alone.estimate == 5 and np.isnan([alone.low, alone.high]).all()

@@ -10,12 +10,13 @@ from typing import Any
 
 from rodpo_lite import checkpoint
 from rodpo_lite.provenance import commit, versions
-from trust import faults, fuzz
+from trust import faults, fuzz, mutants
 
 COUNTS = Path(__file__).parent / "counts.json"
 SUITES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "faults": partial(faults.kill_all, faults.ALL),
     "fuzz": partial(fuzz.try_all, fuzz.ALL),
+    "mutants": mutants.try_all,
 }
 
 
@@ -28,7 +29,7 @@ def main(names: list[str]) -> int:
         counts[name] = {"commit": commit(), "versions": versions(), **found}
         checkpoint.write_json(COUNTS, counts)
     print(json.dumps(counts, indent=2))
-    return int(any(counts[name].get("unhandled") or counts[name].get("different") for name in counts))
+    return int(any(found.get(wrong) for found in counts.values() for wrong in ("unhandled", "different", "too_few")))
 
 
 if __name__ == "__main__":

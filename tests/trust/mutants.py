@@ -1,0 +1,48 @@
+"""Change the code that every number goes through, one place at a time, and see whether a test notices.
+
+What is changed and which tests judge it stands under `tool.mutmut` in pyproject.toml. Functions with a decorator,
+properties and module constants are left as they are: mutmut does not change them.
+"""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from trust.jobs import say
+
+PROJECT = Path(__file__).resolve().parents[2]
+SURVIVORS = PROJECT / "_build" / "trust" / "survivors.diff"
+NOTICED = ("killed", "timeout")
+ENOUGH = 0.9
+
+
+def try_all(place: Path) -> dict[str, Any]:
+    """Counts of changes that a test noticed, in all and for each module; the others are shown in `SURVIVORS`."""
+    copy = place / "project"
+    for name in _run(PROJECT, "git", "ls-files", "rodpo_lite", "tests", "pyproject.toml").splitlines():
+        if (PROJECT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes((PROJECT / name).read_bytes())
+    mutmut = sys.executable, "-m", "mutmut"
+    _run(copy, *mutmut, "run", "--max-children", str(os.cpu_count()))
+    lines = _run(copy, *mutmut, "results", "--all", "true").splitlines()
+    became = dict(line.strip().split(": ") for line in lines if "__mutmut_" in line)
+    modules: dict[str, Counter[str]] = {}
+    for name, status in became.items():
+        modules.setdefault(name.split(".")[1], Counter())["noticed" if status in NOTICED else "survived"] += 1
+    SURVIVORS.parent.mkdir(parents=True, exist_ok=True)
+    unnoticed = [name for name, status in became.items() if status not in NOTICED]
+    SURVIVORS.write_text("\n".join(_run(copy, *mutmut, "show", name) for name in unnoticed))
+    share = 1 - len(unnoticed) / len(became)
+    say(f"mutants: {share:.1%} of {len(became)} noticed; the others are in {SURVIVORS}")
+    return {"mutants": len(became), "noticed": len(became) - len(unnoticed), "too_few": share < ENOUGH, "of": modules}
+
+
+def _run(folder: Path, *command: str) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+    return done.stdout
