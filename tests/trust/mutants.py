@@ -11,8 +11,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from trust.jobs import say
-
 PROJECT = Path(__file__).resolve().parents[2]
 SURVIVORS = PROJECT / "_build" / "trust" / "survivors.diff"
 NOTICED = ("killed", "timeout")
@@ -37,7 +35,7 @@ def try_all(place: Path) -> dict[str, Any]:
     unnoticed = [name for name, status in became.items() if status not in NOTICED]
     SURVIVORS.write_text("\n".join(_run(copy, *mutmut, "show", name) for name in unnoticed))
     share = 1 - len(unnoticed) / len(became)
-    say(f"mutants: {share:.1%} of {len(became)} noticed; the others are in {SURVIVORS}")
+    print(f"mutants: {share:.1%} of {len(became)} noticed; the others are in {SURVIVORS}")
     return {"mutants": len(became), "noticed": len(became) - len(unnoticed), "too_few": share < ENOUGH, "of": modules}
 
 
