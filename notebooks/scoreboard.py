@@ -55,7 +55,7 @@ assessed = {name: claims.assess(claim, grid, runs, folder) for name, claim in de
 # | inconclusive | otherwise |
 #
 # A claim is *reproduced* or *contradicted* if all members are, *in part* if some are and none is the opposite, *mixed* if both
-# occur, and has no verdict while a member is missing.
+# occur, and is open while a member is missing.
 #
 # ## The claims of the paper
 

@@ -110,9 +110,9 @@ def _member_verdict(claim: Claim, found: Comparison, adjusted: float) -> str:
 
 def conclusion(verdicts: Sequence[str]) -> str:
     """The verdict of a claim from those of its members."""
-    found = set(verdicts)
-    if NOT_RUN in found:
-        return NOT_RUN
+    found, waiting = set(verdicts), list(verdicts).count(NOT_RUN)
+    if waiting:
+        return NOT_RUN if len(found) == 1 else f"open, {len(verdicts) - waiting} of {len(verdicts)} have run"
     if len(found) == 1:
         return found.pop()
     if {"reproduced", "contradicted"} <= found:

@@ -85,7 +85,8 @@ def test_the_scoreboard_has_a_line_for_each_claim_of_the_paper(grid, declared, l
         (["contradicted", "reproduced", "no effect"], "mixed"),
         (["no effect", "no effect"], "no effect"),
         (["no effect", "inconclusive"], "inconclusive"),
-        (["reproduced", NOT_RUN], NOT_RUN),
+        ([NOT_RUN, NOT_RUN], NOT_RUN),
+        (["reproduced", NOT_RUN, NOT_RUN], "open, 1 of 3 have run"),
     ],
 )
 def test_the_verdict_of_a_claim(verdicts, expected):
