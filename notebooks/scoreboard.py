@@ -66,8 +66,8 @@ UNIT = {"ndcg@5": " %", "planted_share": " %", "planted_drift": ""}
 def told(row, unit):
     """A member that has run, in a line."""
     estimate, low, high = (f"{row[name]:+.2f}".replace("-", "−") for name in ("estimate", "low", "high"))  # fmt: skip
-    pair = f"{row['dataset'].capitalize()}, `{row['after']}` over `{row['before']}`"
-    return f"- {pair}: {estimate}{unit} [{low}, {high}], {row['verdict']}"
+    pair = f"{grid.label(row['dataset'])}: `{row['after']}` over `{row['before']}`"
+    return f"- {pair} {estimate}{unit} [{low}, {high}], {row['verdict']}"
 
 
 def scoreboard(source):
@@ -81,7 +81,7 @@ def scoreboard(source):
         record(f"verdict_{name}", verdict)
         lines += [f"**{claim.says}** Verdict: **{verdict}**.", ""]
         lines += [told(row, UNIT[claim.measure]) for row in found if row["verdict"] != claims.NOT_RUN]  # fmt: skip
-        if waiting := [f"{row['dataset'].capitalize()} `{row['after']}` over `{row['before']}`" for row in found if row["verdict"] == claims.NOT_RUN]:  # fmt: skip
+        if waiting := [f"{grid.label(row['dataset'])}: `{row['after']}` over `{row['before']}`" for row in found if row["verdict"] == claims.NOT_RUN]:  # fmt: skip
             lines.append(f"- Not run yet: {'; '.join(waiting)}.")
         lines.append("")
     return Markdown("\n".join(lines))

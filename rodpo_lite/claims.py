@@ -95,7 +95,7 @@ def scoreboard(declared: dict[str, Claim], grid: Grid, table: pd.DataFrame, fold
         first = found[(found["after"] == claim.pairs[0][0]) & (found["before"] == claim.pairs[0][1])]
         digits, unit = (3, "") if claim.measure == "planted_drift" else (1, " %")
         told = [
-            f"{row.dataset.capitalize()} " + Interval(row.estimate, row.low, row.high).text(digits, unit)
+            f"{grid.label(row.dataset)}: " + Interval(row.estimate, row.low, row.high).text(digits, unit)
             for row in first.itertuples()
             if row.verdict != NOT_RUN
         ]

@@ -92,6 +92,15 @@ class Grid(Declared):
                     raise InputError(f"The grid {path}, row {name}: {error}") from None
         return grid
 
+    def label(self, dataset: str) -> str:
+        """A dataset's name for readers, such as `Toys` or `Toys, 10 % hidden`."""
+        hidden = self.planted.get(dataset)
+        return (
+            f"{hidden.source.capitalize()}, {hidden.share:.0%} hidden".replace("%", " %")
+            if hidden
+            else dataset.capitalize()
+        )
+
     def trials(self, name: str) -> list[dict[str, Any]]:
         """The settings that a row tries: first what it sets, the rest at its default, then Sobol points of its search.
 

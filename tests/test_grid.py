@@ -160,6 +160,7 @@ def hidden(file):
 def test_other_shares_are_hidden_for_a_few_rows_and_seeds(hidden, tmp_path):
     grid = Grid.read(hidden)
     names = {dataset: [cell.name for cell in grid.cells((dataset,))] for dataset in grid.datasets}
+    assert [grid.label(name) for name in ("world", "world-planted-40")] == ["World", "World, 40 % hidden"]
     assert names["world-planted"] == ["base", "none", "topk"] and names["world-planted-40"] == ["base", "none"]
     assert [cell.dataset for cell in grid.cells(tiers="B")] == ["world"] * 2 + ["world-planted"] * 2
     assert not grid.cells(("world-planted-40",), tiers="A") and len(grid.cells(("world-planted-40",), tiers="C")) == 2
