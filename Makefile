@@ -23,7 +23,7 @@ $(error TORCH=$(TORCH) is not known: use TORCH=cpu or TORCH=cuda)
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help setup book check test trust lint lock bench clean distclean
+.PHONY: help setup book check test trust lint lock licences bench clean distclean
 
 help: ## list the targets (default)
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -68,6 +68,9 @@ lock: $(VENV) ## rewrite requirements.lock from pyproject.toml
 	   echo "# torch is not here: make installs it by itself, so that the CPU build can be chosen."; \
 	   sed 's/-r \.venv\/torch-needs\.txt/torch/; s/rodpo-lite (pyproject\.toml)/rodpo-lite/; s/  *# via/  # via/' requirements.lock; \
 	 } > .venv/requirements.lock && mv .venv/requirements.lock requirements.lock
+
+licences: $(READY) ## rewrite LICENCES.csv, what the locked packages are licensed under, after `make lock`
+	@.venv/bin/pip-licenses --with-system --with-urls --format=csv --ignore-packages rodpo-lite pip --output-file LICENCES.csv
 
 clean: ## remove the built book and caches
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis

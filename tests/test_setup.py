@@ -1,5 +1,6 @@
 """The files that set the project up agree with one another."""
 
+import csv
 import importlib.metadata
 import re
 import subprocess
@@ -103,6 +104,12 @@ def test_lock_holds_plain_pins_and_no_torch():
     text = (ROOT / "requirements.lock").read_text()
     assert not re.search(r"https?:|file:|--\w", text), "the lock names a host, a path or an option"
     assert "make lock" in text.splitlines()[0]
+
+
+def test_licences_are_listed_of_every_locked_package():
+    with open(ROOT / "LICENCES.csv", newline="", encoding="utf-8") as file:
+        listed = {canonicalize_name(row["Name"]): row["Version"].partition("+")[0] for row in csv.DictReader(file)}
+    assert listed == locked("3.11") | {"torch": make_variable("TORCH_VERSION")}, "run `make licences`"
 
 
 def test_environment_yml_agrees_with_pyproject_and_lock():
