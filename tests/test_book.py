@@ -63,7 +63,7 @@ def stale(root: Path, profile: str = "smoke") -> set[str]:
 def test_the_site_has_figures_data_downloads_and_the_stamp(book):
     site = book / "_build" / "html"
     page = (site / "notebooks" / "plots.html").read_text(encoding="utf-8")
-    assert page.count('<script type="application/json">') == 2
+    assert page.count('<script type="application/json">') == 3
     assert "Data of this figure" in page and "A wide table" in page
     assert "profile smoke" in page and "seed 3" in page
     assert "w_at_0 = 0.5" not in page and pages.METRIC not in page

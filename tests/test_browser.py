@@ -284,6 +284,22 @@ def test_a_menu_and_a_slider_work(browser, tiny):
     assert browser.wait(bar, lambda height: height != 2) == pytest.approx(3 / 20)
 
 
+def test_titles_of_items_stay_text(browser, tiny):
+    """HTML and scripts in a title are shown as they are, in tables, on axes, in legends and where a reader hovers."""
+    browser.open(tiny / "notebooks" / "plots.html")
+    browser.draw_all()
+    browser.run("""
+        document.querySelectorAll("details").forEach((details) => { details.open = true });
+        Plotly.Fx.hover([...document.querySelectorAll(".rodpo-plot")].at(-1), [{ curveNumber: 0, pointNumber: 0 }]);
+    """)
+    shown = browser.run("return [...document.querySelectorAll('td')].map((cell) => cell.textContent)")
+    assert any("<script>window.live = 1</script>" in text for text in shown)
+    assert browser.run("return window.live ?? null") is None
+    foreign = "article :is(img[src='x'], a[href^='javascript'], [onerror])"
+    assert browser.run("return document.querySelectorAll(arguments[0]).length", foreign) == 0
+    assert not browser.complaints()
+
+
 def test_printing_draws_every_figure_on_white(browser, tiny):
     browser.open(tiny / "notebooks" / "plots.html", height=300)
     browser.run("document.documentElement.dataset.theme = 'dark'")

@@ -73,6 +73,11 @@ bars.update_layout(sliders=[{"steps": [
 ]}])
 figures.show(bars, caption="Pushes by strategy.", alt="Two bars.")
 
+# %% tags=["hide-input"]
+evil = '<img src="x" onerror="window.live = 1"><script>window.live = 1</script> $\\alpha$ [a](javascript:window.live=1)'
+titles = go.Figure(go.Bar(x=[evil, "plain"], y=[1, 2], name=evil, text=[evil, ""], showlegend=True))
+figures.show(titles, caption="Titles of items.", alt="Two bars.", data=pd.DataFrame({"title": [evil]}))
+
 # %%
 figures.table(pd.DataFrame({f"column {n}": [n / 7, None] for n in range(12)}), "A wide table")
 
