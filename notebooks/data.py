@@ -77,9 +77,9 @@ figures.table(
 record("n_interactions", len(dataset.items))
 
 # %% [markdown]
-# ## A few items take most of the attention
+# ## A few items take much of the attention
 #
-# Popularity is close to a power law, and most histories are short. Both matter later: a random negative is nearly
+# Popularity is skewed, with a long tail, and most histories are short. Both matter later: a random negative is nearly
 # always an easy one to tell from the right item, and the short histories decide what a batch costs.
 
 # %% tags=["hide-input"]

@@ -224,8 +224,8 @@ figures.show(
 # ## By how much?
 #
 # Three selectors ([there are more](selection)), at the parameters of this page, all judged on the scores of the one
-# policy that was aligned with `topk`, with dropout off. Positions are first averaged within users, and the interval is a
-# bootstrap over users.
+# policy that was aligned with `topk`, with dropout off. Below the table, positions are first averaged within users, and the interval
+# is a bootstrap over users.
 #
 # One caution: while a policy *trains*, dropout blurs its scores, so the item that `hard` then picks is not always the
 # one that it would rank first with dropout off. What follows is about the selectors as they are defined.
@@ -259,7 +259,8 @@ record("erroneous_topk_against_hard_percent", change["erroneous"].estimate)
 # %% tags=["hide-input"]
 Markdown(
     f"Against always taking the hardest item, the top-{k} pool changes erroneous suppression by "
-    f"**{change['erroneous'].text(1)}** and informative suppression by **{change['informative'].text(1)}** (95 % interval over users, one world and one training seed)."
+    f"**{change['erroneous'].text(1)}** and informative suppression by **{change['informative'].text(1)}** (95 % interval over users, one world and one training seed). "
+    "The table averages over positions, so users with long histories weigh more in it."
 )
 
 # %% [markdown]

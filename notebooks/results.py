@@ -65,6 +65,12 @@ Markdown(
 
 # %% [markdown]
 # ## How good is what?
+#
+# Rows have short names: `fused` is the reference, one tower that adds up IDs, texts and images; `none` continues its cross-entropy;
+# `uniform`, `hard`, `topk`, `static_topk` (the pool ranked by the reference) and `rank_window` (ranks below the very top) reject
+# what they are named after, with DPO, and `topk_bpr` without a reference in the loss; `_past` and `_all` allow later training items, and
+# all of the user's items, to be rejected; `_moe` has the sparse mixture, `_twin` a dense network of equal active
+# parameters; `towers` has one tower a modality.
 
 # %% tags=["hide-input"]
 quality = comparison.quality(grid, runs, folder)
@@ -81,8 +87,12 @@ quality["again"] = [
     for row in quality.itertuples()
 ]  # fmt: skip
 figures.table(
-    quality.rename(columns=names).round({"training seconds": 0}),
-    "NDCG@5 of every row, mean over its seeds; validation and test rank all items",
+    quality.sort_values(
+        ["dataset", "test_masked"], ascending=[True, False], kind="stable"
+    )
+    .rename(columns=names)
+    .round({"training seconds": 0}),
+    "NDCG@5 of every row, mean over its seeds; validation and test rank all items. The last column repeats a row",
     rows=len(quality),
 )
 for row in quality[quality["row"] == "fused"].itertuples():
@@ -94,8 +104,9 @@ for row in quality[quality["row"] == "fused"].itertuples():
 #
 # `item_knn` and `content_knn` train nothing: they score an item by how often it was bought by the same people as the history
 # {cite}`deshpande2004item`, or by how alike their texts and images are, recent items counting more (by how much is chosen on
-# validation). An item does not count as like itself, so that dropping the history changes little for them and much for the
-# models: with all items ranked they gain by repeating less, which has nothing to do with learning.
+# validation). An item does not count as like itself, so that they seldom repeat what the user has, and dropping the history changes
+# less for them than for the models. With all items ranked a baseline may even pass every model, by repeating less; with the history
+# dropped, what is left is taste.
 #
 # For context, numbers that others published, beside ours under both protocols. Theirs come from other code and other features, so
 # they place ours on a map and prove nothing; baselines are always retrained here. All are for the 5-core datasets of 2014, leave one
@@ -129,8 +140,8 @@ figures.table(
 
 # %% tags=["hide-input"]
 STEPS = {
-    "all together: `topk` over the reference": ("topk", "fused"),
-    "more training: `none` over the reference": ("none", "fused"),
+    "all together: `topk` over `fused`": ("topk", "fused"),
+    "more training: `none` over `fused`": ("none", "fused"),
     "more than training: `topk` over `none`": ("topk", "none"),
     "a preference loss: `uniform` over `none`": ("uniform", "none"),
     "hard negatives: `topk` over `uniform`": ("topk", "uniform"),
@@ -143,7 +154,9 @@ STEPS = {
     "its dense twin: `topk_on_twin` over `topk`": ("topk_on_twin", "topk"),
 }
 changes = comparison.changes(grid, STEPS.values(), runs, folder, real)
-labels = {pair: label.replace("`", "") for label, pair in STEPS.items()}
+labels = {
+    pair: label.replace("`", "").replace(": ", ":<br>") for label, pair in STEPS.items()
+}
 changes.insert(1, "what", [labels[pair] for pair in zip(changes["after"], changes["before"])])  # fmt: skip
 fig = go.Figure()
 groups, shown = {protocol: [] for protocol in ledger.PROTOCOLS}, 0
@@ -151,13 +164,13 @@ for protocol in groups:
     for number, dataset in enumerate(real):
         part = changes[(changes["protocol"] == protocol) & (changes["dataset"] == dataset)]  # fmt: skip
         fig.add_scatter(
-            x=part["change %"], y=part["what"], name=dataset, mode="markers", **figures.style(number),
+            x=part["change %"], y=part["what"], name=dataset, mode="markers", orientation="h", **figures.style(number),
             error_x=figures.whiskers(part["change %"], part["low"], part["high"]),
         )  # fmt: skip
         groups[protocol].append(shown)
         shown += 1
 fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
-fig.update_layout(scattermode="group", height=620)
+fig.update_layout(scattermode="group", height=760)
 fig.update_xaxes(title="change of test NDCG@5, %")
 fig.update_yaxes(categoryorder="array", categoryarray=list(labels.values())[::-1])
 figures.slider(fig, groups, "all items", "Ranked: ")
@@ -165,7 +178,9 @@ figures.show(
     fig,
     caption="What each part changes, with 95 % intervals over users and seeds. A dataset without a point has no finished pair yet.",
     alt="For each part of the method and each dataset, the relative change of test NDCG@5 with its interval around zero.",
-    data=changes.drop(columns=["after", "before"]),
+    data=changes.drop(columns=["after", "before"]).assign(
+        what=changes["what"].str.replace("<br>", " ")
+    ),
 )
 
 # %% tags=["hide-input"]
@@ -207,7 +222,7 @@ for protocol in groups:
     for number, name in enumerate(sets):
         part = again[(again["protocol"] == protocol) & (again["set"] == name)]
         fig.add_scatter(
-            x=part["change %"], y=part["what"], name=name, mode="markers", **figures.style(number),
+            x=part["change %"], y=part["what"], name=name, mode="markers", orientation="h", **figures.style(number),
             error_x=figures.whiskers(part["change %"], part["low"], part["high"]),
         )  # fmt: skip
         groups[protocol].append(shown)
@@ -235,34 +250,39 @@ Markdown(
 # %% [markdown]
 # ## For whom?
 #
-# The change of `topk` over the reference, split by how popular the test item is and by how long the history is. Each bar says what
-# a group of users adds to the whole change, so that the bars of a dataset add up to it.
+# The change of `topk` over the reference, split by how popular the test item is (its training interactions) and by how long the
+# history is. Each bar says what a group of users adds to the whole change, so that the bars of a dataset add up to it.
 
 # %% tags=["hide-input"]
+GROUPS = {
+    "popularity": "group {}",
+    "history": "group {} ",
+}  # a space more: the axis keeps the two apart
 fig, parts, groups, shown = go.Figure(), [], {}, 0
-for by, label in (("popularity", "popularity of the item"), ("history", "length of the history")):  # fmt: skip
+for by, label in (("popularity", "popularity"), ("history", "history")):
     for number, dataset in enumerate(real):
         cells = Cell(grid, dataset, "topk"), Cell(grid, dataset, "fused")
         if not comparison.paired_seeds(*cells, runs, folder):
             continue
         found = comparison.contributions(*cells, runs, folder, by, 5)
         fig.add_bar(
-            x=[f"fifth {group + 1}" for group in found["group"]], y=found["change %"], name=dataset,
+            x=[GROUPS[by].format(group + 1) for group in found["group"]], y=found["change %"], name=dataset,
             marker_color=figures.COLOURS[number],
             error_y=figures.whiskers(found["change %"], found["low"], found["high"]),
-            customdata=found[["from", "to"]], hovertemplate="%{y:.2f} % (%{customdata[0]} to %{customdata[1]})",
+            customdata=found[["from", "to", "users"]],
+            hovertemplate="%{y:.2f} %: %{customdata[2]} users, %{customdata[0]} to %{customdata[1]} interactions",
         )  # fmt: skip
         parts.append(found.assign(dataset=dataset, by=label))
         groups.setdefault(label, []).append(shown)
         shown += 1
 if parts:
-    fig.update_xaxes(title="users, from the fewest to the most")
+    fig.update_xaxes(title="users by that number, from the lowest to the highest")
     fig.update_yaxes(title="contribution to the change, %")
     figures.slider(fig, groups, next(iter(groups)), "By: ")
     figures.show(
         fig,
-        caption="What fifths of the users add to the change of test NDCG@5 from the reference to topk, all items ranked.",
-        alt="Bars with intervals for fifths of the users by popularity of the test item and by length of the history.",
+        caption="What groups of users add to the change of test NDCG@5 from the reference to topk, all items ranked. Hover, or open the data, for how many users a group has and from how many to how many interactions: many histories are equally long, so groups differ in size.",
+        alt="Bars with intervals for groups of the users by popularity of the test item and by length of the history.",
         data=pd.concat(parts),
     )
 
@@ -319,7 +339,38 @@ for dataset, found in kept.items():
 
 # %% [markdown]
 # ## Takeaways
-#
+
+# %% tags=["hide-input"]
+KINDS = {"gains": [], "loses": [], "cannot be told from": []}
+for (after, before), label in (
+    (("topk", "hard"), "`hard`"),
+    (("topk", "none"), "`none`"),
+    (("topk", "uniform"), "`uniform`"),
+):
+    part = changes[(changes["after"] == after) & (changes["before"] == before) & (changes["protocol"] == "all items")]  # fmt: skip
+    for row in part.itertuples():
+        kind = (
+            "gains"
+            if row.low > 0
+            else "loses"
+            if row.high < 0
+            else "cannot be told from"
+        )
+        KINDS[kind].append(f"{label} on {row.dataset.capitalize()}")
+told = {
+    "gains": "beats",
+    "loses": "is beaten by",
+    "cannot be told from": "cannot be told from",
+}
+Markdown(
+    "- With all items ranked, `topk` "
+    + "; ".join(
+        f"{told[kind]} {', '.join(which)}" for kind, which in KINDS.items() if which
+    )
+    + "."
+)
+
+# %% [markdown]
 # - A change over the reference is not yet a change due to the preference loss: continued cross-entropy is the row to beat.
 # - Ranking all items or dropping the history can turn a comparison round; each number here says which it is.
 #
@@ -363,9 +414,10 @@ figures.table(
 
 # %% [markdown]
 # :::{dropdown} Why
-# With one seed the interval is about users only: it looks narrow because it leaves out what another seed would change. With two or
-# three, Student's t has hardly any degrees of freedom and the interval is wide and unsteady. From there on it shrinks, but not below
-# what the number of users allows: they are the same for every seed.
+# With one seed the interval is about users only, with as many degrees of freedom as there are users: it leaves out what another seed
+# would change. With more, each user's values are averaged, which takes away what is luck of a seed for that user. Where seeds differ in
+# the mean, their few degrees of freedom count, and the interval may widen again. It never shrinks below what the number of users
+# allows: they are the same for every seed.
 # :::
 #
 # **Next:** [the claims scoreboard](scoreboard).

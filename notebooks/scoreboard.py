@@ -55,17 +55,19 @@ assessed = {name: claims.assess(claim, grid, runs, folder) for name, claim in de
 # | inconclusive | otherwise |
 #
 # A claim is *reproduced* or *contradicted* if all members are, *in part* if some are and none is the opposite, *mixed* if both
-# occur, and is open while a member is missing.
+# occur, *no effect* if all members are, else *inconclusive*; it is open while a member is missing. The ±1 % are for NDCG@5 and shares:
+# a drift counts by its sign alone.
 #
 # ## The claims of the paper
 
 # %% tags=["hide-input"]
-UNIT = {"ndcg@5": " %", "planted_share": " %", "planted_drift": ""}
+UNIT = {"ndcg@5": " %", "planted_share": " %", "planted_drift": " logits"}
 
 
 def told(row, unit):
     """A member that has run, in a line."""
-    estimate, low, high = (f"{row[name]:+.2f}".replace("-", "−") for name in ("estimate", "low", "high"))  # fmt: skip
+    digits = 2 if unit.endswith("%") else 3
+    estimate, low, high = (f"{row[name]:+.{digits}f}".replace("-", "−") for name in ("estimate", "low", "high"))  # fmt: skip
     pair = f"{grid.label(row['dataset'])}: `{row['after']}` over `{row['before']}`"
     return f"- {pair} {estimate}{unit} [{low}, {high}], {row['verdict']}"
 
@@ -112,7 +114,7 @@ table = table.drop_duplicates(["dataset", "pair"])
 fig = go.Figure()
 for number, (dataset, part) in enumerate(table.groupby("dataset", sort=False)):
     fig.add_scatter(
-        x=part["estimate"], y=part["pair"], name=dataset, mode="markers", **figures.style(number),
+        x=part["estimate"], y=part["pair"], name=dataset, mode="markers", orientation="h", **figures.style(number),
         error_x=figures.whiskers(part["estimate"], part["low"], part["high"]),
     )  # fmt: skip
 fig.add_vrect(x0=-1, x1=1, fillcolor=figures.GREY, opacity=0.15, line_width=0)

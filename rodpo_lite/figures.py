@@ -66,6 +66,7 @@ def template() -> go.layout.Template:
         "showline": False, "ticks": "outside", "ticklen": 4, "tickcolor": "rgba(128, 136, 144, .5)",
         "title": {"standoff": 12, "font": {"size": 14}},
     }  # fmt: skip
+    error = {"color": GREY}
     control = {"bgcolor": "rgba(128, 136, 144, .12)", "bordercolor": "rgba(128, 136, 144, .5)"}
     return go.layout.Template(
         layout={
@@ -88,7 +89,10 @@ def template() -> go.layout.Template:
                 {**style(n), "line": {"dash": DASHES[n], "width": 2.5}, "marker": {"symbol": SYMBOLS[n], "size": 8}}
                 for n in range(len(COLOURS))
             ],
-            "bar": [{"marker": {"pattern": {"shape": shape, "solidity": 0.2}}} for shape in PATTERNS],
+            "bar": [
+                {"marker": {"pattern": {"shape": shape, "solidity": 0.2}}, "error_x": error, "error_y": error}
+                for shape in PATTERNS
+            ],
         },
     )
 
@@ -115,8 +119,8 @@ def slider(fig: go.Figure, groups: dict[str, list[int]], active: str, prefix: st
         for name, chosen in groups.items()
     ]
     place = list(groups).index(active)
-    fig.update_layout(  # shorter than the figure: the last label is centred under its end
-        sliders=[{"steps": steps, "active": place, "currentvalue": {"prefix": prefix}, "len": 0.85}]
+    fig.update_layout(  # shorter than the figure: the first and the last label are centred under its ends
+        sliders=[{"steps": steps, "active": place, "currentvalue": {"prefix": prefix}, "x": 0.08, "len": 0.8}]
     )
 
 
@@ -181,11 +185,11 @@ def table_html(data: pandas.DataFrame, caption: str = "", *, rows: int = MAX_ROW
         + "</tr>"
         for row in shown.itertuples(index=False, name=None)
     )
-    title = f"<caption>{_prose(caption)}</caption>" if caption else ""
+    title = f'<p class="rodpo-caption">{_prose(caption)}</p>' if caption else ""  # outside, or it scrolls away
     note = f"<p>The first {rows} of {len(frame):,} rows.</p>" if len(frame) > rows else ""
     label = escape(re.sub(r"[$\\]", "", caption) or "Data of this figure")
     return (
-        f'<div class="rodpo-table" role="region" aria-label="{label}" tabindex="0"><table>{title}'
+        f'{title}<div class="rodpo-table" role="region" aria-label="{label}" tabindex="0"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{note}"
     )
 

@@ -20,9 +20,9 @@ class Interval:
     high: float
 
     def text(self, digits: int = 2, unit: str = " %") -> str:
-        """Such as `+1.20 % [−0.30 %, +2.70 %]`."""
+        """Such as `+1.20 % [−0.30 %, +2.70 %]`, the spaces before % not to be broken."""
         estimate, low, high = (f"{value:+.{digits}f}{unit}".replace("-", "−") for value in self._all())
-        return f"{estimate} [{low}, {high}]"
+        return f"{estimate} [{low}, {high}]".replace(" %", "\u00a0%")
 
     def _all(self) -> tuple[float, float, float]:
         return self.estimate, self.low, self.high

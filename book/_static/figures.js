@@ -33,12 +33,29 @@
     plot.rodpoTemplate = layout.template;
     layout.template = themed(layout.template);
     layout.height ??= plot.clientHeight;
-    if (plot.clientWidth < 480) layout.template.layout.font.size = 12;
+    if (plot.clientWidth < 480) narrow(layout);
     if (matchMedia("(pointer: coarse)").matches) layout.dragmode = false; // a finger scrolls the page
     Plotly.newPlot(plot, { ...figure, layout, config }).then(() => {
       clearLegend(plot);
       plot.on("plotly_afterplot", () => clearLegend(plot));
     });
+  }
+
+  // On a telephone: smaller letters, and titles of axes in lines of 30 letters.
+  function narrow(layout) {
+    layout.template.layout.font.size = 12;
+    layout.template.layout.sliderdefaults.font = { ...layout.template.layout.sliderdefaults.font, size: 10 };
+    for (const axis of ["xaxis", "yaxis"]) {
+      const title = layout[axis]?.title;
+      if (!title?.text) continue;
+      const lines = [""];
+      for (const word of title.text.split(" ")) {
+        if (lines.at(-1) && `${lines.at(-1)} ${word}`.length > 30) lines.push(word);
+        else lines.push(`${lines.pop()} ${word}`.trim());
+      }
+      title.text = lines.join("<br>");
+      title.font = { ...title.font, size: 12 };
+    }
   }
 
   // A menu stands above the legend, however many lines that takes at this width.
