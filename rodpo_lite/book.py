@@ -139,10 +139,14 @@ def _render(work: Path) -> Path:
     folder, unfinished = work / "sphinx", work / "sphinx.unfinished"
     if unfinished.exists():  # it was killed, and takes a page that is half-written for one that is up to date
         shutil.rmtree(folder, ignore_errors=True)
+    stood = folder.exists()
     write_bytes(unfinished, b"")
     command = [sys.executable, "-c", _START, "build", str(work / "stage"), "--path-output", str(folder)]
     command += ["-n", "-W", "--keep-going", "-q"]
-    run = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
+    run = _run(command)
+    if run.returncode and not _WARNING.search(run.stdout + run.stderr) and stood:
+        shutil.rmtree(folder, ignore_errors=True)  # Sphinx may stumble over what it kept of another edition
+        run = _run(command)
     if run.returncode:
         # Sphinx keeps what it has read, so the next build would not repeat the warnings of unchanged pages.
         shutil.rmtree(folder, ignore_errors=True)
@@ -151,10 +155,17 @@ def _render(work: Path) -> Path:
     return folder / "_build" / "html"
 
 
+def _run(command: list[str]) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
+
+
+_WARNING = re.compile(r"^.*(?:WARNING|ERROR|CRITICAL): .*$", flags=re.MULTILINE)
+
+
 def _complaint(log: str, work: Path) -> str:
     """The warnings of a failed build, or the end of its log if there are none."""
     log = re.sub(r"\x1b\[[0-9;]*m", "", log).replace(f"{work / 'stage'}/", "")
-    warnings = re.findall(r"^.*(?:WARNING|ERROR|CRITICAL): .*$", log, flags=re.MULTILINE)
+    warnings = _WARNING.findall(log)
     if warnings:
         return f"Jupyter Book reports {len(warnings)} warning(s), and none is allowed:\n" + "\n".join(warnings)
     return "Jupyter Book failed:\n" + "\n".join(log.strip().splitlines()[-20:])
