@@ -25,7 +25,7 @@ def test_a_constant_gain_has_a_point_interval_and_no_gain_none():
     users = np.random.default_rng(0).random(200)
     gain = user_bootstrap(users, 1.1 * users, resamples=200)
     assert (gain.estimate, gain.low, gain.high) == pytest.approx((10, 10, 10))
-    assert user_bootstrap(users, users, resamples=200).text() == "+0.00 % [+0.00 %, +0.00 %]"
+    assert user_bootstrap(users, users, resamples=200).text() == "+0.00\xa0% [+0.00\xa0%, +0.00\xa0%]"
 
 
 def test_intervals_cover_at_their_level():
@@ -52,7 +52,7 @@ def test_a_bootstrap_is_repeated_by_its_seed():
 
 
 def test_an_interval_as_text():
-    assert Interval(1.2, -0.3, 2.7).text() == "+1.20 % [−0.30 %, +2.70 %]"
+    assert Interval(1.2, -0.3, 2.7).text() == "+1.20\xa0% [−0.30\xa0%, +2.70\xa0%]"
     assert Interval(-0.5, -1, 0).text(1, "") == "−0.5 [−1.0, +0.0]"
 
 

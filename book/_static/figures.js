@@ -54,6 +54,9 @@
         else lines.push(`${lines.pop()} ${word}`.trim());
       }
       title.text = lines.join("<br>");
+      if (axis === "xaxis") {
+        for (const slider of layout.sliders ?? []) slider.pad = { ...slider.pad, t: 48 + 16 * (lines.length - 1) };
+      }
       title.font = { ...title.font, size: 12 };
     }
   }
