@@ -458,7 +458,7 @@ Markdown(
     f"False negatives end above their neighbours in {(low > 0).sum()} of {len(drift)} rows and below them in {(high < 0).sum()}: similar users "
     f"pull them up, whatever is rejected. `hard` and `topk` differ by {apart:+.3f}, where each is known to about "
     f"±{drift.loc[['hard', 'topk'], '± 95 %'].max():.3f}. What was pushed wrongly need not show in where scores end; on real purchases that is "
-    "measured in the [next chapter](falsenegatives)."
+    "measured in the next chapter."
 )
 
 # %% [markdown]

@@ -102,7 +102,7 @@ def test_a_downloaded_notebook_shows_its_figures_wherever_it_is_opened(book):
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     shown = [output.get("data", {}) for cell in cells for output in cell.outputs]
     plots = [data for data in shown if "application/vnd.plotly.v1+json" in data]
-    assert [plot["application/vnd.plotly.v1+json"]["data"][0]["type"] for plot in plots] == ["scatter", "bar"]
+    assert [plot["application/vnd.plotly.v1+json"]["data"][0]["type"] for plot in plots] == ["scatter", "bar", "bar"]
     assert all(plot["image/svg+xml"].startswith("<svg") for plot in plots)
     assert any("<em>Pushes by strategy.</em>" in data.get("text/html", "") for data in shown)
     assert not any("rodpo-plot" in data.get("text/html", "") or pages.METRIC in data for data in shown)
