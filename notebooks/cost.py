@@ -287,7 +287,7 @@ Markdown(f"Pairs of runs: {counts}. On average {change.text()}, the 95 % interva
 # ## Takeaways
 #
 # - Exact cross-entropy over a catalogue of ten thousand items needs no GPU: an epoch is a few seconds on two cores.
-# - Scores for the selection are a by-product of the anchor; finding the best of them is not, and adds up to half an epoch.
+# - Scores for the selection are a by-product of the anchor; finding the best of them is not, and takes what the bars of the strategies differ by.
 # - From some ten thousand items on, sampling makes a step cheaper; the exercise says by how much.
 #
 # ## Exercises

@@ -287,7 +287,7 @@ Markdown("\n".join(lines))
 #   negatives are a small share of all pushes for either.
 # - Hidden purchases sink a little more under `hard` than under `topk`. How far they move does not follow how often they are hit, so
 #   counting wrong pushes does not show that they *cause* worse rankings.
-# - `hard`, where it may reject the history, spends most of its draws on “do not repeat”; `topk` and `uniform` few. Whether that counts
+# - `hard`, where it may reject the history, spends much of its draws on “do not repeat”; `topk` and `uniform` few. Whether that counts
 #   depends on what the protocol ranks, so a number without that label cannot be compared.
 #
 # ## Exercises

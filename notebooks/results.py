@@ -341,7 +341,7 @@ for dataset, found in kept.items():
 # ## Takeaways
 
 # %% tags=["hide-input"]
-KINDS = {"gains": [], "loses": [], "cannot be told from": []}
+KINDS = {"beats": [], "is beaten by": [], "cannot be told from": []}
 for (after, before), label in (
     (("topk", "hard"), "`hard`"),
     (("topk", "none"), "`none`"),
@@ -350,22 +350,17 @@ for (after, before), label in (
     part = changes[(changes["after"] == after) & (changes["before"] == before) & (changes["protocol"] == "all items")]  # fmt: skip
     for row in part.itertuples():
         kind = (
-            "gains"
+            "beats"
             if row.low > 0
-            else "loses"
+            else "is beaten by"
             if row.high < 0
             else "cannot be told from"
         )
         KINDS[kind].append(f"{label} on {row.dataset.capitalize()}")
-told = {
-    "gains": "beats",
-    "loses": "is beaten by",
-    "cannot be told from": "cannot be told from",
-}
 Markdown(
     "- With all items ranked, `topk` "
     + "; ".join(
-        f"{told[kind]} {', '.join(which)}" for kind, which in KINDS.items() if which
+        f"{kind} {', '.join(which)}" for kind, which in KINDS.items() if which
     )
     + "."
 )

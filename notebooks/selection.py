@@ -258,7 +258,7 @@ figures.show(
 Markdown(
     f"Averaged first within users, drawing from the top {k} changes erroneous suppression by **{change['erroneous'].text(1)}** "
     f"against `hard` and informative suppression by **{change['informative'].text(1)}** (95 % intervals over users; one world, one "
-    "training seed, one policy). The table averages over positions, so users with long histories, who leave less unseen, weigh more in "
+    "training seed, one policy). The table averages over positions, so users with long histories weigh more in "
     f"it: there it is {100 * (pushes.loc['topk', 'erroneous'] / pushes.loc['hard', 'erroneous'] - 1):+.1f} % and "
     f"{100 * (pushes.loc['topk', 'informative'] / pushes.loc['hard', 'informative'] - 1):+.1f} %. The anchor's push on false negatives is {pushes.loc['anchor', 'erroneous']:.3f} per position, "
     f"that of `topk` {pushes.loc['topk', 'erroneous']:.3f}."
@@ -455,8 +455,8 @@ drift = pd.DataFrame(rows).set_index("aligned with")
 low, high = drift["difference"] - drift["± 95 %"], drift["difference"] + drift["± 95 %"]
 apart = drift.loc["hard", "difference"] - drift.loc["topk", "difference"]
 Markdown(
-    f"False negatives end above their neighbours in {(low > 0).sum()} of {len(drift)} rows and below them in {(high < 0).sum()}: similar users "
-    f"pull them up, whatever is rejected. `hard` and `topk` differ by {apart:+.3f}, where each is known to about "
+    f"False negatives end above their neighbours in {(low > 0).sum()} of {len(drift)} rows and below them in {(high < 0).sum()}. "
+    f"`hard` and `topk` differ by {apart:+.3f}, where each is known to about "
     f"±{drift.loc[['hard', 'topk'], '± 95 %'].max():.3f}. What was pushed wrongly need not show in where scores end; on real purchases that is "
     "measured in the next chapter."
 )

@@ -79,7 +79,7 @@ if count:
     figures.slider(fig, groups, next(iter(groups)), "Over: ")
     figures.show(
         fig,
-        caption=f"Validation of every tried setting against the reference that it started from, all items ranked; large marks were chosen. {low} settings lie below {LOWEST} % and are in the data only.",
+        caption=f"Validation of every tried setting against the reference that it started from, all items ranked; large marks were chosen. {low} settings lie below {LOWEST} % and are not drawn.",
         alt="Points for each strategy over learning rate, beta, weight of the anchor and pool size.",
         data=tried.drop(columns="training.dropout"),
     )
