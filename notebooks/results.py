@@ -359,9 +359,7 @@ for (after, before), label in (
         KINDS[kind].append(f"{label} on {row.dataset.capitalize()}")
 Markdown(
     "- With all items ranked, `topk` "
-    + "; ".join(
-        f"{kind} {', '.join(which)}" for kind, which in KINDS.items() if which
-    )
+    + "; ".join(f"{kind} {', '.join(which)}" for kind, which in KINDS.items() if which)
     + "."
 )
 
