@@ -2,11 +2,14 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from command_line import assert_refused, rodpo
 from safetensors.torch import load_file
 
 from rodpo_lite import runs
@@ -18,26 +21,34 @@ KEYS = ["encoder.width=16", "encoder.max_length=12", "encoder.dropout=0", "train
         "training.learning_rate=5e-3", "training.precision=fp32", "training.device=cpu"]  # fmt: skip
 
 
-def train(data, out, *options, processes=1, epochs=3, **environment):
-    command = ["-m", "rodpo_lite", "train", "--data", str(data), "--out", str(out)]
-    for key in [*KEYS, f"training.epochs={epochs}", *options]:
-        command += [key] if key.startswith("--") else ["-o", key]
-    launcher = []
-    if processes > 1:
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    else:
-        environment["OMP_NUM_THREADS"] = "1"
-    return subprocess.run(
-        [sys.executable, *launcher, *command], capture_output=True, text=True, env=os.environ | environment
-    )
+def arguments(data, out, *options, epochs=3):
+    keys = [*KEYS, f"training.epochs={epochs}", *options]
+    return ["train", "--data", data, "--out", out, *(part for key in keys for part in ("-o", key))]
+
+
+def together(*command) -> list[subprocess.CompletedProcess]:
+    """The command in two processes that are told of one another as torchrun tells them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda rank: rodpo(*command, **shared, RANK=rank, LOCAL_RANK=rank), ("0", "1")))
+
+
+def test_torchrun_starts_it(world_folder, tmp_path):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "rodpo_lite"]
+    command = [sys.executable, *launcher, *map(str, arguments(world_folder, tmp_path / "run", epochs=1))]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch   1") == 1, "one of the processes reports"
 
 
 @pytest.mark.parametrize("options", [(), ("encoder.fusion=moe", "encoder.experts=4")])
 def test_two_processes_train_what_one_trains(options, world_folder, tmp_path):
-    alone = train(world_folder, tmp_path / "one", *options)
-    together = train(world_folder, tmp_path / "two", *options, processes=2)
-    assert alone.returncode == together.returncode == 0, together.stderr
-    assert together.stdout.count("epoch   3") == 1, "one of the processes reports"
+    alone = rodpo(*arguments(world_folder, tmp_path / "one", *options))
+    first, second = together(*arguments(world_folder, tmp_path / "two", *options))
+    assert alone.returncode == first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert first.stdout.count("epoch   3") == 1 and second.stdout == "", "one of the processes reports"
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     for name in one:
         if name.endswith("qkv.bias"):  # a key's bias changes no softmax: its gradient is rounding, which Adam blows up
@@ -50,8 +61,8 @@ def test_two_processes_train_what_one_trains(options, world_folder, tmp_path):
 
 
 def test_a_sampled_loss_trains_in_two_processes(world_folder, tmp_path):
-    found = train(world_folder, tmp_path / "two", "training.loss=sampled", "training.sampled=40", processes=2)
-    assert found.returncode == 0, found.stderr
+    for found in together(*arguments(world_folder, tmp_path / "two", "training.loss=sampled", "training.sampled=40")):
+        assert found.returncode == 0, found.stderr
     lines = [json.loads(line) for line in (tmp_path / "two/history.jsonl").open()]
     assert lines[-1]["loss"] < lines[0]["loss"]
 
@@ -59,10 +70,10 @@ def test_a_sampled_loss_trains_in_two_processes(world_folder, tmp_path):
 def test_a_refusal_reaches_every_process(world_folder, tmp_path):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/something").write_text("else")
-    found = train(world_folder, tmp_path / "taken", processes=2)
-    assert found.returncode != 0 and "not empty and not a run folder" in found.stderr
-    found = train(world_folder, tmp_path / "run", "training.batches_per_epoch=200", processes=2)
-    assert found.returncode != 0 and "fewer users than there are processes (2)" in found.stderr
+    for found in together(*arguments(world_folder, tmp_path / "taken")):
+        assert_refused(found, "not empty and not a run folder")
+    for found in together(*arguments(world_folder, tmp_path / "run", "training.batches_per_epoch=200")):
+        assert_refused(found, "fewer users than there are processes (2)")
 
 
 def test_an_alignment_refuses_to_share(world, reference_folder, tmp_path, monkeypatch):
