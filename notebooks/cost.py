@@ -30,7 +30,6 @@ from IPython.display import Markdown
 
 from rodpo_lite import costs, figures
 from rodpo_lite.book import record
-from rodpo_lite.config import NegativesConfig
 
 figures.setup()
 results = costs.results()
@@ -207,7 +206,7 @@ of_topk = costs.ratio(cost, "alignment, topk", "reference")
 record("topk_over_plain_epoch", of_topk)
 record("sparse_fusion_over_dense", of_fusion)
 Markdown(
-    f"`topk` (K = {NegativesConfig().k}) takes **{of_topk:.2f} times** a plain epoch; what a larger pool takes is below. Training with a sparse mixture takes {of_fusion:.2f} times its dense twin as "
+    f"`topk` takes **{of_topk:.2f} times** a plain epoch; how that depends on K is below. Training with a sparse mixture takes {of_fusion:.2f} times its dense twin as "
     f"fusion and {of_feedforward:.2f} times as feed-forward."
 )
 
@@ -268,8 +267,8 @@ Markdown(
 pairs = costs.precision()
 change = costs.mean_change(pairs)
 fig = go.Figure()
-for number, (name, part) in enumerate(pairs.groupby("dataset", sort=False)):
-    fig.add_scatter(x=part["seed"].astype(str), y=part["change"], name=name, mode="markers", **figures.style(number))  # fmt: skip
+for name, part in pairs.groupby("dataset", sort=False):
+    fig.add_scatter(x=part["seed"].astype(str), y=part["change"], name=name, mode="markers", **figures.style(name))  # fmt: skip
 fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
 fig.update_xaxes(title="seed")
 fig.update_yaxes(title="bf16 against fp32, %")

@@ -99,9 +99,9 @@ for name, encoder in encoders.items():
     rows.append(
         {
             "encoder": name,
-            "parameters": counts.total,
-            "active": counts.active,
-            "of routers": counts.routers,
+            "parameters": f"{counts.total:,}",
+            "active": f"{counts.active:,}",
+            "of routers": f"{counts.routers:,}",
             "validation NDCG@5": found["valid"]["ndcg@5"],
         }
     )
@@ -143,10 +143,10 @@ fig = go.Figure(
         hovertemplate="expert %{x}, %{y}: %{z:.0%}<extra></extra>",
     )
 )
-fig.update_xaxes(title="expert")
+fig.update_xaxes(title="expert", dtick=1)
 figures.show(
     fig,
-    caption=f"Share of each kind's assignments that go to each expert; without a preference every cell would be {1 / experts:.0%}.",
+    caption=f"Share of each kind's assignments that go to each expert; without a preference every cell would be {100 / experts:g} %.",
     alt="A map of item kinds by experts: most kinds concentrate on a few experts.",
     data=share.rename(columns=str).reset_index(),
 )

@@ -59,23 +59,18 @@ hits, shares = (comparison.over_seeds(of_hidden, name).set_index("row") for name
 order = hits.sort_values("mean").index
 hits, shares = hits.loc[order], shares.loc[order]
 named = {"hits per 10,000 draws": hits, "share of the push, per 10,000": shares}
-fig = go.Figure()
-for number, (label, table) in enumerate(named.items()):
-    fig.add_scatter(
-        x=table["mean"], y=order, mode="markers", name=label, orientation="h", **figures.style(number),
-        error_x=figures.whiskers(table["mean"], table["low"], table["high"]),
-    )  # fmt: skip
-    for name, value in table["mean"].items():
-        record(f"planted_{'hits' if number == 0 else 'push'}_per_10000_{name}", value)
+table = pd.concat([found.assign(what=label) for label, found in named.items()]).reset_index()  # fmt: skip
+fig = figures.forest(table, "mean", "row", "what", rows=order[::-1])
+for kind, found in (("hits", hits), ("push", shares)):
+    for name, value in found["mean"].items():
+        record(f"planted_{kind}_per_10000_{name}", value)
 fig.update_xaxes(title="per 10,000", type="log", dtick=1)
-fig.update_layout(height=160 + 30 * len(order), scattermode="group")
+fig.update_layout(height=160 + 30 * len(order))
 figures.show(
     fig,
     caption="Hidden purchases among the rejected items, and in what is pushed down; intervals over seeds. The scale is logarithmic.",
     alt=f"A dot plot of selectors, from {order[-1]} with {hits['mean'].max():.0f} per 10,000 down to {order[0]} with {hits['mean'].min():.1f}.",
-    data=pd.concat(
-        [table.assign(what=label) for label, table in named.items()]
-    ).reset_index(),
+    data=table,
 )
 
 # %% tags=["hide-input"]
@@ -122,10 +117,16 @@ for number, label in enumerate(notions.values()):
 below, above = drifts[drifts["high"] < 0], drifts[drifts["low"] > 0]
 fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
 fig.update_layout(scattermode="group")
-fig.update_yaxes(title="score against its neighbours, logits")
+others = drifts.drop(
+    index=order[0], level="row"
+)  # the easiest to draw rises so far that it would flatten the rest
+reach = (others["high"].max() - others["low"].min()) / 4
+fig.update_yaxes(title="score against its neighbours, logits", range=[others["low"].min() - reach, others["high"].max() + reach])  # fmt: skip
+far = drifts.xs(order[0], level="row")["mean"]
+fig.add_annotation(x=order[0], y=1, yref="y domain", yanchor="top", text="↑ " + "<br>↑ ".join(f"{value:+.2f}" for value in far), showarrow=False)  # fmt: skip
 figures.show(
     fig,
-    caption="How far false negatives moved against candidates beside them, relative to continued cross-entropy, at each run's best epoch; intervals over seeds. Selectors that hit them more often stand further right.",
+    caption=f"How far false negatives moved against candidates beside them, relative to continued cross-entropy, at each run's best epoch; intervals over seeds. Selectors that hit them more often stand further right; `{order[0]}`, up at the numbers beside the arrows, is left out of the scale.",
     alt=f"Points with intervals for each selector and two kinds of false negatives; {len(below)} of {len(drifts)} intervals lie below zero and {len(above)} above.",
     data=drifts.reset_index(),
 )
@@ -164,15 +165,10 @@ Markdown(
 # among the targets. Of so many intervals one may well miss zero by chance alone.
 
 # %% tags=["hide-input"]
-rows = ["none", *order]
+rows = [*order[::-1], "none"]
 ranked = comparison.changes(grid, [(name, "fused") for name in rows], runs, folder, [hidden])  # fmt: skip
 ranked = ranked[ranked["protocol"] == "all items"]
-fig = go.Figure(
-    go.Scatter(
-        x=ranked["change %"], y=ranked["after"], mode="markers", name="change", **figures.style(0),
-        error_x=figures.whiskers(ranked["change %"], ranked["low"], ranked["high"]),
-    )
-)  # fmt: skip
+fig = figures.forest(ranked, "change %", "after", "before", rows=rows)
 fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
 fig.update_xaxes(title="test NDCG@5 against the reference, %")
 fig.update_layout(height=160 + 30 * len(rows))

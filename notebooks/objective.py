@@ -179,16 +179,32 @@ Markdown(f"By autograd **{push:.9f}**, by the formula **{formula:.9f}**.")
 # labelled the wrong way round, which is what a false negative is.
 
 # %% tags=["hide-input"]
+FORMULAS = {
+    "dpo": r"$-\log\sigma(\beta h)$",
+    "bpr": r"$-\log\sigma\big(\beta[s_\theta(i^+)-s_\theta(i^-)]\big)$",
+    "cdpo": r"$-(1-\varepsilon)\log\sigma(\beta h)-\varepsilon\log\sigma(-\beta h)$",
+    "rdpo": r"$\frac{1}{1-2\varepsilon}\big[-(1-\varepsilon)\log\sigma(\beta h)+\varepsilon\log\sigma(-\beta h)\big]$",
+    "ipo": r"$\big(h-\frac{1}{2\beta}\big)^2$",
+    "simpo": r"$-\log\sigma\big(\beta\log\frac{\pi_\theta(i^+)}{\pi_\theta(i^-)}-\gamma\big)$",
+    "dr_dpo": r"$-\beta'\log\mathbb{E}_b\, e^{-L_b/\beta'}$",
+    "beta_dpo": r"$-\log\sigma(\beta_b h)$, $\beta_b=\beta\,[1+\alpha(\bar h_b-M_0)]$",
+    "sdpo": r"$-\log\sigma\big(-\log\sum_l e^{-\beta h_l}\big)$",
+    "dmpo": r"$-\log\sigma\big(\frac{\beta}{n}\sum_l h_l\big)$",
+}
 rows = [
     {
-        "loss": name,
-        "formula and shape": loss.summary,
+        "loss": f"`{name}`",
+        "formula": FORMULAS.get(name, loss.summary),
         "looks at the reference": "yes" if loss.reference else "no",
-        "keys": ", ".join(loss.uses),
+        "keys": ", ".join(f"`{key}`" for key in loss.uses),
     }
     for name, loss in losses.LOSSES.items()
 ]
-figures.table(pd.DataFrame(rows), "Every registered preference loss")
+figures.table(
+    pd.DataFrame(rows),
+    "Every registered preference loss: $L$ is that of `dpo`, $b$ the pairs of a batch, $l$ the $n$ negatives of a position; sources stand in `losses.py`",
+    prose=["formula"],
+)
 
 # %% tags=["hide-input"]
 margins = torch.linspace(-6, 6, 121, dtype=torch.float64)

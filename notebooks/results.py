@@ -37,7 +37,7 @@ from rodpo_lite.book import record
 from rodpo_lite.data.schema import locate, read_dataset
 from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.plan import GRID
-from rodpo_lite.statistics import crossed_change
+from rodpo_lite.statistics import Interval, crossed_change
 
 figures.setup()
 folder, grid = Path(ledger_folder or ledger.FOLDER), Grid.read(GRID)
@@ -158,22 +158,10 @@ labels = {
     pair: label.replace("`", "").replace(": ", ":<br>") for label, pair in STEPS.items()
 }
 changes.insert(1, "what", [labels[pair] for pair in zip(changes["after"], changes["before"])])  # fmt: skip
-fig = go.Figure()
-groups, shown = {protocol: [] for protocol in ledger.PROTOCOLS}, 0
-for protocol in groups:
-    for number, dataset in enumerate(real):
-        part = changes[(changes["protocol"] == protocol) & (changes["dataset"] == dataset)]  # fmt: skip
-        fig.add_scatter(
-            x=part["change %"], y=part["what"], name=dataset, mode="markers", orientation="h", **figures.style(number),
-            error_x=figures.whiskers(part["change %"], part["low"], part["high"]),
-        )  # fmt: skip
-        groups[protocol].append(shown)
-        shown += 1
+fig = figures.forest(changes, "change %", "what", "dataset", rows=labels.values(), slide="protocol")  # fmt: skip
 fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
-fig.update_layout(scattermode="group", height=760)
+fig.update_layout(height=760)
 fig.update_xaxes(title="change of test NDCG@5, %")
-fig.update_yaxes(categoryorder="array", categoryarray=list(labels.values())[::-1])
-figures.slider(fig, groups, "all items", "Ranked: ")
 figures.show(
     fig,
     caption="What each part changes, with 95 % intervals over users and seeds. A dataset without a point has no finished pair yet.",
@@ -191,7 +179,7 @@ for dataset in real:
         said.append(f"- **{dataset.capitalize()}**: not run yet.")
         continue
     told = [
-        f"{label} {part.loc[pair, 'change %']:+.1f} % [{part.loc[pair, 'low']:+.1f}, {part.loc[pair, 'high']:+.1f}]"
+        f"{label} {Interval(*part.loc[pair, ['change %', 'low', 'high']]).text(1)}"
         for label, pair in (("`topk` over the reference", ("topk", "fused")), ("over `none`", ("topk", "none")), ("over `hard`", ("topk", "hard")))
     ]  # fmt: skip
     record(f"{dataset}_topk_over_reference_percent", part.loc[("topk", "fused"), "change %"])  # fmt: skip
@@ -217,21 +205,9 @@ again = pd.concat(
     for name, source in sets.items()
 )
 again.insert(1, "what", again["after"] + " over " + again["before"])
-fig, groups, shown = go.Figure(), {protocol: [] for protocol in ledger.PROTOCOLS}, 0
-for protocol in groups:
-    for number, name in enumerate(sets):
-        part = again[(again["protocol"] == protocol) & (again["set"] == name)]
-        fig.add_scatter(
-            x=part["change %"], y=part["what"], name=name, mode="markers", orientation="h", **figures.style(number),
-            error_x=figures.whiskers(part["change %"], part["low"], part["high"]),
-        )  # fmt: skip
-        groups[protocol].append(shown)
-        shown += 1
+fig = figures.forest(again, "change %", "what", "set", rows=again["what"].unique(), slide="protocol")  # fmt: skip
 fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
-fig.update_layout(scattermode="group", height=420)
 fig.update_xaxes(title="change of test NDCG@5 on Toys, %")
-fig.update_yaxes(categoryorder="array", categoryarray=[f"{after} over {before}" for after, before in AGAIN][::-1])  # fmt: skip
-figures.slider(fig, groups, "all items", "Ranked: ")
 figures.show(
     fig,
     caption="Six changes on Toys, from two sets of five seeds each, with 95 % intervals over users and seeds.",
@@ -331,7 +307,7 @@ figures.table(
 
 # %% tags=["hide-input"]
 for dataset, found in kept.items():
-    for example in found["users"][:3]:
+    for example in found["users"][:2]:
         figures.table(
             examples.table(example, titles.get(dataset)),
             f"{dataset.capitalize()}, user {example['user']}, seed {found['seed']}: ★ is the item that came next, ↩ what the user has already",

@@ -26,7 +26,6 @@ ledger_folder = None  # the project's own, data/results
 from pathlib import Path
 
 import pandas as pd
-import plotly.graph_objects as go
 from IPython.display import Markdown
 
 from rodpo_lite import claims, comparison, figures, ledger
@@ -111,17 +110,11 @@ table = pd.concat(found.assign(claim=name) for name, found in percent.items())
 table = table.dropna(subset="estimate")
 table["pair"] = table["after"] + " over " + table["before"]
 table = table.drop_duplicates(["dataset", "pair"])
-fig = go.Figure()
-for number, (dataset, part) in enumerate(table.groupby("dataset", sort=False)):
-    fig.add_scatter(
-        x=part["estimate"], y=part["pair"], name=dataset, mode="markers", orientation="h", **figures.style(number),
-        error_x=figures.whiskers(part["estimate"], part["low"], part["high"]),
-    )  # fmt: skip
+fig = figures.forest(table, "estimate", "pair", "dataset", rows=table["pair"].unique())  # fmt: skip
 fig.add_vrect(x0=-1, x1=1, fillcolor=figures.GREY, opacity=0.15, line_width=0)
 fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
-fig.update_layout(scattermode="group", height=200 + 30 * table["pair"].nunique())
+fig.update_layout(height=200 + 30 * table["pair"].nunique())
 fig.update_xaxes(title="change of test NDCG@5, all items ranked, %")
-fig.update_yaxes(autorange="reversed")
 figures.show(
     fig,
     caption="Every pair that a claim rests on. Shaded: within ±1 %, what the rule calls no effect.",
@@ -156,11 +149,12 @@ names = {
     "hidden": "hidden, per 10,000 draws", "on_hidden": "hidden, per 10,000 of the push", "validation": "validation item, per 10,000 draws",
     "past": "already had, %", "same": "same again, %", "push": "push", "drift": "drift of hidden", "validation_drift": "drift of validation",
 }  # fmt: skip
-figures.table(
-    counted.rename(columns=names),
-    "What each alignment rejected in training, means over epochs and seeds; the push is β σ(−βh) for `dpo`",
-    rows=len(counted),
-)
+for dataset, part in counted.groupby("dataset", sort=False):
+    figures.table(
+        part.drop(columns="dataset").dropna(axis=1, how="all").rename(columns=names),
+        f"{grid.label(dataset)}: what each alignment rejected in training, means over epochs and seeds; the push is $\\beta\\sigma(-\\beta h)$ for `dpo`",
+        rows=len(part),
+    )
 
 # %% [markdown]
 # ## The paper's own numbers

@@ -35,6 +35,7 @@ from rodpo_lite import comparison, figures, ledger
 from rodpo_lite.book import record
 from rodpo_lite.grid import Grid
 from rodpo_lite.plan import GRID
+from rodpo_lite.statistics import Interval
 
 figures.setup()
 folder, grid = Path(ledger_folder or ledger.FOLDER), Grid.read(GRID)
@@ -70,16 +71,17 @@ for key, label in AXES.items():
         count += 1
 if count:
     fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
-    fig.update_xaxes(title="tried value", exponentformat="e")
+    fig.update_xaxes(title="tried value", exponentformat="e", type="log")
+    scales = {label: {"xaxis.type": "log" if tried[key].min() > 0 else "linear"} for key, label in AXES.items()}  # fmt: skip
     low = tried["change %"].lt(LOWEST).sum()
     fig.update_yaxes(
         title="validation NDCG@5 against the reference, %",
         range=[LOWEST, tried["change %"].max() + 1],
     )
-    figures.slider(fig, groups, next(iter(groups)), "Over: ")
+    figures.slider(fig, groups, next(iter(groups)), "Over: ", scales)
     figures.show(
         fig,
-        caption=f"Validation of every tried setting against the reference that it started from, all items ranked; large marks were chosen. {low} settings lie below {LOWEST} % and are not drawn.",
+        caption=f"Validation of every tried setting against the reference that it started from, all items ranked; large marks were chosen. {low} settings lie below {LOWEST} % and are not drawn. Only the scale of the anchor's weight, which may be 0, is not logarithmic.",
         alt="Points for each strategy over learning rate, beta, weight of the anchor and pool size.",
         data=tried.drop(columns="training.dropout"),
     )
@@ -109,7 +111,8 @@ Markdown(text)
 figures.table(
     tried[tried["chosen"].astype(bool)]
     .drop(columns="chosen")
-    .rename(columns=lambda name: name.split(".")[-1]),
+    .rename(columns=AXES | {"training.dropout": "dropout", "change %": "change, %"})
+    .round({"change, %": 2}),
     "The settings of the reported runs, and their validation NDCG@5 against the reference on the tuning seed",
 )
 
@@ -180,7 +183,7 @@ def moved(pair):
     if pair is None:
         return "shown above"
     part = effects[(effects["after"] == pair[0]) & (effects["before"] == pair[1])]
-    told = [f"{row.dataset.capitalize()} {row[6]:+.1f} [{row.low:+.1f}, {row.high:+.1f}]" for row in part.itertuples()]  # fmt: skip
+    told = [f"{row.dataset.capitalize()} {Interval(row[6], row.low, row.high).text(1, '')}" for row in part.itertuples()]  # fmt: skip
     return "; ".join(told) or "not run yet"
 
 

@@ -1,5 +1,6 @@
 """Lists before and after alignment, kept in the ledger as item numbers: a few users' own, and what moved in all."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,8 @@ def read(dataset: str, ledger: Path) -> dict[str, Any] | None:
 
 
 def short(text: str) -> str:
-    """The title in an item's text, at most 40 characters; Amazon's texts go on with a description after it."""
-    return text.removeprefix("Title: ").split(" ;")[0][:40]
+    """The title in an item's text, cut at a word to 40 characters; Amazon's texts go on with a description after it."""
+    return textwrap.shorten(text.removeprefix("Title: ").split(" ;")[0], 40, placeholder=" …")
 
 
 def table(example: dict[str, Any], titles: list[str] | None = None) -> pd.DataFrame:

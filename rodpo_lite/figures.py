@@ -14,6 +14,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
     import pandas
     import plotly.graph_objects as go
 
@@ -32,21 +34,24 @@ GREY = "#808890"  # readable on white and on dark: references and annotations
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 PATTERNS = ("", "/", ".", "\\", "x", "-")
+_VERBATIM = re.compile(r"(`[^`]*`|\$[^$]*\$|\]\([^)]*\))")  # code, mathematics, where a link goes
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
-# A strategy looks the same on every page.
+# A strategy looks the same on every page, and so does a dataset.
 _STRATEGIES = ("topk", "hard", "none", "uniform", "static_hard", "static_topk")
+_DATASETS = ("toys", "sports", "beauty")
+_PLACES = {name: place for names in (_STRATEGIES, _DATASETS) for place, name in enumerate(names)}
 
 
 def style(series: str | int) -> dict[str, dict[str, str]]:
     """The line and marker of a series, as keyword arguments of `go.Scatter`: colour, dash and symbol together.
 
-    `series` is a negative-selection strategy or its place in the order. Raises KeyError for a strategy without one.
+    `series` is a negative-selection strategy, a dataset or a place in the order. Raises KeyError for another name.
     """
     if isinstance(series, str):
-        if series not in _STRATEGIES:
-            raise KeyError(f"no style for {series!r}: one of {', '.join(_STRATEGIES)}, or a number")
-        series = _STRATEGIES.index(series)
+        if series not in _PLACES:
+            raise KeyError(f"no style for {series!r}: one of {', '.join(_PLACES)}, or a number")
+        series = _PLACES[series]
     colour = COLOURS[series % len(COLOURS)]
     return {
         "line": {"color": colour, "dash": DASHES[series % len(DASHES)]},
@@ -90,7 +95,7 @@ def template() -> go.layout.Template:
                 for n in range(len(COLOURS))
             ],
             "bar": [
-                {"marker": {"pattern": {"shape": shape, "solidity": 0.2}}, "error_x": error, "error_y": error}
+                {"marker": {"pattern": {"shape": shape, "solidity": 0.35}}, "error_x": error, "error_y": error}
                 for shape in PATTERNS
             ],
         },
@@ -110,18 +115,48 @@ def in_book() -> bool:
     return os.environ.get(BOOK_MODE) == "1"
 
 
-def slider(fig: go.Figure, groups: dict[str, list[int]], active: str, prefix: str) -> None:
-    """Add a slider that shows one named group of traces at a time, `active` first; groups hold trace numbers."""
+def slider(
+    fig: go.Figure, groups: dict[str, list[int]], active: str, prefix: str, layouts: dict[str, dict] | None = None
+) -> None:  # fmt: skip
+    """Add a slider that shows one named group of traces at a time, `active` first; groups hold trace numbers.
+
+    layouts: what a group changes in the layout, as in {"K": {"xaxis.type": "log"}}, for every group or for none.
+    """
     for number, trace in enumerate(fig.data):
         trace.visible = number in groups[active]
-    steps = [
-        {"label": name, "method": "update", "args": [{"visible": [n in chosen for n in range(len(fig.data))]}]}
-        for name, chosen in groups.items()
-    ]
+    steps = []
+    for name, chosen in groups.items():
+        visible = {"visible": [n in chosen for n in range(len(fig.data))]}
+        steps.append({"label": name, "method": "update", "args": [visible, layouts[name]] if layouts else [visible]})
     place = list(groups).index(active)
     fig.update_layout(  # shorter than the figure: the first and the last label are centred under its ends
         sliders=[{"steps": steps, "active": place, "currentvalue": {"prefix": prefix}, "x": 0.08, "len": 0.8}]
     )
+
+
+def forest(
+    data: pandas.DataFrame, value: str, by: str, series: str, *, rows: Iterable[str], slide: str | None = None
+) -> go.Figure:  # fmt: skip
+    """Points with intervals: a line for each of `rows`, from the top, with the series of one line side by side.
+
+    data: a point a line, with its `value`, `low` and `high`, the row that it belongs `by`, and its `series`; where
+    `slide` names a column, a slider shows one of its values at a time, the first at first.
+    """
+    import plotly.graph_objects as go
+
+    fig, groups = go.Figure(), {}
+    for step, shown in data.groupby(slide, sort=False) if slide else [("", data)]:
+        for number, (name, part) in enumerate(shown.groupby(series, sort=False)):
+            groups.setdefault(step, []).append(len(fig.data))
+            fig.add_scatter(
+                x=part[value], y=part[by], name=name, mode="markers", orientation="h",
+                **style(name if name in _PLACES else number), error_x=whiskers(part[value], part["low"], part["high"]),
+            )  # fmt: skip
+    fig.update_layout(scattermode="group")
+    fig.update_yaxes(categoryorder="array", categoryarray=list(rows)[::-1])
+    if slide and groups:
+        slider(fig, groups, next(iter(groups)), f"{slide.capitalize()}: ")
+    return fig
 
 
 def whiskers(middle: Any, low: Any, high: Any) -> dict[str, Any]:
@@ -146,11 +181,14 @@ def show(fig: go.Figure, *, caption: str, alt: str, data: pandas.DataFrame | Non
         display(Markdown(f"*{caption}*"))
 
 
-def table(data: pandas.DataFrame, caption: str, *, rows: int = MAX_ROWS) -> None:
-    """Show a data frame as a table with a caption, at most `rows` of it, in a notebook and in the book alike."""
+def table(data: pandas.DataFrame, caption: str, *, rows: int = MAX_ROWS, prose: Collection[str] = ()) -> None:
+    """Show a data frame as a table with a caption, at most `rows` of it, in a notebook and in the book alike.
+
+    prose: columns in which `$…$` is mathematics, as it is in the caption.
+    """
     from IPython.display import HTML, display
 
-    display(HTML(table_html(data, caption, rows=rows)))
+    display(HTML(table_html(data, caption, rows=rows, prose=prose)))
 
 
 def figure_html(fig: go.Figure, *, caption: str, alt: str, data: pandas.DataFrame | None = None) -> str:
@@ -171,7 +209,9 @@ def figure_html(fig: go.Figure, *, caption: str, alt: str, data: pandas.DataFram
     )
 
 
-def table_html(data: pandas.DataFrame, caption: str = "", *, rows: int = MAX_ROWS) -> str:
+def table_html(
+    data: pandas.DataFrame, caption: str = "", *, rows: int = MAX_ROWS, prose: Collection[str] = ()
+) -> str:  # fmt: skip
     """A data frame as an HTML table that scrolls in its own box; a named index becomes the first column(s)."""
     frame = data.reset_index() if any(name is not None for name in data.index.names) else data
     shown = frame.head(rows)
@@ -181,7 +221,10 @@ def table_html(data: pandas.DataFrame, caption: str = "", *, rows: int = MAX_ROW
     )
     body = "".join(
         "<tr>"
-        + "".join(f"<td{_numeric(is_number)}>{_code(_cell(cell))}</td>" for cell, is_number in zip(row, numeric))
+        + "".join(
+            f"<td{_numeric(is_number)}>{(_prose if name in prose else _code)(_cell(cell))}</td>"
+            for name, cell, is_number in zip(frame, row, numeric)
+        )
         + "</tr>"
         for row in shown.itertuples(index=False, name=None)
     )
@@ -205,8 +248,16 @@ def _cell(value: Any) -> str:
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return "–"
     if pd.api.types.is_float(value):
-        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+        return typeset(f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}")
     return str(value)
+
+
+def typeset(text: str) -> str:
+    """Text as a printer would set it: a minus before numbers, and no line break before %; code and mathematics stay."""
+    parts = _VERBATIM.split(text)
+    for place in range(0, len(parts), 2):
+        parts[place] = re.sub(r"(?<=\d) %", "\u00a0%", re.sub(r"(?<![\w.-])-(?=\d)", "−", parts[place]))
+    return "".join(parts)
 
 
 def _code(text: str) -> str:
@@ -216,7 +267,7 @@ def _code(text: str) -> str:
 
 def _prose(text: str) -> str:
     """Escaped text in which `$…$` is inline mathematics for MathJax and backticks enclose code."""
-    return re.sub(r"\$([^$]+)\$", r'<span class="math notranslate nohighlight">\\(\1\\)</span>', _code(text))
+    return re.sub(r"\$([^$]+)\$", r'<span class="math notranslate nohighlight">\\(\1\\)</span>', _code(typeset(text)))
 
 
 def _compact(value: Any) -> Any:
