@@ -114,3 +114,45 @@ def test_a_slider_shows_one_group_at_a_time():
         [True, True, False, False],
         [False, False, True, True],
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("from -5 % to -0.2", "from −5\u00a0% to −0.2"),
+        ("[-1.4 %, +2 %]", "[−1.4\u00a0%, +2\u00a0%]"),
+        ("2.2e-16 on 2026-11-25, the top-20", "2.2e-16 on 2026-11-25, the top-20"),
+        ("`x = -1 %`, $-1$ and [there](page-1/-2)", "`x = -1 %`, $-1$ and [there](page-1/-2)"),
+    ],
+)
+def test_numbers_are_set_as_in_print(text, expected):
+    assert figures.typeset(text) == expected
+
+
+def test_mathematics_in_a_column_only_where_it_is_asked_for():
+    data = pd.DataFrame({"formula": ["$x < y$"], "title": ["$5 to $6"]})
+    html = figures.table_html(data, prose=["formula"])
+    assert r"\(x &lt; y\)" in html and "$5 to $6" in html
+
+
+def test_a_forest_has_a_line_for_each_row_and_a_step_for_each_slide():
+    data = pd.DataFrame(
+        [(d, p, row, 1.0, 0.5, 2.0) for p in ("all", "new") for d in ("toys", "beauty") for row in ("b", "a")],
+        columns=["dataset", "protocol", "row", "change", "low", "high"],
+    )
+    fig = figures.forest(data, "change", "row", "dataset", rows=["a", "b"], slide="protocol")
+    assert list(fig.layout.yaxis.categoryarray) == ["b", "a"], "plotly counts from below"
+    assert [(trace.name, trace.visible) for trace in fig.data] == [
+        ("toys", True), ("beauty", True), ("toys", False), ("beauty", False),
+    ]  # fmt: skip
+    assert [trace.marker.color for trace in fig.data[:2]] == [figures.COLOURS[0], figures.COLOURS[2]]
+    assert list(fig.data[0].error_x.array) == [1, 1] and list(fig.data[0].error_x.arrayminus) == [0.5, 0.5]
+    assert [step.args[0]["visible"] for step in fig.layout.sliders[0].steps] == [
+        [True, True, False, False], [False, False, True, True],
+    ]  # fmt: skip
+
+
+def test_a_step_of_a_slider_may_change_the_axes():
+    fig = go.Figure([go.Scatter(y=[1]), go.Scatter(y=[2])])
+    figures.slider(fig, {"K": [0], "λ": [1]}, "K", "", {"K": {"xaxis.type": "log"}, "λ": {"xaxis.type": "linear"}})
+    assert [step.args[1]["xaxis.type"] for step in fig.layout.sliders[0].steps] == ["log", "linear"]
