@@ -54,6 +54,12 @@ AXES = {
     "training.lambda_ce": "weight of the anchor",
     "negatives.k": "pool size K",
 }
+TICKS = {
+    "training.learning_rate": [3e-5, 1e-4, 3e-4, 1e-3],
+    "loss.beta": [0.1, 0.3, 1, 3],
+    "training.lambda_ce": [0, 0.1, 0.3, 1],
+    "negatives.k": [5, 20, 50, 200],
+}
 LOWEST = -15
 SHOWN = ("none", "uniform", "hard", "topk", "static_topk", "rank_window", "topk_bpr")
 fig, groups, count = go.Figure(), {}, 0
@@ -71,8 +77,12 @@ for key, label in AXES.items():
         count += 1
 if count:
     fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
-    fig.update_xaxes(title="tried value", exponentformat="e", type="log")
-    scales = {label: {"xaxis.type": "log" if tried[key].min() > 0 else "linear"} for key, label in AXES.items()}  # fmt: skip
+    scales = {
+        label: {"xaxis.type": "log" if tried[key].min() > 0 else "linear", "xaxis.tickvals": TICKS[key], "xaxis.ticktext": [f"{value:g}" for value in TICKS[key]]}
+        for key, label in AXES.items()
+    }  # fmt: skip
+    first, *_ = AXES
+    fig.update_xaxes(title="tried value", type="log", tickvals=TICKS[first], ticktext=[f"{value:g}" for value in TICKS[first]])  # fmt: skip
     low = tried["change %"].lt(LOWEST).sum()
     fig.update_yaxes(
         title="validation NDCG@5 against the reference, %",
