@@ -200,7 +200,7 @@ relative = pd.DataFrame(
 )
 counts = pd.DataFrame({name: capacity.parameter_counts(model)._asdict() for name, model in models.items()}).T  # fmt: skip
 figures.table(
-    counts.rename_axis("encoder").join((1000 * cost).round(2).rename(columns=lambda name: f"{name}, ms")),
+    counts.map("{:,}".format).rename_axis("encoder").join((1000 * cost).round(2).rename(columns=lambda name: f"{name}, ms")),
     f"Parameters, and the least of nine times, for {catalogue:,} items: a training step of 2,000 positions, rebuilding all "
     "item vectors, one request with kept vectors",
 )  # fmt: skip

@@ -35,6 +35,7 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 PATTERNS = ("", "/", ".", "\\", "x", "-")
 _VERBATIM = re.compile(r"(`[^`]*`|\$[^$]*\$|\]\([^)]*\))")  # code, mathematics, where a link goes
+_NUMBER = re.compile(r"[+−-]?[\d,.]+(\s?%)?")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 # A strategy looks the same on every page, and so does a dataset.
@@ -215,7 +216,7 @@ def table_html(
     """A data frame as an HTML table that scrolls in its own box; a named index becomes the first column(s)."""
     frame = data.reset_index() if any(name is not None for name in data.index.names) else data
     shown = frame.head(rows)
-    numeric = [kind.kind in "iuf" for kind in frame.dtypes]
+    numeric = [_is_numeric(shown.iloc[:, number]) for number in range(shown.shape[1])]
     head = "".join(
         f'<th scope="col"{_numeric(is_number)}>{_prose(str(name))}</th>' for name, is_number in zip(frame, numeric)
     )
@@ -237,6 +238,12 @@ def table_html(
     )
 
 
+def _is_numeric(column: pandas.Series) -> bool:
+    """Whether it holds numbers, or texts that are nothing else."""
+    texts = column.map(type).eq(str)
+    return column.dtype.kind in "iuf" or bool(len(column) and texts.all() and column.str.fullmatch(_NUMBER).all())
+
+
 def _numeric(is_number: bool) -> str:
     return ' class="number"' if is_number else ""
 
@@ -253,10 +260,10 @@ def _cell(value: Any) -> str:
 
 
 def typeset(text: str) -> str:
-    """Text as a printer would set it: a minus before numbers, and no line break before %; code and mathematics stay."""
+    """Text as a printer would set it: a minus before numbers, a space before % that does not break; code stays."""
     parts = _VERBATIM.split(text)
     for place in range(0, len(parts), 2):
-        parts[place] = re.sub(r"(?<=\d) %", "\u00a0%", re.sub(r"(?<![\w.-])-(?=\d)", "−", parts[place]))
+        parts[place] = re.sub(r"(?<=\d) ?%", "\u00a0%", re.sub(r"(?<![\w.-])-(?=\d)", "−", parts[place]))
     return "".join(parts)
 
 

@@ -87,6 +87,16 @@ def test_a_table_shows_a_named_index_missing_values_and_prices_as_they_are():
     assert cells == ["toys", "0.05212", "19412", "$5 &amp; $6", "x&lt;y", "–", "7", "–"]
 
 
+def test_columns_of_numbers_are_aligned_and_others_are_not():
+    data = pd.DataFrame(
+        {"a": [1, 2], "b": ["1,200", "−3"], "c": ["4 %", "5 %"], "d": ["1", "or 2"], "e": ["sku-1", "2"]}
+    )
+    cells = re.findall(r"<td([^>]*)>", figures.table_html(data.head(1)))
+    assert cells == [' class="number"'] * 4 + [""]
+    cells = re.findall(r"<td([^>]*)>", figures.table_html(data))
+    assert cells == ([' class="number"'] * 3 + ["", ""]) * 2
+
+
 def test_a_figure_needs_words():
     with pytest.raises(ValueError, match="caption and an alt"):
         figures.show(go.Figure(), caption="c", alt=" ")
@@ -120,6 +130,7 @@ def test_a_slider_shows_one_group_at_a_time():
     ("text", "expected"),
     [
         ("from -5 % to -0.2", "from −5\u00a0% to −0.2"),
+        ("24% of", "24\u00a0% of"),
         ("[-1.4 %, +2 %]", "[−1.4\u00a0%, +2\u00a0%]"),
         ("2.2e-16 on 2026-11-25, the top-20", "2.2e-16 on 2026-11-25, the top-20"),
         ("`x = -1 %`, $-1$ and [there](page-1/-2)", "`x = -1 %`, $-1$ and [there](page-1/-2)"),

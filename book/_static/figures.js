@@ -41,7 +41,7 @@
     });
   }
 
-  // On a telephone: smaller letters, and titles of axes in lines of 30 letters.
+  // On a telephone: smaller letters, and titles of axes in lines of 24 letters.
   function narrow(layout) {
     layout.template.layout.font.size = 12;
     layout.template.layout.sliderdefaults.font = { ...layout.template.layout.sliderdefaults.font, size: 10 };
@@ -50,7 +50,7 @@
       if (!title?.text) continue;
       const lines = [""];
       for (const word of title.text.split(" ")) {
-        if (lines.at(-1) && `${lines.at(-1)} ${word}`.length > 30) lines.push(word);
+        if (lines.at(-1) && `${lines.at(-1)} ${word}`.length > 24) lines.push(word);
         else lines.push(`${lines.pop()} ${word}`.trim());
       }
       title.text = lines.join("<br>");
