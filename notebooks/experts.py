@@ -70,9 +70,9 @@ space = Path(holder.name)
 # %% tags=["hide-input"]
 def encoders_of(width):
     """Without a mixture, with one in either place, and the dense twins of both."""
-    moe = EncoderConfig(
-        width=width, dropout=0.2, fusion="moe", experts=experts, experts_per_row=experts_per_row
-    )  # fmt: skip
+    values = {"width": width, "dropout": 0.2, "fusion": "moe"}
+    values |= {"experts": experts, "experts_per_row": experts_per_row}
+    moe = build(EncoderConfig, values)
     linear = moe.model_copy(update={"fusion": "linear"})
     sparse = linear.model_copy(update={"feedforward": "moe"})
     return {

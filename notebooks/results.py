@@ -26,8 +26,6 @@ profile = "smoke"
 ledger_folder = None  # the project's own, data/results
 
 # %%
-from pathlib import Path
-
 import pandas as pd
 import plotly.graph_objects as go
 from IPython.display import Markdown
@@ -40,7 +38,7 @@ from rodpo_lite.plan import GRID
 from rodpo_lite.statistics import Interval, crossed_change
 
 figures.setup()
-folder, grid = Path(ledger_folder or ledger.FOLDER), Grid.read(GRID)
+folder, grid = ledger.locate(ledger_folder), Grid.read(GRID)
 runs = ledger.records(folder)
 real = [name for name in grid.datasets if name not in grid.planted]
 

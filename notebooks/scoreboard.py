@@ -23,8 +23,6 @@ profile = "smoke"
 ledger_folder = None  # the project's own, data/results
 
 # %%
-from pathlib import Path
-
 import pandas as pd
 from IPython.display import Markdown
 
@@ -34,7 +32,7 @@ from rodpo_lite.grid import Grid
 from rodpo_lite.plan import GRID
 
 figures.setup()
-folder, grid = Path(ledger_folder or ledger.FOLDER), Grid.read(GRID)
+folder, grid = ledger.locate(ledger_folder), Grid.read(GRID)
 runs = ledger.records(folder)
 declared = claims.read(grid)
 assessed = {name: claims.assess(claim, grid, runs, folder) for name, claim in declared.items()}  # fmt: skip

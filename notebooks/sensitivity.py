@@ -25,8 +25,6 @@ profile = "smoke"
 ledger_folder = None  # the project's own, data/results
 
 # %%
-from pathlib import Path
-
 import pandas as pd
 import plotly.graph_objects as go
 from IPython.display import Markdown, display
@@ -38,7 +36,7 @@ from rodpo_lite.plan import GRID
 from rodpo_lite.statistics import Interval
 
 figures.setup()
-folder, grid = Path(ledger_folder or ledger.FOLDER), Grid.read(GRID)
+folder, grid = ledger.locate(ledger_folder), Grid.read(GRID)
 tried = comparison.trials(grid, folder)
 
 # %% [markdown]

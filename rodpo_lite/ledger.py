@@ -27,6 +27,7 @@ _NEEDED = {"config_hash": str, "stage": str, "seed": int, "seconds": int | float
 _NEEDED |= dict.fromkeys(("valid", "valid_masked", "test", "test_masked"), dict)
 DEEPEST = 255  # no metric looks that far down
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "results"
+_RECORDS = "*-*-*.json"
 
 
 def record(run: Path, ledger: Path = FOLDER) -> Path:
@@ -91,6 +92,16 @@ def _experiment(entry: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def locate(folder: str | Path | None) -> Path:
+    """A ledger by its folder, the project's own for None. Raises InputError where it holds no record."""
+    found = Path(folder or FOLDER)
+    if not any(found.glob(_RECORDS)):
+        raise InputError(
+            f"There is no run ledger in {found}: it needs a record, as `rodpo evaluate --record` writes it."
+        )
+    return found
+
+
 def records(ledger: Path = FOLDER) -> pd.DataFrame:
     """Every record as a row: id, dataset, stage, strategy, seed, validation and test metrics, seconds, commit.
 
@@ -98,7 +109,7 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
     as `planted_rate`, is the mean over the epochs.
     """
     rows = []
-    for path in sorted(Path(ledger).glob("*-*-*.json")):
+    for path in sorted(Path(ledger).glob(_RECORDS)):
         entry = _check(checkpoint.read_json(path), path)
         negatives = entry["config"].get("negatives", {})
         row = {
@@ -221,7 +232,7 @@ def users(dataset: str, ledger: Path = FOLDER) -> pd.DataFrame:
 def differing(ledger: Path = FOLDER) -> list[str]:
     """Records whose test metrics do not follow, to the last digit, from the ranks beside them: file and metric."""
     found = []
-    for path in sorted(Path(ledger).glob("*-*-*.json")):
+    for path in sorted(Path(ledger).glob(_RECORDS)):
         kept, stored = entry(path.name, ledger), ranks(path.name, ledger)
         for part, column in (("test", "rank"), ("test_masked", "rank_masked")):
             again = metrics.from_ranks(stored[column].to_numpy())

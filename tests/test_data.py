@@ -193,3 +193,10 @@ def test_only_a_synthetic_world_has_an_oracle(plain_folder):
 def test_the_real_datasets_have_their_published_sizes(real_data, name, users, items, interactions):
     dataset = read_dataset(real_data / name)
     assert (dataset.n_users, dataset.n_items, len(dataset.items)) == (users, items, interactions)
+
+
+@pytest.mark.parametrize("seed", ["abc", 1.5, -1])
+def test_a_world_needs_a_whole_number_as_its_seed(tmp_path, seed):
+    with pytest.raises(InputError, match="whole number from 0 on"):
+        synthesise(tmp_path / "world", seed)
+    assert not (tmp_path / "world").exists()

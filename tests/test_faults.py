@@ -207,3 +207,22 @@ def test_a_site_that_was_being_written_is_written_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(book.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))
     book._render(tmp_path)
     assert not page.exists() and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("log", "builds"), [("KeyError: 'toc'", 2), ("page.md: WARNING: no such file", 1)])
+def test_a_build_that_stumbles_over_older_state_starts_anew_but_a_warning_stands(tmp_path, monkeypatch, log, builds):
+    found = []
+
+    def build(*_, **__):
+        found.append((tmp_path / "sphinx" / "older").exists())
+        return SimpleNamespace(returncode=len(found) == 1, stdout="", stderr=log)
+
+    monkeypatch.setattr(book.subprocess, "run", build)
+    (tmp_path / "sphinx").mkdir()
+    (tmp_path / "sphinx" / "older").touch()
+    if builds == 1:
+        with pytest.raises(book.BookError, match="no such file"):
+            book._render(tmp_path)
+    else:
+        book._render(tmp_path)
+    assert found == [True, False][:builds]

@@ -105,6 +105,12 @@ def test_drift_enters_with_the_run(world, reference_folder, tmp_path):
         evaluation.drift(world, reference_folder, reference_folder)
 
 
+def test_a_folder_without_records_is_no_ledger(tmp_path):
+    assert ledger.locate(None) == ledger.FOLDER
+    with pytest.raises(InputError, match=f"no run ledger in {tmp_path}"):
+        ledger.locate(str(tmp_path))
+
+
 def test_unfinished_and_unevaluated_runs_stay_out(run, tmp_path):
     with pytest.raises(InputError, match="was not evaluated on test"):
         ledger.record(run, tmp_path / "ledger")

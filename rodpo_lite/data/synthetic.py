@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from rodpo_lite.data.schema import Dataset, locate, read_dataset, write_dataset
-from rodpo_lite.errors import InputError
+from rodpo_lite.errors import InputError, shown
 
 ORACLE = "oracle/relevance.npy"
 PHASES = "oracle/phases.parquet"
@@ -73,8 +73,10 @@ class Oracle:
 def synthesise(out: Path, seed: int = 0, sizes: WorldSizes = WorldSizes()) -> Path:
     """Make a world and write it to the folder `out`; the same seed and sizes give the same bytes.
 
-    Raises InputError for sizes that cannot make a world, or if `out` exists.
+    Raises InputError for a seed or sizes that cannot make a world, or if `out` exists.
     """
+    if not isinstance(seed, int) or seed < 0:
+        raise InputError(f"The seed of a world is a whole number from 0 on, but got {shown(seed)}.")
     if sizes.users < 1 or sizes.items < 100:
         raise InputError(f"A world needs at least 1 user and 100 items, but got {sizes.users} and {sizes.items}.")
     rng = np.random.default_rng(seed)
