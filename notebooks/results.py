@@ -56,8 +56,10 @@ real = [name for name in grid.datasets if name not in grid.planted]
 
 # %% tags=["hide-input"]
 tuned = sum(bool(row.search) for row in grid.rows.values())
+carried = [f"`{name}` on {dataset.capitalize()} from {source.capitalize()}" for name, row in grid.rows.items() for dataset, source in row.tuned_on.items()]  # fmt: skip
 Markdown(
-    f"{len(grid.rows)} rows are declared, {tuned} of them tuned with {grid.tuning.trials} trials each on every dataset that they run on; "
+    f"{len(grid.rows)} rows are declared, {tuned} of them tuned with {grid.tuning.trials} trials each on every dataset that they run on, but for settings that are carried over "
+    f"({', '.join(carried)}); "
     f"{len(runs)} runs are on record so far."
 )
 

@@ -36,6 +36,7 @@ class Row(Declared):
     """One method: keys that it sets, keys that are searched, and the row of the reference that it starts from.
 
     reference: None for a row that is a reference itself. like: another row, whose chosen settings this one takes.
+    tuned_on: dataset → another one, whose trials decide there as well.
     planted: also run where positives are hidden; a dataset with hidden positives has no other rows.
     """
 
@@ -44,6 +45,7 @@ class Row(Declared):
     like: str | None = None
     set: dict[str, Any] = {}
     search: dict[str, Range | list[Any]] = {}
+    tuned_on: dict[str, str] = {}
     datasets: tuple[str, ...] | None = Field(None, description="only these; null is all")
     seeds: tuple[int, ...] | None = Field(None, description="reported seeds, if fewer than the grid's")
     planted: bool = False
@@ -59,6 +61,8 @@ class Row(Declared):
     def _searched_or_borrowed(self):
         if self.like and self.search:
             raise ValueError("a row has settings of its own (search) or those of another (like), not both")
+        if self.tuned_on and not self.search:
+            raise ValueError("tuned_on is for a row with a search")
         return self
 
     @property

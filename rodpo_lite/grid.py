@@ -71,6 +71,13 @@ class Grid(Declared):
                 raise ValueError(f"the row {name} is like {row.like}, which has no settings for it")
             if unknown := set(row.datasets or ()) - set(self.datasets):
                 raise ValueError(f"the row {name} names an unknown dataset {min(unknown)}")
+            for dataset, source in row.tuned_on.items():
+                if wrong := [d for d in (dataset, source) if d in self.planted or not self.runs_on(name, d)]:
+                    raise ValueError(
+                        f"the row {name} cannot be tuned on {source} for {dataset}: {wrong[0]} is not its own"
+                    )
+                if source in row.tuned_on:
+                    raise ValueError(f"the row {name} is tuned on {source}, which is tuned on {row.tuned_on[source]}")
             if extra := set(row.seeds or ()) - set(self.seeds):
                 raise ValueError(f"the row {name} has a seed {min(extra)} that the grid has not")
         return self
@@ -153,7 +160,7 @@ class Grid(Declared):
         if dataset in self.planted:
             only = self.planted[dataset].rows
             return row.planted and (only is None or name in only)
-        return row.datasets is None or dataset in row.datasets
+        return dataset in (self.datasets if row.datasets is None else row.datasets)
 
 
 def _at(choice: Range | list[Any], place: float) -> Any:
@@ -191,7 +198,8 @@ class Cell:
     @property
     def tuned(self) -> "Cell":
         """The cell whose trials decide on the settings of this one."""
-        return Cell(self.grid, self.grid.source(self.dataset), self.row.like or self.name)
+        name, dataset = self.row.like or self.name, self.grid.source(self.dataset)
+        return Cell(self.grid, self.grid.rows[name].tuned_on.get(dataset, dataset), name)
 
     def folder(self, runs: Path) -> Path:
         return Path(runs) / self.dataset / self.name

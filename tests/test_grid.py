@@ -70,6 +70,9 @@ def test_places_of_a_range_by_hand():
         ("negatives.k: 5", "negatives.kk: 5", "Unknown key 'negatives.kk'"),
         ("tier: B", "tier: D", "rows.topk.tier"),
         ("like: none", "like: base", "topk is like base"),
+        ("like: none", "like: none, tuned_on: {world: world}", "tuned_on is for a row with a search"),
+        ("reference: base", "reference: base\n    tuned_on: {world: moon}", "on moon for world: moon is not its own"),
+        ("reference: base", "reference: base\n    tuned_on: {world: world}", "which is tuned on world"),
     ],
 )
 def test_a_wrong_declaration_is_refused(file, wrong, right, sentence):
@@ -95,6 +98,20 @@ def test_the_best_on_validation_is_chosen_and_every_trial_is_kept(file, tmp_path
     assert [trial["valid"] for trial in kept["trials"]] == [[0.1], [0.3], [0.3]]
     like = Cell(cell.grid, "world", "topk").chosen(tmp_path / "ledger")
     assert like == chosen | {"negatives.name": "topk", "negatives.k": 5}
+
+
+def test_settings_are_carried_over_to_where_a_row_is_not_tuned(file, tmp_path):
+    text = TINY.replace("[world]", "[world, moon]")
+    file.write_text(text.replace("reference: base", "reference: base\n    tuned_on: {moon: world}", 1))
+    grid = Grid.read(file)
+    assert {cell.name: cell.tuned.dataset for cell in grid.cells(("moon",))} == {
+        "base": "moon", "none": "world", "topk": "world",
+    }  # fmt: skip
+    plan = Plan(file, grid, grid.cells(("moon",)), tmp_path / "runs", tmp_path / "ledger")
+    written = json.loads(plan.write(tmp_path / "data", 1).read_text())
+    assert [cell["row"] for cell in written["cells"] if cell["tune"]] == [], "its own trials are of no use"
+    assert "world/none" in written["untuned"] and (tmp_path / "runs" / "world" / "none" / "trial-2").is_dir()
+    assert not (tmp_path / "runs" / "moon" / "none" / "trial-0").exists()
 
 
 def test_trials_of_another_declaration_are_refused(file, tmp_path):
