@@ -203,7 +203,7 @@ rows = [
 figures.table(
     pd.DataFrame(rows),
     "Every registered preference loss: $L$ is that of `dpo`, $b$ the pairs of a batch, $l$ the $n$ negatives of a position; sources stand in `losses.py`",
-    prose=["formula"],
+    mathematics=["formula"],
 )
 
 # %% tags=["hide-input"]

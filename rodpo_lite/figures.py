@@ -5,13 +5,12 @@ The book's figures are drawn in the reader's browser by `book/_static/figures.js
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 import os
-import re
 from html import escape
 from typing import TYPE_CHECKING, Any
+
+from rodpo_lite.markup import MAX_ROWS, compact, prose, table_html
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 BOOK_MODE = "RODPO_BOOK"  # set to 1 in the kernel that executes a notebook for the book
 TEMPLATE = "rodpo"
-MAX_ROWS = 50
 HEIGHT = 420  # pixels, unless the figure sets its own
 NO_SCRIPT = "<noscript><p>This figure is drawn by JavaScript, which is switched off here.</p></noscript>"
 MADE = "<!-- how this was made -->"  # the book replaces both, see still.py
@@ -34,8 +32,6 @@ GREY = "#808890"  # readable on white and on dark: references and annotations
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 PATTERNS = ("", "/", ".", "\\", "x", "-")
-_VERBATIM = re.compile(r"(`[^`]*`|\$[^$]*\$|\]\([^)]*\))")  # code, mathematics, where a link goes
-_NUMBER = re.compile(r"[+−-]?[\d,.]+(\s?%)?")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 # A strategy looks the same on every page, and so does a dataset.
@@ -182,21 +178,21 @@ def show(fig: go.Figure, *, caption: str, alt: str, data: pandas.DataFrame | Non
         display(Markdown(f"*{caption}*"))
 
 
-def table(data: pandas.DataFrame, caption: str, *, rows: int = MAX_ROWS, prose: Collection[str] = ()) -> None:
+def table(data: pandas.DataFrame, caption: str, *, rows: int = MAX_ROWS, mathematics: Collection[str] = ()) -> None:
     """Show a data frame as a table with a caption, at most `rows` of it, in a notebook and in the book alike.
 
-    prose: columns in which `$…$` is mathematics, as it is in the caption.
+    mathematics: columns in which `$…$` is mathematics, as it is in the caption.
     """
     from IPython.display import HTML, display
 
-    display(HTML(table_html(data, caption, rows=rows, prose=prose)))
+    display(HTML(table_html(data, caption, rows=rows, mathematics=mathematics)))
 
 
 def figure_html(fig: go.Figure, *, caption: str, alt: str, data: pandas.DataFrame | None = None) -> str:
     """The figure as HTML that `figures.js` draws: placeholder, JSON, caption and data table, no executable script."""
     content = fig.to_plotly_json()
     content["layout"]["template"] = template().to_plotly_json()
-    payload = json.dumps(_compact(content), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    payload = json.dumps(compact(content), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     payload = payload.replace("<", "\\u003c")  # nothing in it can close the script element
     height = int(fig.layout.height or HEIGHT)
     details = ""
@@ -206,105 +202,5 @@ def figure_html(fig: go.Figure, *, caption: str, alt: str, data: pandas.DataFram
         '<figure class="rodpo-figure">'
         f'<div class="rodpo-plot" role="img" aria-label="{escape(alt)}" style="min-height:{height}px"></div>'
         f'<script type="application/json">{payload}</script>'
-        f"{NO_SCRIPT}<figcaption>{_prose(caption)}</figcaption>{details}{MADE}</figure>"
+        f"{NO_SCRIPT}<figcaption>{prose(caption)}</figcaption>{details}{MADE}</figure>"
     )
-
-
-def table_html(
-    data: pandas.DataFrame, caption: str = "", *, rows: int = MAX_ROWS, prose: Collection[str] = ()
-) -> str:  # fmt: skip
-    """A data frame as an HTML table that scrolls in its own box; a named index becomes the first column(s)."""
-    frame = data.reset_index() if any(name is not None for name in data.index.names) else data
-    shown = frame.head(rows)
-    numeric = [_is_numeric(shown.iloc[:, number]) for number in range(shown.shape[1])]
-    head = "".join(
-        f'<th scope="col"{_numeric(is_number)}>{_prose(str(name))}</th>' for name, is_number in zip(frame, numeric)
-    )
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<td{_numeric(is_number)}>{(_prose if name in prose else _code)(_cell(cell))}</td>"
-            for name, cell, is_number in zip(frame, row, numeric)
-        )
-        + "</tr>"
-        for row in shown.itertuples(index=False, name=None)
-    )
-    title = f'<p class="rodpo-caption">{_prose(caption)}</p>' if caption else ""  # outside, or it scrolls away
-    note = f"<p>The first {rows} of {len(frame):,} rows.</p>" if len(frame) > rows else ""
-    label = escape(re.sub(r"[$\\]", "", caption) or "Data of this figure")
-    return (
-        f'{title}<div class="rodpo-table" role="region" aria-label="{label}" tabindex="0"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{note}"
-    )
-
-
-def _is_numeric(column: pandas.Series) -> bool:
-    """Whether it holds numbers, or texts that are nothing else."""
-    texts = column.map(type).eq(str)
-    return column.dtype.kind in "iuf" or bool(len(column) and texts.all() and column.str.fullmatch(_NUMBER).all())
-
-
-def _numeric(is_number: bool) -> str:
-    return ' class="number"' if is_number else ""
-
-
-def _cell(value: Any) -> str:
-    """One value for a reader: four significant digits, a dash for a missing one."""
-    import pandas as pd
-
-    if pd.api.types.is_scalar(value) and pd.isna(value):
-        return "–"
-    if pd.api.types.is_float(value):
-        return typeset(f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}")
-    return str(value)
-
-
-def typeset(text: str) -> str:
-    """Text as a printer would set it: a minus before numbers, a space before % that does not break; code stays."""
-    parts = _VERBATIM.split(text)
-    for place in range(0, len(parts), 2):
-        parts[place] = re.sub(r"(?<=\d) ?%", "\u00a0%", re.sub(r"(?<![\w.-])-(?=\d)", "−", parts[place]))
-    return "".join(parts)
-
-
-def _code(text: str) -> str:
-    """Escaped text in which backticks enclose code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))
-
-
-def _prose(text: str) -> str:
-    """Escaped text in which `$…$` is inline mathematics for MathJax and backticks enclose code."""
-    return re.sub(r"\$([^$]+)\$", r'<span class="math notranslate nohighlight">\\(\1\\)</span>', _code(typeset(text)))
-
-
-def _compact(value: Any) -> Any:
-    """Plotly's JSON with plain lists for arrays, six significant digits, and null for what is not a finite number."""
-    import numpy as np
-
-    if isinstance(value, dict):
-        if value.keys() >= {"dtype", "bdata"}:  # plotly's typed array, little-endian
-            array = np.frombuffer(base64.b64decode(value["bdata"]), dtype=np.dtype(value["dtype"]).newbyteorder("<"))
-            if "shape" in value:
-                array = array.reshape([int(size) for size in str(value["shape"]).split(",")])
-            return _compact(array.tolist())
-        return {key: _compact(item) for key, item in value.items()}
-    if (
-        isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "M"
-    ):  # as nanoseconds, tolist() gives integers
-        return np.datetime_as_string(value).tolist()
-    if isinstance(value, np.ndarray):
-        return _compact(value.tolist())
-    if isinstance(value, np.generic):
-        return _compact(value.item())
-    if isinstance(value, list | tuple):
-        return [_compact(item) for item in value]
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return None
-        if value == 0:
-            return 0
-        digits = max(0, 5 - math.floor(math.log10(abs(value))))  # never coarser than units
-        return int(value) if value.is_integer() and abs(value) < 1e15 else round(value, digits)
-    if value is None or isinstance(value, str | int):
-        return value
-    return str(value)  # dates

@@ -6,7 +6,7 @@ import itertools
 import json
 from typing import Any
 
-from rodpo_lite import figures, still
+from rodpo_lite import markup, still
 from rodpo_lite.pages import METRIC, Page
 
 BRANCH = "notebooks"  # where the executed notebooks are published
@@ -35,7 +35,7 @@ def for_the_site(page: Page, repository: str | None = None) -> str:
             if "text/html" in output.get("data", ()):
                 output.data["text/html"] = still.complete(output.data["text/html"], pictures, made)
             if "text/markdown" in output.get("data", ()):
-                output.data["text/markdown"] = figures.typeset(output.data["text/markdown"])
+                output.data["text/markdown"] = markup.typeset(output.data["text/markdown"])
         what = "answer" if "hide-cell" in cell.metadata.get("tags", ()) else "code"
         cell.metadata["mystnb"] = {"code_prompt_show": f"Show the {what}", "code_prompt_hide": f"Hide the {what}"}
     text = _how_to_run(page.name, repository) + _stamp_text(page.name, stamp)

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 import pytest
 
-from rodpo_lite import figures
+from rodpo_lite import figures, markup
 
 
 def payload(html: str) -> dict:
@@ -72,8 +72,8 @@ def test_series_differ_in_colour_and_in_a_second_channel():
 
 
 def test_a_long_table_is_cut_and_says_so():
-    html = figures.table_html(pd.DataFrame({"k": range(120)}), "Pushes at $K$ = 20")
-    assert html.count("<tr>") == 1 + figures.MAX_ROWS
+    html = markup.table_html(pd.DataFrame({"k": range(120)}), "Pushes at $K$ = 20")
+    assert html.count("<tr>") == 1 + markup.MAX_ROWS
     assert "The first 50 of 120 rows." in html
     assert r"\(K\)" in html
 
@@ -83,7 +83,7 @@ def test_a_table_shows_a_named_index_missing_values_and_prices_as_they_are():
         {"ndcg": [0.0521234, np.nan], "n": [19412, 7], "title": ["$5 & $6", None]},
         index=pd.Index(["toys", "x<y"], name="set"),
     )
-    cells = re.findall(r"<td[^>]*>(.*?)</td>", figures.table_html(data))
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", markup.table_html(data))
     assert cells == ["toys", "0.05212", "19412", "$5 &amp; $6", "x&lt;y", "–", "7", "–"]
 
 
@@ -91,9 +91,9 @@ def test_columns_of_numbers_are_aligned_and_others_are_not():
     data = pd.DataFrame(
         {"a": [1, 2], "b": ["1,200", "−3"], "c": ["4 %", "5 %"], "d": ["1", "or 2"], "e": ["sku-1", "2"]}
     )
-    cells = re.findall(r"<td([^>]*)>", figures.table_html(data.head(1)))
+    cells = re.findall(r"<td([^>]*)>", markup.table_html(data.head(1)))
     assert cells == [' class="number"'] * 4 + [""]
-    cells = re.findall(r"<td([^>]*)>", figures.table_html(data))
+    cells = re.findall(r"<td([^>]*)>", markup.table_html(data))
     assert cells == ([' class="number"'] * 3 + ["", ""]) * 2
 
 
@@ -137,12 +137,12 @@ def test_a_slider_shows_one_group_at_a_time():
     ],
 )
 def test_numbers_are_set_as_in_print(text, expected):
-    assert figures.typeset(text) == expected
+    assert markup.typeset(text) == expected
 
 
 def test_mathematics_in_a_column_only_where_it_is_asked_for():
     data = pd.DataFrame({"formula": ["$x < y$"], "title": ["$5 to $6"]})
-    html = figures.table_html(data, prose=["formula"])
+    html = markup.table_html(data, mathematics=["formula"])
     assert r"\(x &lt; y\)" in html and "$5 to $6" in html
 
 

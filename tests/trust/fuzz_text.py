@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import yaml
 
-from rodpo_lite import examples, figures
+from rodpo_lite import examples, figures, markup
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig, keys
 from rodpo_lite.pages import find_pages
 from rodpo_lite.settings import resolve
@@ -155,8 +155,8 @@ def titles(place: Path) -> Callable[[Path, random.Random], Callable]:
             table = examples.table({"target": 1, "history": [2, 3], "top": top}, texts)
             figure = go.Figure(go.Bar(x=texts[:5], y=[1, 2, 3, 4, 5], name=texts[6]))
             for html in (
-                figures.table_html(table, texts[1]),
-                figures.table_html(pd.DataFrame({texts[2]: texts}, index=pd.Index(range(20), name=texts[3] + "'"))),
+                markup.table_html(table, texts[1]),
+                markup.table_html(pd.DataFrame({texts[2]: texts}, index=pd.Index(range(20), name=texts[3] + "'"))),
                 figures.figure_html(figure, caption=texts[4], alt=texts[5], data=table),
             ):
                 page = Markup(html)

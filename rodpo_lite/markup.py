@@ -1,0 +1,118 @@
+"""Text, tables and numbers of the book as HTML: nothing in the data escapes into markup."""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    import pandas
+
+MAX_ROWS = 50
+_VERBATIM = re.compile(r"(`[^`]*`|\$[^$]*\$|\]\([^)]*\))")  # code, mathematics, where a link goes
+_NUMBER = re.compile(r"[+−-]?[\d,.]+(\s?%)?")
+
+
+def table_html(
+    data: pandas.DataFrame, caption: str = "", *, rows: int = MAX_ROWS, mathematics: Collection[str] = ()
+) -> str:  # fmt: skip
+    """A data frame as an HTML table that scrolls in its own box; a named index becomes the first column(s)."""
+    frame = data.reset_index() if any(name is not None for name in data.index.names) else data
+    shown = frame.head(rows)
+    numeric = [_is_numeric(shown.iloc[:, number]) for number in range(shown.shape[1])]
+    head = "".join(
+        f'<th scope="col"{_numeric(is_number)}>{prose(str(name))}</th>' for name, is_number in zip(frame, numeric)
+    )
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f"<td{_numeric(is_number)}>{(prose if name in mathematics else _code)(_cell(cell))}</td>"
+            for name, cell, is_number in zip(frame, row, numeric)
+        )
+        + "</tr>"
+        for row in shown.itertuples(index=False, name=None)
+    )
+    title = f'<p class="rodpo-caption">{prose(caption)}</p>' if caption else ""  # outside, or it scrolls away
+    note = f"<p>The first {rows} of {len(frame):,} rows.</p>" if len(frame) > rows else ""
+    label = escape(re.sub(r"[$\\]", "", caption) or "Data of this figure")
+    return (
+        f'{title}<div class="rodpo-table" role="region" aria-label="{label}" tabindex="0"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{note}"
+    )
+
+
+def _is_numeric(column: pandas.Series) -> bool:
+    """Whether it holds numbers, or texts that are nothing else."""
+    texts = column.map(type).eq(str)
+    return column.dtype.kind in "iuf" or bool(len(column) and texts.all() and column.str.fullmatch(_NUMBER).all())
+
+
+def _numeric(is_number: bool) -> str:
+    return ' class="number"' if is_number else ""
+
+
+def _cell(value: Any) -> str:
+    """One value for a reader: four significant digits, a dash for a missing one."""
+    import pandas as pd
+
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return "–"
+    if pd.api.types.is_float(value):
+        return typeset(f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}")
+    return str(value)
+
+
+def typeset(text: str) -> str:
+    """Text as a printer would set it: a minus before numbers, a space before % that does not break; code stays."""
+    parts = _VERBATIM.split(text)
+    for place in range(0, len(parts), 2):
+        parts[place] = re.sub(r"(?<=\d) ?%", "\u00a0%", re.sub(r"(?<![\w.-])-(?=\d)", "−", parts[place]))
+    return "".join(parts)
+
+
+def _code(text: str) -> str:
+    """Escaped text in which backticks enclose code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))
+
+
+def prose(text: str) -> str:
+    """Escaped text in which `$…$` is inline mathematics for MathJax and backticks enclose code."""
+    return re.sub(r"\$([^$]+)\$", r'<span class="math notranslate nohighlight">\\(\1\\)</span>', _code(typeset(text)))
+
+
+def compact(value: Any) -> Any:
+    """Plotly's JSON with plain lists for arrays, six significant digits, and null for what is not a finite number."""
+    import numpy as np
+
+    if isinstance(value, dict):
+        if value.keys() >= {"dtype", "bdata"}:  # plotly's typed array, little-endian
+            array = np.frombuffer(base64.b64decode(value["bdata"]), dtype=np.dtype(value["dtype"]).newbyteorder("<"))
+            if "shape" in value:
+                array = array.reshape([int(size) for size in str(value["shape"]).split(",")])
+            return compact(array.tolist())
+        return {key: compact(item) for key, item in value.items()}
+    if (
+        isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "M"
+    ):  # as nanoseconds, tolist() gives integers
+        return np.datetime_as_string(value).tolist()
+    if isinstance(value, np.ndarray):
+        return compact(value.tolist())
+    if isinstance(value, np.generic):
+        return compact(value.item())
+    if isinstance(value, list | tuple):
+        return [compact(item) for item in value]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        if value == 0:
+            return 0
+        digits = max(0, 5 - math.floor(math.log10(abs(value))))  # never coarser than units
+        return int(value) if value.is_integer() and abs(value) < 1e15 else round(value, digits)
+    if value is None or isinstance(value, str | int):
+        return value
+    return str(value)  # dates
