@@ -41,7 +41,7 @@ check: $(READY) ## execute every notebook again and say which recorded metric mo
 
 # One thread for each of the JOBS: threads that share a core wait for one another, spinning.
 test: $(READY) ## run the tests; ARGS="-k ranks" chooses some
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(VENV) -m pytest -q -rs -n $(JOBS) --dist loadfile $(ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(VENV) -m pytest -q -rs -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # One process and one thread: what is killed is timed.
 trust: $(READY) ## kill jobs and break files, all of it, and write what was counted; ARGS="fuzz" chooses

@@ -12,10 +12,13 @@ from rodpo_lite.config import ReferenceConfig, build
 from rodpo_lite.data.schema import read_dataset, write_dataset
 from rodpo_lite.data.synthetic import WorldSizes, synthesise
 
+LONGEST = ("workflow", "book", "browser", "check", "benchmarks", "faults", "distributed", "replicas", "matrix", "cli")
+
 
 def pytest_collection_modifyitems(items):
-    """Files that mostly wait come first, so that the others run beside them."""
-    items.sort(key=lambda item: "test_workflow" not in item.nodeid)
+    """Files that take longest come first, so that no worker is left with one of them when the others have ended."""
+    places = {Path(__file__).parent / f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")
