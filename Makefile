@@ -2,7 +2,7 @@
 
 PYTHON  ?= python3
 PROFILE ?= smoke
-JOBS    ?= 2
+JOBS    ?= 3
 ARGS    ?=
 # cpu or cuda; what .venv already holds is kept unless you say otherwise.
 TORCH   ?= $(or $(patsubst .venv/.ready-%,%,$(firstword $(wildcard .venv/.ready-*))),cpu)
@@ -39,7 +39,8 @@ book: $(READY) ## build the book into _build/html
 check: $(READY) ## execute every notebook again and say which recorded metric moved; ARGS="--update" accepts it
 	@.venv/bin/rodpo check --profile "$(PROFILE)" $(ARGS)
 
-# One thread for each of the JOBS: threads that share a core wait for one another, spinning.
+# One thread for each of the JOBS: threads that share a core wait for one another, spinning. Three on two cores, because
+# one of them mostly waits for Slurm.
 test: $(READY) ## run the tests; ARGS="-k ranks" chooses some
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(VENV) -m pytest -q -rs -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
