@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tiny_grid
+from command_line import rodpo
 
 from rodpo_lite import runs
 from rodpo_lite.config import ReferenceConfig, build
 from rodpo_lite.data.schema import read_dataset, write_dataset
 from rodpo_lite.data.synthetic import WorldSizes, synthesise
 
-LONGEST = ("workflow", "book", "browser", "check", "benchmarks", "faults", "distributed", "replicas", "matrix", "cli")
+LONGEST = "slurm workflow book browser check benchmarks faults distributed replicas matrix cli".split()
 
 
 def pytest_collection_modifyitems(items):
@@ -46,6 +48,25 @@ def reference_folder(world, small_config, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "reference"
     runs.train(world, small_config, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def grid_place(tmp_path_factory) -> Path:
+    """A declared grid with its data."""
+    pytest.importorskip("snakemake", reason="Snakemake is not installed")
+    return tiny_grid.declare(tmp_path_factory.mktemp("grid"))
+
+
+@pytest.fixture(scope="session")
+def whole_grid(grid_place) -> dict:
+    """What a grid without a break leaves in its ledger."""
+    whole = rodpo(*tiny_grid.arguments(grid_place, "whole"))
+    assert whole.returncode == 0, whole.stderr
+    found = tiny_grid.results(grid_place / "whole" / "ledger")
+    aligned = [entry for name, entry in found.items() if name.startswith("synthetic-planted-align")]
+    assert sorted("drift" in entry for entry in aligned) == [False, True]
+    assert "trials/synthetic.base.json" in found and "grid.json" in found
+    return found
 
 
 @pytest.fixture
