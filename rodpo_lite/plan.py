@@ -92,6 +92,11 @@ class Plan:
             "replicas": replicas,
             "untuned": untuned,
             "cells": todo,
+            "needed": {f"{dataset}/{row}": self._links(cell) for (dataset, row), cell in needed.items()},
+            "seeds": [self.grid.tuning.seeds, self.grid.seeds],
+            "planted": {
+                name: hidden.model_dump(include={"source", "share"}) for name, hidden in self.grid.planted.items()
+            },
         }
         checkpoint.write_json(self.runs / PLAN, content)
         return self.runs / PLAN
@@ -105,6 +110,15 @@ class Plan:
                 if one.reference:
                     yield one.reference
                     yield one.reference.tuned
+
+    def _links(self, cell: Cell) -> dict[str, Any]:
+        """What a cell depends on: rows of its dataset, and whose trials decide, how many."""
+        return {
+            "reference": cell.row.reference,
+            "drift": cell.drift and cell.drift.name,
+            "tuned": [cell.tuned.dataset, cell.tuned.name],
+            "trials": len(self.grid.trials(cell.name)),
+        }
 
     def _untuned(self, cell: Cell) -> bool:
         return cell.chosen(self.ledger) is None
