@@ -23,6 +23,10 @@
 profile = "smoke"
 interactions = ""  # your CSV of users, items and times; empty takes the example
 items = ""  # optional: a CSV of items with texts
+user_column = ""  # the names of columns, and the delimiter, where they are not found
+item_column = ""
+time_column = ""
+delimiter = ""
 seed = 0
 epochs = 15  # of the reference
 width = 32
@@ -66,7 +70,8 @@ space = Path(holder.name)
 # %%
 if not interactions:
     interactions, items = write_example(space, seed)
-figures.table(pd.read_csv(interactions, nrows=5), "The first rows of the interactions")
+first = pd.read_csv(interactions, sep=delimiter or None, engine="python", nrows=5)
+figures.table(first, "The first rows of the interactions")
 
 # %% [markdown]
 # ## Import
@@ -82,12 +87,14 @@ figures.table(pd.read_csv(interactions, nrows=5), "The first rows of the interac
 # `rodpo data fetch beauty --out data/amazon/originals` downloads such reviews from where they are published, and says how to import them.
 
 # %%
-request = Request(Path(interactions), items=Path(items) if items else None)
+columns = {"user": user_column, "item": item_column, "time": time_column}
+named = {name: value for name, value in (columns | {"delimiter": delimiter}).items() if value}  # fmt: skip
+request = Request(Path(interactions), items=Path(items) if items else None, **named)
 left_out = import_dataset("csv", request, space / "mine")
 dataset = read_dataset(space / "mine")
 Markdown(
     f"{dataset.n_users:,} users, {dataset.n_items:,} items, {len(dataset.items):,} interactions; item features: "
-    f"{', '.join(dataset.features) or 'none'}. Left out: {'; '.join(left_out) or 'nothing'}."
+    f"{', '.join(dataset.features) or 'none'}; {'; '.join(left_out) or 'nothing was left out'}."
 )
 
 # %% [markdown]
@@ -101,6 +108,8 @@ settings = {
     "encoder": {"width": width},
     "training": {"epochs": epochs, "patience": epochs, "precision": "fp32"},
 }
+loss = build(LossConfig, {"beta": beta})
+selectors = [build(NegativesConfig, {"name": name, "k": k}) for name in ("hard", "topk", "uniform")]  # fmt: skip
 reference = runs.train(dataset, build(ReferenceConfig, settings), space / "reference")
 record("reference_valid_ndcg5", reference["valid"]["ndcg@5"])
 
@@ -129,11 +138,10 @@ figures.show(
 record("taken_later_at_rank_1", share[0] / 100)
 
 # %% tags=["hide-input"]
-loss = LossConfig(beta=beta)
 rows = []
-for name in ("hard", "topk", "uniform"):
-    wrong, right = (part.mean() for part in ranked.expected(NegativesConfig(name=name, k=k), loss))  # fmt: skip
-    rows.append({"selector": name, "erroneous, of 10,000": 1e4 * wrong / (wrong + right), "push a position": wrong + right})  # fmt: skip
+for selector in selectors:
+    wrong, right = (part.mean() for part in ranked.expected(selector, loss))
+    rows.append({"selector": selector.name, "erroneous, of 10,000": 1e4 * wrong / (wrong + right), "push a position": wrong + right})  # fmt: skip
 report = pd.DataFrame(rows)
 figures.table(
     report,
@@ -198,7 +206,8 @@ figures.table(
 # %% [markdown]
 # ## From a terminal
 #
-# The same, step by step; every command explains itself with `--help`, and an interrupted one goes on with `--resume`.
+# The same steps with the default settings; every command explains itself with `--help`, and an interrupted one goes on with `--resume`.
+# For comparison, align and evaluate a second run with `negatives.name=none`.
 #
 # ```bash
 # rodpo data import csv clicks.csv --items items.csv --out data/mine
@@ -208,11 +217,12 @@ figures.table(
 # rodpo recommend --data data/mine --run runs/mine-topk --user 0
 # ```
 #
-# This page is a report, too: papermill makes it for a table of yours. Give full paths.
+# This page is a report, too: papermill makes it for a table of yours. Give full paths, and `-p user_column client` and the like where
+# the import does not find a column.
 #
 # ```bash
 # .venv/bin/jupytext --to ipynb notebooks/yourdata.py
-# .venv/bin/papermill notebooks/yourdata.ipynb report.ipynb -p interactions $PWD/clicks.csv -p items $PWD/items.csv
+# OMP_NUM_THREADS=1 .venv/bin/papermill notebooks/yourdata.ipynb report.ipynb -p interactions $PWD/clicks.csv -p items $PWD/items.csv
 # ```
 #
 # **Take away**

@@ -38,7 +38,7 @@ def for_the_site(page: Page, repository: str | None = None) -> str:
                 output.data["text/markdown"] = markup.typeset(output.data["text/markdown"])
         what = "answer" if "hide-cell" in cell.metadata.get("tags", ()) else "code"
         cell.metadata["mystnb"] = {"code_prompt_show": f"Show the {what}", "code_prompt_hide": f"Hide the {what}"}
-    text = _how_to_run(page.name, repository) + _stamp_text(page.name, stamp)
+    text = _how_to_run(page.name, stamp["parameters"], repository) + _stamp_text(page.name, stamp)
     notebook.cells.append(nbformat.v4.new_markdown_cell(text, id=f"{page.name}-stamp"))
     return nbformat.writes(notebook)
 
@@ -77,19 +77,24 @@ def _native(output: Any, pictures: Any) -> list[Any]:
     return [shown, nbformat.v4.new_output("display_data", {"text/html": found.caption, "text/plain": ""})]
 
 
-def _how_to_run(name: str, repository: str | None) -> str:
+def _how_to_run(name: str, parameters: dict[str, Any], repository: str | None) -> str:
+    parameter = next((name for name, value in parameters.items() if isinstance(value, int)), "profile")
     tabs = {
         "On your machine": f"""In a clone of the project, with Python 3.11 to 3.13:
 
 ```bash
 make setup
-.venv/bin/jupytext --to ipynb notebooks/{name}.py    # then open notebooks/{name}.ipynb in Jupyter or VS Code
+.venv/bin/jupytext --to ipynb notebooks/{name}.py
+.venv/bin/pip install jupyterlab && .venv/bin/jupyter lab notebooks/{name}.ipynb
 ```
+
+Or open `notebooks/{name}.ipynb` in VS Code, with the Python of `.venv` as its kernel.
 """,
-        "With other parameters": f"""After `make setup` and the line above; `-p` sets what the cell of parameters sets.
+        "With other parameters": f"""After `make setup` and jupytext as on the other tab; `-p` sets what the cell of
+parameters sets. With one thread it does not wait for cores that other programs use.
 
 ```bash
-.venv/bin/papermill notebooks/{name}.ipynb out.ipynb -p profile smoke
+OMP_NUM_THREADS=1 .venv/bin/papermill notebooks/{name}.ipynb out.ipynb -p {parameter} {parameters[parameter]}
 ```
 """,
     }
