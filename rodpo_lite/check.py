@@ -80,7 +80,8 @@ class Check:
     def summary(self) -> str:
         """In a sentence or two, with what else differs from what computed the baseline."""
         metrics = [one for one in self.findings if one.metric and one.what != "broken"]
-        said = f"{len(metrics)} metrics of {len(self.pages)} chapters: {len(self.wrong)} wrong"
+        checked = f"{len(self.pages)} chapter{'s' * (len(self.pages) != 1)}"
+        said = f"{len(metrics)} metrics of {checked}: {len(self.wrong)} wrong"
         if chapters := dict.fromkeys(one.chapter for one in self.wrong):
             said += f" (in {', '.join(chapters)})"
         said += f", {len(self.moved)} moved within what is allowed."
