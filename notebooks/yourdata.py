@@ -34,6 +34,7 @@ k = 20
 beta = 0.5
 
 # %%
+import itertools
 import tempfile
 from pathlib import Path
 
@@ -53,6 +54,7 @@ from rodpo_lite.config import (
 from rodpo_lite.data.importers.dataset import import_dataset
 from rodpo_lite.data.importers.example import write_example
 from rodpo_lite.data.importers.request import Request
+from rodpo_lite.data.importers.tables import DELIMITERS, read_table
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.relevance import future_relevance
 from rodpo_lite.statistics import user_bootstrap
@@ -70,8 +72,9 @@ space = Path(holder.name)
 # %%
 if not interactions:
     interactions, items = write_example(space, seed)
-first = pd.read_csv(interactions, sep=delimiter or None, engine="python", nrows=5)
-figures.table(first, "The first rows of the interactions")
+log = read_table(Path(interactions), [delimiter] if delimiter else DELIMITERS)
+first = [row for _, row in itertools.islice(log.rows, 5)]
+figures.table(pd.DataFrame(first, columns=log.columns), "The first rows of the interactions")  # fmt: skip
 
 # %% [markdown]
 # ## Import

@@ -1,6 +1,5 @@
 """Lists before and after alignment, kept in the ledger as item numbers: a few users' own, and what moved in all."""
 
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +108,8 @@ def read(dataset: str, ledger: Path) -> dict[str, Any] | None:
 
 def short(text: str) -> str:
     """The title in an item's text, cut at a word to 40 characters; Amazon's texts go on with a description after it."""
-    return textwrap.shorten(text.removeprefix("Title: ").split(" ;")[0], 40, placeholder=" …")
+    title = " ".join(text.removeprefix("Title: ").split(" ;")[0].split())
+    return title if len(title) <= 40 else title[:39].rsplit(" ", 1)[0] + " …"
 
 
 def table(example: dict[str, Any], titles: list[str] | None = None) -> pd.DataFrame:

@@ -71,3 +71,9 @@ def test_a_row_that_has_not_run_is_named(grid, world, tmp_path):
     assert examples.read("synthetic", tmp_path) is None
     with pytest.raises(InputError, match="--rows fused"):
         examples.write(world, grid, tmp_path / "runs", tmp_path, ("fused",))
+
+
+def test_a_long_title_is_cut_at_a_word_and_says_so():
+    assert examples.short("Title: Wooden train ; a description") == "Wooden train"
+    assert examples.short(f"Title: {'word ' * 20}") == "word word word word word word word …"
+    assert examples.short("x" * 60) == "x" * 39 + " …"
