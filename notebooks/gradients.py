@@ -109,18 +109,16 @@ small = {
     "seed": seed,
     "training": {"epochs": 15, "precision": "fp32"},
 }
-runs.train(dataset, build(ReferenceConfig, small), Path(space.name) / "reference")
 align = {
     "seed": seed,
     "training": {"epochs": 3, "learning_rate": 5e-4, "precision": "fp32"},
     "negatives": {"k": k},
     "loss": {"beta": beta},
 }
+train, align = build(ReferenceConfig, small), build(AlignmentConfig, align)
+runs.train(dataset, train, Path(space.name) / "reference")
 runs.align(
-    dataset,
-    Path(space.name) / "reference",
-    build(AlignmentConfig, align),
-    Path(space.name) / "topk",
+    dataset, Path(space.name) / "reference", align, Path(space.name) / "topk"
 )
 
 reference = runs.load(Path(space.name) / "reference", dataset)

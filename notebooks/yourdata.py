@@ -79,14 +79,15 @@ figures.table(pd.DataFrame(first, columns=log.columns), "The first rows of the i
 # %% [markdown]
 # ## Import
 #
-# Ids become numbers, rows are put in order of time, users with fewer than three interactions are left out, and texts become vectors
+# Ids become numbers, and are kept beside them; rows are put in order of time, users with fewer than three interactions are left out, and texts become vectors
 # by TF-IDF and a truncated SVD, offline. From a terminal the same is
 #
 # ```bash
 # rodpo data import csv clicks.csv --items items.csv --out data/mine
 # ```
 #
-# `rodpo data import --help` lists what else it reads: RecBole's atomic files, and Amazon's reviews of 2014, 2018 and 2023.
+# `rodpo data import --help` lists the names of columns that are found, and what else it reads: RecBole's atomic files, and Amazon's
+# reviews of 2014, 2018 and 2023. Of a table of items every column with words counts; `--text title,brand` says which do.
 # `rodpo data fetch beauty --out data/amazon/originals` downloads such reviews from where they are published, and says how to import them.
 
 # %%
@@ -203,7 +204,7 @@ for name in strategies:
 # %%
 figures.table(
     evaluation.recommend(dataset, space / "topk", user=0, top=5),
-    "What user 0 would be shown",
+    f"What {dataset.user_ids[0]} would be shown",
 )
 
 # %% [markdown]
@@ -217,15 +218,17 @@ figures.table(
 # rodpo train     --data data/mine --out runs/mine
 # rodpo align     --data data/mine --reference runs/mine --out runs/mine-topk -o negatives.name=topk -o negatives.k=20
 # rodpo evaluate  --data data/mine --run runs/mine-topk
-# rodpo recommend --data data/mine --run runs/mine-topk --user 0
+# rodpo recommend --data data/mine --run runs/mine-topk --user c00000
 # ```
 #
 # This page is a report, too: papermill makes it for a table of yours. Give full paths, and `-p user_column client` and the like where
 # the import does not find a column.
 #
 # ```bash
+# export PLOTLY_RENDERER=notebook
 # .venv/bin/jupytext --to ipynb notebooks/yourdata.py
-# OMP_NUM_THREADS=1 .venv/bin/papermill notebooks/yourdata.ipynb report.ipynb -p interactions $PWD/clicks.csv -p items $PWD/items.csv
+# .venv/bin/papermill notebooks/yourdata.ipynb report.ipynb -p interactions $PWD/clicks.csv -p items $PWD/items.csv
+# .venv/bin/jupyter nbconvert --to html --no-input report.ipynb    # one file to pass on, with its figures
 # ```
 #
 # **Take away**

@@ -203,18 +203,22 @@ def drift(
 @app.command()
 def recommend(
     data: Data, run: RunFolder,
-    user: Annotated[int, typer.Option(help="user number")],
+    user: Annotated[str, typer.Option(help="user id, as in what was imported; a number where no ids are known")],
     top: Annotated[int, typer.Option(help="how many items")] = 10,
 ) -> None:  # fmt: skip
-    """Print the best items for a user after their whole history, with scores.
+    """Print the best items for a user after their whole history: rank, score, id and title.
 
     Example: `rodpo recommend --data data/amazon/toys --run runs/toys --user 7`
     """
     from rodpo_lite import evaluation
     from rodpo_lite.data.schema import read_dataset
 
-    for rank, row in enumerate(evaluation.recommend(read_dataset(data), run, user, top).itertuples(), start=1):
-        print(f"{rank:3}  {row.score:8.4f}  {row.title}")
+    dataset = read_dataset(data)
+    found = evaluation.recommend(dataset, run, dataset.user_called(user), top)
+    width = found["item"].str.len().max()
+    for rank, row in enumerate(found.itertuples(), start=1):
+        title = "" if row.title == row.item else row.title
+        print(f"{rank:3}  {row.score:8.4f}  {row.item:{width}}  {title}".rstrip())
 
 
 app.command()(cli_book.book)
@@ -254,7 +258,8 @@ def _fail_if_expected(error: Exception) -> None:
     """Errors without a traceback: of the command line parser, the file system, a diverged loss, a failed page."""
     if hasattr(error, "format_message"):  # the parser's own error types are private to typer
         if message := error.format_message():
-            _fail(message, 2)
+            context = getattr(error, "ctx", None)
+            _fail(f"{message.rstrip('.')}; see `{context.command_path} --help`." if context else message, 2)
         sys.exit(2)  # no command: its help has been printed
     if isinstance(error, OSError):
         _fail(f"{error.strerror or error}: {error.filename or 'no file named'}.", 2)
@@ -270,7 +275,9 @@ def _fail(message: str, code: int) -> None:
 def _report(epoch: dict[str, Any]) -> None:
     losses = "  ".join(f"{name} {value:.4f}" for name, value in epoch.items() if name.startswith(("loss", "margin")))
     valid = f"validation NDCG@5 {epoch['valid']['ndcg@5']:.5f} (history masked {epoch['valid_masked']['ndcg@5']:.5f})"
-    print(f"epoch {epoch['epoch']:3}  {epoch['epoch_seconds']:6.1f} s  {losses}  {valid}", flush=True)
+    print(
+        f"epoch {epoch['epoch']:3} of {epoch['epochs']}  {epoch['epoch_seconds']:6.1f} s  {losses}  {valid}", flush=True
+    )
 
 
 def _progress(batches: Any, **options: Any) -> Any:

@@ -85,14 +85,21 @@ def data_fetch(
 
 
 class _WithFormats(TyperCommand):
-    """A command whose help ends with every format, read from the registry when help is asked for, and examples."""
+    """A command whose help ends with every format and name of a column, read when help is asked for, and examples."""
 
     @property
     def epilog(self) -> str:
         from rodpo_lite.data.importers import FORMATS
+        from rodpo_lite.data.importers.tables import NAMES
 
         formats = "\n".join(f"- `{name}`: {entry.summary}" for name, entry in FORMATS.items())
-        return f"**FORMAT** is one of\n\n{formats}\n\n**Examples**\n\n" + "\n".join(f"- `{e}`" for e in EXAMPLES)
+        names = "\n".join(f"- {kind}: {', '.join(names.split())}" for kind, names in NAMES.items())
+        examples = "\n".join(f"- `{one}`" for one in EXAMPLES)
+        return (
+            f"**FORMAT** is one of\n\n{formats}\n\n"
+            "**Columns that are found** in a table, the likeliest first, whatever their case and punctuation; `id` "
+            f"is that of an item in --items\n\n{names}\n\n**Examples**\n\n{examples}"
+        )
 
     @epilog.setter
     def epilog(self, text: str | None) -> None:
@@ -124,7 +131,9 @@ def data_import(
     rating: Annotated[str | None, typer.Option(help="column of ratings [default: found]")] = None,
     min_rating: Annotated[float | None, typer.Option(help="drop what is rated lower")] = None,
     delimiter: Annotated[str | None, typer.Option(help="character between columns, or tab [default: found]")] = None,
-    text: Annotated[str | None, typer.Option(help="text columns of --items, as in title,brand [default: all]")] = None,
+    text: Annotated[
+        str | None, typer.Option(help="text columns of --items, as in title,brand [default: those with words]")
+    ] = None,
     text_model: Annotated[str | None, typer.Option(help="sentence-transformers model instead of TF-IDF")] = None,
     image_model: Annotated[str | None, typer.Option(help="its CLIP model instead of thumbnails")] = None,
     repeats: Annotated[str, typer.Option(help="keep, or first: no item twice for a user")] = "keep",

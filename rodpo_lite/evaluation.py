@@ -70,7 +70,7 @@ def drift(dataset: Dataset, folder: Path, against: Path, planted: Planted | None
 
 @torch.no_grad()
 def recommend(dataset: Dataset, folder: Path, user: int, top: int = 10) -> pd.DataFrame:
-    """The `top` items for a user after their whole history, which is left out; columns item, title, score."""
+    """The `top` items for a user after their whole history, which is left out; columns item (its id), title, score."""
     if not 0 <= user < dataset.n_users:
         raise InputError(f"There is no user {user}: {dataset.name} has users 0 to {dataset.n_users - 1}.")
     if not 1 <= top <= dataset.n_items:
@@ -82,5 +82,8 @@ def recommend(dataset: Dataset, folder: Path, user: int, top: int = 10) -> pd.Da
     scores = (hidden @ vectors.T).squeeze(0)
     scores[torch.as_tensor(dataset.items[start[user] : end[user]])] = -torch.inf
     best = scores.topk(min(top, int(torch.isfinite(scores).sum())))
-    titles = [" ".join(dataset.titles[item].split())[:80] for item in best.indices.tolist()]
-    return pd.DataFrame({"item": best.indices.numpy(), "title": titles, "score": best.values.numpy()})
+    items = best.indices.tolist()
+    ids, titles = (
+        [" ".join(names[item].split())[:80] for item in items] for names in (dataset.item_ids, dataset.titles)
+    )
+    return pd.DataFrame({"item": ids, "title": titles, "score": best.values.numpy()})

@@ -104,7 +104,7 @@ class Page:
 
 
 def record(name: str, value: float | str) -> None:
-    """Record a scalar of a notebook for the regression check; in the page itself it leaves no trace.
+    """Record a scalar of a notebook for the regression check; in the page and in Jupyter it leaves no trace.
 
     Raises TypeError if the value is not a number, truth value or string, ValueError if it is not finite.
     """
@@ -115,7 +115,8 @@ def record(name: str, value: float | str) -> None:
         raise TypeError(f"metric {name!r} is a {type(value).__name__}: record a number, a truth value or a string")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"metric {name!r} is {value}: record finite values only")
-    display({METRIC: {"name": name, "value": value}, "text/plain": f"{name} = {value}"}, raw=True)
+    shown = {"text/html": "", "text/plain": f"{name} = {value}"}  # Jupyter and VS Code show the first of them
+    display({METRIC: {"name": name, "value": value}, **shown}, raw=True)
 
 
 def record_defaults(config: type[BaseModel]) -> None:

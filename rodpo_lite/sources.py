@@ -78,7 +78,6 @@ def _native(output: Any, pictures: Any) -> list[Any]:
 
 
 def _how_to_run(name: str, parameters: dict[str, Any], repository: str | None) -> str:
-    parameter = next((name for name, value in parameters.items() if isinstance(value, int)), "profile")
     tabs = {
         "On your machine": f"""In a clone of the project, with Python 3.11 to 3.13:
 
@@ -90,14 +89,13 @@ make setup
 
 Or open `notebooks/{name}.ipynb` in VS Code, with the Python of `.venv` as its kernel.
 """,
-        "With other parameters": f"""After `make setup` and jupytext as on the other tab; `-p` sets what the cell of
-parameters sets. With one thread it does not wait for cores that other programs use.
-
-```bash
-OMP_NUM_THREADS=1 .venv/bin/papermill notebooks/{name}.ipynb out.ipynb -p {parameter} {parameters[parameter]}
-```
-""",
     }
+    if example := _other(parameters):
+        papermill = f".venv/bin/papermill notebooks/{name}.ipynb out.ipynb -p {example}"
+        tabs["With other parameters"] = (
+            "After `make setup` and jupytext as on the other tab; `-p` sets what the cell of parameters sets.\n\n"
+            f"```bash\n{papermill}\n```\n"
+        )
     if repository:
         place = f"{repository}/{BRANCH}?urlpath=lab/tree/notebooks/{name}.ipynb"
         tabs["In the browser"] = (
@@ -107,6 +105,14 @@ OMP_NUM_THREADS=1 .venv/bin/papermill notebooks/{name}.ipynb out.ipynb -p {param
         )
     items = "".join(f"::::{{tab-item}} {title}\n{text}::::\n" for title, text in tabs.items())
     return f"## Run this page\n\n:::::{{tab-set}}\n{items}:::::\n\n"
+
+
+def _other(parameters: dict[str, Any]) -> str | None:
+    """A parameter of a page with a value, to show how it is set; None if there is none worth changing."""
+    number = next((name for name, value in parameters.items() if isinstance(value, int)), None)
+    if number is not None:
+        return f"{number} {parameters[number]}"
+    return "ledger_folder $PWD/data/results" if "ledger_folder" in parameters else None
 
 
 def _stamp_text(name: str, stamp: dict[str, Any]) -> str:

@@ -139,7 +139,7 @@ class Trainer:
         if self.group.size > 1:  # random numbers of its own for each process, and the same after a resumption
             torch.manual_seed((self.config.seed * 10_007 + self.epoch) * 1009 + self.group.rank)
         batches = self.sequences.epoch(self.batch_positions, self.order, self.group.rank, self.group.size)
-        told = self.progress(batches, total=self.steps_per_epoch, desc=f"epoch {self.epoch}")
+        told = self.progress(batches, total=self.steps_per_epoch, desc=f"epoch {self.epoch} of {training.epochs}")
         for self._step, batch in enumerate(told, start=1):
             for optimizer in self.optimizers:
                 for parameters in optimizer.param_groups:
@@ -199,7 +199,7 @@ class Trainer:
         self.history.append(line)
         if self.group.is_main:
             self._save()
-            self.report(line)
+            self.report(line | {"epochs": self.config.training.epochs})
 
     def end(self) -> dict[str, Any]:
         """Leave the model with the best epoch's weights; returns that epoch's line of the history."""

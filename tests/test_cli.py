@@ -9,13 +9,14 @@ from command_line import SMALL, assert_refused, rodpo
 
 
 def test_a_users_own_folder_goes_all_the_way(plain_folder, tmp_path):
-    """No timestamps, no image, float16 text: train, align, evaluate and recommend by command."""
+    """No timestamps, no image, float16 text: train, align, evaluate and recommend by command, with the ids of users."""
+    pd.DataFrame({"user": range(60), "id": [f"u{n}" for n in range(60)]}).to_parquet(plain_folder / "users.parquet")
     reference, aligned = tmp_path / "reference", tmp_path / "aligned"
     steps = [
         ["train", "--data", plain_folder, "--out", reference, *SMALL],
         ["align", "--data", plain_folder, "--reference", reference, "--out", aligned, "-o", "training.epochs=1"],
         ["evaluate", "--data", plain_folder, "--run", aligned],
-        ["recommend", "--data", plain_folder, "--run", aligned, "--user", 1],
+        ["recommend", "--data", plain_folder, "--run", aligned, "--user", "u1"],
     ]
     for step in steps:
         result = rodpo(*step)

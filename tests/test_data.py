@@ -57,6 +57,13 @@ def with_value(column, row, value):
     return change
 
 
+def with_users(**columns):
+    def breaks(folder):
+        pd.DataFrame(columns).to_parquet(folder / "users.parquet")
+
+    return breaks
+
+
 def with_nan(rows):
     rows[4, 2] = np.nan
     return rows
@@ -106,6 +113,11 @@ BROKEN = {
     "wrong feature dtype": (edit_features(lambda x: x.astype(np.float32)), "holds float32"),
     "feature rows": (edit_features(lambda x: x[:-1]), "shape (39, 6), but there are 40 items"),
     "feature columns": (edit_features(lambda x: x[:, :5]), "has 5 columns, but dataset.json says dim 6"),
+    "users without ids": (with_users(user=range(60)), "users.parquet has no column 'id'"),
+    "ids of other users": (
+        with_users(user=range(1, 61), id="x"),
+        "the column user must be 0, 1, 2, … in order, one row",
+    ),
     "wrong count": (lambda f: edit_manifest(f, lambda m: m.update(n_users=59)), "n_users 59, but the files hold 60"),
 }
 
@@ -143,6 +155,7 @@ def test_what_was_written_is_read_back(tmp_path):
     assert dataset.titles == ["a", "item 1", "c"]
     named = write_dataset(tmp_path / "n", "tiny", interactions, items.assign(id=["x", "y", "z"]), features)
     assert read_dataset(named).titles == ["a", "y", "c"], "the id where it came from is better than a number"
+    assert dataset.item_ids == ["0", "1", "2"] and dataset.user_ids == ["0", "1"], "where no ids are known"
     assert np.array_equal(dataset.features["text"], np.eye(3))
 
 

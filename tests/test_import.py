@@ -31,6 +31,10 @@ def test_a_plain_table_in_any_usual_form(delimiter, tmp_path):
     assert dataset.items.tolist() == [1, 2, 0, 0, 1, 3]
     assert dataset.timestamps.tolist() == [1, 2, 3, 4, 5, 6]
     assert dataset.name == "out" and lines == [] and dataset.features == {}
+    assert dataset.user_ids == ["ann", "bob"] and dataset.item_ids == ["pear", "fig", "kiwi", "plum"]
+    assert dataset.user_called("bob") == 1
+    with pytest.raises(InputError, match="out has no user '1'; the first is called ann, the last bob"):
+        dataset.user_called("1")
 
 
 def test_quotes_unicode_and_line_ends_within_fields(tmp_path):
@@ -151,6 +155,7 @@ def test_ties_keep_the_order_of_the_file(tmp_path):
     [
         ("", "its first line is empty"),
         (table([]), "has no rows"),
+        (table(PLAIN, delimiter="^"), r"has no user column; .* are 'user_id\^item_id\^timestamp': .* with --delimiter"),
         (table(PLAIN[:2]), r"Nothing is left of .*users with fewer than 3 interactions \(1\)"),
         (table([("", "", "")] * 4), r"which has 4 rows: rows without user, item or time \(4\) were dropped"),
         (table(PLAIN) + "a,b\n", "Line 8 of .* has 2 fields, but the first line names 3 columns"),

@@ -63,6 +63,12 @@ def test_texts_of_items_come_from_a_second_table(tmp_path):
     assert lines == ["without text: 2 of 4 items"]
     assert imported(source, items=items, text=("about", "price"))[0].titles[3] == "stone fruit. 3"
     refused(source, "no column 'colour' for --text; its columns are 'id', 'title'", items=items, text=("colour",))
+    prices = write(
+        tmp_path / "p.csv",
+        "id;price;since;title\n"
+        + "".join(f"{i};3,{n};2014-01-0{n};{i} {n}\n" for n, i in enumerate(("fig", "kiwi"), 1)),
+    )
+    assert imported(source, items=prices)[0].titles == ["pear", "fig 1", "kiwi 2", "plum"], "no prices and no dates"
     refused(source, "has no id column", items=write(tmp_path / "b.csv", "name,title\n"))
     other = write(tmp_path / "c.csv", "item_id,title\n7,seven\n")
     with pytest.warns(Notice, match="No item has a usable text"):

@@ -58,6 +58,11 @@ def test_a_hidden_item_is_a_false_negative_before_its_time_only(world, planted_f
         assert set(hits[position].nonzero()[:, 0].tolist()) == expected
 
 
+def test_ids_of_users_stay(plain_folder, tmp_path):
+    pd.DataFrame({"user": range(60), "id": [f"u{n}" for n in range(60)]}).to_parquet(plain_folder / "users.parquet")
+    assert read_dataset(plant(plain_folder, tmp_path / "planted")).user_ids[7] == "u7"
+
+
 def test_nothing_is_hidden_beside_an_ordinary_dataset(world, world_folder):
     assert Planted.of(world, world_folder) is None
 

@@ -59,7 +59,9 @@ def test_bad_runs_and_folders(world_folder, plain_folder, reference_folder, tmp_
     assert_refused(
         rodpo("evaluate", "--data", world_folder, "--run", reference_folder, "--split", "dev"), "test, valid"
     )
-    assert_refused(rodpo("recommend", "--data", world_folder, "--run", reference_folder, "--user", 200), "no user 200")
+    assert_refused(
+        rodpo("recommend", "--data", world_folder, "--run", reference_folder, "--user", 200), "no user '200'"
+    )
     assert_refused(rodpo("data", "synth", "--out", world_folder), "exists already")
     assert_refused(rodpo("train", "--data", world_folder, "--out", world_folder), "not a run folder")
     assert_refused(rodpo("train", "--data", world_folder, "--out", reference_folder), "holds another run")

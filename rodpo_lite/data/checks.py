@@ -1,5 +1,6 @@
 """The rules of the canonical format, file by file: each raises InputError with one sentence at the first breach."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,20 @@ def check_items(folder: Path, items: pd.DataFrame, manifest: dict[str, Any]) -> 
     if not np.array_equal(items["item"].to_numpy(), np.arange(len(items))):
         raise InputError(f"{folder / 'items.parquet'}: the column item must be 0, 1, 2, … in order, one row per item.")
     return len(items)
+
+
+def read_users(folder: Path, n_users: int) -> Iterable[object]:
+    """The ids of users in users.parquet, in order of their numbers; None for each where there is no such file."""
+    path = folder / "users.parquet"
+    if not path.is_file():
+        return [None] * n_users
+    users = read_parquet(folder, path.name)
+    for column in ("user", "id"):
+        if column not in users:
+            raise InputError(f"{path} has no column {column!r}.")
+    if not np.array_equal(users["user"].to_numpy(), np.arange(n_users)):
+        raise InputError(f"{path}: the column user must be 0, 1, 2, … in order, one row for each of {n_users} users.")
+    return users["id"]
 
 
 def check_interactions(folder: Path, interactions: pd.DataFrame, n_items: int) -> pd.DataFrame:

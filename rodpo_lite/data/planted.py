@@ -78,6 +78,9 @@ def plant(folder: Path, out: Path, share: float = 0.1, seed: int = 0, name: str 
     stamps = pd.array(pd.Series(dataset.timestamps).round(), dtype="Int64")
     table = pd.DataFrame({"user": users, "item": dataset.items, "position": place, "timestamp": stamps})
     planted = table[hidden].rename(columns={"position": "place"}).astype({"user": np.int32, "item": np.int32})
+    extra = {PLANTED: planted.reset_index(drop=True)}
+    if (folder / "users.parquet").is_file():
+        extra["users.parquet"] = checks.read_parquet(folder, "users.parquet")
     about = {key: dataset.manifest[key] for key in ("source", "licence", "has_timestamps") if key in dataset.manifest}
     return write_dataset(
         out,
@@ -85,7 +88,7 @@ def plant(folder: Path, out: Path, share: float = 0.1, seed: int = 0, name: str 
         table[~hidden].reset_index(drop=True),
         pd.read_parquet(folder / "items.parquet"),
         dataset.features,
-        extra={PLANTED: planted.reset_index(drop=True)},
+        extra=extra,
         origin={name: entry.get("origin", "not stated") for name, entry in dataset.manifest["modalities"].items()},
         notes=f"{hidden.sum()} training interactions ({share:.0%}, seed {seed}) are hidden and kept in {PLANTED}.",
         **about,

@@ -2,7 +2,8 @@
 
 dataset.json           counts, modalities, source, licence, SHA-256 of every file
 interactions.parquet   user int32, item int32, position int32 (order within the user), timestamp Int64, may be null
-items.parquet          item int32, has_<modality> for each modality; optional asin, text, attributes
+items.parquet          item int32, has_<modality> for each modality; optional id or asin, text, attributes
+users.parquet          optional: user int32, id: what a user is called where the interactions come from
 features/<m>.npy       float16 [n_items, d], row = item
 """
 
@@ -12,6 +13,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,8 @@ class Dataset:
     """Interactions in compressed rows: user u owns items[offsets[u]:offsets[u + 1]], oldest first.
 
     items [I] int64; offsets [U + 1] int64; timestamps [I] float64, NaN where unknown; features[m] float16
-    [N, d]; present[m] bool [N], whether the item has modality m; titles [N]: text, else the id where it came from, else
-    the item's number.
+    [N, d]; present[m] bool [N], whether the item has modality m; titles [N]: text, else the item's id, else its number.
+    item_ids [N] and user_ids [U]: what they are called where the data come from; where that is unknown, their numbers.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Dataset:
     features: dict[str, np.ndarray]
     present: dict[str, np.ndarray]
     titles: list[str]
+    item_ids: list[str]
+    user_ids: list[str]
     manifest: dict[str, Any] = field(repr=False)
 
     @property
@@ -50,6 +54,13 @@ class Dataset:
     @property
     def n_items(self) -> int:
         return len(self.titles)
+
+    def user_called(self, identity: str) -> int:
+        """The number of the user with this id; raises InputError if there is none."""
+        if identity not in self.user_ids:
+            first, last = self.user_ids[0], self.user_ids[-1]
+            raise InputError(f"{self.name} has no user {identity!r}; the first is called {first}, the last {last}.")
+        return self.user_ids.index(identity)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -104,12 +115,23 @@ def read_dataset(folder: Path) -> Dataset:
         features=features,
         present=present,
         titles=[_title(*parts) for parts in zip(text, named, range(n_items))],
+        item_ids=_ids(named),
+        user_ids=_ids(checks.read_users(folder, len(lengths))),
         manifest=manifest,
     )
 
 
 def _title(text: object, named: object, number: int) -> str:
-    return next((t for t in (text, named) if isinstance(t, str) and t.strip()), f"item {number}")
+    return next((t for t in (text, named) if _is_name(t)), f"item {number}")
+
+
+def _ids(known: Iterable[object]) -> list[str]:
+    """Each id, and the number where none is known."""
+    return [one if _is_name(one) else str(number) for number, one in enumerate(known)]
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def locate(name: str) -> Path:
@@ -132,7 +154,7 @@ def write_dataset(
 
     interactions: user, item, position, optional timestamp. items: item and optional text, asin, attributes; a missing
     has_<modality> column is taken as all true. features: [n_items, d] per modality, stored as float16. extra: further
-    files by name, such as an oracle. notes: source, licence, notes, and `origin`, a text per modality.
+    files by name, such as users.parquet or an oracle. notes: source, licence, notes, and `origin`, a text per modality.
     Raises InputError if the folder exists or what would be written is not a valid dataset.
     """
     folder, features, items = Path(folder), features or {}, items.copy()

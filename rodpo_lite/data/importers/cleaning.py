@@ -1,5 +1,7 @@
 """From what was read to sequences: duplicates, repeats and users who are too short go, and what is left is in order."""
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +30,8 @@ class Rows:
                 setattr(self, name, column[rows])
 
 
-def clean(log: Log, repeats: str = "keep", core: int = 0) -> tuple[pd.DataFrame, list[str]]:
-    """The interactions of a dataset (user, item, position, timestamp) and the id of each item.
+def clean(log: Log, repeats: str = "keep", core: int = 0) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """The interactions of a dataset (user, item, position, timestamp) and the ids of its users and of its items.
 
     repeats: one of REPEATS, "first" to drop a user's later interactions with an item. core: users and items with fewer
     interactions go, until none is left (users always need MINIMUM_LENGTH). Within a user the order is by time, and ties
@@ -48,15 +50,14 @@ def clean(log: Log, repeats: str = "keep", core: int = 0) -> tuple[pd.DataFrame,
     _drop_short(log, rows, core)
     if len(rows.user) == 0:
         raise InputError(f"Nothing is left of {log.path}, which has {log.rows:,} rows: {listed(log)} were dropped.")
-    user, _ = _dense(rows.user, len(log.users))
-    item, kept = _dense(rows.item, len(log.items))
-    ids = np.array(list(log.items), dtype=object)[kept].tolist()
+    user, users = _dense(rows.user, log.users)
+    item, items = _dense(rows.item, log.items)
     start = np.flatnonzero(np.diff(user, prepend=-1))
     position = np.arange(len(user), dtype=np.int32) - start.astype(np.int32)[user]
     interactions = {"user": user, "item": item, "position": position}
     if rows.seconds is not None:
         interactions["timestamp"] = rows.seconds
-    return pd.DataFrame(interactions, copy=False), ids
+    return pd.DataFrame(interactions, copy=False), users, items
 
 
 def listed(log: Log) -> str:
@@ -103,8 +104,9 @@ def _drop_short(log: Log, rows: Rows, core: int) -> None:
     log.dropped[f"items with fewer than {core} interactions"] += gone["items"]
 
 
-def _dense(ids: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers without a gap in the same order, int32, and which numbers they were."""
-    present = np.zeros(count, bool)
-    present[ids] = True
-    return (np.cumsum(present, dtype=np.int32) - 1)[ids], np.flatnonzero(present)
+def _dense(numbers: np.ndarray, ids: Iterable[str]) -> tuple[np.ndarray, list[str]]:
+    """Numbers without a gap in the same order, int32, and of the ids, which are in order of the numbers, theirs."""
+    ids = list(ids)
+    present = np.zeros(len(ids), bool)
+    present[numbers] = True
+    return (np.cumsum(present, dtype=np.int32) - 1)[numbers], list(itertools.compress(ids, present))

@@ -36,7 +36,7 @@ def import_dataset(format: str, request: Request, out: Path, name: str | None = 
     kind = FORMATS[format]
     request = _located(kind, _checked(format, kind, request))
     log = kind.read(request)
-    interactions, ids = clean(log, request.repeats, request.core)
+    interactions, users, ids = clean(log, request.repeats, request.core)
     lines = [f"dropped: {dropped}"] if (dropped := listed(log)) else []
     del log  # its ids take more memory than the interactions
     items = pd.DataFrame({"item": np.arange(len(ids)), kind.id_column: list(map(storable, ids))})
@@ -51,6 +51,7 @@ def import_dataset(format: str, request: Request, out: Path, name: str | None = 
         interactions,
         items,
         rows,
+        {"users.parquet": pd.DataFrame({"user": np.arange(len(users)), "id": list(map(storable, users))})},
         has_timestamps="timestamp" in interactions,
         source=f"rodpo data import {format} {request.source.name}",
         licence="that of the source",

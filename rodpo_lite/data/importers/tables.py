@@ -22,14 +22,16 @@ _ITEM_IDS = (
     "businessid recipeid postid poiid venueid contentid goodsid sku stockcode"
 )
 NAMES = {
-    "user": "userid user uid reviewerid customerid customer visitorid memberid accountid buyerid clientid personid "
-    "playerid readerid listenerid username reviewer",
+    "user": "userid user uid reviewerid customerid customer visitorid memberid accountid buyerid clientid client "
+    "personid playerid readerid listenerid username reviewer",
     "item": f"{_ITEM_IDS} item product movie book track song game article",
     "time": "timestamp time unixreviewtime unixtime unixtimestamp ts timestampms datetime eventtime reviewtime "
     "createdat purchasedate invoicedate orderdate reviewdate date",
     "rating": "rating overall ratings stars star score",
     "id": f"{_ITEM_IDS} id item product",  # in a table of items, where `product` may well be a title
 }
+
+_WORD = re.compile(r"[^\W\d_]{2}")
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,9 @@ class Table:
         if found is None:
             raise InputError(
                 f"{self.path} has no {kind} column; the columns in its first line are {self._listed}: "
-                + ("one must be called item_id." if kind == "id" else f"name one with --{kind}.")
-            )
+                + ("is it separated by another character? Name it with --delimiter." if len(self.columns) == 1
+                   else "one must be called item_id." if kind == "id" else f"name one with --{kind}.")
+            )  # fmt: skip
         return found
 
     def named(self, name: str, option: str) -> int:
@@ -141,7 +144,7 @@ def read_interactions(table: Table, request: Request) -> Log:
 def read_texts(table: Table, ids: list[str], item: int, columns: list[int] | None = None) -> list[str | None]:
     """The fields of each id's first row as one text, None where there is none; [N].
 
-    columns: which fields, in this order; by default all that are not mostly numbers.
+    columns: which fields, in this order; by default all that mostly hold words, so no prices and no dates.
     """
     numbers, found = {identity: number for number, identity in enumerate(ids)}, {}
     for _, row in table.rows:
@@ -154,16 +157,9 @@ def read_texts(table: Table, ids: list[str], item: int, columns: list[int] | Non
 
 
 def _is_text(values: Iterable[str]) -> bool:
-    """Whether most of the values that there are are not numbers."""
-    balance = 0
-    for value in values:
-        if value.strip() not in MISSING:
-            try:
-                float(value)
-                balance -= 1
-            except ValueError:
-                balance += 1
-    return balance > 0
+    """Whether most of the values that there are have a word: two letters side by side."""
+    words = [_WORD.search(value) is not None for value in values if value.strip() not in MISSING]
+    return 2 * sum(words) > len(words)
 
 
 def read_csv(request: Request) -> Log:
