@@ -165,7 +165,7 @@ record("real_positions", real)
 # %% [markdown]
 # ## Ties in time
 #
-# The Amazon logs know the day of a review, not the minute. Where two neighbouring interactions share a day, their order
+# The Amazon logs know the day of a review, not the minute, and the synthetic world copies that. Where two neighbouring interactions share a day, their order
 # is arbitrary, and so is which of them becomes the target.
 
 # %%
@@ -238,18 +238,19 @@ figures.table(pd.DataFrame(rows, columns=columns), f"Worlds of {small.users} use
 # %% [markdown]
 # :::{dropdown} Why
 # A log keeps one item per step, however many stood on the slate. What can be observed is bounded by the length of the
-# history; a larger slate only makes it surer that the one item taken is a relevant one.
+# history, and a larger slate shows hardly more of what is relevant.
 # :::
 #
 # **2. The safest draw.** Nothing is simpler than to reject a random item that the user never clicked. In the synthetic
-# world, how often is that a false negative? After how many draws for one user is it more likely than not that at least one was?
+# world, how often is that something that the user wants *at some time*? (Later chapters ask what is wanted *at the moment of the
+# draw*, which is less.) After how many draws for one user is it more likely than not that at least one was?
 
 # %% tags=["hide-cell"]
 if (folder / "oracle").is_dir():
     wrong = (relevant & ~clicked).sum(1) / (~clicked).sum(1)
     draws = np.ceil(np.log(0.5) / np.log1p(-wrong))
     answer = (
-        f"One draw in {1 / wrong.mean():.1f} is a false negative ({wrong.mean():.1%}), "
+        f"One draw in {1 / wrong.mean():.1f} is wanted at some time ({wrong.mean():.1%}), "
         f"and for the median user {np.median(draws):.0f} draws make one likely."
     )
 else:

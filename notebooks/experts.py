@@ -13,7 +13,7 @@
 # %% [markdown]
 # # The sparse mixture-of-experts encoder
 #
-# **You will learn** how a sparse mixture adds parameters without adding work per item, where its costs really are, and
+# **You will learn** how a sparse mixture adds experts without adding work for each of them, where its costs really are, and
 # why the catalogue's item vectors make it free at inference in one place and not in another.
 #
 # *Reading: 10 minutes. Running: under a minute. Before this: [training](training).*
@@ -56,8 +56,10 @@ space = Path(holder.name)
 # item with all of its weights. A **sparse mixture of experts** has $E$ small MLPs instead, and a router sends each item to
 # $k$ of them {cite}`shazeer2017moe`:
 #
-# $$y = \sum_{e \in \mathrm{top}\,k} g_e(x)\, f_e(x) + f_\mathrm{shared}(x), \qquad
-# g = \mathrm{softmax}\big(\text{the } k \text{ largest router logits}\big) .$$ (eq-mixture)
+# $$\begin{aligned}
+# y &= \sum_{e \in \mathrm{top}\,k} g_e(x)\, f_e(x) + f_\mathrm{shared}(x), \\
+# g &= \mathrm{softmax}\big(\text{the } k \text{ largest router logits}\big) .
+# \end{aligned}$$ (eq-mixture)
 #
 # Items that a router does not send to an expert are not computed by it. Two small losses keep the router healthy: the
 # balance loss $E \sum_e f_e P_e$ {cite}`fedus2022switch`, 1 when all experts get the same, and the z-loss, which keeps
@@ -120,7 +122,7 @@ figures.table(
 # ## Who goes where
 #
 # Nobody tells the router what an item is. In the synthetic world, titles name a kind of thing, so we can look whether
-# kinds have found their experts.
+# kinds have found their experts. Without any preference, each kind would go to an expert as often as all items do.
 
 # %% tags=["hide-input"]
 chosen = capacity.chosen_experts(trained["sparse fusion"])
@@ -133,22 +135,41 @@ share = pd.DataFrame(
 share = pd.crosstab(share["kind"], share["expert"], normalize="index").reindex(
     columns=range(experts), fill_value=0.0
 )
+overall = np.bincount(chosen.ravel(), minlength=experts) / chosen.size
+lift = (share / overall).fillna(1)
 fig = go.Figure(
     go.Heatmap(
-        x=[str(e) for e in share.columns],
-        y=share.index,
-        z=share.to_numpy(),
+        x=[str(e) for e in lift.columns],
+        y=lift.index,
+        z=lift.to_numpy(),
         zmin=0,
-        colorbar={"tickformat": ".0%"},
-        hovertemplate="expert %{x}, %{y}: %{z:.0%}<extra></extra>",
+        colorscale="Cividis",
+        colorbar={"title": "times"},
+        hovertemplate="expert %{x}, %{y}: %{z:.2f} times<extra></extra>",
     )
 )
 fig.update_xaxes(title="expert", dtick=1)
 figures.show(
     fig,
-    caption=f"Share of each kind's assignments that go to each expert; without a preference every cell would be {100 / experts:g} %.",
-    alt="A map of item kinds by experts: most kinds concentrate on a few experts.",
-    data=share.rename(columns=str).reset_index(),
+    caption="How many times as often a kind goes to an expert as all items do; without a preference every cell would be 1.",
+    alt=f"A map of item kinds by experts, from {lift.to_numpy().min():.1f} to {lift.to_numpy().max():.1f} times the share of all items.",
+    data=lift.rename(columns=str).reset_index(),
+)
+
+
+# %% tags=["hide-input"]
+def apart(kinds):
+    """The part of an average kind's assignments that would have to move for it to look like all items."""
+    table = pd.crosstab(np.repeat(kinds, chosen.shape[1]), chosen.ravel(), normalize="index")  # fmt: skip
+    return (table - overall[table.columns]).abs().sum(axis=1).mean() / 2
+
+
+shuffled = [apart(np.random.default_rng(n).permutation(kinds.to_numpy())) for n in range(100)]  # fmt: skip
+record("kinds_apart", found := apart(kinds.to_numpy()))
+Markdown(
+    f"For an average kind, {100 * found:.0f} % of its assignments would have to go elsewhere to look like those of all items. With kinds "
+    f"shuffled over the items, which have none, it would be {100 * min(shuffled):.0f} to {100 * max(shuffled):.0f} %. So kinds "
+    f"{'have' if found > max(shuffled) else 'have not'} found their experts{', if not one each' if found > max(shuffled) else ''}."
 )
 
 # %% tags=["hide-input"]
@@ -190,14 +211,12 @@ record_defaults(EncoderConfig)
 sizes = WorldSizes(users=400, items=catalogue)
 large = read_dataset(synthesise(space / "large", seed, sizes))
 models = {name: Recommender.for_dataset(encoder, large) for name, encoder in encoders_of(64).items()}  # fmt: skip
-cost = capacity.costs(models, large, moe.max_length)
-twins = {"fusion": "twin of the fusion", "feed-forward": "twin of the feed-forward"}
-relative = pd.DataFrame(
-    {
-        place: cost.loc[f"sparse {place}"] / cost.loc[twin]
-        for place, twin in twins.items()
-    }
-)
+measured = capacity.costs(models, large, moe.max_length)
+cost = measured.drop(columns="repeat").groupby("model", sort=False).min()
+relative = {
+    place: capacity.against(measured, f"sparse {place}", f"twin of the {place}")
+    for place in ("fusion", "feed-forward")
+}
 counts = pd.DataFrame({name: capacity.parameter_counts(model)._asdict() for name, model in models.items()}).T  # fmt: skip
 figures.table(
     counts.map("{:,}".format).rename_axis("encoder").join((1000 * cost).round(2).rename(columns=lambda name: f"{name}, ms")),
@@ -208,25 +227,37 @@ figures.table(
 # %% tags=["hide-input"]
 fig = go.Figure()
 for number, (name, times) in enumerate(relative.items()):
-    fig.add_bar(x=list(relative.index), y=times, name=f"sparse {name}", marker_color=figures.COLOURS[number])  # fmt: skip
+    fig.add_bar(
+        x=list(times.index), y=times["times"], name=f"sparse {name}", marker_color=figures.COLOURS[number],
+        error_y=figures.whiskers(times["times"], times["low"], times["high"]),
+    )  # fmt: skip
 fig.add_hline(y=1, line_dash="dot", line_color=figures.GREY)
 fig.update_yaxes(title="time against its dense twin", rangemode="tozero")
 figures.show(
     fig,
-    caption="Times of three kinds of work, each mixture against its own dense twin, the dotted line.",
+    caption="Times of three kinds of work, each mixture against its own dense twin, the dotted line: median of nine measurements, and where the middle half of them lies.",
     alt="Grouped bars for a training step, rebuilding the vectors and one request: each sparse encoder against its dense twin.",
-    data=relative.round(2).rename_axis("work").reset_index(),
+    data=pd.concat(relative, names=["mixture", "work"]).round(2).reset_index(),
 )
 
 # %% tags=["hide-input"]
-fusion, feedforward = relative["fusion"], relative["feed-forward"]
+plain = cost.loc["sparse fusion"] / cost.loc["linear"]
+longer = {
+    "a training step": ("fusion", "step"),
+    "rebuilding the vectors": ("fusion", "rebuild"),
+    "a request with the sparse fusion": ("fusion", "request"),
+    "a request with the sparse feed-forward": ("feed-forward", "request"),
+}
+told = []
+for work, (place, name) in longer.items():
+    row = relative[place].loc[name]
+    told.append(
+        f"{work} takes {row['times']:.2f} times as long ({row['low']:.2f} to {row['high']:.2f})"
+    )
 Markdown(
-    f"Against its dense twin, the sparse fusion takes {fusion['step']:.2f} times as long per training step, "
-    f"{fusion['rebuild']:.2f} times to rebuild the vectors ({1000 * cost.loc['sparse fusion', 'rebuild']:.0f} ms) and "
-    f"{fusion['request']:.2f} times per request ({1000 * cost.loc['sparse fusion', 'request']:.1f} ms). The sparse feed-forward "
-    f"takes {feedforward['step']:.2f} times per training step and {feedforward['request']:.2f} times per request "
-    f"({1000 * cost.loc['sparse feed-forward', 'request']:.1f} ms). Times of one machine while it built this book: on a busy "
-    "one such ratios move."
+    f"Against the dense twin, {', '.join(told)}. Against the encoder without a mixture, the sparse fusion takes {plain['rebuild']:.1f} times "
+    f"as long to rebuild the vectors. These are times of one machine while it built this "
+    "book, and on a busy one they move; whole epochs were measured on a quiet one ([cost and scaling](cost))."
 )
 
 # %% [markdown]

@@ -127,8 +127,10 @@ Markdown(
 # Put the implicit reward in. The term with $Z(S)$ stands in both and drops out, and what is left is
 # $\sigma(\beta h)$ with the **margin**
 #
-# $$h = \log\frac{\pi_\theta(i^+ \mid S)}{\pi_\mathrm{ref}(i^+ \mid S)} - \log\frac{\pi_\theta(i^- \mid S)}{\pi_\mathrm{ref}(i^- \mid S)}
-# = \big[s_\theta(i^+) - s_\theta(i^-)\big] - \big[s_\mathrm{ref}(i^+) - s_\mathrm{ref}(i^-)\big] .$$ (eq-margin)
+# $$\begin{aligned}
+# h &= \log\frac{\pi_\theta(i^+ \mid S)}{\pi_\mathrm{ref}(i^+ \mid S)} - \log\frac{\pi_\theta(i^- \mid S)}{\pi_\mathrm{ref}(i^- \mid S)} \\
+# &= \big[s_\theta(i^+) - s_\theta(i^-)\big] - \big[s_\mathrm{ref}(i^+) - s_\mathrm{ref}(i^-)\big] .
+# \end{aligned}$$ (eq-margin)
 #
 # The second form is special to softmax policies: their own normalisers cancel as well, so four scores are enough.
 # Maximum likelihood for the observed preferences is the DPO loss {cite}`rafailov2023dpo`
@@ -202,9 +204,14 @@ rows = [
 ]
 figures.table(
     pd.DataFrame(rows),
-    "Every registered preference loss: $L$ is that of `dpo`, $b$ the pairs of a batch, $l$ the $n$ negatives of a position; sources stand in `losses.py`",
+    "Every registered preference loss: $L$ is that of `dpo`, $b$ the pairs of a batch, $l$ the $n$ negatives of a position",
     mathematics=["formula"],
 )
+
+# %% [markdown]
+# Sources: `dpo` {cite}`rafailov2023dpo`, `bpr` {cite}`rendle2009bpr`, `cdpo` {cite}`mitchell2023cdpo`, `rdpo` {cite}`chowdhury2024rdpo`,
+# `ipo` {cite}`azar2024ipo`, `simpo` {cite}`meng2024simpo`, `dr_dpo` {cite}`wu2025drdpo`, `beta_dpo` {cite}`wu2024betadpo`, and `sdpo`, made for
+# recommendation {cite}`chen2024sdpo`.
 
 # %% tags=["hide-input"]
 margins = torch.linspace(-6, 6, 121, dtype=torch.float64)
@@ -229,20 +236,23 @@ fig = go.Figure(
 )
 fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
 fig.update_xaxes(title="margin h, the reference indifferent")
-fig.update_yaxes(title="suppression w", range=[-1.5 * beta, 3 * beta])
+fig.update_yaxes(title="suppression w", range=[-0.6 * beta, 1.6 * beta])
 figures.show(
     fig,
     caption=(
         f"How hard each loss pushes the rejected item down, at β = {beta} and the default ε and γ. Below zero the item is "
         "pulled up again: `cdpo` does that once a pair is clearly the right way round, `ipo` from the margin 1/(2β) on. "
-        "`bpr` coincides with `dpo` here, because the reference is indifferent."
+        "`bpr` coincides with `dpo` here, because the reference is indifferent. `ipo` is a straight line that leaves the frame."
     ),
     alt=(
         "Five curves of suppression over the margin: dpo and simpo fall from their ceiling to zero, cdpo crosses below "
         "zero, rdpo stays above dpo on the right, ipo is a falling straight line."
     ),
     data=pd.DataFrame(
-        {"h": margins[::10], **{name: curve[::10] for name, curve in curves.items()}}
+        {
+            "h": margins[::10].numpy().round(6) + 0,
+            **{name: curve[::10] for name, curve in curves.items()},
+        }
     ),
 )
 

@@ -13,8 +13,8 @@
 # %% [markdown]
 # # Negative selection
 #
-# **You will learn** how a dozen selectors choose the rejected item, how often each of them hits a false negative, and up to
-# which pool size $K$ a random member of the pool is a free improvement over the hardest item, and from where on it is a trade.
+# **You will learn** how a dozen selectors choose the rejected item, how often each of them hits a false negative, and what a
+# random member of the pool gives up for that, which depends on what one counts as a right push.
 #
 # *Reading: 14 minutes. Running: about a minute. Before this: [gradients under false negatives](gradients).*
 
@@ -76,9 +76,13 @@ figures.table(
 )
 
 # %% [markdown]
+# `popularity` comes from word vectors {cite}`mikolov2013words`; `dns` {cite}`zhang2013dns` was analysed by {cite:t}`shi2023dnsmn`; `srns`
+# {cite}`ding2020srns` and `ahns` {cite}`lai2024ahns` look for negatives that are hard and yet not false.
+
+# %% [markdown]
 # ## A world with known answers
 #
-# As in the chapter before: a reference on the [synthetic world](data), a policy aligned from it for a few epochs, and for
+# As in [gradients](gradients): a reference on the [synthetic world](data), a policy aligned from it for a few epochs, and for
 # every candidate the answer to *would this user have wanted it?* All scores are taken with dropout off.
 
 # %%
@@ -236,22 +240,19 @@ record("erroneous_topk_against_hard_percent", change["erroneous"].estimate)
 record_defaults(NegativesConfig)
 
 # %% tags=["hide-input"]
-ordered = pushes.sort_values("erroneous share", ascending=False)
-fig = go.Figure()
-for number, part in enumerate(("informative", "erroneous")):
-    fig.add_bar(
-        y=ordered.index,
-        x=ordered[part],
-        name=part,
-        orientation="h",
-        marker_color=figures.COLOURS[number],
-    )
-fig.update_layout(barmode="stack", height=480)
-fig.update_xaxes(title="expected suppression per position")
+ordered = pushes.drop(index="anchor").sort_values("erroneous share", ascending=False)
+fig = go.Figure(go.Bar(y=ordered.index, x=ordered["erroneous share"], orientation="h"))
+fig.add_vline(
+    x=pushes.loc["anchor", "erroneous share"], line_dash="dot", line_color=figures.GREY
+)
+fig.update_layout(height=480)
+fig.update_xaxes(title="erroneous share of the push", tickformat=".0%")
+fig.update_yaxes(autorange="reversed")
 figures.show(
     fig,
-    caption="The same as a picture, the largest erroneous share at the bottom.",
-    alt="Stacked horizontal bars of informative and erroneous suppression for each selector and the anchor.",
+    caption="Which part of each selector's push lands on false negatives. Dotted: the same of the anchor, which no selector changes.",
+    alt=f"Horizontal bars from {ordered['erroneous share'].iloc[0]:.0%} for {ordered.index[0]} to {ordered['erroneous share'].iloc[-1]:.0%} for {ordered.index[-1]}.",
+    data=ordered.reset_index(),
 )
 
 # %% tags=["hide-input"]
@@ -270,38 +271,33 @@ Markdown(
 # Leaving the hardest item for a pool saves mistakes and gives up hardness. As long as the pool's *informative* push is
 # above that of `hard`, fewer pushes are wrong **and** more are right. Where it falls below, every mistake saved costs a
 # right push. What counts as a right push is a choice: any push on an item that is not wanted, or only one on the best 10, 20
-# or 50 items, which compete with the target for a place in the list. The map shows each, and a line where the trade turns for
-# good, if it does. With a limit it must turn soon after it, because a larger pool spends its push elsewhere.
+# or 50 items, which compete with the target for a place in the list. With such a limit it must turn once the pool is larger, because
+# the rest of the push is spent elsewhere; the question is what is left at the $K$ that one would take.
 
 # %% tags=["hide-input"]
 betas = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
 depths = np.unique(np.geomspace(1, dataset.n_items, 40).astype(int))
 readings = {"the best 10": 10, "the best 20": 20, "the best 50": 50, "all items": None}
 relative, turns, fig = {}, {}, go.Figure()
-for reading, best in readings.items():
+for number, (reading, best) in enumerate(readings.items()):
     curves = [of_topk.by_pool_size(LossConfig(beta=b), best)[1] for b in betas]
     relative[reading] = np.array([100 * (curve / curve[0] - 1) for curve in curves])
     turns[reading] = [
         int(np.flatnonzero(row >= 0).max()) + 2 if row[-1] < 0 else None
         for row in relative[reading]
     ]
-    fig.add_heatmap(
-        x=depths, y=[str(b) for b in betas], z=relative[reading][:, depths - 1], zmin=-25, zmax=25, colorscale="RdBu",
-        colorbar={"title": {"text": "%"}}, hovertemplate="K = %{x}, β = %{y}: %{z:+.0f} %<extra></extra>",
-    )  # fmt: skip
     fig.add_scatter(
-        x=turns[reading], y=[str(b) for b in betas], mode="lines+markers", name="here the trade turns", showlegend=True,
-        line={"color": figures.GREY}, marker={"color": figures.GREY},
+        x=depths, y=relative[reading][betas.index(0.5), depths - 1], name=f"on {reading}", mode="lines", **figures.style(number),
     )  # fmt: skip
-groups = {name: [2 * n, 2 * n + 1] for n, name in enumerate(readings)}
-figures.slider(fig, groups, "the best 20", "right pushes counted on ")
+fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
+fig.add_vline(x=k, line_dash="dot", line_color=figures.GREY)
 fig.update_xaxes(type="log", dtick=1, title="pool size K")
-fig.update_yaxes(title="β", type="category")
+fig.update_yaxes(title="informative push against hard, %")
 wrong = [of_topk.by_pool_size(LossConfig(beta=b))[0] for b in betas]
 figures.show(
     fig,
-    caption="Informative push of a pool of K against that of the hardest item, in percent, coloured up to ±25 %. Blue is more, red is less. Drag what counts as a right push.",
-    alt="A map over pool size and beta. Counted on the best few ranks only, the informative push is above that of hard for small pools and falls quickly beyond; counted on all items it stays above.",
+    caption=f"Informative push of a pool of K against that of the hardest item, by what counts as a right push, at β = 0.5. Above zero the pool has more. The vertical line is K = {k}; the table has other β.",
+    alt="Four curves over the pool size. Counted on the best few ranks only, the informative push is above that of hard for small pools and falls quickly beyond; counted on all items it stays above.",
     data=pd.DataFrame(
         {
             "β": betas,
@@ -458,7 +454,7 @@ Markdown(
     f"False negatives end above their neighbours in {(low > 0).sum()} of {len(drift)} rows and below them in {(high < 0).sum()}. "
     f"`hard` and `topk` differ by {apart:+.3f}, where each is known to about "
     f"±{drift.loc[['hard', 'topk'], '± 95 %'].max():.3f}. What was pushed wrongly need not show in where scores end; on real purchases that is "
-    "measured in the next chapter."
+    "measured under [false negatives in real data](falsenegatives)."
 )
 
 # %% [markdown]
@@ -533,7 +529,7 @@ figures.table(pd.DataFrame(rows, columns=columns), f"`topk`, K = {k}, β = {beta
 # the place of something that might have been wanted. Under `past`, those in the pool are what the user takes *later on*: the
 # surest false negatives there are, and here they pass for right pushes. Under `none` come those that the user has. What is
 # learnt from these is not to repeat, which dropping the history from the list does for nothing;
-# [the next chapter](falsenegatives) asks how much of a gain on real data is of that kind.
+# [false negatives in real data](falsenegatives) asks how much of a gain on real data is of that kind.
 # :::
 #
 # ## Takeaways
@@ -542,4 +538,4 @@ figures.table(pd.DataFrame(rows, columns=columns), f"`topk`, K = {k}, β = {beta
 # - How much a pool saves, and what it costs, depends on its size and on what counts as a right push; in this world hardly on β.
 # - The anchor pushes false negatives too. A selector changes the part that preference adds, not the whole.
 #
-# **Next:** [false negatives in real data](falsenegatives), or [add a strategy of your own](../extend).
+# **Next:** [training](training), or [add a strategy of your own](../extend).

@@ -28,6 +28,7 @@ ledger_folder = None  # the project's own, data/results
 import pandas as pd
 import plotly.graph_objects as go
 from IPython.display import Markdown, display
+from plotly.subplots import make_subplots
 
 from rodpo_lite import comparison, figures, ledger
 from rodpo_lite.book import record
@@ -53,45 +54,42 @@ AXES = {
     "negatives.k": "pool size K",
 }
 TICKS = {
-    "training.learning_rate": [3e-5, 1e-4, 3e-4, 1e-3],
-    "loss.beta": [0.1, 0.3, 1, 3],
-    "training.lambda_ce": [0, 0.1, 0.3, 1],
+    "training.learning_rate": [3e-5, 3e-4, 1e-3],
+    "loss.beta": [0.1, 1, 3],
+    "training.lambda_ce": [0, 0.5, 1],
     "negatives.k": [5, 20, 50, 200],
 }
 LOWEST = -15
-SHOWN = ("none", "uniform", "hard", "topk", "static_topk", "rank_window", "topk_bpr")
-fig, groups, count = go.Figure(), {}, 0
-for key, label in AXES.items():
-    for name in SHOWN:
-        part = tried[(tried["row"] == name) & tried[key].notna()].sort_values(key)
-        if part.empty:
-            continue
-        fig.add_scatter(
-            x=part[key], y=part["change %"], name=name, mode="markers", text=part["dataset"],
-            marker={**figures.style(SHOWN.index(name))["marker"], "size": [13 if chosen else 7 for chosen in part["chosen"]]},
-            hovertemplate="%{text}: %{y:.1f} % at %{x}",
+SHOWN = ("topk", "hard", "none", "uniform", "static_topk", "rank_window", "topk_bpr")
+fig, groups = make_subplots(2, 2, shared_yaxes=True, vertical_spacing=0.2), {}
+for name in SHOWN:
+    for dataset, own in tried[tried["row"] == name].groupby("dataset", sort=False):
+        for place, key in enumerate(AXES):
+            part = own[own[key].notna()].sort_values(key)
+            groups.setdefault(name, []).append(len(fig.data))
+            look = figures.style(dataset)["marker"] | {"size": [14 if chosen else 7 for chosen in part["chosen"]]}  # fmt: skip
+            fig.add_scatter(
+                x=part[key], y=part["change %"], name=dataset.capitalize(), mode="markers", marker=look, legendgroup=dataset,
+                showlegend=place == 0, row=1 + place // 2, col=1 + place % 2, hovertemplate="%{y:.1f} % at %{x}",
+            )  # fmt: skip
+if groups:
+    for place, (key, label) in enumerate(AXES.items()):
+        scale = "log" if tried[key].min() > 0 else "linear"
+        fig.update_xaxes(
+            title=label, type=scale, tickvals=TICKS[key], ticktext=[f"{value:g}" for value in TICKS[key]],
+            row=1 + place // 2, col=1 + place % 2,
         )  # fmt: skip
-        groups.setdefault(label, []).append(count)
-        count += 1
-if count:
     fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
-    scales = {
-        label: {"xaxis.type": "log" if tried[key].min() > 0 else "linear", "xaxis.tickvals": TICKS[key], "xaxis.ticktext": [f"{value:g}" for value in TICKS[key]]}
-        for key, label in AXES.items()
-    }  # fmt: skip
-    first, *_ = AXES
-    fig.update_xaxes(title="tried value", type="log", tickvals=TICKS[first], ticktext=[f"{value:g}" for value in TICKS[first]])  # fmt: skip
+    fig.update_yaxes(range=[LOWEST, tried["change %"].max() + 1])
+    fig.update_yaxes(title="against the reference, %", col=1)
+    fig.update_layout(height=620)
+    figures.slider(fig, groups, SHOWN[0], "Row: ")
     low = tried["change %"].lt(LOWEST).sum()
-    fig.update_yaxes(
-        title="validation NDCG@5 against the reference, %",
-        range=[LOWEST, tried["change %"].max() + 1],
-    )
-    figures.slider(fig, groups, next(iter(groups)), "Over: ", scales)
     figures.show(
         fig,
-        caption=f"Validation of every tried setting against the reference that it started from, all items ranked; large marks were chosen. {low} settings lie below {LOWEST} % and are not drawn. Only the scale of the anchor's weight, which may be 0, is not logarithmic.",
-        alt="Points for each strategy over learning rate, beta, weight of the anchor and pool size.",
-        data=tried.drop(columns="training.dropout"),
+        caption=f"Validation NDCG@5 of every tried setting against the reference that it started from, all items ranked; large marks were chosen. All four settings change from trial to trial, so that one panel shows what is left of its setting when the others vary. {low} trials lie below {LOWEST} % and are not drawn. Only the scale of the anchor's weight, which may be 0, is not logarithmic.",
+        alt="For each row of the grid, points over learning rate, beta, weight of the anchor and pool size.",
+        data=tried.rename(columns=AXES | {"training.dropout": "dropout on"}),
     )
 
 # %% tags=["hide-input"]
@@ -116,13 +114,12 @@ Markdown(text)
 # ## What was chosen
 
 # %% tags=["hide-input"]
-figures.table(
-    tried[tried["chosen"].astype(bool)]
-    .drop(columns="chosen")
-    .rename(columns=AXES | {"training.dropout": "dropout", "change %": "change, %"})
-    .round({"change, %": 2}),
-    "The settings of the reported runs, and their validation NDCG@5 against the reference on the tuning seed",
-)
+SHORT = AXES | {"training.lambda_ce": "anchor", "negatives.k": "K", "training.dropout": "dropout on", "change %": "change, %"}  # fmt: skip
+for dataset, part in tried[tried["chosen"].astype(bool)].groupby("dataset"):
+    figures.table(
+        part.drop(columns=["chosen", "dataset"]).rename(columns=SHORT).round({"change, %": 2}),
+        f"{dataset.capitalize()}: the settings of the reported runs, and their validation NDCG@5 against the reference on the tuning seed",
+    )  # fmt: skip
 
 # %% [markdown]
 # ## One setting at a time
@@ -217,7 +214,7 @@ figures.table(
 #
 # ## Exercises
 #
-# Guess first, then open the cell below the question: it computes the answer.
+# Guess first, then open what stands below the question.
 #
 # **1. How far can one tuning seed be trusted?** The setting that validated best on the tuning seed was chosen. What is left of its gain over
 # the reference, on validation, with the reported seeds?

@@ -26,6 +26,8 @@ seed = 0
 epochs = 20  # of the reference
 width = 32
 dropout = 0.4
+k = 20  # pool size K
+beta = 0.5
 
 # %%
 import json
@@ -139,6 +141,9 @@ Markdown(
 # | `uniform` | any eligible item |
 # | `hard` | the eligible item that the policy scores highest |
 # | `topk` | drawn at random from the $K$ best under the current policy: RoDPO {cite}`huang2026rodpo` |
+#
+# $K$ and β are those of the chapters before. On real data they are chosen on validation for each strategy, and come out otherwise
+# ([sensitivity](sensitivity)).
 
 # %%
 strategies = ["none", "uniform", "hard", "topk"]
@@ -146,7 +151,8 @@ results, curves = {}, {}
 for name in strategies:
     stage = {
         "seed": seed,
-        "negatives": {"name": name},
+        "negatives": {"name": name, "k": k},
+        "loss": {"beta": beta},
         "training": {"epochs": 6, "precision": "fp32"},
     }
     runs.align(

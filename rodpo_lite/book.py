@@ -25,7 +25,6 @@ __all__ = ["BookError", "build", "record", "record_defaults"]
 CHECKSUMS = "SHA256SUMS"  # of the site; `sha256sum --check SHA256SUMS` reads it
 _TOOLS = ("jupyter_book", "jupytext", "papermill", "ipykernel", "plotly", "kaleido")
 _STATIC = "_site"  # Jupyter Book would load every script below a folder named _static on every page
-_SCOREBOARD = "<!-- scoreboard -->"
 _START = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
 
 
@@ -66,15 +65,17 @@ def stage(root: Path, pages: list[Page], folder: Path) -> None:
             first, *rest = path.relative_to(book).parts
             files[Path(_STATIC if first == "_static" else first, *rest)] = path.read_bytes()
     front = files[Path("index.md")].decode()
-    if _SCOREBOARD in front:
-        files[Path("index.md")] = front.replace(_SCOREBOARD, _scoreboard(root / "data" / "results")).encode()
+    for place, write in (("<!-- so far -->", _so_far), ("<!-- scoreboard -->", _scoreboard)):
+        if place in front:
+            front = front.replace(place, write(root / "data" / "results"))
+    files[Path("index.md")] = front.encode()
     for page in pages:
         files[Path("notebooks", f"{page.name}.ipynb")] = sources.for_the_site(page, repository).encode()
         files[Path("downloads", f"{page.name}.ipynb")] = sources.for_readers(page, repository).encode()
         files[Path("downloads", f"{page.name}.py")] = page.source.read_bytes()
         for picture in page.pictures.glob("*.svg"):
             files[Path(_STATIC, "figures", f"{page.name}-{picture.name}")] = picture.read_bytes()
-    files[Path("extra", "llms.txt")] = _contents(pages).encode()
+    files[Path("extra", "llms.txt")] = _contents(root, pages).encode()
     files[Path("_config.yml")] = _configuration(root / "_config.yml", files)
     for path in folder.rglob("*"):
         if path.is_file() and path.relative_to(folder) not in files:
@@ -94,7 +95,20 @@ def _scoreboard(folder: Path) -> str:
     grid = Grid.read(GRID)
     found = claims.scoreboard(claims.read(grid), grid, ledger.records(folder), folder)
     lines = [f"| {row.says} | **{row.verdict}** | {row.so_far or '–'} |" for row in found.itertuples()]
-    return "\n".join(["| the paper says | verdict | so far, with 95 % intervals |", "|---|---|---|", *lines])
+    return "\n".join(["| the paper says | verdict | effect of its first pair so far |", "|---|---|---|", *lines])
+
+
+def _so_far(folder: Path) -> str:
+    """What each kind of rejected item does to the reference, as a table of the first page."""
+    from rodpo_lite import ledger, story
+    from rodpo_lite.grid import Grid
+    from rodpo_lite.plan import GRID
+
+    found = story.against_the_reference(Grid.read(GRID), ledger.records(folder), folder)
+    if found.empty:
+        return "*No run is on record yet.*"
+    lines = [f"| {rejected} | {' | '.join(row.fillna('–'))} |" for rejected, row in found.iterrows()]
+    return "\n".join([f"| rejected | {' | '.join(found)} |", "|---" * (1 + found.shape[1]) + "|", *lines])
 
 
 def _check(root: Path, out: Path) -> None:
@@ -116,20 +130,21 @@ def _configuration(path: Path, files: dict[Path, bytes]) -> bytes:
     return yaml.safe_dump(config, allow_unicode=True, sort_keys=False).encode()
 
 
-def _contents(pages: list[Page]) -> str:
+def _contents(root: Path, pages: list[Page]) -> str:
     """llms.txt: what the book is and what each of its chapters is about, as plain text for machines that read."""
     lines = [
-        "# RoDPO, reproduced",
+        "# RoDPO, put to the test",
         "",
         "> The runnable companion of arXiv 2603.29259: each claim tested on real data.",
         "",
     ]
     lines += ["## Chapters", ""]
-    for page in pages:
+    order = (root / "book" / "_toc.yml").read_text(encoding="utf-8")
+    for page in sorted(pages, key=lambda page: order.find(f"notebooks/{page.name}\n")):
         text = page.source.read_text(encoding="utf-8")
         title = re.search(r"^# # (.+)$", text, re.MULTILINE)[1]
         about = re.search(r"\*\*You will learn\*\* (.+?)\n#\n", text, re.DOTALL)
-        about = " ".join(about[1].replace("\n# ", " ").split()) if about else ""
+        about = re.sub(r"[*$`]", "", " ".join(about[1].replace("\n# ", " ").split())) if about else ""
         lines.append(f"- [{title}](notebooks/{page.name}.html): {about}".removesuffix(": "))
     return "\n".join(lines) + "\n"
 

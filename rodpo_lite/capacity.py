@@ -96,7 +96,9 @@ def chosen_experts(model: Recommender) -> np.ndarray:
 
 
 def costs(models: dict[str, Recommender], dataset: Dataset, max_length: int, repeats: int = 9) -> pd.DataFrame:
-    """Least seconds of three things, by model, all models in turn in every repeat so that noise hits them alike.
+    """Seconds of three things, a row for each repeat and model, all models in turn so that noise hits them alike.
+
+    Columns repeat, model, and
 
     step: forward and backward over about 2,000 positions with the whole catalogue; rebuild: all item vectors, once per
     deployment; request: one user's history against vectors that are kept, of which the model encodes the history only.
@@ -105,15 +107,22 @@ def costs(models: dict[str, Recommender], dataset: Dataset, max_length: int, rep
     sequences = PackedSequences.for_training(dataset, max_length, device)
     batch, request = next(sequences.epoch(2000)), next(sequences.epoch(1))
     rows = []
-    for _ in range(repeats + 1):
+    for repeat in range(repeats + 1):
         for name, model in models.items():
             catalogue = _rebuild(model.eval())
-            row = {"model": name, "rebuild": _seconds(_rebuild, model)}
+            row = {"repeat": repeat, "model": name, "rebuild": _seconds(_rebuild, model)}
             row["request"] = _seconds(_request, model, request, catalogue)
             row["step"] = _seconds(_step, model.train(), batch)
             model.zero_grad(set_to_none=True)
             rows.append(row)
-    return pd.DataFrame(rows[len(models) :]).groupby("model", sort=False).min()
+    return pd.DataFrame(rows[len(models) :])  # the first repeat warms up
+
+
+def against(costs: pd.DataFrame, model: str, other: str) -> pd.DataFrame:
+    """Of `costs`, how many times as long one model takes as another: median, low and high quartile over the repeats."""
+    times = costs.set_index(["model", "repeat"])
+    ratio = times.loc[model] / times.loc[other]
+    return ratio.quantile([0.5, 0.25, 0.75]).T.set_axis(["times", "low", "high"], axis=1)
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from rodpo_lite.statistics import Comparison, Interval, holm, verdict
 
 FILE = Path(__file__).resolve().parent.parent / "workflow" / "claims.yaml"
 NOT_RUN = "not run yet"
+MEASURED = {"ndcg@5": "NDCG@5 ", "planted_share": "their share of the push ", "planted_drift": "logits "}
 
 
 class Claim(BaseModel):
@@ -95,7 +96,8 @@ def scoreboard(declared: dict[str, Claim], grid: Grid, table: pd.DataFrame, fold
         first = found[(found["after"] == claim.pairs[0][0]) & (found["before"] == claim.pairs[0][1])]
         digits, unit = (3, "") if claim.measure == "planted_drift" else (1, " %")
         told = [
-            f"{grid.label(row.dataset)}: " + Interval(row.estimate, row.low, row.high).text(digits, unit)
+            f"{grid.label(row.dataset)}: {MEASURED[claim.measure]}"
+            + Interval(row.estimate, row.low, row.high).text(digits, unit)
             for row in first.itertuples()
             if row.verdict != NOT_RUN
         ]

@@ -15,12 +15,15 @@ from rodpo_lite.statistics import Comparison, crossed_change, seed_change, seed_
 def quality(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """A row for each baseline and each cell with records: dataset, row, seeds (how many), NDCG@5 as mean over them.
 
-    table: `ledger.records`. Columns validation, test and test_masked; the first two rank all items, the last drops the
-    history; deviation is that of test between seeds, NaN for one.
+    table: `ledger.records`. A baseline, which is not trained, is called `<name> baseline`, for a row of the grid may
+    have its name. Columns validation, test and test_masked; the first two rank all items, the last drops the history;
+    deviation is that of test between seeds, NaN for one.
     """
     of_file = table.set_index("file")
     baselines = table[(table["stage"] == "baseline") & table["dataset"].isin(grid.datasets)]
-    parts = [(*key, part) for key, part in baselines.groupby(["dataset", "strategy"])]
+    parts = [
+        (dataset, f"{name} baseline", part) for (dataset, name), part in baselines.groupby(["dataset", "strategy"])
+    ]
     for cell in grid.cells():
         if files := cell.recorded(folder, table):
             parts.append((cell.dataset, cell.name, of_file.loc[list(files.values())]))
@@ -42,6 +45,7 @@ WHAT_SELECTION_DID = {  # the name in a record, and the scale of the table
     "same": ("repeat_rate", 100),
     "push": ("suppression", 1),
 }
+PUSHED = "pushed_hidden"
 DRIFTS = {"drift": "planted", "validation_drift": "future"}
 
 
@@ -50,7 +54,8 @@ def mechanism(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
     Columns dataset, row, seed; per 10,000 draws, rejected `hidden` purchases and the user's `validation` item; of all
     suppression, the part `on_hidden`, per 10,000; `past`, percent of draws on what the user has already; `same`,
-    percent of draws that repeat the position's last one; `push`, mean suppression; `drift` and `validation_drift` of
+    percent of draws that repeat the position's last one; `push`, mean suppression; `pushed_hidden`, the suppression of
+    hidden purchases in 10,000 draws, which is the product of push and share; `drift` and `validation_drift` of
     hidden purchases and of validation items against their neighbours, relative to the row that the grid names, in
     logits. What was not measured is missing.
     """
@@ -62,9 +67,10 @@ def mechanism(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
                 continue
             row = {"dataset": cell.dataset, "row": cell.name, "seed": seed}
             row |= {name: scale * run.get(key, np.nan) for name, (key, scale) in WHAT_SELECTION_DID.items()}
+            row[PUSHED] = row["push"] * row["on_hidden"]
             row |= {name: run["drift"].get(key, {}).get("difference", np.nan) for name, key in DRIFTS.items()}
             found.append(row)
-    return pd.DataFrame(found, columns=["dataset", "row", "seed", *WHAT_SELECTION_DID, *DRIFTS])
+    return pd.DataFrame(found, columns=["dataset", "row", "seed", *WHAT_SELECTION_DID, PUSHED, *DRIFTS])
 
 
 def over_seeds(runs: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import pandas
 
-MAX_ROWS = 50
+MAX_ROWS = 300
 _VERBATIM = re.compile(r"(`[^`]*`|\$[^$]*\$|\]\([^)]*\))")  # code, mathematics, where a link goes
 _NUMBER = re.compile(r"[+−-]?[\d,.]+(\s?%)?")
 

@@ -72,7 +72,10 @@ def test_the_scoreboard_has_a_line_for_each_claim_of_the_paper(grid, declared, l
     found = claims.scoreboard(declared, grid, records(ledger), ledger)
     assert found["says"].tolist() == ["more", "less", "less far"]
     assert found["verdict"].tolist() == [NOT_RUN, "reproduced", "reproduced"] and found["so_far"].tolist()[0] == ""
-    assert found["so_far"].tolist()[1].startswith("World, 10 % hidden: −") and "\xa0% [" in found["so_far"].tolist()[1]
+    assert (
+        found["so_far"].tolist()[1].startswith("World, 10 % hidden: their share of the push −")
+        and "\xa0% [" in found["so_far"].tolist()[1]
+    )
     assert "%" not in found["so_far"].tolist()[2].partition(":")[2]
 
 

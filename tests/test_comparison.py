@@ -3,10 +3,11 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny_ledger
 
-from rodpo_lite import comparison, ledger
+from rodpo_lite import comparison, ledger, story
 from rodpo_lite.checkpoint import write_json
 from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.ledger import differing, records
@@ -36,6 +37,29 @@ def test_quality_is_the_mean_over_seeds(grid, folder):
     values = [ledger.entry(f"world-align-topk{seed}.json", folder)["test"]["ndcg@5"] for seed in (1, 2, 3)]
     assert found.loc[("world", "topk"), "test"] == pytest.approx(sum(values) / 3)
     assert found.loc[("world", "topk"), "seeds"] == 3 and len(found) == 6
+
+
+def test_a_baseline_is_told_apart_from_a_row_of_its_name(grid, folder):
+    table = records(folder)
+    baseline = table[table["strategy"] == "topk"].assign(stage="baseline").head(1)
+    found = comparison.quality(grid, pd.concat([table, baseline]), folder)
+    assert found.loc[found["dataset"] == "world", "row"].tolist() == ["topk baseline", "base", "hard", "topk"]
+
+
+def test_what_rejected_items_do_to_the_reference(grid, folder):
+    found = story.against_the_reference(grid, records(folder), folder)
+    assert list(found) == ["World"] and found.index.tolist() == [story.REJECTED["topk"], story.REJECTED["hard"]]
+    assert found.loc[story.REJECTED["topk"], "World"].startswith("+")
+    assert story.against_the_reference(grid, records(folder).iloc[:0], folder).empty
+
+
+def test_how_a_row_stands_against_others(grid, folder):
+    pairs = [("topk", "hard"), ("hard", "topk"), ("hard", "base")]
+    found = comparison.changes(grid, pairs, records(folder), folder, ["world"])
+    assert story.stands(found, "topk", ["hard", "none"]) == "`topk` beats `hard` on World"
+    said = story.stands(found, "hard", ["topk", "base"])
+    assert said == "`hard` is beaten by `topk` on World; cannot be told from `base` on World"
+    assert story.stands(found, "base", ["hard"]) == "", "no such pair has run"
 
 
 def test_changes_of_pairs_that_both_have_runs(grid, folder):

@@ -4,13 +4,14 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import nn
 
 from rodpo_lite import evaluation, runs
-from rodpo_lite.capacity import chosen_experts, costs, dense_twin, expert_load, parameter_counts
+from rodpo_lite.capacity import against, chosen_experts, costs, dense_twin, expert_load, parameter_counts
 from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, build
 from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.split import leave_one_out
@@ -235,13 +236,20 @@ def test_chosen_experts_are_those_that_compute_each_item(world):
         chosen_experts(Recommender.for_dataset(EncoderConfig(width=16), world))
 
 
-def test_costs_name_each_model_once(world):
+def test_costs_of_one_model_against_another():
+    times = {"a": [2.0, 4.0, 9.0], "b": [1.0, 1.0, 3.0]}
+    rows = [(repeat, model, value[repeat]) for repeat in range(3) for model, value in times.items()]
+    found = against(pd.DataFrame(rows, columns=["repeat", "model", "step"]), "a", "b")
+    assert found.loc["step"].tolist() == [3, 2.5, 3.5], "ratios of the same repeat: 2, 4 and 3"
+
+
+def test_costs_have_a_row_for_each_model_and_repeat(world):
     torch.manual_seed(0)
     models = {
         fusion: Recommender.for_dataset(EncoderConfig(width=16, max_length=12, fusion=fusion), world)
         for fusion in ("linear", "moe")
     }
     found = costs(models, world, 12, repeats=2)
-    assert found.index.tolist() == ["linear", "moe"] and list(found) == ["rebuild", "request", "step"]
-    assert bool((found > 0).all(axis=None))
+    assert found["model"].tolist() == ["linear", "moe"] * 2 and found["repeat"].tolist() == [1, 1, 2, 2]
+    assert bool((found[["rebuild", "request", "step"]] > 0).all(axis=None))
     assert all(parameter.grad is None for model in models.values() for parameter in model.parameters())

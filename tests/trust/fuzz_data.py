@@ -16,7 +16,7 @@ from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.data.synthetic import WorldSizes, synthesise
 from trust import mutations
 
-TABLES = ("interactions.parquet", "items.parquet", PLANTED)
+TABLES = ("interactions.parquet", "items.parquet", "users.parquet", PLANTED)
 TINY = build(
     ReferenceConfig,
     {"encoder": {"width": 8, "heads": 1, "blocks": 1}, "training": {"epochs": 1, "batches_per_epoch": 2}},
@@ -25,6 +25,8 @@ TINY = build(
 
 def family(place: Path) -> Callable[[Path, random.Random], Callable]:
     whole = synthesise(place / "whole", 1, WorldSizes(users=30, items=100, slate=20))
+    ids = pd.DataFrame({"user": range(30), "id": [f"u{n}" for n in range(30)]})
+    ids.to_parquet(whole / "users.parquet", index=False)
     plant(whole, place / "planted", 0.1)
 
     def make(folder: Path, chance: random.Random) -> Callable:

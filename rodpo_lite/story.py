@@ -1,0 +1,48 @@
+"""What came out so far, as a table and in words: for the first page and for the takeaways of the results."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from rodpo_lite.comparison import changes
+from rodpo_lite.grid import Grid
+from rodpo_lite.statistics import Interval
+
+REJECTED = {
+    "none": "nothing: cross-entropy goes on (`none`)",
+    "uniform": "a random item of the catalogue (`uniform`)",
+    "topk": "a random one of the best K (`topk`)",
+    "hard": "the hardest item (`hard`)",
+}
+
+
+def against_the_reference(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """What each rejected item does to NDCG@5 of test, all items ranked: a column for each dataset that has run.
+
+    table: `ledger.records`. Cells are percent of the reference with a 95 % interval, in words.
+    """
+    real = [name for name in grid.datasets if name not in grid.planted]
+    pairs = [(row, grid.rows[row].reference) for row in REJECTED if row in grid.rows]
+    found = changes(grid, pairs, table, folder, real)
+    found = found[found["protocol"] == "all items"]
+    if found.empty:
+        return pd.DataFrame()
+    found["told"] = [Interval(*row).text(1) for row in found[["change %", "low", "high"]].itertuples(index=False)]
+    found["rejected"] = found["after"].map(REJECTED)
+    found["dataset"] = found["dataset"].map(grid.label)
+    told = found.pivot(index="rejected", columns="dataset", values="told")
+    order = [grid.label(name) for name in real if grid.label(name) in told]
+    return told.reindex(index=[label for label in REJECTED.values() if label in told.index], columns=order)
+
+
+def stands(found: pd.DataFrame, after: str, others: Iterable[str]) -> str:
+    """How a row stands against others, by whether the interval leaves zero out; found: `comparison.changes`."""
+    kinds: dict[str, list[str]] = {"beats": [], "is beaten by": [], "cannot be told from": []}
+    for before in others:
+        part = found[(found["after"] == after) & (found["before"] == before) & (found["protocol"] == "all items")]
+        for kind, rows in zip(kinds, (part["low"] > 0, part["high"] < 0, (part["low"] <= 0) & (part["high"] >= 0))):
+            if rows.any():
+                kinds[kind].append(f"`{before}` on {' and '.join(part['dataset'][rows].str.capitalize())}")
+    said = [f"{kind} {', '.join(which)}" for kind, which in kinds.items() if which]
+    return f"`{after}` {'; '.join(said)}" if said else ""
