@@ -80,8 +80,9 @@ swept = {
 }  # on the page on sensitivity
 quality = quality[quality["dataset"].isin(real) & ~quality["row"].isin(swept)]
 names = {
-    "test_masked": "test, history dropped", "deviation": "deviation between seeds", "seconds": "training seconds",
-}  # fmt: skip
+    "test_masked": "test, history dropped",
+    "deviation": "deviation of test between seeds",
+}
 quality["to run it again"] = [
     f"`rodpo grid --datasets {row.dataset} --rows {row.row} --again`" if row.row in grid.rows
     else f"`rodpo baseline --data $RODPO_DATA/{row.dataset} --name {row.row.removesuffix(' baseline')}`"
@@ -90,9 +91,8 @@ quality["to run it again"] = [
 for dataset, part in quality.groupby("dataset"):
     figures.table(
         part.sort_values("test_masked", ascending=False, kind="stable")
-        .drop(columns="dataset")
-        .rename(columns=names)
-        .round({"training seconds": 0}),
+        .drop(columns=["dataset", "seconds"])
+        .rename(columns=names),
         f"{dataset.capitalize()}: NDCG@5 of every row, mean over its seeds; validation and test rank all items",
         rows=len(part),
     )

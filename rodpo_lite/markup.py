@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 300
 _VERBATIM = re.compile(r"(`[^`]*`|\$[^$]*\$|\]\([^)]*\))")  # code, mathematics, where a link goes
+_COMMAND = re.compile(r"`[^`]+ [^`]+`")
 _NUMBER = re.compile(r"[+−-]?[\d,.]+(\s?%)?")
 
 
@@ -31,7 +32,7 @@ def table_html(
     body = "".join(
         "<tr>"
         + "".join(
-            f"<td{_numeric(is_number)}>{(prose if name in mathematics else _code)(_cell(cell))}</td>"
+            f"<td{_kind(cell, is_number)}>{(prose if name in mathematics else _code)(_cell(cell))}</td>"
             for name, cell, is_number in zip(frame, row, numeric)
         )
         + "</tr>"
@@ -54,6 +55,11 @@ def _is_numeric(column: pandas.Series) -> bool:
 
 def _numeric(is_number: bool) -> str:
     return ' class="number"' if is_number else ""
+
+
+def _kind(cell: Any, is_number: bool) -> str:
+    is_command = isinstance(cell, str) and _COMMAND.fullmatch(cell)
+    return ' class="command"' if is_command else _numeric(is_number)
 
 
 def _cell(value: Any) -> str:

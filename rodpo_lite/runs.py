@@ -29,6 +29,7 @@ from rodpo_lite.engine import Engine
 from rodpo_lite.errors import InputError, Notice
 from rodpo_lite.model.scoring import Recommender
 from rodpo_lite.negatives import SELECTORS
+from rodpo_lite.progress import shown
 from rodpo_lite.provenance import commit, machine, versions
 from rodpo_lite.reference import ReferenceObjective
 from rodpo_lite.replicas import can_stack, fit_together
@@ -245,7 +246,7 @@ class _Job:
 
 def _fit(jobs: list, dataset: Dataset, resume: bool, report, progress, group: Group = ALONE) -> list[dict[str, Any]]:
     """The records of all jobs: those that are records already, and those of runs that are trained here."""
-    hooks = {"report": report, "progress": progress} if group.is_main else {}
+    hooks = {"report": report, "progress": progress or shown()} if group.is_main else {}
     hooks = {name: hook for name, hook in hooks.items() if hook is not None}
     todo, trainers = [job for job in jobs if isinstance(job, _Job)], []
     for job in todo:

@@ -72,10 +72,15 @@ def test_series_differ_in_colour_and_in_a_second_channel():
 
 
 def test_a_long_table_is_cut_and_says_so():
-    html = markup.table_html(pd.DataFrame({"k": range(120)}), "Pushes at $K$ = 20")
+    html = markup.table_html(pd.DataFrame({"k": range(1200)}), "Pushes at $K$ = 20")
     assert html.count("<tr>") == 1 + markup.MAX_ROWS
-    assert "The first 50 of 120 rows." in html
+    assert "The first 300 of 1,200 rows." in html
     assert r"\(K\)" in html
+
+
+def test_a_command_in_a_table_has_room_to_wrap():
+    html = markup.table_html(pd.DataFrame({"run": ["`rodpo grid --rows topk`"], "row": ["`topk`"]}))
+    assert '<td class="command"><code>rodpo grid' in html and "<td><code>topk</code></td>" in html
 
 
 def test_a_table_shows_a_named_index_missing_values_and_prices_as_they_are():
