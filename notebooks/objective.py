@@ -33,9 +33,15 @@ from IPython.display import Markdown
 
 from rodpo_lite import figures, losses
 from rodpo_lite.book import record, record_defaults
-from rodpo_lite.config import LossConfig
+from rodpo_lite.config import LossConfig, build
+from rodpo_lite.errors import InputError
 
 figures.setup()
+config = build(LossConfig, {"beta": beta})
+if not isinstance(n_items, int) or n_items < 20:
+    raise InputError(
+        f"n_items = {n_items!r} is not valid: use a whole number from 20 on."
+    )
 generator = torch.Generator().manual_seed(seed)
 reward, reference, policy = (
     torch.randn(n_items, generator=generator, dtype=torch.float64) for _ in range(3)
@@ -168,7 +174,6 @@ Markdown(
 # gives the same:
 
 # %%
-config = LossConfig(beta=beta)
 push = losses.suppression("dpo", pair, config).item()
 formula = beta * torch.sigmoid(-beta * pair.margin).item()
 record("suppression_error_below_1e-12", abs(push - formula) < 1e-12)

@@ -35,7 +35,6 @@ k = 20
 beta = 0.5
 
 # %%
-import itertools
 import tempfile
 from pathlib import Path
 
@@ -55,7 +54,7 @@ from rodpo_lite.config import (
 from rodpo_lite.data.importers.dataset import import_dataset
 from rodpo_lite.data.importers.example import write_example
 from rodpo_lite.data.importers.request import Request
-from rodpo_lite.data.importers.tables import DELIMITERS, read_table
+from rodpo_lite.data.importers.tables import preview
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.relevance import future_relevance
 from rodpo_lite.statistics import user_bootstrap
@@ -73,9 +72,11 @@ space = Path(holder.name)
 # %%
 if not interactions:
     interactions, items = write_example(space, seed)
-log = read_table(Path(interactions), [delimiter] if delimiter else DELIMITERS)
-first = [row for _, row in itertools.islice(log.rows, 5)]
-figures.table(pd.DataFrame(first, columns=log.columns), "The first rows of the interactions")  # fmt: skip
+columns = {"user": user_column, "item": item_column, "time": time_column}
+named = {name: value for name, value in (columns | {"delimiter": delimiter}).items() if value}  # fmt: skip
+named |= {name: Path(value) for name, value in {"items": items, "image_folder": image_folder}.items() if value}  # fmt: skip
+request = Request(Path(interactions), **named)
+figures.table(preview(request), "The first rows of the interactions")
 
 # %% [markdown]
 # ## Import
@@ -94,10 +95,6 @@ figures.table(pd.DataFrame(first, columns=log.columns), "The first rows of the i
 # `rodpo data fetch beauty --out data/amazon/originals` downloads such reviews from where they are published, and says how to import them.
 
 # %%
-columns = {"user": user_column, "item": item_column, "time": time_column}
-named = {name: value for name, value in (columns | {"delimiter": delimiter}).items() if value}  # fmt: skip
-named |= {name: Path(value) for name, value in {"items": items, "image_folder": image_folder}.items() if value}  # fmt: skip
-request = Request(Path(interactions), **named)
 left_out = import_dataset("csv", request, space / "mine")
 dataset = read_dataset(space / "mine")
 Markdown(

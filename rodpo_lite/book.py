@@ -16,9 +16,10 @@ from typing import Any
 import yaml
 
 from rodpo_lite import icons, sources
-from rodpo_lite.checkpoint import write_bytes
+from rodpo_lite.checkpoint import alone, write_bytes
 from rodpo_lite.errors import InputError
-from rodpo_lite.pages import BookError, Page, execute, find_pages, record, record_defaults
+from rodpo_lite.pages import BUILDS, BookError, Page, execute, find_pages, record, record_defaults, require_root
+from rodpo_lite.settings import read_yaml
 
 __all__ = ["BookError", "build", "record", "record_defaults"]
 
@@ -41,9 +42,15 @@ def build(
     root = Path(root).resolve()
     work = root / "_build"
     out = Path(out).resolve() if out else work / "html"
-    if _beside(out, "old").exists() and not out.exists():  # a build was killed as it replaced the site
-        _beside(out, "old").rename(out)
     _check(root, out)
+    with alone(work, BUILDS):
+        if _beside(out, "old").exists() and not out.exists():  # a build was killed as it replaced the site
+            _beside(out, "old").rename(out)
+        return _build(root, profile, work, out, force, progress)
+
+
+def _build(root: Path, profile: str, work: Path, out: Path, force: bool, progress: Callable[[str], Any]) -> Path:
+    """As `build`, in the folder `work` that this process holds."""
     pages = find_pages(root, profile, work)
     stale = [page for page in pages if force or not page.is_fresh()]
     progress(f"{len(stale)} of {len(pages)} notebooks to execute")
@@ -114,20 +121,28 @@ def _so_far(folder: Path) -> str:
 def _check(root: Path, out: Path) -> None:
     if missing := [tool for tool in _TOOLS if find_spec(tool) is None]:
         raise InputError(f"The book needs {', '.join(missing)}: install it with `pip install -e '.[book]'`.")
-    for name in ("_config.yml", "book/_toc.yml", "notebooks"):
-        if not (root / name).exists():
-            raise InputError(f"{root} has no {name}: run this in the project's root folder.")
+    require_root(root)
+    _read_configuration(root / "_config.yml")
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / ".buildinfo").exists())):
         raise InputError(f"{out} exists and is not a built site: name another folder.")
 
 
 def _configuration(path: Path, files: dict[Path, bytes]) -> bytes:
     """The configuration, which changes with every script, style and picture: for a page alone Sphinx copies none."""
-    config, digest = yaml.safe_load(path.read_text(encoding="utf-8")), hashlib.sha256()
+    config, digest = _read_configuration(path), hashlib.sha256()
     for name in sorted(name for name in files if name.parts[0] in (_STATIC, "extra")):
         digest.update(str(name).encode() + files[name])
     config["sphinx"]["config"].setdefault("html_context", {})["site_files"] = digest.hexdigest()
     return yaml.safe_dump(config, allow_unicode=True, sort_keys=False).encode()
+
+
+def _read_configuration(path: Path) -> dict[str, Any]:
+    """The book's configuration; raises InputError where it lacks what is added to."""
+    found = read_yaml(path, "The book's configuration")
+    sphinx = found.get("sphinx")
+    if not isinstance(sphinx, dict) or not isinstance(sphinx.get("config"), dict):
+        raise InputError(f"The book's configuration {path} needs a group sphinx with a group config.")
+    return found
 
 
 def _contents(root: Path, pages: list[Page]) -> str:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rodpo_lite.checkpoint import read_json, write_json
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rodpo_lite.checkpoint import alone, read_json, write_json
 from rodpo_lite.errors import InputError
-from rodpo_lite.pages import Page, execute, find_pages
+from rodpo_lite.pages import BUILDS, Page, execute, find_pages, require_root
 from rodpo_lite.rules import Rules
 
 FOLDER = Path("tests", "baselines")
@@ -99,17 +101,19 @@ def check(
     only: these chapters; by default all. Raises InputError for an unknown profile or chapter, or rules that cannot be
     read.
     """
-    rules, build = Rules.read(root / FOLDER / "rules.yml"), root / "_build"
+    require_root(root)
+    rules, build, baseline = Rules.read(root / FOLDER / "rules.yml"), root / "_build", read_baseline(root, profile)
     pages = find_pages(root, profile, build)
     if unknown := sorted(set(only) - {page.name for page in pages}):
         known = ", ".join(page.name for page in pages)
         raise InputError(f"There is no chapter {unknown[0]!r} to check: choose of {known}.")
     pages = [page for page in pages if not only or page.name in only]
-    failed = execute(pages, build, progress)
-    baseline = read_baseline(root, profile)
-    findings = [one for page in pages for one in compare(page, baseline["pages"].get(page.name, {}), rules, failed)]
+    with alone(build, BUILDS):
+        failed = execute(pages, build, progress)
+    findings = [one for page in pages for one in compare(page, baseline.pages.get(page.name, {}), rules, failed)]
     made = [page for page in pages if page.name not in failed]
-    return Check(pages, findings, (baseline["made_by"], read_json(made[0].stamp)["made_by"] if made else {}))
+    before = next((baseline.made_by[page.name] for page in pages if page.name in baseline.made_by), {})
+    return Check(pages, findings, (before, read_json(made[0].stamp)["made_by"] if made else {}))
 
 
 def compare(page: Page, before: dict[str, Any], rules: Rules, failed: dict[str, str]) -> list[Finding]:
@@ -144,10 +148,22 @@ def baseline_file(root: Path, profile: str) -> Path:
     return root / FOLDER / f"{profile}.json"
 
 
-def read_baseline(root: Path, profile: str) -> dict[str, Any]:
-    """The baseline of a profile: `pages`, metrics by page, and `made_by`; empty where there is none yet."""
+class Baseline(BaseModel):
+    """Metrics by page, and what computed them: commit, versions and processor, by page."""
+
+    model_config = ConfigDict(extra="forbid")
+    pages: dict[str, dict[str, bool | int | float | str]] = {}
+    made_by: dict[str, dict[str, str]] = {}
+
+
+def read_baseline(root: Path, profile: str) -> Baseline:
+    """The baseline of a profile, empty where there is none yet; raises InputError for one that is damaged."""
     path = baseline_file(root, profile)
-    return read_json(path) if path.exists() else {"pages": {}, "made_by": {}}
+    try:
+        return Baseline.model_validate_json(path.read_bytes()) if path.exists() else Baseline()
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"]) or "the whole"
+        raise InputError(f"The baseline {path} is damaged ({where}): restore it from the repository.") from None
 
 
 def update(root: Path, profile: str, found: Check) -> Path:
@@ -158,7 +174,10 @@ def update(root: Path, profile: str, found: Check) -> Path:
     if failed := [one.chapter for one in found.findings if one.what == "failed"]:
         raise InputError(f"The baseline stays as it is, because {failed[0]} could not be executed.")
     known = {path.stem for path in (root / "notebooks").glob("*.py")}
-    kept = {name: metrics for name, metrics in read_baseline(root, profile)["pages"].items() if name in known}
-    kept |= {page.name: read_json(page.metrics) for page in found.pages}
-    write_json(baseline_file(root, profile), {"made_by": found.made_by[1], "pages": dict(sorted(kept.items()))})
+    baseline = read_baseline(root, profile)
+    pages = baseline.pages | {page.name: read_json(page.metrics) for page in found.pages}
+    made_by = baseline.made_by | dict.fromkeys((page.name for page in found.pages), found.made_by[1])
+    content = {"pages": pages, "made_by": made_by}
+    kept = {key: {name: part[name] for name in sorted(part.keys() & known)} for key, part in content.items()}
+    write_json(baseline_file(root, profile), kept)
     return baseline_file(root, profile)

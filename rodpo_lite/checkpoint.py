@@ -44,8 +44,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold a run folder, made if need be, with a lock that ends with the process; one that stays empty goes again."""
+def alone(folder: Path, doing: str = "trains") -> Iterator[None]:
+    """Hold a folder, made if need be, with a lock that ends with the process; one that stays empty goes again.
+
+    Raises InputError, which says what another process is doing there, if one holds it.
+    """
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
@@ -53,7 +56,7 @@ def alone(folder: Path) -> Iterator[None]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
-        raise InputError(f"Another process trains in {folder}; wait for it or choose another folder.") from None
+        raise InputError(f"Another process {doing} in {folder}; wait for it or choose another folder.") from None
     try:
         yield
     finally:

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from rodpo_lite import cli_book, cli_data, cli_grid
-from rodpo_lite.errors import InputError, Notice
+from rodpo_lite.errors import InputError, Notice, printable
 
 app = typer.Typer(
     help="The runnable companion of RoDPO (arXiv 2603.29259).",
@@ -107,7 +107,7 @@ def _for_seeds(override: list[str] | None, seeds: str | None) -> list[list[str] 
     if any(key.startswith("seed=") for key in override or []):
         raise InputError("--seeds and -o seed=… both name the seed; leave one out.")
     named = seeds.split(",")
-    if len(set(named)) < len(named) or not all(name.isdecimal() for name in named):
+    if not all(name.isdecimal() for name in named) or len(set(map(int, named))) < len(named):
         raise InputError(f"--seeds {seeds!r} is not a list of different whole numbers, as in 1,2,3.")
     return [[*(override or []), f"seed={name}"] for name in named]
 
@@ -238,7 +238,7 @@ def main() -> None:
     except InputError as error:
         _fail(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("Stopped; nothing half-written is left, and an unfinished run continues with --resume.", 130)
+        _fail("Stopped; nothing half-written is left, and training that was stopped continues with --resume.", 130)
     except Exception as error:
         _fail_if_expected(error)
         raise
@@ -268,7 +268,7 @@ def _fail_if_expected(error: Exception) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"rodpo: {message}", file=sys.stderr)
+    print(f"rodpo: {printable(message)}", file=sys.stderr)
     sys.exit(code)
 
 

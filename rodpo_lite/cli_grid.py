@@ -1,6 +1,7 @@
 """`rodpo grid`: the recorded experiments, as a Snakemake workflow."""
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -52,7 +53,9 @@ def grid(
     recorded = _ledger(ledger)
     if again:
         runs = runs / "again"
-        ledger = empty_ledger(recorded, runs / "ledger")
+        spare = tempfile.TemporaryDirectory()
+        unborn = plan and not (runs / "ledger").exists()  # a plan leaves nothing behind
+        ledger = empty_ledger(recorded, Path(spare.name) if unborn else runs / "ledger")
     made = _plan(grid_file, runs, ledger, _names(datasets), tier, _names(rows), _names(seeds))
     if plan:
         _print(made.summary(recorded))
@@ -114,11 +117,13 @@ def collect(grid_file: GridFile = None, ledger: Ledger = None) -> None:
     Example: `rodpo grid collect`
     """
     from rodpo_lite.grid import Grid
+    from rodpo_lite.ledger import locate
     from rodpo_lite.plan import GRID, collect
 
-    found = collect(Grid.read(grid_file or GRID), _ledger(ledger))
+    folder = locate(ledger)
+    found = collect(Grid.read(grid_file or GRID), folder)
     runs = sum(len(files) for rows in found.values() for files in rows.values())
-    print(f"{_ledger(ledger)} holds {runs} runs of the grid")
+    print(f"{folder} holds {runs} runs of the grid")
 
 
 @app.command()
@@ -148,9 +153,9 @@ def verify(ledger: Ledger = None) -> None:
 
     Example: `rodpo grid verify`
     """
-    from rodpo_lite.ledger import differing, records
+    from rodpo_lite.ledger import differing, locate, records
 
-    folder = _ledger(ledger)
+    folder = locate(ledger)
     if found := differing(folder):
         print("\n".join(found), file=sys.stderr)
         raise typer.Exit(1)

@@ -16,6 +16,11 @@ class Notice(UserWarning):
     """Something the user should know that stops nothing; the command line prints it as one sentence."""
 
 
+def printable(text: str) -> str:
+    """Text on one line, without what a terminal would obey."""
+    return "".join(one if one.isprintable() else " " for one in " ".join(text.split()))
+
+
 def shown(value: Any) -> str:
     """A value for a message: short, though a file may hold one that is long, or that repeats itself within itself."""
     return _SHORT.repr(value)

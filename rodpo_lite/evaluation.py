@@ -16,7 +16,7 @@ from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import Part
 from rodpo_lite.drift import drift_report
 from rodpo_lite.engine import best_device
-from rodpo_lite.errors import InputError
+from rodpo_lite.errors import InputError, printable
 from rodpo_lite.provenance import commit
 from rodpo_lite.ranking import encode_histories, rank_dataset
 from rodpo_lite.runs import load
@@ -83,7 +83,5 @@ def recommend(dataset: Dataset, folder: Path, user: int, top: int = 10) -> pd.Da
     scores[torch.as_tensor(dataset.items[start[user] : end[user]])] = -torch.inf
     best = scores.topk(min(top, int(torch.isfinite(scores).sum())))
     items = best.indices.tolist()
-    ids, titles = (
-        [" ".join(names[item].split())[:80] for item in items] for names in (dataset.item_ids, dataset.titles)
-    )
+    ids, titles = ([printable(names[item])[:80] for item in items] for names in (dataset.item_ids, dataset.titles))
     return pd.DataFrame({"item": ids, "title": titles, "score": best.values.numpy()})

@@ -7,10 +7,11 @@ later changes that hash, so an experiment is also recognised by what it does: it
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rodpo_lite import checkpoint, metrics
 from rodpo_lite.config import KINDS, AlignmentConfig, BaselineConfig, EncoderConfig, ReferenceConfig, build, experiment
@@ -23,11 +24,36 @@ from rodpo_lite.statistics import user_bootstrap
 _KINDS_OF_NEGATIVES = [f"{kind}_{what}" for kind in ("past", "future", "planted") for what in ("rate", "share")]
 SELECTION = ("margin", "suppression", "effective_negatives", "repeat_rate", *_KINDS_OF_NEGATIVES)
 PROTOCOLS = {"all items": "rank", "history dropped": "rank_masked"}
-_NEEDED = {"config_hash": str, "stage": str, "seed": int, "seconds": int | float, "config": dict, "dataset": dict}
-_NEEDED |= dict.fromkeys(("valid", "valid_masked", "test", "test_masked"), dict)
 DEEPEST = 255  # no metric looks that far down
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "results"
 _RECORDS = "*-*-*.json"
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(strict=True)
+    name: str
+    n_users: int
+    n_items: int
+    n_interactions: int
+
+
+class _Record(BaseModel):
+    """What is read of a record; there may be more in it."""
+
+    model_config = ConfigDict(strict=True)
+    config_hash: str
+    stage: Literal["reference", "align", "baseline"]
+    seed: int
+    seconds: float
+    config: dict[str, Any]
+    encoder: dict[str, Any] = {}
+    dataset: _Data
+    valid: dict[str, float]
+    valid_masked: dict[str, float]
+    test: dict[str, float]
+    test_masked: dict[str, float]
+    curve: list[dict[str, float]] = []
+    drift: dict[str, Any] = {}
 
 
 def record(run: Path, ledger: Path = FOLDER) -> Path:
@@ -72,13 +98,16 @@ def enter(entry: dict[str, Any], ranks: pd.DataFrame, ledger: Path = FOLDER) -> 
 
 
 def _check(entry: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The record itself; raises InputError if what belongs into it is not there."""
-    wrong = [key for key, kind in _NEEDED.items() if not isinstance(entry.get(key), kind)]
-    wrong += [
-        key for key in ("name", "n_users", "n_items", "n_interactions") if key not in (entry.get("dataset") or {})
-    ]
-    if wrong or entry["stage"] not in KINDS:
-        raise InputError(f"{path} is not the record of a run: {(wrong or ['stage'])[0]} is missing or damaged.")
+    """The record itself; raises InputError if what belongs into it is not there, or is of another kind."""
+    try:
+        _Record.model_validate(entry)
+        build(KINDS[entry["stage"]], entry["config"])
+        build(EncoderConfig, entry.get("encoder", {}))
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"][:2])
+        raise InputError(f"{path} is not the record of a run: {where} is missing or damaged.") from None
+    except InputError as error:
+        raise InputError(f"{path} is not the record of a run: {error}") from None
     return entry
 
 
@@ -110,7 +139,7 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
     """
     rows = []
     for path in sorted(Path(ledger).glob(_RECORDS)):
-        entry = _check(checkpoint.read_json(path), path)
+        entry = _check(checkpoint.read_json(path), path)  # its configuration, too, can be built
         negatives = entry["config"].get("negatives", {})
         row = {
             "id": entry["config_hash"],
@@ -171,8 +200,18 @@ def of(
 
 def ranks(file: str, ledger: Path = FOLDER) -> pd.DataFrame:
     """Ranks of one record, by its file name: columns user, rank, rank_masked; 255 is 255 or lower down."""
-    stored = read_parquet(Path(ledger) / "ranks", Path(file).with_suffix(".parquet").name).astype(int)
+    folder, name = Path(ledger) / "ranks", Path(file).with_suffix(".parquet").name
+    stored = _whole_numbers(read_parquet(folder, name), folder / name, ("rank", "rank_masked"))
     return stored.rename_axis("user").reset_index()
+
+
+def _whole_numbers(table: pd.DataFrame, path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Counts: these columns of a table; raises InputError where one is missing, empty or holds anything else."""
+    for column in columns:
+        numbers = table.get(column)
+        if numbers is None or numbers.dtype.kind not in "iu" or numbers.empty or numbers.min() < 0:
+            raise InputError(f"{path} is damaged: the column {column!r} must count from 0, with a row for each user.")
+    return table[list(columns)].astype(int)
 
 
 def changes(before: str | list[str], after: str, ledger: Path = FOLDER) -> pd.DataFrame:
@@ -206,8 +245,9 @@ def _differences(config: dict[str, Any], default: dict[str, Any], prefix: str = 
 
 
 def entry(file: str, ledger: Path = FOLDER) -> dict[str, Any]:
-    """One record, whole, by its file name."""
-    return checkpoint.read_json(Path(ledger) / file)
+    """One record, whole, by its file name; raises InputError if it is none."""
+    path = Path(ledger) / file
+    return _check(checkpoint.read_json(path), path)
 
 
 def record_users(dataset: Dataset, ledger: Path = FOLDER) -> Path:
@@ -226,17 +266,18 @@ def record_users(dataset: Dataset, ledger: Path = FOLDER) -> Path:
 
 def users(dataset: str, ledger: Path = FOLDER) -> pd.DataFrame:
     """Of each user of a dataset: history and popularity, as `record_users` describes them."""
-    return read_parquet(Path(ledger) / "users", f"{dataset}.parquet").astype(int)
+    folder, name = Path(ledger) / "users", f"{dataset}.parquet"
+    return _whole_numbers(read_parquet(folder, name), folder / name, ("history", "popularity"))
 
 
 def differing(ledger: Path = FOLDER) -> list[str]:
     """Records whose test metrics do not follow, to the last digit, from the ranks beside them: file and metric."""
     found = []
-    for path in sorted(Path(ledger).glob(_RECORDS)):
+    for path in sorted(locate(ledger).glob(_RECORDS)):
         kept, stored = entry(path.name, ledger), ranks(path.name, ledger)
         for part, column in (("test", "rank"), ("test_masked", "rank_masked")):
             again = metrics.from_ranks(stored[column].to_numpy())
-            found += [f"{path.name}: {part} {name}" for name, value in kept[part].items() if again[name] != value]
+            found += [f"{path.name}: {part} {name}" for name, value in kept[part].items() if again.get(name) != value]
     return found
 
 

@@ -59,6 +59,16 @@ _NOT_IN_PAGES = (
 )
 
 
+BUILDS = "builds the book, or checks it,"  # while it holds the folder
+
+
+def require_root(root: Path) -> None:
+    """Raises InputError for a folder that is not the project's root."""
+    for name in ("_config.yml", "book/_toc.yml", "notebooks"):
+        if not (root / name).exists():
+            raise InputError(f"{root} has no {name}: run this in the project's root folder.")
+
+
 class BookError(RuntimeError):
     """The book's own content failed: a notebook raised or Sphinx warned (exit code 1)."""
 
@@ -99,8 +109,11 @@ class Page:
 
     def is_fresh(self) -> bool:
         """Whether the executed page stands and was made from exactly these inputs."""
-        kept = (self.executed, self.metrics, self.stamp)
-        return all(path.exists() for path in kept) and json.loads(self.stamp.read_text())["hash"] == self.hash
+        try:
+            made_from = json.loads(self.stamp.read_text())["hash"]
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
+        return self.executed.exists() and self.metrics.exists() and made_from == self.hash
 
 
 def record(name: str, value: float | str) -> None:
@@ -152,7 +165,7 @@ def execute(pages: list[Page], build: Path, progress: Callable[[str], Any]) -> d
     """
     from rodpo_lite.provenance import commit, machine, versions
 
-    defaults = {page.name: _write_input(page) for page in pages}
+    defaults = {page.name: parameters_of(page) for page in pages}
     environment = _kernel_environment(build / "jupyter")
     made_by = {"commit": commit(), **versions(), "cpu": machine()["cpu"]}
 
@@ -213,7 +226,7 @@ def _digest(parts: list[bytes]) -> str:
     return total.hexdigest()
 
 
-def _write_input(page: Page) -> dict[str, Any]:
+def parameters_of(page: Page) -> dict[str, Any]:
     """Write the notebook as papermill needs it and return the defaults of its parameters cell.
 
     Raises InputError if it has no such cell, or one that lacks a parameter of the profile.
@@ -222,7 +235,10 @@ def _write_input(page: Page) -> dict[str, Any]:
     import nbformat
     from papermill.inspection import inspect_notebook
 
-    notebook = jupytext.read(page.source, fmt="py:percent")
+    try:
+        notebook = jupytext.read(page.source, fmt="py:percent")
+    except UnicodeDecodeError:
+        raise InputError(f"{page.source} is not UTF-8 text; save the file as UTF-8.") from None
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
     for number, cell in enumerate(notebook.cells):
@@ -234,7 +250,10 @@ def _write_input(page: Page) -> dict[str, Any]:
     declared = inspect_notebook(_input(page))
     if unknown := sorted(page.parameters.keys() - declared.keys()):
         raise InputError(f"{page.source}: its parameters cell does not set {unknown[0]!r}, which the profile sets.")
-    return {name: ast.literal_eval(parameter["default"]) for name, parameter in declared.items()}
+    try:
+        return {name: ast.literal_eval(parameter["default"]) for name, parameter in declared.items()}
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # as ast.literal_eval says
+        raise InputError(f"{page.source}: its parameters cell must set plain values only, as in `k = 20`.") from None
 
 
 def _input(page: Page) -> Path:
@@ -278,7 +297,6 @@ def _execute(page: Page, defaults: dict[str, Any], made_by: dict[str, Any], envi
         return f"{where}, {_error(nbformat.read(page.failed, 4), run.stderr)} (executed so far: {page.failed})"
     executed = nbformat.read(output, 4)
     output.unlink()
-    page.failed.unlink(missing_ok=True)
     parameters = defaults | page.parameters
     if parameters == defaults:  # the parameters cell itself says it all
         executed.cells = [cell for cell in executed.cells if not _is_injected(cell)]
@@ -288,7 +306,9 @@ def _execute(page: Page, defaults: dict[str, Any], made_by: dict[str, Any], envi
     try:
         metrics = _collect(executed)
     except ValueError as error:
+        write_bytes(page.failed, nbformat.writes(executed).encode())
         return f"{where}: {error}"
+    page.failed.unlink(missing_ok=True)
     write_bytes(page.executed, nbformat.writes(executed).encode())
     shutil.rmtree(page.pictures, ignore_errors=True)
     for number, picture in enumerate(still.draw(executed), start=1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
@@ -78,7 +78,7 @@ Invariant = Within | Rising | Total
 class Rules(Declared):
     """tolerance: of `<page>.<metric>`, `*` allowed, the largest change relative to the baseline; the last that fits."""
 
-    tolerance: dict[str, float]
+    tolerance: dict[str, Annotated[float, Field(ge=0)]]
     invariants: tuple[Invariant, ...] = ()
 
     @classmethod

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from tiny_book import PROJECT, write_tiny_book
 
-from rodpo_lite import check, report
+from rodpo_lite import check, checkpoint, report
 from rodpo_lite.checkpoint import write_json
 from rodpo_lite.errors import InputError
-from rodpo_lite.pages import Page
+from rodpo_lite.pages import BUILDS, Page
 from rodpo_lite.rules import Rules
 
 RULES = """
@@ -200,10 +200,59 @@ def test_a_notebook_runs_by_plain_papermill_from_any_folder(tmp_path):
     assert "mine" in (tmp_path / "out.ipynb").read_text()
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "[" * 100_000, '{"pages": []}', '{"pages": {"sums": 3}}', '{"pages": {"sums": {"total": [6]}}}',
+     '{"pages": {}, "made_by": 3}'],
+    ids=lambda text: text[:30] or "nothing",
+)  # fmt: skip
+def test_a_damaged_baseline_is_refused_before_anything_is_executed(book, text, monkeypatch):
+    kept = check.baseline_file(book, "smoke").read_text()
+    monkeypatch.setattr("rodpo_lite.check.execute", lambda *_: pytest.fail("executed"))
+    try:
+        check.baseline_file(book, "smoke").write_text(text)
+        with pytest.raises(InputError, match=r"The baseline .*smoke\.json is damaged"):
+            check.check(book, "smoke", progress=lambda line: None)
+    finally:
+        check.baseline_file(book, "smoke").write_text(kept)
+
+
+def test_a_partial_update_says_of_each_page_what_computed_it(book, edited):
+    before = check.read_baseline(book, "smoke")
+    other = {"sums": {"commit": "old"}, "plots": {"commit": "old"}}
+    path = check.baseline_file(book, "smoke")
+    path.write_text(before.model_copy(update={"made_by": other}).model_dump_json())
+    check.update(book, "smoke", edited("sums", "total", "total"))
+    after = check.read_baseline(book, "smoke")
+    assert after.made_by["plots"] == {"commit": "old"} and "torch" in after.made_by["sums"]
+    assert after.pages == before.pages
+    path.write_text(before.model_dump_json())
+
+
+def test_two_at_once_do_not_meet(book):
+    with (
+        checkpoint.alone(book / "_build", BUILDS),
+        pytest.raises(InputError, match="builds the book, or checks it, in"),
+    ):
+        check.check(book, "smoke", progress=lambda line: None)
+
+
+def test_a_check_outside_the_project_says_so(tmp_path):
+    with pytest.raises(InputError, match=r"has no _config\.yml: run this in the project's root folder"):
+        check.check(tmp_path, "smoke")
+
+
+def test_a_metric_that_is_recorded_twice_shows_the_notebook_that_did_it(edited):
+    again = edited("sums", 'record("total", total)', 'record("total", total); record("total", total)')
+    assert only(again).what == "failed" and "recorded twice" in only(again).now
+    (page,) = again.pages
+    assert page.failed.read_text().count("application/vnd.rodpo.metric+json") == 2
+
+
 def test_the_project_s_rules_fit_its_baseline():
     """Each pattern fits a metric, and each invariant holds for what is on record."""
     rules = Rules.read(PROJECT / check.FOLDER / "rules.yml")
-    kept = check.read_baseline(PROJECT, "smoke")["pages"]
+    kept = check.read_baseline(PROJECT, "smoke").pages
     assert set(kept) == {path.stem for path in (PROJECT / "notebooks").glob("*.py")}
     assert not [rule for rule in rules.invariants if rule.page not in kept]
     assert not [broken for page, metrics in kept.items() for broken in rules.broken(page, metrics)]

@@ -17,7 +17,17 @@ from rodpo_lite.errors import InputError
 from rodpo_lite.pages import find_pages
 from rodpo_lite.settings import resolve
 
-SAMPLE = {"datasets": 20, "imports": 25, "configurations": 20, "runs": 15, "ledgers": 10, "profiles": 8, "titles": 8}
+SAMPLE = {
+    "datasets": 20,
+    "imports": 25,
+    "configurations": 20,
+    "runs": 15,
+    "ledgers": 10,
+    "profiles": 8,
+    "titles": 8,
+    "baselines": 15,
+    "parameters": 8,
+}
 
 
 def test_a_sample_of_broken_input(tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rodpo_lite.errors import InputError
+from rodpo_lite.errors import InputError, shown
 
 MINIMUM_LENGTH = 3  # one item to train on, one for validation, one for test
 
@@ -35,14 +35,19 @@ def check_items(folder: Path, items: pd.DataFrame, manifest: dict[str, Any]) -> 
 def read_users(folder: Path, n_users: int) -> Iterable[object]:
     """The ids of users in users.parquet, in order of their numbers; None for each where there is no such file."""
     path = folder / "users.parquet"
-    if not path.is_file():
+    if not path.exists() and not path.is_symlink():
         return [None] * n_users
+    if not path.is_file():
+        raise InputError(f"{path} is not a file.")
     users = read_parquet(folder, path.name)
     for column in ("user", "id"):
         if column not in users:
             raise InputError(f"{path} has no column {column!r}.")
-    if not np.array_equal(users["user"].to_numpy(), np.arange(n_users)):
+    numbers = users["user"]
+    if numbers.dtype.kind not in "iu" or not np.array_equal(numbers.to_numpy(), np.arange(n_users)):
         raise InputError(f"{path}: the column user must be 0, 1, 2, … in order, one row for each of {n_users} users.")
+    if not users["id"].map(type).eq(str).all():
+        raise InputError(f"{path}: the column id must hold texts.")
     return users["id"]
 
 
@@ -87,8 +92,10 @@ def read_features(folder: Path, modality: str, entry: dict[str, Any], n_items: i
     """One finite float16 row per item."""
     path = folder / entry["file"]
     try:
-        rows = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError):
+        # Mapped, so that a header cannot ask for more memory than there are bytes.
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        rows = np.array(mapped) if isinstance(mapped, np.ndarray) else mapped["not one array"]
+    except Exception:  # numpy raises many kinds for a file that is not .npy, those of Python's own parser among them
         raise InputError(f"{path} is not a readable .npy array.") from None
     if rows.dtype != np.float16 or entry.get("dtype", "float16") != "float16":
         listed = entry.get("dtype", "float16")
@@ -107,7 +114,9 @@ def check_counts(folder: Path, manifest: dict[str, Any], **found: int) -> None:
     """Counts that dataset.json states must be those of the files."""
     for key, count in found.items():
         if key in manifest and manifest[key] != count:
-            raise InputError(f"{folder / 'dataset.json'} says {key} {manifest[key]}, but the files hold {count}.")
+            raise InputError(
+                f"{folder / 'dataset.json'} says {key} {shown(manifest[key])}, but the files hold {count}."
+            )
 
 
 def _validate(path: Path, schema: Any, frame: pd.DataFrame) -> None:

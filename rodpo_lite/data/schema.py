@@ -5,8 +5,11 @@ interactions.parquet   user int32, item int32, position int32 (order within the 
 items.parquet          item int32, has_<modality> for each modality; optional id or asin, text, attributes
 users.parquet          optional: user int32, id: what a user is called where the interactions come from
 features/<m>.npy       float16 [n_items, d], row = item
+
+A file may be a link, as where data lie on another disk: what it holds is checked, not where it lies.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -22,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from rodpo_lite.data import checks
-from rodpo_lite.errors import InputError
+from rodpo_lite.errors import InputError, shown
 
 FORMAT_VERSION = 1
 
@@ -60,6 +63,8 @@ class Dataset:
         if identity not in self.user_ids:
             first, last = self.user_ids[0], self.user_ids[-1]
             raise InputError(f"{self.name} has no user {identity!r}; the first is called {first}, the last {last}.")
+        if self.user_ids.count(identity) > 1:
+            raise InputError(f"{self.name} has several users that are called {identity!r}.")
         return self.user_ids.index(identity)
 
     @property
@@ -210,8 +215,9 @@ def write_dataset(
         os.rename(staged, folder)
     except BaseException as error:
         shutil.rmtree(staged, ignore_errors=True)
-        if isinstance(error, OSError):  # of a full disk, which names no file
-            raise OSError(error.errno, error.strerror or str(error), str(folder)) from None
+        if isinstance(error, OSError):  # of a full disk, which names no file, and numpy's not even the cause
+            number = error.errno or errno.ENOSPC
+            raise OSError(number, error.strerror or os.strerror(number), str(folder)) from None
         raise
     return folder
 
@@ -224,11 +230,11 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} is not a dataset folder: dataset.json is missing.")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"{path} is not valid JSON.") from None
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version != FORMAT_VERSION or isinstance(version, bool):
-        raise InputError(f"{path} has format_version {version!r}, but this version reads {FORMAT_VERSION}.")
+        raise InputError(f"{path} has format_version {shown(version)}, but this version reads {FORMAT_VERSION}.")
     modalities = manifest.setdefault("modalities", {})
     if not isinstance(modalities, dict) or not all(
         isinstance(m, dict) and isinstance(m.get("file"), str) for m in modalities.values()
@@ -236,7 +242,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path}: modalities must map each name to its file, dim and dtype.")
     for name in (manifest.setdefault("name", folder.resolve().name), *modalities):
         if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
-            raise InputError(f"{path}: the name {name!r} must be made of letters, digits, - and _ only.")
+            raise InputError(f"{path}: the name {shown(name)} must be made of letters, digits, - and _ only.")
     listed = manifest.setdefault("files", {})
     if not isinstance(listed, dict) or not all(isinstance(e, dict) for e in listed.values()):
         raise InputError(f"{path}: files must map each file name to its bytes and sha256.")
@@ -244,9 +250,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     for name in sorted(needed | set(listed)):
         file = folder / str(name)
         if ".." in Path(str(name)).parts or Path(str(name)).is_absolute():
-            raise InputError(f"{path} names the file {name!r}, which lies outside the dataset folder.")
+            raise InputError(f"{path} names the file {shown(name)}, which lies outside the dataset folder.")
         if not file.is_file():
-            raise InputError(f"{folder} is incomplete: {name} is missing.")
+            raise InputError(f"{folder} is incomplete: {str(name)[:200]} is missing.")
         found, stated = sha256(file), listed.setdefault(name, {}).get("sha256")
         if stated is not None and stated != found:
             raise InputError(f"{file} does not match its checksum in dataset.json: it was changed or cut short.")

@@ -18,6 +18,7 @@ from trust.jobs import BOOK, Job, Started, jobs, site
 
 ALL = {"train": 24, "align": 18, "evaluate": 10, "grid": 4, "book": 4}
 IN_A_ROW = 3
+LATE = 0.75  # of kills come after the job has written something
 OTHER = ("total = sum", "total = 1 + sum")  # another edition of the tiny book
 
 
@@ -74,8 +75,13 @@ class Kills:
     def kill(self, folder: Path) -> bool:
         """Start the job and kill it at a random moment; whether it had not finished by then."""
         cold = not self.job.warm or self.random.random() < self.cold_share
+        began, newest = time.perf_counter(), self.job.newest(folder)
         started = Started(self.job, folder, cold)
-        started.wait(self.random.uniform(0, self.usual[cold]))
+        if self.random.random() < LATE:  # loading takes most of the time, and nothing is written in it
+            while self.job.newest(folder) == newest and started.wait(0.002) is None:
+                pass
+        left = max(self.usual[cold] - (time.perf_counter() - began), 0.05)
+        started.wait(self.random.uniform(0, left))
         killed = started.kill()
         self.reached[self.job.reached(folder) if killed else f"{self.job.name}: had finished"] += 1
         return killed

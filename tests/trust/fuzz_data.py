@@ -1,5 +1,6 @@
 """Dataset folders with broken files, tables, arrays, names and links."""
 
+import io
 import json
 import random
 import shutil
@@ -17,6 +18,26 @@ from rodpo_lite.data.synthetic import WorldSizes, synthesise
 from trust import mutations
 
 TABLES = ("interactions.parquet", "items.parquet", "users.parquet", PLANTED)
+
+
+def _head(text: str) -> bytes:
+    """The beginning of a .npy file, without its numbers."""
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+def _archive() -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, rows=np.zeros((2, 2), np.float16))
+    return stream.getvalue()
+
+
+HEADS = [
+    _head("{'descr': '<f2', 'fortran_order': False, 'shape': (100, 10000000000000), }\n"),
+    _head("{'descr': '<f2', 'fortran_order': False, 'shape': (100000000000, 48), }\n"),
+    _head("{'descr': '<f2', 'shape': ((((((\n"),
+    _head("{'descr': '<f2', 'fortran_order': False, 'shape': (-1, 5), }\n"),
+    _archive(),
+]
 TINY = build(
     ReferenceConfig,
     {"encoder": {"width": 8, "heads": 1, "blocks": 1}, "training": {"epochs": 1, "batches_per_epoch": 2}},
@@ -54,7 +75,7 @@ def unlist(data: Path) -> None:
             key: entry for key, entry in content.items() if key not in ("files", "n_users", "n_items", "n_interactions")
         }
         path.write_text(json.dumps(kept))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return
 
 
@@ -74,13 +95,17 @@ def manifest(data: Path, chance: random.Random) -> None:
 
 
 def table(data: Path, chance: random.Random) -> None:
+    column_of(data / chance.choice(TABLES), chance)
+    unlist(data)
+
+
+def column_of(path: Path, chance: random.Random) -> None:
     """A column that is missing, of another kind, or holds what it must not."""
-    path = data / chance.choice(TABLES)
     try:
         frame = pd.read_parquet(path)
         column, row = chance.choice(list(frame)), chance.randrange(len(frame))
         kinds = [float, str, "Int64", "int64", "uint8", bool, "category", "datetime64[ns]"]
-        what = chance.choice(["drop", "kind", "value", "value", "rows", "repeat", "missing"])
+        what = chance.choice(["drop", "kind", "value", "value", "rows", "repeat", "missing", "lists"])
         if what == "drop":
             frame = frame.drop(columns=column)
         elif what == "kind":
@@ -91,12 +116,13 @@ def table(data: Path, chance: random.Random) -> None:
             frame = frame.iloc[: chance.randrange(len(frame))]
         elif what == "repeat":
             frame = pd.concat([frame, frame.iloc[[row]]])
+        elif what == "lists":
+            frame[column] = [[value] for value in frame[column]]
         else:
             frame.loc[row, column] = None
         frame.to_parquet(path, index=False)
     except Exception:  # what cannot be made broken in this way stays as it is
         return
-    unlist(data)
 
 
 def array(data: Path, chance: random.Random) -> None:
@@ -104,14 +130,18 @@ def array(data: Path, chance: random.Random) -> None:
     path = chance.choice(sorted((data / "features").glob("*.npy")))
     try:
         rows = np.load(path)
-    except (ValueError, EOFError, OSError):
+        assert rows.dtype == np.float16 and rows.ndim == 2 and rows.size
+    except Exception:  # broken already
         return
     bad = [np.nan, np.inf, -np.inf, 65504]
-    rows.flat[chance.randrange(rows.size)] = chance.choice(bad) if rows.size else 0
+    rows.flat[chance.randrange(rows.size)] = chance.choice(bad)
     forms = [
         rows, rows * np.float16(3e4), rows[:-1], rows[:, :0], rows.T, rows.astype(float), rows.ravel(), rows[0, 0],
         rows.astype("U4"), np.array([{"a": 1}], object),
     ]  # fmt: skip
+    if chance.random() < 0.3:
+        path.write_bytes(chance.choice(HEADS))
+        return unlist(data)
     with np.errstate(all="ignore"):
         np.save(path, chance.choice(forms), allow_pickle=True)
     unlist(data)

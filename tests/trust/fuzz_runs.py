@@ -15,7 +15,7 @@ from rodpo_lite import evaluation, ledger, runs
 from rodpo_lite.config import AlignmentConfig, build
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.data.synthetic import WorldSizes, synthesise
-from trust import mutations
+from trust import fuzz_data, mutations
 from trust.fuzz_data import TINY
 
 ALIGN = build(
@@ -131,14 +131,22 @@ def ledgers(place: Path) -> Callable[[Path, random.Random], Callable]:
         path = chance.choice(sorted(path for path in kept.rglob("*") if path.is_file()))
         if path.suffix == ".json" and chance.random() < 0.7:
             mutations.json_of(path, chance)
+        elif path.suffix == ".parquet" and chance.random() < 0.7:
+            fuzz_data.column_of(path, chance)
         else:
             mutations.bytes_of(path, chance)
 
+        steps = [
+            lambda: ledger.records(kept),
+            lambda: ledger.differing(kept),
+            lambda: ledger.users(dataset.name, kept),
+            lambda: ledger.record(place / "run", kept),
+        ]
+        chance.shuffle(steps)  # what the first refuses does not reach the next
+
         def case() -> None:
-            ledger.records(kept)
-            ledger.differing(kept)
-            ledger.users(dataset.name, kept)
-            ledger.record(place / "run", kept)
+            for step in steps:
+                step()
 
         return case
 

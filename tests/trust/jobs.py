@@ -61,6 +61,11 @@ class Job:
     code: str = COLD
     warm: bool = True
 
+    def newest(self, folder: Path) -> float:
+        """When the last of the milestones was written; 0 where there is none."""
+        found = [path for pattern in self.milestones for path in folder.glob(pattern)]
+        return max((path.stat().st_mtime for path in found if path.exists()), default=0)
+
     def reached(self, folder: Path) -> str:
         """The last milestone that is there, and whether a file was being written."""
         found = [pattern for pattern in self.milestones if any(folder.glob(pattern))]

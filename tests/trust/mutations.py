@@ -71,6 +71,9 @@ def splice(content: bytes, chance: random.Random) -> bytes:
 
 def bytes_of(path: Path, chance: random.Random) -> None:
     """Break a file, byte by byte."""
+    if chance.random() < 0.03:
+        path.write_bytes(b"[" * 100_000)
+        return
     path.write_bytes(chance.choice([cut, flip, flip, splice])(path.read_bytes(), chance))
 
 
@@ -88,8 +91,11 @@ def value(document: Any, chance: random.Random) -> Any:
 
 
 def json_of(path: Path, chance: random.Random) -> None:
-    """Break a JSON file so that it is still one."""
-    document = json.loads(path.read_text(encoding="utf-8"))
+    """Break a JSON file so that it is still one; raises ValueError if it is none."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     for _ in range(chance.choice([1, 1, 2, 4])):
         document = value(document, chance)
     path.write_text(json.dumps(document), encoding="utf-8")

@@ -6,7 +6,7 @@ from pathlib import Path
 from rodpo_lite.data.importers.log import Log
 from rodpo_lite.data.importers.request import Request
 from rodpo_lite.data.importers.tables import Table, read_interactions, read_table, read_texts
-from rodpo_lite.errors import InputError
+from rodpo_lite.errors import InputError, shown
 
 TYPES = ("token", "token_seq", "float", "float_seq")
 
@@ -47,7 +47,7 @@ def _read_typed(path: Path) -> tuple[Table, list[str]]:
     for column, name, kind in zip(table.columns, names, types):
         if not name or kind not in TYPES:
             raise InputError(
-                f"{path}: the column {column!r} in the first line must be a name and a type, as in item_id:token, with "
-                f"a type of {', '.join(TYPES)}; a table without types is read with the format csv."
+                f"{path}: the column {shown(column)} in the first line must be a name and a type, as in item_id:token, "
+                f"with a type of {', '.join(TYPES)}; a table without types is read with the format csv."
             )
     return dataclasses.replace(table, columns=list(names)), list(types)

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rodpo_lite.data.importers.files import LINE_LIMIT, read_lines
+import pandas as pd
+
+from rodpo_lite.data.importers.files import LINE_LIMIT, existing, read_lines
 from rodpo_lite.data.importers.log import MISSING, Log
 from rodpo_lite.data.importers.request import Request
 from rodpo_lite.data.importers.texts import joined
@@ -160,6 +162,12 @@ def _is_text(values: Iterable[str]) -> bool:
     """Whether most of the values that there are have a word: two letters side by side."""
     words = [_WORD.search(value) is not None for value in values if value.strip() not in MISSING]
     return 2 * sum(words) > len(words)
+
+
+def preview(request: Request, rows: int = 5) -> pd.DataFrame:
+    """The first rows of a CSV file as an import reads it; raises InputError for what is no table."""
+    table = read_table(existing(request.source, "SOURCE"), _named(request.delimiter) or DELIMITERS)
+    return pd.DataFrame([row for _, row in itertools.islice(table.rows, rows)], columns=table.columns)
 
 
 def read_csv(request: Request) -> Log:
