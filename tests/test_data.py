@@ -114,6 +114,23 @@ BROKEN = {
     "feature rows": (edit_features(lambda x: x[:-1]), "shape (39, 6), but there are 40 items"),
     "feature columns": (edit_features(lambda x: x[:, :5]), "has 5 columns, but dataset.json says dim 6"),
     "users without ids": (with_users(user=range(60)), "users.parquet has no column 'id'"),
+    "ids that are no texts": (with_users(user=range(60), id=range(60)), "the column id must hold texts"),
+    "users that are lists": (with_users(user=[[n] for n in range(60)], id="x"), "the column user must be 0, 1, 2, …"),
+    "users in a folder": (lambda f: (f / "users.parquet").mkdir(), "users.parquet is not a file"),
+    "a link to nothing": (lambda f: (f / "users.parquet").symlink_to(f / "nowhere"), "users.parquet is not a file"),
+    "an archive": (
+        lambda f: (
+            np.savez(f / "a", x=np.ones(3)),
+            (f / "a.npz").rename(f / "features" / "text.npy"),
+            edit_manifest(f, unlist),
+        ),
+        "text.npy is not a readable .npy array",
+    ),
+    "nested JSON": (lambda f: (f / "dataset.json").write_text("[" * 100_000), "not valid JSON"),
+    "a long version": (
+        lambda f: edit_manifest(f, lambda m: m.update(format_version="9" * 9999)),
+        "has format_version '999",
+    ),
     "ids of other users": (
         with_users(user=range(1, 61), id="x"),
         "the column user must be 0, 1, 2, … in order, one row",

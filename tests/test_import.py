@@ -1,6 +1,7 @@
 """Imports of tables: small files worked out by hand for every quirk, and a sentence for whatever is none."""
 
 import gzip
+import json
 import random
 from collections import Counter
 from pathlib import Path
@@ -248,6 +249,15 @@ def test_any_small_table_becomes_a_dataset_or_is_refused(tmp_path_factory, rows,
     users = list(dict.fromkeys(user for user, _, _ in whole if lengths[user] >= 3))
     if mostly_plain:
         assert sequences == [[item for user, item in kept if user == one] for one in users]
+
+
+def test_a_name_that_two_users_have_is_not_answered_for_the_first(tmp_path):
+    import_dataset("csv", Request(write(tmp_path / "a.csv", table(PLAIN))), tmp_path / "out")
+    pd.DataFrame({"user": [0, 1], "id": ["same", "same"]}).to_parquet(tmp_path / "out" / "users.parquet")
+    manifest = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    (tmp_path / "out" / "dataset.json").write_text(json.dumps(manifest | {"files": {}}))
+    with pytest.raises(InputError, match="out has several users that are called 'same'"):
+        read_dataset(tmp_path / "out").user_called("same")
 
 
 def test_the_command_line(tmp_path, monkeypatch, capsys):

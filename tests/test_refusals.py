@@ -65,6 +65,10 @@ def test_bad_runs_and_folders(world_folder, plain_folder, reference_folder, tmp_
     assert_refused(rodpo("data", "synth", "--out", world_folder), "exists already")
     assert_refused(rodpo("train", "--data", world_folder, "--out", world_folder), "not a run folder")
     assert_refused(rodpo("train", "--data", world_folder, "--out", reference_folder), "holds another run")
+    assert_refused(rodpo("grid", "verify", "--ledger", Path(__file__)), "There is no run ledger in")
+    assert_refused(rodpo("grid", "collect", "--ledger", tmp_path / "nowhere"), "There is no run ledger in")
+    assert not (tmp_path / "nowhere").exists()
+    assert_refused(rodpo("check", cwd=tmp_path), "run this in the project's root folder")
     assert_refused(rodpo("book", "--profile", "fast", cwd=Path(__file__).parent.parent), "fast", "smoke")
 
 

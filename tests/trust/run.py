@@ -10,13 +10,14 @@ from typing import Any
 
 from rodpo_lite import checkpoint
 from rodpo_lite.provenance import commit, versions
-from trust import faults, fuzz, mutants
+from trust import faults, fuzz, memory, mutants
 
 COUNTS = Path(__file__).parent / "counts.json"
 SUITES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "faults": partial(faults.kill_all, faults.ALL),
     "fuzz": partial(fuzz.try_all, fuzz.ALL),
     "mutants": mutants.try_all,
+    "memory": memory.measure,
 }
 
 
@@ -29,7 +30,11 @@ def main(names: list[str]) -> int:
         counts[name] = {"commit": commit(), "versions": versions(), **found}
         checkpoint.write_json(COUNTS, counts)
     print(json.dumps(counts, indent=2))
-    return int(any(found.get(wrong) for found in counts.values() for wrong in ("unhandled", "different", "too_few")))
+    return int(
+        any(
+            found.get(wrong) for found in counts.values() for wrong in ("unhandled", "different", "too_few", "too_much")
+        )
+    )
 
 
 if __name__ == "__main__":
