@@ -12,7 +12,9 @@ from tiny_book import PROJECT
 NEEDED = ("rodpo_lite", "workflow", "notebooks", "tests/baselines", "_config.yml", "book/_toc.yml")
 MISTAKES = {
     "a wrong sign in a loss": (
-        "rodpo_lite/losses.py", "return F.softplus(-config.beta * pairs.margin)", "return F.softplus(config.beta * pairs.margin)",
+        "rodpo_lite/losses.py",
+        "return F.softplus(-config.beta * pairs.margin)",
+        "return F.softplus(config.beta * pairs.margin)",
         "suppression_error_below_1e-12",
     ),
     "a changed default": (
