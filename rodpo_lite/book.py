@@ -42,10 +42,10 @@ def build(
     root = Path(root).resolve()
     work = root / "_build"
     out = Path(out).resolve() if out else work / "html"
-    _check(root, out)
     with alone(work, BUILDS):
         if _beside(out, "old").exists() and not out.exists():  # a build was killed as it replaced the site
             _beside(out, "old").rename(out)
+        _check(root, out)
         return _build(root, profile, work, out, force, progress)
 
 

@@ -146,7 +146,7 @@ def read_interactions(table: Table, request: Request) -> Log:
 def read_texts(table: Table, ids: list[str], item: int, columns: list[int] | None = None) -> list[str | None]:
     """The fields of each id's first row as one text, None where there is none; [N].
 
-    columns: which fields, in this order; by default all that mostly hold words, so no prices and no dates.
+    columns: which fields, in this order; by default all that hold words, so no prices and no dates.
     """
     numbers, found = {identity: number for number, identity in enumerate(ids)}, {}
     for _, row in table.rows:
@@ -159,9 +159,9 @@ def read_texts(table: Table, ids: list[str], item: int, columns: list[int] | Non
 
 
 def _is_text(values: Iterable[str]) -> bool:
-    """Whether most of the values that there are have a word: two letters side by side."""
+    """Whether at least half of the values that there are have a word: two letters side by side."""
     words = [_WORD.search(value) is not None for value in values if value.strip() not in MISSING]
-    return 2 * sum(words) > len(words)
+    return 2 * sum(words) >= max(len(words), 1)
 
 
 def preview(request: Request, rows: int = 5) -> pd.DataFrame:
