@@ -257,10 +257,12 @@ for work, (place, name) in longer.items():
 Markdown(
     f"Against the dense twin, {', '.join(told)}. Against the encoder without a mixture, the sparse fusion takes {plain['rebuild']:.1f} times "
     f"as long to rebuild the vectors. These are times of one machine while it built this "
-    "book, and on a busy one they move; whole epochs were measured on a quiet one ([cost and scaling](cost))."
+    "book, and on a busy one they move."
 )
 
 # %% [markdown]
+# Whole epochs were measured on a quiet machine ([cost and scaling](cost)).
+#
 # *Change this and rerun:* with `experts_per_row = 8` every row goes to all eight experts; look at the columns `parameters` and
 # `active` of the first table, and at the bars of the last figure.
 #

@@ -453,11 +453,12 @@ apart = drift.loc["hard", "difference"] - drift.loc["topk", "difference"]
 Markdown(
     f"False negatives end above their neighbours in {(low > 0).sum()} of {len(drift)} rows and below them in {(high < 0).sum()}. "
     f"`hard` and `topk` differ by {apart:+.3f}, where each is known to about "
-    f"±{drift.loc[['hard', 'topk'], '± 95 %'].max():.3f}. What was pushed wrongly need not show in where scores end; on real purchases that is "
-    "measured under [false negatives in real data](falsenegatives)."
+    f"±{drift.loc[['hard', 'topk'], '± 95 %'].max():.3f}. What was pushed wrongly need not show in where scores end."
 )
 
 # %% [markdown]
+# On real purchases that is measured under [false negatives in real data](falsenegatives).
+#
 # *Change this and rerun:* with `k = 100`, look at the row of `topk` in *What training really drew*: how many different items
 # are rejected, and how often a position meets the same one twice.
 #
