@@ -1,5 +1,6 @@
 """Shared worlds and runs: made once, small, by the code under test."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -58,11 +59,18 @@ def grid_place(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def whole_grid(grid_place) -> dict:
-    """What a grid without a break leaves in its ledger."""
-    whole = rodpo(*tiny_grid.arguments(grid_place, "whole"))
-    assert whole.returncode == 0, whole.stderr
-    found = tiny_grid.results(grid_place / "whole" / "ledger")
+def whole_grid(tmp_path_factory) -> dict:
+    """What a grid without a break leaves in its ledger; the first worker that asks makes it for all."""
+    place = tmp_path_factory.getbasetemp()
+    place = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "whole-grid"
+    place.mkdir(exist_ok=True)
+    with (place / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "done").exists():
+            whole = rodpo(*tiny_grid.arguments(tiny_grid.declare(place), "whole"))
+            assert whole.returncode == 0, whole.stderr
+            (place / "done").touch()
+    found = tiny_grid.results(place / "whole" / "ledger")
     aligned = [entry for name, entry in found.items() if name.startswith("synthetic-planted-align")]
     assert sorted("drift" in entry for entry in aligned) == [False, True]
     assert "trials/synthetic.base.json" in found and "grid.json" in found
