@@ -305,7 +305,7 @@ Markdown(
 # ## What moves
 #
 # Lists of 20 for every user, all items ranked, before and after: what left them, what came in, and whether that was what the
-# user took next. One seed, from a second run of the recorded rows on another machine, since only ranks are kept of the first.
+# user took next. One seed; the ledger keeps ranks and no weights, so that where the recorded run was gone its repetition stands in.
 # Rejected items should leave; if what left was wanted as often as what came in, nothing was gained.
 
 # %% tags=["hide-input"]
@@ -371,7 +371,7 @@ figures.table(
 # ## Before and after
 #
 # What a user would be shown, all items ranked, by the reference and by four of its continuations. The users are drawn at random
-# among those whose next item one of the five has in its top ten. The lists, too, are of the second run.
+# among those whose next item one of the five has in its top ten.
 
 # %% tags=["hide-input"]
 for dataset, found in kept.items():
