@@ -46,8 +46,8 @@ Markdown(
 # ## Beside other libraries
 #
 # Each library is trained on the same sequences: RecBole {cite}`zhao2021recbole`, RePlay {cite}`vasilev2024replay`, RecTools, and a
-# short PyTorch SASRec {cite}`kang2018sasrec` that many papers start from. They took turns, so that a slow minute of the machine hits all of them, each at its best reasonable setting; which that is,
-# and why, stands in `benchmarks/README.md`. Each minimises the loss that its row names.
+# short PyTorch SASRec {cite}`kang2018sasrec` that many papers start from. They took turns, so that a slow minute of the machine hits
+# all of them, each at its best reasonable setting; which that is, and why, stands in `benchmarks/README.md`. Each minimises the loss that its row names.
 
 # %% tags=["hide-input"]
 epochs = table[table["task"].isin(costs.EPOCHS) & table["seconds"].notna()]
@@ -328,8 +328,8 @@ figures.table(
 # **3. Does it hold on your machine?** `make bench ARGS="--only ours --fresh"` measures ours again. Which of the ratios above moves?
 #
 # :::{dropdown} Answer
-# Seconds will differ; ratios between two programs of ours should hold on a processor of the same kind. Without bf16 products in hardware the
-# share of the products grows, so the strategies come closer to each other; with more cores, what is not a matrix product weighs more.
+# Nobody can say beforehand, which is why it is a question: the page holds for the machine that it names. Seconds will differ. Look first at
+# the ratios that rest on bf16 products, which not every processor has in hardware.
 # :::
 #
 # **Next:** [reproduce it yourself](../reproduce).
