@@ -98,8 +98,9 @@ def chosen_experts(model: Recommender) -> np.ndarray:
 def costs(models: dict[str, Recommender], dataset: Dataset, max_length: int, repeats: int = 9) -> pd.DataFrame:
     """Seconds of three things, a row for each repeat and model, all models in turn so that noise hits them alike.
 
-    Columns repeat, model and three times. step: forward and backward over about 2,000 positions with the whole catalogue; rebuild: all item vectors, once per
-    deployment; request: one user's history against vectors that are kept, of which the model encodes the history only.
+    Columns repeat, model and three times. step: forward and backward over about 2,000 positions with the whole
+    catalogue; rebuild: all item vectors, once per deployment; request: one user's history against vectors that are
+    kept, of which the model encodes the history only.
     """
     device = next(next(iter(models.values())).parameters()).device
     sequences = PackedSequences.for_training(dataset, max_length, device)
