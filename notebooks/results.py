@@ -169,7 +169,7 @@ STEPS = {
     "more than training: `topk` over `none`": ("topk", "none"),
     "a preference loss: `uniform` over `none`": ("uniform", "none"),
     "the hardest negative: `hard` over `none`": ("hard", "none"),
-    "the hardest, over where it began: `hard` over `fused`": ("hard", "fused"),
+    "and in all: `hard` over `fused`": ("hard", "fused"),
     "hard negatives: `topk` over `uniform`": ("topk", "uniform"),
     "stochastic: `topk` over `hard`": ("topk", "hard"),
     "dynamic: `topk` over `static_topk`": ("topk", "static_topk"),
