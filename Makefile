@@ -89,6 +89,8 @@ $(VENV):
 
 # The CPU index carries only torch: where it cannot be reached, the registry's own build is taken.
 # The second torch line then adds what that build needs, at the locked versions.
+# Compiled on all cores at the end (without the files that are written for newer Pythons): where Python may not write
+# bytecode, as in many images, each command would otherwise spend more than half of its time on compiling torch again.
 $(READY): pyproject.toml requirements.lock Makefile | $(VENV)
 	@rm -f .venv/.ready-*
 	@build=$$($(BUILD)); [ "$${build:-$(TORCH)}" = $(TORCH) ] || $(PIP) uninstall --yes torch
@@ -103,4 +105,5 @@ $(READY): pyproject.toml requirements.lock Makefile | $(VENV)
 	@echo "installing rodpo_lite …"
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@$(VENV) -m pip check >/dev/null || { $(VENV) -m pip check; exit 1; }
+	@$(VENV) -m compileall -qq -j 0 .venv/lib || true
 	@touch $@
