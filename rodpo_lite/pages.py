@@ -229,7 +229,7 @@ def _digest(parts: list[bytes]) -> str:
 def parameters_of(page: Page) -> dict[str, Any]:
     """Write the notebook as papermill needs it and return the defaults of its parameters cell.
 
-    Raises InputError if it has no such cell, or one that lacks a parameter of the profile.
+    Raises InputError if it has no such cell, or one that lacks a parameter of the profile or has it with another type.
     """
     import jupytext
     import nbformat
@@ -251,9 +251,16 @@ def parameters_of(page: Page) -> dict[str, Any]:
     if unknown := sorted(page.parameters.keys() - declared.keys()):
         raise InputError(f"{page.source}: its parameters cell does not set {unknown[0]!r}, which the profile sets.")
     try:
-        return {name: ast.literal_eval(parameter["default"]) for name, parameter in declared.items()}
+        defaults = {name: ast.literal_eval(parameter["default"]) for name, parameter in declared.items()}
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # as ast.literal_eval says
         raise InputError(f"{page.source}: its parameters cell must set plain values only, as in `k = 20`.") from None
+    for name, value in page.parameters.items():
+        kind = type(defaults[name])
+        if type(value) not in (kind, int if kind is float else kind) and defaults[name] is not None:
+            raise InputError(
+                f"{page.source}: the profile sets {name} to {value!r}; it needs {kind.__name__}, as in {defaults[name]!r}."
+            )
+    return defaults
 
 
 def _input(page: Page) -> Path:
