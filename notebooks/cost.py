@@ -51,14 +51,14 @@ Markdown(
 
 # %% tags=["hide-input"]
 epochs = table[table["task"].isin(costs.EPOCHS) & table["seconds"].notna()]
-order = epochs.groupby("library")["seconds"].min().sort_values(ascending=False).index  # fmt: skip
+order = epochs.groupby("library")["seconds"].min().sort_values(ascending=False).index
 fig = go.Figure()
 for number, (task, label) in enumerate(costs.EPOCHS.items()):
     part = epochs[epochs["task"] == task]
     fig.add_scatter(
         x=part["seconds"], y=part["library"], name=label, mode="markers", orientation="h", **figures.style(number),
         error_x=figures.whiskers(part["seconds"], part["least"], part["most"]),
-    )  # fmt: skip
+    )
 fig.update_layout(scattermode="group")
 fig.update_xaxes(title="seconds of one epoch", type="log", dtick=1)
 fig.update_yaxes(categoryorder="array", categoryarray=list(order))
@@ -71,23 +71,23 @@ figures.show(
 
 # %% tags=["hide-input"]
 rows = []
-for task, label in {**costs.EPOCHS, "evaluate": "ranking all users over the catalogue"}.items():  # fmt: skip
-    peer, own = costs.best_peer(table, task), table[(table["task"] == task) & (table["library"] == "rodpo_lite")].iloc[0]  # fmt: skip
+for task, label in {**costs.EPOCHS, "evaluate": "ranking all users over the catalogue"}.items():
+    peer, own = costs.best_peer(table, task), table[(table["task"] == task) & (table["library"] == "rodpo_lite")].iloc[0]
     record(f"{task}_times_best_peer", peer["ratio"])
-    rows.append((label, own["seconds"], peer["library"], peer["seconds"], peer["ratio"]))  # fmt: skip
+    rows.append((label, own["seconds"], peer["library"], peer["seconds"], peer["ratio"]))
 figures.table(
     pd.DataFrame(rows, columns=["task", "ours, s", "fastest other", "its time, s", "times ours"]),
     "Medians, each library at its own best setting",
-)  # fmt: skip
+)
 
 # %% tags=["hide-input"]
 of_recbole = costs.ratio_to(table, "epoch-full", "RecBole")
-own = table[(table["task"] == "epoch-full") & (table["library"] == "rodpo_lite")].iloc[0]  # fmt: skip
+own = table[(table["task"] == "epoch-full") & (table["library"] == "rodpo_lite")].iloc[0]
 started = table[table["task"] == "import"].set_index("library")["seconds"]
 Markdown(
     f"RecBole's epoch of full cross-entropy takes {of_recbole:.0f} times ours. Ours peaks at {own['MiB']:.0f} MiB, imports "
     f"included. Importing everything that a training run needs takes {started['rodpo_lite']:.1f} s, nearly all of it torch."
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Four things are built differently here; how much each of them saves was not measured apart. **No padding**: most histories fill few of their 50 places, and only real positions are
@@ -106,9 +106,9 @@ target = results["tasks"]["quality-full"]["ours"]["facts"]["target"]
 fig = go.Figure()
 groups, shown = {label: [] for label in costs.QUALITY.values()}, 0
 for task, label in costs.QUALITY.items():
-    for number, (library, part) in enumerate(reached[reached["task"] == task].groupby("library", sort=False)):  # fmt: skip
+    for number, (library, part) in enumerate(reached[reached["task"] == task].groupby("library", sort=False)):
         first = part[part["round"] == part["round"].min()]
-        fig.add_scatter(x=first["seconds"], y=first["NDCG@10"], name=library, mode="lines+markers", **figures.style(number))  # fmt: skip
+        fig.add_scatter(x=first["seconds"], y=first["NDCG@10"], name=library, mode="lines+markers", **figures.style(number))
         groups[label].append(shown)
         shown += 1
 fig.add_hline(y=target, line_dash="dot", line_color=figures.GREY)
@@ -128,12 +128,12 @@ figures.show(
 lines = []
 for task, label in costs.QUALITY.items():
     part = table[(table["task"] == task)].set_index("library")
-    lines.append(f"With {label}, ours takes {part.loc['rodpo_lite', 'seconds']:.1f} s.")  # fmt: skip
+    lines.append(f"With {label}, ours takes {part.loc['rodpo_lite', 'seconds']:.1f} s.")
     if part.drop(index="rodpo_lite")["seconds"].notna().any():
         peer = costs.best_peer(table, task)
         record(f"{task}_times_best_peer", peer["ratio"])
-        lines.append(f"The fastest other, {peer['library']}, takes {peer['ratio']:.1f} times as long.")  # fmt: skip
-    given_up = [f"{library} ({row['note']})" for library, row in part.iterrows() if row["note"] and pd.isna(row["seconds"])]  # fmt: skip
+        lines.append(f"The fastest other, {peer['library']}, takes {peer['ratio']:.1f} times as long.")
+    given_up = [f"{library} ({row['note']})" for library, row in part.iterrows() if row["note"] and pd.isna(row["seconds"])]
     if given_up:
         lines.append("Without the target: " + "; ".join(given_up) + ".")
 Markdown(" ".join(lines))
@@ -150,7 +150,7 @@ parts = cost[~cost["of"].str.startswith("alignment")]
 fig = go.Figure()
 fig.add_bar(
     x=parts["seconds"], y=parts["of"], orientation="h", error_x=figures.whiskers(parts["seconds"], parts["least"], parts["most"]),
-)  # fmt: skip
+)
 fig.update_xaxes(title="seconds for the positions of one epoch")
 fig.update_yaxes(autorange="reversed")
 figures.show(
@@ -188,7 +188,7 @@ fig = go.Figure()
 fig.add_bar(
     x=aligned["of"], y=aligned["seconds"] / plain,
     error_y=figures.whiskers(*(aligned[name] / plain for name in ("seconds", "least", "most"))),
-)  # fmt: skip
+)
 fig.add_hline(y=1, line_dash="dot", line_color=figures.GREY)
 fig.update_xaxes(title="strategy")
 fig.update_yaxes(title="epoch, relative to plain training")
@@ -202,7 +202,7 @@ figures.show(
 # %% tags=["hide-input"]
 encoders = costs.curve(results, "encoders")
 of_fusion = costs.ratio(encoders, "sparse fusion", "dense twin of the fusion")
-of_feedforward = costs.ratio(encoders, "sparse feedforward", "dense twin of the feedforward")  # fmt: skip
+of_feedforward = costs.ratio(encoders, "sparse feedforward", "dense twin of the feedforward")
 of_topk = costs.ratio(cost, "alignment, topk", "reference")
 record("topk_over_plain_epoch", of_topk)
 record("sparse_fusion_over_dense", of_fusion)
@@ -235,7 +235,7 @@ for name, found in curves.items():
         fig.add_scatter(
             x=part["x"], y=part["seconds"], name=of, mode="lines+markers", **figures.style(number), showlegend=True,
             error_y=figures.whiskers(part["seconds"], part["least"], part["most"]),
-        )  # fmt: skip
+        )
 fig.update_xaxes(type="log", title="how many", dtick=1)
 fig.update_yaxes(type="log", title="seconds", dtick=1)
 figures.slider(fig, pick, "Items", "Over: ")
@@ -269,7 +269,7 @@ pairs = costs.precision()
 change = costs.mean_change(pairs)
 fig = go.Figure()
 for name, part in pairs.groupby("dataset", sort=False):
-    fig.add_scatter(x=part["seed"].astype(str), y=part["change"], name=name, mode="markers", **figures.style(name))  # fmt: skip
+    fig.add_scatter(x=part["seed"].astype(str), y=part["change"], name=name, mode="markers", **figures.style(name))
 fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
 fig.update_xaxes(title="seed")
 fig.update_yaxes(title="bf16 against fp32, %")
@@ -280,8 +280,8 @@ figures.show(
     data=pairs.rename(columns={"change": "change, %"}),
 )
 record("bf16_change_percent", change.estimate)
-counts = ", ".join(f"{len(part)} on {name.capitalize()}" for name, part in pairs.groupby("dataset", sort=False))  # fmt: skip
-Markdown(f"Pairs of runs: {counts}. On average {change.text()}, the 95 % interval over {pairs['seed'].nunique()} seeds.")  # fmt: skip
+counts = ", ".join(f"{len(part)} on {name.capitalize()}" for name, part in pairs.groupby("dataset", sort=False))
+Markdown(f"Pairs of runs: {counts}. On average {change.text()}, the 95 % interval over {pairs['seed'].nunique()} seeds.")
 
 # %% [markdown]
 # ## Takeaways
@@ -299,7 +299,7 @@ Markdown(f"Pairs of runs: {counts}. On average {change.text()}, the 95 % interva
 
 # %% tags=["hide-cell"]
 by_loss = curves["items"].pivot_table(index="x", columns="of", values="seconds")
-by_loss["full over sampled"] = by_loss["full cross-entropy"] / by_loss["sampled softmax"]  # fmt: skip
+by_loss["full over sampled"] = by_loss["full cross-entropy"] / by_loss["sampled softmax"]
 figures.table(by_loss.rename_axis("items"), "Seconds of a step over the catalogue")
 
 # %% [markdown]

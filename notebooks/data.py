@@ -58,22 +58,12 @@ counts = {
     "items": dataset.n_items,
     "interactions": len(dataset.items),
     "interactions per user": dataset.lengths.mean(),
-    **{
-        f"items with {m} ({x.shape[1]} numbers)": int(dataset.present[m].sum())
-        for m, x in dataset.features.items()
-    },
 }
-figures.table(
-    pd.DataFrame(
-        {
-            "what": counts.keys(),
-            "how many": [
-                f"{n:,.4g}" if n < 100 else f"{n:,.0f}" for n in counts.values()
-            ],
-        }
-    ),
-    f"The dataset {dataset.name}",
-)
+for modality, features in dataset.features.items():
+    name = f"items with {modality} ({features.shape[1]} numbers)"
+    counts[name] = dataset.present[modality].sum()
+rows = [(what, f"{round(number, 1):,}") for what, number in counts.items()]
+figures.table(pd.DataFrame(rows, columns=["what", "how many"]), f"The dataset {dataset.name}")
 record("n_interactions", len(dataset.items))
 
 # %% [markdown]
@@ -87,13 +77,9 @@ popularity = np.sort(np.bincount(dataset.items, minlength=dataset.n_items))[::-1
 ranks = np.unique(np.geomspace(1, dataset.n_items, 120).astype(int))
 head = popularity[: dataset.n_items // 10].sum() / popularity.sum()
 
-fig = go.Figure(
-    go.Scatter(x=ranks, y=popularity[ranks - 1], mode="lines", name="items")
-)
+fig = go.Figure(go.Scatter(x=ranks, y=popularity[ranks - 1], mode="lines", name="items"))
 fig.update_xaxes(type="log", dtick=1, title="popularity rank of the item")
-fig.update_yaxes(
-    type="log", dtick=1, title="interactions", range=[0, np.log10(popularity[0]) + 0.1]
-)
+fig.update_yaxes(type="log", dtick=1, title="interactions", range=[0, np.log10(popularity[0]) + 0.1])
 figures.show(
     fig,
     caption=(
@@ -119,16 +105,9 @@ record("head_share", head)
 split, user = leave_one_out(dataset), int(dataset.lengths.argmin())
 rows = slice(dataset.offsets[user], dataset.offsets[user + 1])
 parts = ["train"] * (dataset.lengths[user] - 2) + ["validation", "test"]
-figures.table(
-    pd.DataFrame(
-        {
-            "position": range(dataset.lengths[user]),
-            "item": [dataset.titles[i] for i in dataset.items[rows]],
-            "part": parts,
-        }
-    ),
-    f"User {user}, oldest first",
-)
+titles = [dataset.titles[item] for item in dataset.items[rows]]
+history = pd.DataFrame({"position": range(len(titles)), "item": titles, "part": parts})
+figures.table(history, f"User {user}, oldest first")
 
 # %% [markdown]
 # ## Packed, not padded
@@ -169,17 +148,13 @@ record("real_positions", real)
 # is arbitrary, and so is which of them becomes the target.
 
 # %%
-same_user = np.repeat(np.arange(dataset.n_users), dataset.lengths)
-same_user = same_user[1:] == same_user[:-1]
-same_day = (np.diff(dataset.timestamps // 86_400) == 0)[same_user]
-ties = (
-    "not known: no timestamps"
-    if np.isnan(dataset.timestamps).all()
-    else f"{same_day.mean():.1%}"
-)
-figures.table(
-    pd.DataFrame({"dataset": [dataset.name], "neighbouring pairs on one day": [ties]}),
-    "Arbitrary order",
+owner = np.repeat(np.arange(dataset.n_users), dataset.lengths)
+day = dataset.timestamps // 86_400
+known = not np.isnan(day).all()
+tied = (np.diff(day) == 0)[np.diff(owner) == 0].mean()
+Markdown(
+    f"Of the neighbouring interactions of a user, **{tied:.1%}** share a day."
+    if known else "Not known: no timestamps."
 )
 
 # %% [markdown]
@@ -193,7 +168,6 @@ figures.table(
 if (folder / "oracle").is_dir():
     oracle = Oracle.of(dataset, folder)
     relevant = oracle.relevance.any(1)
-    owner = np.repeat(np.arange(dataset.n_users), dataset.lengths)
     clicked = np.zeros_like(relevant)
     clicked[owner, dataset.items] = True
     hidden = (relevant & ~clicked).sum() / relevant.sum()
@@ -202,10 +176,8 @@ if (folder / "oracle").is_dir():
         "clicked per user": clicked.sum(1).mean(),
         "share of the relevant never clicked": hidden,
     }
-    figures.table(
-        pd.DataFrame({"what": truth.keys(), "value": truth.values()}),
-        "The truth behind the log",
-    )
+    truth = pd.DataFrame({"what": truth.keys(), "value": truth.values()})
+    figures.table(truth, "The truth behind the log")
     record("never_clicked", hidden)
 
 # %% [markdown]
@@ -264,19 +236,16 @@ Markdown(answer)
 # negatives all the time. What a selector can change is how often, and how hard they are then pushed.
 # :::
 #
-# **3. A target by chance.** The table of ties counts *pairs*. Suppose that the order within every day were drawn anew: for
+# **3. A target by chance.** The share above counts *pairs*. Suppose that the order within every day were drawn anew: for
 # which share of the users would another item become the test target? More than the share of tied pairs, or less?
 
 # %% tags=["hide-cell"]
-day = dataset.timestamps // 86_400
-owner = np.repeat(np.arange(dataset.n_users), dataset.lengths)
 last_day = day[dataset.offsets[1:] - 1]
 choices = np.bincount(owner, weights=day == last_day[owner]).clip(1)
 Markdown(
-    "Not known: no timestamps."
-    if np.isnan(day).all()
-    else f"{(choices > 1).mean():.1%} of the users have several items on their last day, "
+    f"{(choices > 1).mean():.1%} of the users have several items on their last day, "
     f"and {1 - (1 / choices).mean():.1%} would get another target."
+    if known else "Not known: no timestamps."
 )
 
 # %% [markdown]

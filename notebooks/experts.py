@@ -40,6 +40,7 @@ from IPython.display import Markdown
 from rodpo_lite import capacity, figures, runs
 from rodpo_lite.book import record, record_defaults
 from rodpo_lite.config import EncoderConfig, ReferenceConfig, build
+from rodpo_lite.data.kinds import kinds
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.data.synthetic import WorldSizes, open_world, synthesise
 from rodpo_lite.model.scoring import Recommender
@@ -121,31 +122,17 @@ figures.table(
 #
 # ## Who goes where
 #
-# Nobody tells the router what an item is. In the synthetic world, titles name a kind of thing, so we can look whether
-# kinds have found their experts. Without any preference, each kind would go to an expert as often as all items do.
+# Nobody tells the router what an item is. In the synthetic world, titles name a kind of thing; elsewhere items are clustered by
+# their text, and the most telling word of the titles names a cluster. Have kinds found their experts? Without any preference,
+# each kind would go to an expert as often as all items do.
 
 # %% tags=["hide-input"]
-chosen = capacity.chosen_experts(trained["sparse fusion"])
-kinds = pd.Series(dataset.titles).str.extract(r"^\w+ (\w+),")[0].fillna("other")
-if kinds.nunique() > 20:  # real titles: show the load only
-    kinds[:] = "all items"
-share = pd.DataFrame(
-    {"kind": np.repeat(kinds.to_numpy(), chosen.shape[1]), "expert": chosen.ravel()}
-)
-share = pd.crosstab(share["kind"], share["expert"], normalize="index").reindex(
-    columns=range(experts), fill_value=0.0
-)
-overall = np.bincount(chosen.ravel(), minlength=experts) / chosen.size
-lift = (share / overall).fillna(1)
+chosen, kind = capacity.chosen_experts(trained["sparse fusion"]), kinds(dataset)
+lift = capacity.preferences(kind, chosen, experts)
 fig = go.Figure(
     go.Heatmap(
-        x=[str(e) for e in lift.columns],
-        y=lift.index,
-        z=lift.to_numpy(),
-        zmin=0,
-        colorscale="Cividis",
-        colorbar={"title": "times"},
-        hovertemplate="expert %{x}, %{y}: %{z:.2f} times<extra></extra>",
+        x=[str(e) for e in lift.columns], y=lift.index, z=lift.to_numpy(), zmin=0, colorscale="Cividis",
+        colorbar={"title": "times"}, hovertemplate="expert %{x}, %{y}: %{z:.2f} times<extra></extra>",
     )
 )
 fig.update_xaxes(title="expert", dtick=1)
@@ -156,16 +143,10 @@ figures.show(
     data=lift.rename(columns=str).reset_index(),
 )
 
-
 # %% tags=["hide-input"]
-def apart(kinds):
-    """The part of an average kind's assignments that would have to move for it to look like all items."""
-    table = pd.crosstab(np.repeat(kinds, chosen.shape[1]), chosen.ravel(), normalize="index")  # fmt: skip
-    return (table - overall[table.columns]).abs().sum(axis=1).mean() / 2
-
-
-shuffled = [apart(np.random.default_rng(n).permutation(kinds.to_numpy())) for n in range(100)]  # fmt: skip
-record("kinds_apart", found := apart(kinds.to_numpy()))
+found = capacity.apart(kind, chosen, experts)
+shuffled = [capacity.apart(np.random.default_rng(n).permutation(kind), chosen, experts) for n in range(100)]
+record("kinds_apart", found)
 Markdown(
     f"For an average kind, {100 * found:.0f} % of its assignments would have to go elsewhere to look like those of all items. With kinds "
     f"shuffled over the items, which have none, it would be {100 * min(shuffled):.0f} to {100 * max(shuffled):.0f} %. So kinds "
@@ -210,19 +191,19 @@ record_defaults(EncoderConfig)
 # %% tags=["hide-input"]
 sizes = WorldSizes(users=400, items=catalogue)
 large = read_dataset(synthesise(space / "large", seed, sizes))
-models = {name: Recommender.for_dataset(encoder, large) for name, encoder in encoders_of(64).items()}  # fmt: skip
+models = {name: Recommender.for_dataset(encoder, large) for name, encoder in encoders_of(64).items()}
 measured = capacity.costs(models, large, moe.max_length)
 cost = measured.drop(columns="repeat").groupby("model", sort=False).min()
 relative = {
     place: capacity.against(measured, f"sparse {place}", f"twin of the {place}")
     for place in ("fusion", "feed-forward")
 }
-counts = pd.DataFrame({name: capacity.parameter_counts(model)._asdict() for name, model in models.items()}).T  # fmt: skip
+counts = pd.DataFrame({name: capacity.parameter_counts(model)._asdict() for name, model in models.items()}).T
 figures.table(
     counts.map("{:,}".format).rename_axis("encoder").join((1000 * cost).round(2).rename(columns=lambda name: f"{name}, ms")),
     f"Parameters, and the least of nine times, for {catalogue:,} items: a training step of 2,000 positions, rebuilding all "
     "item vectors, one request with kept vectors",
-)  # fmt: skip
+)
 
 # %% tags=["hide-input"]
 fig = go.Figure()
@@ -230,7 +211,7 @@ for number, (name, times) in enumerate(relative.items()):
     fig.add_bar(
         x=list(times.index), y=times["times"], name=f"sparse {name}", marker_color=figures.COLOURS[number],
         error_y=figures.whiskers(times["times"], times["low"], times["high"]),
-    )  # fmt: skip
+    )
 fig.add_hline(y=1, line_dash="dot", line_color=figures.GREY)
 fig.update_yaxes(title="time against its dense twin", rangemode="tozero")
 figures.show(

@@ -54,11 +54,11 @@ hidden = "toys-planted"  # a tenth of the training purchases
 
 # %% tags=["hide-input"]
 of_hidden = counted[counted["dataset"] == hidden]
-hits, shares = (comparison.over_seeds(of_hidden, name).set_index("row") for name in ("hidden", "on_hidden"))  # fmt: skip
+hits, shares = (comparison.over_seeds(of_hidden, name).set_index("row") for name in ("hidden", "on_hidden"))
 order = hits.sort_values("mean").index
 hits, shares = hits.loc[order], shares.loc[order]
 named = {"hits per 10,000 draws": hits, "share of the push, per 10,000": shares}
-table = pd.concat([found.assign(what=label) for label, found in named.items()]).reset_index()  # fmt: skip
+table = pd.concat([found.assign(what=label) for label, found in named.items()]).reset_index()
 fig = figures.forest(table, "mean", "row", "what", rows=order[::-1])
 for kind, found in (("hits", hits), ("push", shares)):
     for name, value in found["mean"].items():
@@ -116,7 +116,7 @@ for number, label in enumerate(notions.values()):
     fig.add_scatter(
         x=order, y=part["mean"], mode="markers", name=label, **figures.style(number),
         error_y=figures.whiskers(part["mean"], part["low"], part["high"]),
-    )  # fmt: skip
+    )
 below, above = drifts[drifts["high"] < 0], drifts[drifts["low"] > 0]
 fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
 fig.update_layout(scattermode="group")
@@ -124,9 +124,9 @@ others = drifts.drop(
     index=order[0], level="row"
 )  # the easiest to draw rises so far that it would flatten the rest
 reach = (others["high"].max() - others["low"].min()) / 4
-fig.update_yaxes(title="score against its neighbours, logits", range=[others["low"].min() - reach, others["high"].max() + reach])  # fmt: skip
+fig.update_yaxes(title="score against its neighbours, logits", range=[others["low"].min() - reach, others["high"].max() + reach])
 far = drifts.xs(order[0], level="row")["mean"]
-fig.add_annotation(x=order[0], y=1, yref="y domain", yanchor="top", text="↑ " + "<br>↑ ".join(f"{value:+.2f}" for value in far), showarrow=False)  # fmt: skip
+fig.add_annotation(x=order[0], y=1, yref="y domain", yanchor="top", text="↑ " + "<br>↑ ".join(f"{value:+.2f}" for value in far), showarrow=False)
 figures.show(
     fig,
     caption=f"How far false negatives moved against candidates beside them, relative to continued cross-entropy, at each run's best epoch; intervals over seeds. Selectors that hit them more often stand further right; `{order[0]}`, up at the numbers beside the arrows, is left out of the scale.",
@@ -159,7 +159,7 @@ Markdown(
         "often than `hard`."
         if lowest != "hard" else ""
     )
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## What it did to the ranking
@@ -169,7 +169,7 @@ Markdown(
 
 # %% tags=["hide-input"]
 rows = [*order[::-1], "none"]
-ranked = comparison.changes(grid, [(name, "fused") for name in rows], runs, folder, [hidden])  # fmt: skip
+ranked = comparison.changes(grid, [(name, "fused") for name in rows], runs, folder, [hidden])
 ranked = ranked[ranked["protocol"] == "all items"]
 fig = figures.forest(ranked, "change %", "after", "before", rows=rows)
 fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
@@ -201,7 +201,7 @@ if gaps["dataset"].nunique() > 1:
         fig.add_scatter(
             x=part["hidden, %"], y=part["change %"], mode="lines+markers", name=f"topk over {before}", **figures.style(before),
             error_y=figures.whiskers(part["change %"], part["low"], part["high"]),
-        )  # fmt: skip
+        )
     fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
     fig.update_xaxes(title="training purchases hidden, %")
     fig.update_yaxes(title="change of test NDCG@5, %")
@@ -230,17 +230,17 @@ STEPS = {"not repeating": ("_all", "_past"), "future purchases": ("_past", "")}
 allowed = pd.concat(
     comparison.changes(grid, [(name + after, name + before) for name in NAMES], runs, folder, real).assign(step=step)
     for step, (after, before) in STEPS.items()
-)  # fmt: skip
+)
 allowed["row"] = [after.split("_")[0] for after in allowed["after"]]
 fig, groups = go.Figure(), {}
-for (dataset, name, protocol), part in allowed.groupby(["dataset", "row", "protocol"], sort=False):  # fmt: skip
+for (dataset, name, protocol), part in allowed.groupby(["dataset", "row", "protocol"], sort=False):
     look = figures.style(name)
     look["marker"]["symbol"] += "-open" if protocol == "history dropped" else ""
     groups.setdefault(dataset.capitalize(), []).append(len(fig.data))
     fig.add_scatter(
         x=part["step"], y=part["change %"], mode="markers", name=f"{name}, {protocol}", **look,
         error_y=figures.whiskers(part["change %"], part["low"], part["high"]),
-    )  # fmt: skip
+    )
 if groups:
     fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
     fig.update_layout(scattermode="group", height=520)
@@ -251,7 +251,7 @@ if groups:
         caption="What it changes to allow the history, and to allow later training purchases, as rejected items; intervals over users and seeds. Open marks: history dropped from the ranking.",
         alt="Two groups of points with intervals: the effect of allowing the past and of allowing the future, for three selectors, with and without history in the ranking.",
         data=allowed[["dataset", "row", "step", "protocol", "seeds", "change %", "low", "high"]],
-    )  # fmt: skip
+    )
 else:
     display(Markdown("*These runs are not on record yet.*"))
 
@@ -271,12 +271,12 @@ for dataset in allowed["dataset"].unique():
         f"- **{dataset.capitalize()}**: when nothing is excluded, "
         + " and ".join(f"`{name}` spends {spent[dataset, name + '_all']:.0f} %" for name in ("hard", "topk"))
         + " of its draws on what the user already has."
-    ]  # fmt: skip
+    ]
     for name in ("hard", "topk"):
         for step in STEPS:
-            shown, dropped = (effects.loc[(dataset, name, step, protocol)] for protocol in ledger.PROTOCOLS)  # fmt: skip
-            record(f"{dataset}_{name}_{step.split()[0]}_all_items_percent", shown["change %"])  # fmt: skip
-            lines.append(f"  - `{name}`, {step}: {says(shown)} with all items ranked, and {says(dropped)} with the history dropped")  # fmt: skip
+            shown, dropped = (effects.loc[(dataset, name, step, protocol)] for protocol in ledger.PROTOCOLS)
+            record(f"{dataset}_{name}_{step.split()[0]}_all_items_percent", shown["change %"])
+            lines.append(f"  - `{name}`, {step}: {says(shown)} with all items ranked, and {says(dropped)} with the history dropped")
 Markdown("\n".join(lines))
 
 # %% [markdown]

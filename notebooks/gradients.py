@@ -36,13 +36,7 @@ from IPython.display import Markdown
 
 from rodpo_lite import figures, mechanism, runs
 from rodpo_lite.book import record
-from rodpo_lite.config import (
-    AlignmentConfig,
-    LossConfig,
-    NegativesConfig,
-    ReferenceConfig,
-    build,
-)
+from rodpo_lite.config import AlignmentConfig, LossConfig, NegativesConfig, ReferenceConfig, build
 from rodpo_lite.data.synthetic import Oracle, open_world
 from rodpo_lite.relevance import oracle_relevance
 from rodpo_lite.statistics import user_bootstrap
@@ -103,30 +97,26 @@ figures.show(
 
 # %%
 dataset, folder = open_world("", seed)
-space = tempfile.TemporaryDirectory()
+holder = tempfile.TemporaryDirectory()
+space = Path(holder.name)
 small = {
-    "encoder": {"width": 32, "dropout": 0.2},
     "seed": seed,
+    "encoder": {"width": 32, "dropout": 0.2},
     "training": {"epochs": 15, "precision": "fp32"},
 }
 align = {
     "seed": seed,
-    "training": {"epochs": 3, "learning_rate": 5e-4, "precision": "fp32"},
     "negatives": {"k": k},
     "loss": {"beta": beta},
+    "training": {"epochs": 3, "learning_rate": 5e-4, "precision": "fp32"},
 }
-train, align = build(ReferenceConfig, small), build(AlignmentConfig, align)
-runs.train(dataset, train, Path(space.name) / "reference")
-runs.align(dataset, Path(space.name) / "reference", align, Path(space.name) / "topk")
+runs.train(dataset, build(ReferenceConfig, small), space / "reference")
+runs.align(dataset, space / "reference", build(AlignmentConfig, align), space / "topk")
 
-reference = runs.load(Path(space.name) / "reference", dataset)
-policy = runs.load(Path(space.name) / "topk", dataset)
+reference, policy = (runs.load(space / name, dataset) for name in ("reference", "topk"))
+relevance = oracle_relevance(dataset, Oracle.of(dataset, folder))
 profile_of = mechanism.rank_profile(
-    policy.model,
-    reference.model,
-    dataset,
-    oracle_relevance(dataset, Oracle.of(dataset, folder)),
-    policy.encoder.max_length,
+    policy.model, reference.model, dataset, relevance, policy.encoder.max_length
 )
 
 # %% tags=["hide-input"]

@@ -39,9 +39,7 @@ from rodpo_lite.errors import InputError
 figures.setup()
 config = build(LossConfig, {"beta": beta})
 if not isinstance(n_items, int) or n_items < 20:
-    raise InputError(
-        f"n_items = {n_items!r} is not valid: use a whole number from 20 on."
-    )
+    raise InputError(f"n_items = {n_items!r} is not valid: use a whole number from 20 on.")
 generator = torch.Generator().manual_seed(seed)
 reward, reference, policy = (
     torch.randn(n_items, generator=generator, dtype=torch.float64) for _ in range(3)
@@ -74,7 +72,9 @@ def objective(logits):
 
 best = log_reference + reward / beta
 logits = torch.zeros(n_items, dtype=torch.float64, requires_grad=True)
-search = torch.optim.LBFGS([logits], max_iter=500, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe")  # fmt: skip
+search = torch.optim.LBFGS(
+    [logits], max_iter=500, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
+)
 
 
 def closure():
@@ -87,20 +87,13 @@ def closure():
 search.step(closure)
 log_z = best.logsumexp(0)
 found = logits.detach().log_softmax(0).exp()
-steps = pd.DataFrame(
-    {
-        "check": [
-            "objective at the closed form against β log Z",
-            "objective found by search against the closed form",
-            "policy found by search against the closed form",
-        ],
-        "largest difference": [
-            float((objective(best) - beta * log_z).abs()),
-            float((objective(logits.detach()) - objective(best)).abs()),
-            float((found - best.softmax(0)).abs().max()),
-        ],
-    }
-)
+differences = {
+    "objective at the closed form against β log Z": objective(best) - beta * log_z,
+    "objective found by search against the closed form": objective(logits.detach()) - objective(best),
+    "policy found by search against the closed form": found - best.softmax(0),
+}
+steps = [(check, float(difference.abs().max())) for check, difference in differences.items()]
+steps = pd.DataFrame(steps, columns=["check", "largest difference"])
 figures.table(steps, f"Step 1 on {n_items} items, β = {beta}")
 record("search_reaches_the_closed_form", bool(steps["largest difference"].max() < 1e-5))
 
@@ -119,9 +112,7 @@ implicit = beta * (best.log_softmax(0) - log_reference) + beta * log_z
 gap = float((implicit - reward).abs().max())
 record("implicit_reward_error_below_1e-9", gap < 1e-9)
 record_defaults(LossConfig)
-Markdown(
-    f"Reward recovered from the policy, largest error over {n_items} items: **{gap:.1e}**."
-)
+Markdown(f"Reward recovered from the policy, largest error over {n_items} items: **{gap:.1e}**.")
 
 # %% [markdown]
 # ## Step 3: preferences need differences only

@@ -57,7 +57,7 @@ real = [name for name in grid.datasets if name not in grid.planted]
 
 # %% tags=["hide-input"]
 tuned = sum(bool(row.search) for row in grid.rows.values())
-carried = [f"`{name}` on {dataset.capitalize()} from {source.capitalize()}" for name, row in grid.rows.items() for dataset, source in row.tuned_on.items()]  # fmt: skip
+carried = [f"`{name}` on {dataset.capitalize()} from {source.capitalize()}" for name, row in grid.rows.items() for dataset, source in row.tuned_on.items()]
 Markdown(
     f"{len(grid.rows)} rows are declared, {tuned} of them tuned with {grid.tuning.trials} trials each on every dataset that they run on, but for settings that are carried over "
     f"({', '.join(carried)}); "
@@ -87,7 +87,7 @@ quality["to run it again"] = [
     f"`rodpo grid --datasets {row.dataset} --rows {row.row} --again`" if row.row in grid.rows
     else f"`rodpo baseline --data $RODPO_DATA/{row.dataset} --name {row.row.removesuffix(' baseline')}`"
     for row in quality.itertuples()
-]  # fmt: skip
+]
 for dataset, part in quality.groupby("dataset"):
     figures.table(
         part.sort_values("test_masked", ascending=False, kind="stable")
@@ -183,8 +183,8 @@ changes = comparison.changes(grid, STEPS.values(), runs, folder, real)
 labels = {
     pair: label.replace("`", "").replace(": ", ":<br>") for label, pair in STEPS.items()
 }
-changes.insert(1, "what", [labels[pair] for pair in zip(changes["after"], changes["before"])])  # fmt: skip
-fig = figures.forest(changes, "change %", "what", "dataset", rows=labels.values(), slide="protocol")  # fmt: skip
+changes.insert(1, "what", [labels[pair] for pair in zip(changes["after"], changes["before"])])
+fig = figures.forest(changes, "change %", "what", "dataset", rows=labels.values(), slide="protocol")
 fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
 fig.update_layout(height=840)
 fig.update_xaxes(title="change of test NDCG@5, %")
@@ -200,15 +200,15 @@ figures.show(
 # %% tags=["hide-input"]
 said = []
 for dataset in real:
-    part = changes[(changes["dataset"] == dataset) & (changes["protocol"] == "all items")].set_index(["after", "before"])  # fmt: skip
+    part = changes[(changes["dataset"] == dataset) & (changes["protocol"] == "all items")].set_index(["after", "before"])
     if not {("topk", "fused"), ("topk", "none"), ("topk", "hard")} <= set(part.index):
         said.append(f"- **{dataset.capitalize()}**: not run yet.")
         continue
     told = [
         f"{label} {Interval(*part.loc[pair, ['change %', 'low', 'high']]).text(1)}"
         for label, pair in (("`topk` over the reference", ("topk", "fused")), ("over `none`", ("topk", "none")), ("over `hard`", ("topk", "hard")), ("`hard` over the reference", ("hard", "fused")))
-    ]  # fmt: skip
-    record(f"{dataset}_topk_over_reference_percent", part.loc[("topk", "fused"), "change %"])  # fmt: skip
+    ]
+    record(f"{dataset}_topk_over_reference_percent", part.loc[("topk", "fused"), "change %"])
     record(f"{dataset}_topk_over_hard_percent", part.loc[("topk", "hard"), "change %"])
     said.append(f"- **{dataset.capitalize()}**: " + ", ".join(told) + ".")
 Markdown("With all items ranked:\n\n" + "\n".join(said))
@@ -224,14 +224,14 @@ Markdown("With all items ranked:\n\n" + "\n".join(said))
 
 # %% tags=["hide-input"]
 replication = ledger.FOLDER.parent / "replication"
-AGAIN = [("topk", "fused"), ("none", "fused"), ("topk", "none"), ("uniform", "none"), ("topk", "uniform"), ("topk", "hard")]  # fmt: skip
-sets = {"first, bfloat16": (ledger.records(replication), replication), "second, 32 bits": (runs, folder)}  # fmt: skip
+AGAIN = [("topk", "fused"), ("none", "fused"), ("topk", "none"), ("uniform", "none"), ("topk", "uniform"), ("topk", "hard")]
+sets = {"first, bfloat16": (ledger.records(replication), replication), "second, 32 bits": (runs, folder)}
 again = pd.concat(
     comparison.changes(grid, AGAIN, *source, ["toys"]).assign(set=name)
     for name, source in sets.items()
 )
 again.insert(1, "what", again["after"] + " over " + again["before"])
-fig = figures.forest(again, "change %", "what", "set", rows=again["what"].unique(), slide="protocol")  # fmt: skip
+fig = figures.forest(again, "change %", "what", "set", rows=again["what"].unique(), slide="protocol")
 fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
 fig.update_xaxes(title="change of test NDCG@5 on Toys, %")
 figures.show(
@@ -240,7 +240,7 @@ figures.show(
     alt="For each of six pairs of rows, two points with intervals, one for each set of runs.",
     data=again.drop(columns=["after", "before", "dataset"]),
 )
-first_set, second_set = (again[again["set"] == name].set_index(["what", "protocol"]) for name in sets)  # fmt: skip
+first_set, second_set = (again[again["set"] == name].set_index(["what", "protocol"]) for name in sets)
 met = second_set["change %"].between(first_set["low"], first_set["high"])
 sure = second_set[(second_set["low"] > 0) | (second_set["high"] < 0)].index
 same = (second_set["change %"] * first_set["change %"])[sure] > 0
@@ -273,7 +273,7 @@ for by, label in (("popularity", "popularity"), ("history", "history")):
             error_y=figures.whiskers(found["change %"], found["low"], found["high"]),
             customdata=found[["from", "to", "users"]],
             hovertemplate="%{y:.2f} %: %{customdata[2]} users, %{customdata[0]} to %{customdata[1]} interactions",
-        )  # fmt: skip
+        )
         parts.append(found.assign(dataset=dataset, by=label))
         groups.setdefault(label, []).append(shown)
         shown += 1
@@ -294,7 +294,7 @@ for found in parts:
     for kind, which in (("gains", found["low"] > 0), ("loses", found["high"] < 0)):
         if which.any():
             numbers = " and ".join(str(group + 1) for group in found["group"][which])
-            sure.append(f"- **{found['dataset'].iloc[0].capitalize()}** {kind} in group {numbers} by {found['by'].iloc[0]}.")  # fmt: skip
+            sure.append(f"- **{found['dataset'].iloc[0].capitalize()}** {kind} in group {numbers} by {found['by'].iloc[0]}.")
 Markdown(
     "Where the interval leaves zero out:\n\n" + "\n".join(sure)
     if sure
@@ -312,17 +312,17 @@ Markdown(
 kept = {dataset: found for dataset in real if (found := examples.read(dataset, folder))}
 titles = {  # they may not be published with the book
     dataset: read_dataset(locate(dataset)).titles for dataset in kept if locate(dataset).is_dir()
-}  # fmt: skip
-NAMES = {"items": "items a user", "owned": "already had, %", "next": "taken next, per 10,000", "popularity": "median purchases"}  # fmt: skip
+}
+NAMES = {"items": "items a user", "owned": "already had, %", "next": "taken next, per 10,000", "popularity": "median purchases"}
 SCALES = {"items": 1, "owned": 100, "next": 1e4, "popularity": 1}
 moves = pd.DataFrame(
     {"dataset": dataset, "row": row, "what": what, **{NAMES[key]: SCALES[key] * value for key, value in values.items()}}
     for dataset, found in kept.items()
     for row, moved in found["moved"].items()
     for what, values in moved["moves"].items()
-)  # fmt: skip
+)
 fig, groups = go.Figure(), {}
-for (dataset, what), part in moves[moves["what"] != "stayed"].groupby(["dataset", "what"], sort=False):  # fmt: skip
+for (dataset, what), part in moves[moves["what"] != "stayed"].groupby(["dataset", "what"], sort=False):
     groups.setdefault(dataset.capitalize(), []).append(len(fig.data))
     fig.add_bar(
         y=part["row"],
@@ -361,7 +361,7 @@ lost = pd.DataFrame(
     for dataset, found in kept.items()
     for row in ("hard", "topk")
     for line in found["moved"][row]["losers"][:5]
-)  # fmt: skip
+)
 figures.table(
     lost,
     "The items that leave most lists of 20, on balance, under the hardest negative and under top-K",
@@ -390,7 +390,7 @@ stood = {
     "hard": ("fused", "none"),
     "topk_on_moe": ("topk", "topk_on_twin"),
 }
-more = comparison.changes(grid, [(after, before) for after, others in stood.items() for before in others], runs, folder, real)  # fmt: skip
+more = comparison.changes(grid, [(after, before) for after, others in stood.items() for before in others], runs, folder, real)
 told = [story.stands(more, after, others) for after, others in stood.items()]
 Markdown("\n".join(f"- With all items ranked, {line}." for line in told if line))
 
@@ -424,7 +424,7 @@ figures.table(
 # the root of the number of seeds?
 
 # %% tags=["hide-cell"]
-first = next(name for name in real if comparison.paired_seeds(Cell(grid, name, "topk"), Cell(grid, name, "hard"), runs, folder))  # fmt: skip
+first = next(name for name in real if comparison.paired_seeds(Cell(grid, name, "topk"), Cell(grid, name, "hard"), runs, folder))
 files = comparison.paired_seeds(
     Cell(grid, first, "topk"), Cell(grid, first, "hard"), runs, folder
 )
@@ -435,7 +435,7 @@ figures.table(
         for found in [crossed_change(*comparison.arms(files[:n], folder))]
     ),
     f"`topk` over `hard` on {first.capitalize()}, all items ranked, with more and more seeds",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # :::{dropdown} Why

@@ -35,7 +35,7 @@ figures.setup()
 folder, grid = ledger.locate(ledger_folder), Grid.read(GRID)
 runs = ledger.records(folder)
 declared = claims.read(grid)
-assessed = {name: claims.assess(claim, grid, runs, folder) for name, claim in declared.items()}  # fmt: skip
+assessed = {name: claims.assess(claim, grid, runs, folder) for name, claim in declared.items()}
 
 # %% [markdown]
 # ## The rule
@@ -64,7 +64,7 @@ UNIT = {"ndcg@5": " %", "planted_share": " %", "planted_drift": " logits"}
 def told(row, unit):
     """A member that has run, in a line."""
     digits = 2 if unit.endswith("%") else 3
-    estimate, low, high = (f"{row[name]:+.{digits}f}".replace("-", "−") for name in ("estimate", "low", "high"))  # fmt: skip
+    estimate, low, high = (f"{row[name]:+.{digits}f}".replace("-", "−") for name in ("estimate", "low", "high"))
     pair = f"{grid.label(row['dataset'])}: `{row['after']}` over `{row['before']}`"
     return f"- {pair} {estimate}{unit} [{low}, {high}], {row['verdict']}"
 
@@ -79,8 +79,8 @@ def scoreboard(source):
         verdict = claims.conclusion([row["verdict"] for row in found])
         record(f"verdict_{name}", verdict)
         lines += [f"**{claim.says}** Verdict: **{verdict}**.", ""]
-        lines += [told(row, UNIT[claim.measure]) for row in found if row["verdict"] != claims.NOT_RUN]  # fmt: skip
-        if waiting := [f"{grid.label(row['dataset'])}: `{row['after']}` over `{row['before']}`" for row in found if row["verdict"] == claims.NOT_RUN]:  # fmt: skip
+        lines += [told(row, UNIT[claim.measure]) for row in found if row["verdict"] != claims.NOT_RUN]
+        if waiting := [f"{grid.label(row['dataset'])}: `{row['after']}` over `{row['before']}`" for row in found if row["verdict"] == claims.NOT_RUN]:
             lines.append(f"- Not run yet: {'; '.join(waiting)}.")
         lines.append("")
     return Markdown("\n".join(lines))
@@ -104,12 +104,12 @@ scoreboard("control")
 # repetitions: an effect below that may well be there and be missed.
 
 # %% tags=["hide-input"]
-percent = {name: found for name, found in assessed.items() if declared[name].measure == "ndcg@5"}  # fmt: skip
+percent = {name: found for name, found in assessed.items() if declared[name].measure == "ndcg@5"}
 table = pd.concat(found.assign(claim=name) for name, found in percent.items())
 table = table.dropna(subset="estimate")
 table["pair"] = table["after"] + " over " + table["before"]
 table = table.drop_duplicates(["dataset", "pair"])
-fig = figures.forest(table, "estimate", "pair", "dataset", rows=table["pair"].unique())  # fmt: skip
+fig = figures.forest(table, "estimate", "pair", "dataset", rows=table["pair"].unique())
 fig.add_vrect(x0=-1, x1=1, fillcolor=figures.GREY, opacity=0.15, line_width=0)
 fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
 fig.update_layout(height=200 + 30 * table["pair"].nunique())
@@ -142,14 +142,14 @@ figures.show(
 
 # %% tags=["hide-input"]
 counted = comparison.mechanism(grid, runs, folder)
-counted = counted[[grid.tier(*cell) != "C" for cell in zip(counted["row"], counted["dataset"])]]  # fmt: skip
+counted = counted[[grid.tier(*cell) != "C" for cell in zip(counted["row"], counted["dataset"])]]
 by_row = counted.drop(columns="seed").groupby(["dataset", "row"], sort=False)
 counted = by_row.mean().assign(seeds=by_row.size()).reset_index()
 names = {
     "hidden": "hidden, per 10,000 draws", "on_hidden": "hidden, per 10,000 of the push", "validation": "validation item, per 10,000 draws",
     "past": "already had, %", "same": "as in the last epoch, %", "push": "push a draw", "pushed_hidden": "push on hidden, in 10,000 draws",
     "drift": "drift of hidden", "validation_drift": "drift of validation",
-}  # fmt: skip
+}
 for dataset, part in counted.groupby("dataset", sort=False):
     figures.table(
         part.drop(columns="dataset").dropna(axis=1, how="all").rename(columns=names),
@@ -177,11 +177,11 @@ for dataset, part in counted.groupby("dataset", sort=False):
 # **1. Does the correction matter?** For which members is $p$ below .05 and the corrected one is not?
 
 # %% tags=["hide-cell"]
-every = pd.concat(found.assign(claim=name) for name, found in assessed.items()).dropna(subset="p")  # fmt: skip
+every = pd.concat(found.assign(claim=name) for name, found in assessed.items()).dropna(subset="p")
 figures.table(
     every[(every["p"] < 0.05) & (every["Holm's p"] >= 0.05)][["claim", "dataset", "after", "before", "p", "Holm's p"]],
     f"Of {len(every)} members that have run, those that the correction decides",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # :::{dropdown} Why
@@ -197,7 +197,7 @@ percent_only = every[every["claim"].isin(percent)]
 figures.table(
     percent_only.groupby("dataset", sort=False)["smallest"].describe()[["count", "min", "50%", "max"]],
     "The smallest true change of NDCG@5, %, that would show with power .8, over the members of each dataset",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # :::{dropdown} Why

@@ -37,13 +37,7 @@ from plotly.subplots import make_subplots
 
 from rodpo_lite import figures, mechanism, runs
 from rodpo_lite.book import record, record_defaults
-from rodpo_lite.config import (
-    AlignmentConfig,
-    LossConfig,
-    NegativesConfig,
-    ReferenceConfig,
-    build,
-)
+from rodpo_lite.config import AlignmentConfig, LossConfig, NegativesConfig, ReferenceConfig, build
 from rodpo_lite.data.synthetic import Oracle, open_world
 from rodpo_lite.drift import embedding_drift
 from rodpo_lite.negatives import SELECTORS
@@ -90,8 +84,8 @@ dataset, folder = open_world("", seed)
 holder = tempfile.TemporaryDirectory()
 space = Path(holder.name)
 small = {
-    "encoder": {"width": 32, "dropout": 0.2},
     "seed": seed,
+    "encoder": {"width": 32, "dropout": 0.2},
     "training": {"epochs": 15, "precision": "fp32"},
 }
 runs.train(dataset, build(ReferenceConfig, small), space / "reference")
@@ -102,25 +96,17 @@ relevance = oracle_relevance(dataset, Oracle.of(dataset, folder))
 def aligned(name):
     config = {
         "seed": seed,
-        "training": {"epochs": 3, "learning_rate": 5e-4, "precision": "fp32"},
         "negatives": {"name": name, "k": k},
         "loss": {"beta": beta},
+        "training": {"epochs": 3, "learning_rate": 5e-4, "precision": "fp32"},
     }
-    runs.align(
-        dataset, space / "reference", build(AlignmentConfig, config), space / name
-    )
+    runs.align(dataset, space / "reference", build(AlignmentConfig, config), space / name)
     return runs.load(space / name, dataset)
 
 
 def profile_of(model):
-    return mechanism.rank_profile(
-        model,
-        reference.model,
-        dataset,
-        relevance,
-        reference.encoder.max_length,
-        positions,
-    )
+    length = reference.encoder.max_length
+    return mechanism.rank_profile(model, reference.model, dataset, relevance, length, positions)
 
 
 found = {name: aligned(name) for name in ("none", "uniform", "topk", "hard")}
@@ -154,23 +140,23 @@ for size in sizes:
     fig.add_scatter(
         x=[0.5, 0.5, size + 0.5, size + 0.5], y=[low, high, high, low], fill="toself", mode="lines",
         line={"width": 0}, fillcolor="rgba(128, 136, 144, .25)", hoverinfo="skip", name="pool", row=1, col=1,
-    )  # fmt: skip
+    )
     for number, (name, chosen) in enumerate(kinds):
         inside = chosen & (ranks <= size)
         fig.add_bar(
             x=ranks[inside], y=push[inside] / size, width=0.8, showlegend=False, name=name, row=2, col=1,
             marker={"color": figures.COLOURS[number], "pattern": {"shape": "", "fillmode": "overlay"}},
-        )  # fmt: skip
+        )
     groups[str(size)] = list(range(first, len(fig.data)))
 always = [len(fig.data), len(fig.data) + 1]
 for number, (name, chosen) in enumerate(kinds):
     fig.add_scatter(
         x=ranks[chosen], y=scores[chosen], mode="markers", name=name, row=1, col=1, **figures.style(number)
-    )  # fmt: skip
-figures.slider(fig, {size: [*shown, *always] for size, shown in groups.items()}, str(min(k, depth)), "K = ")  # fmt: skip
+    )
+figures.slider(fig, {size: [*shown, *always] for size, shown in groups.items()}, str(min(k, depth)), "K = ")
 fig.update_layout(height=520, barmode="overlay")
 fig.update_yaxes(title="score", row=1)
-fig.update_yaxes(title="expected push", row=2, type="log", range=[-3.3, np.log10(beta)], tickvals=[0.001, 0.01, 0.1, 1])  # fmt: skip
+fig.update_yaxes(title="expected push", row=2, type="log", range=[-3.3, np.log10(beta)], tickvals=[0.001, 0.01, 0.1, 1])
 fig.update_xaxes(title="rank under the policy", range=[0, depth + 1], row=2)
 pools = pd.DataFrame(
     {
@@ -288,7 +274,7 @@ for number, (reading, best) in enumerate(readings.items()):
     ]
     fig.add_scatter(
         x=depths, y=relative[reading][betas.index(0.5), depths - 1], name=f"on {reading}", mode="lines", **figures.style(number),
-    )  # fmt: skip
+    )
 fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
 fig.add_vline(x=k, line_dash="dot", line_color=figures.GREY)
 fig.update_xaxes(type="log", dtick=1, title="pool size K")
@@ -308,7 +294,7 @@ figures.show(
     ),
 )
 for reading, found_turns in turns.items():
-    record(f"betas_with_a_turn_{reading.replace(' ', '_')}", sum(turn is not None for turn in found_turns))  # fmt: skip
+    record(f"betas_with_a_turn_{reading.replace(' ', '_')}", sum(turn is not None for turn in found_turns))
 
 
 # %% tags=["hide-input"]
@@ -329,7 +315,7 @@ Markdown(
     "In this world:\n\n" + "\n".join(map(sentence, readings))
     + f"\n\nWhat counts as right decides far more than β: over all its values, the informative push at K = {k} changes by "
     f"{at_k.min():+.1f} to {at_k.max():+.1f} %."
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Four dials
@@ -345,14 +331,14 @@ dials = {
     "topk_softmax, τ": ("temperature", [0.05, 0.2, 0.5, 1.0, 2.0, 5.0], {"name": "topk_softmax", "k": 100}),
     "rank_window, m": ("skip", [0, 5, 10, 20, 50, 100, 200], {"name": "rank_window", "k": k}),
     "dns, M": ("candidates", [500, 200, 100, 50, 20, 5, 1], {"name": "dns", "k": 1}),
-}  # fmt: skip
+}
 turned = pd.DataFrame(
     {"dial": name, "value": value, "config": NegativesConfig(**rest, **{key: value})}
     for name, (key, values, rest) in dials.items()
     for value in values
 )
 strengths = [0.1, 0.5, 2.0, 5.0]
-swept = mechanism.sweep(of_topk, list(turned["config"]), [LossConfig(beta=b) for b in strengths])  # fmt: skip
+swept = mechanism.sweep(of_topk, list(turned["config"]), [LossConfig(beta=b) for b in strengths])
 swept = swept.join(turned[["dial", "value"]], on="setting")
 swept["β"] = np.array(strengths)[swept["loss"]]
 at_hard = swept[(swept["dial"] == "topk, K") & (swept["value"] == 1)].set_index("β")
@@ -365,7 +351,7 @@ for (b, name), part in swept.groupby(["β", "dial"], sort=False):
         x=part["erroneous"], y=part["informative"], mode="lines+markers", name=name, customdata=part["value"],
         hovertemplate=name.split(", ")[1] + " = %{customdata}: erroneous %{x:+.0f} %, informative %{y:+.0f} %<extra></extra>",
         **figures.style(list(dials).index(name)),
-    )  # fmt: skip
+    )
 figures.slider(fig, groups, "0.5", "β = ")
 fig.update_xaxes(title="erroneous push against hard, %")
 fig.update_yaxes(title="informative push against hard, %")
@@ -374,8 +360,8 @@ figures.show(
     caption="Every setting of four selectors against `hard`, which is the origin; up and to the left is better. Drag β, hover for the setting.",
     alt="Four curves over the erroneous and the informative push against hard; they lie close together and run from the origin, or near it, to fewer erroneous pushes.",
     data=swept[swept["β"] == 0.5][["dial", "value", "erroneous", "informative", "noise"]],
-)  # fmt: skip
-record("dials_noise_of_topk_at_k_20", swept[(swept["dial"] == "topk, K") & (swept["value"] == 20) & (swept["β"] == 0.5)]["noise"].iloc[0])  # fmt: skip
+)
+record("dials_noise_of_topk_at_k_20", swept[(swept["dial"] == "topk, K") & (swept["value"] == 20) & (swept["β"] == 0.5)]["noise"].iloc[0])
 
 # %% tags=["hide-input"]
 curves = {
@@ -385,7 +371,7 @@ curves = {
 pool = curves.pop("topk, K")
 apart = {}
 for name, part in curves.items():
-    inside = part[part["erroneous"].between(pool["erroneous"].min(), pool["erroneous"].max())]  # fmt: skip
+    inside = part[part["erroneous"].between(pool["erroneous"].min(), pool["erroneous"].max())]
     at_pool = np.interp(inside["erroneous"], pool["erroneous"], pool["informative"])
     apart[name] = float(np.abs(inside["informative"] - at_pool).max())
 Markdown(
@@ -404,11 +390,11 @@ Markdown(
 # items: how many items it would be if all were rejected equally often.
 
 # %% tags=["hide-input"]
-columns = {"suppression": "push per position", "effective_negatives": "effective negatives", "repeat_rate": "same as in the epoch before"}  # fmt: skip
+columns = {"suppression": "push per position", "effective_negatives": "effective negatives", "repeat_rate": "same as in the epoch before"}
 drawn = pd.DataFrame(
     {name: history[list(columns)].iloc[-1] for name, history in histories.items()}
 ).T.rename(columns=columns)
-figures.table(drawn.rename_axis("aligned with"), f"Last of three epochs, {dataset.n_items:,} items")  # fmt: skip
+figures.table(drawn.rename_axis("aligned with"), f"Last of three epochs, {dataset.n_items:,} items")
 for name in drawn.index:
     record(f"repeat_rate_{name}", drawn.loc[name, "same as in the epoch before"])
 

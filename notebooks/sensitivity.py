@@ -67,18 +67,18 @@ for name in SHOWN:
         for place, key in enumerate(AXES):
             part = own[own[key].notna()].sort_values(key)
             groups.setdefault(name, []).append(len(fig.data))
-            look = figures.style(dataset)["marker"] | {"size": [14 if chosen else 7 for chosen in part["chosen"]]}  # fmt: skip
+            look = figures.style(dataset)["marker"] | {"size": [14 if chosen else 7 for chosen in part["chosen"]]}
             fig.add_scatter(
                 x=part[key], y=part["change %"], name=dataset.capitalize(), mode="markers", marker=look, legendgroup=dataset,
                 showlegend=place == 0, row=1 + place // 2, col=1 + place % 2, hovertemplate="%{y:.1f} % at %{x}",
-            )  # fmt: skip
+            )
 if groups:
     for place, (key, label) in enumerate(AXES.items()):
         scale = "log" if tried[key].min() > 0 else "linear"
         fig.update_xaxes(
             title=label, type=scale, tickvals=TICKS[key], ticktext=[f"{value:g}" for value in TICKS[key]],
             row=1 + place // 2, col=1 + place % 2,
-        )  # fmt: skip
+        )
     fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
     fig.update_yaxes(range=[LOWEST, tried["change %"].max() + 1])
     fig.update_yaxes(title="against the reference, %", col=1)
@@ -114,12 +114,12 @@ Markdown(text)
 # ## What was chosen
 
 # %% tags=["hide-input"]
-SHORT = AXES | {"training.lambda_ce": "anchor", "negatives.k": "K", "training.dropout": "dropout on", "change %": "change, %"}  # fmt: skip
+SHORT = AXES | {"training.lambda_ce": "anchor", "negatives.k": "K", "training.dropout": "dropout on", "change %": "change, %"}
 for dataset, part in tried[tried["chosen"].astype(bool)].groupby("dataset"):
     figures.table(
         part.drop(columns=["chosen", "dataset"]).rename(columns=SHORT).round({"change, %": 2}),
         f"{dataset.capitalize()}: the settings of the reported runs, and their validation NDCG@5 against the reference on the tuning seed",
-    )  # fmt: skip
+    )
 
 # %% [markdown]
 # ## One setting at a time
@@ -129,11 +129,11 @@ for dataset, part in tried[tried["chosen"].astype(bool)].groupby("dataset"):
 
 # %% tags=["hide-input"]
 runs = ledger.records(folder)
-SWEEPS = {"k": "pool size K", "beta": "β", "lambda": "weight of the anchor", "rate": "learning rate", "n": "negatives a position", "dropout": "dropout (1 is on)"}  # fmt: skip
-pairs = [(name, "fused") for name, row in grid.rows.items() if row.tier == "C" and "=" in name]  # fmt: skip
+SWEEPS = {"k": "pool size K", "beta": "β", "lambda": "weight of the anchor", "rate": "learning rate", "n": "negatives a position", "dropout": "dropout (1 is on)"}
+pairs = [(name, "fused") for name, row in grid.rows.items() if row.tier == "C" and "=" in name]
 swept = comparison.changes(grid, pairs, runs, folder, ["toys"])
 swept = swept[swept["protocol"] == "all items"].drop(columns=["before", "protocol"])
-swept["selector"] = ["hard" if name.startswith("hard.") else "topk" for name in swept["after"]]  # fmt: skip
+swept["selector"] = ["hard" if name.startswith("hard.") else "topk" for name in swept["after"]]
 swept["of"] = [name.removeprefix("hard.").split("=")[0] for name in swept["after"]]
 swept["value"] = [float(name.split("=")[1]) for name in swept["after"]]
 swept = swept[
@@ -145,7 +145,7 @@ for (of, selector), part in swept.groupby(["of", "selector"], sort=False):
     fig.add_scatter(
         x=[f"{value:g}" for value in part["value"]], y=part["change %"], name=selector, mode="lines+markers", **figures.style(selector),
         error_y=figures.whiskers(part["change %"], part["low"], part["high"]),
-    )  # fmt: skip
+    )
     groups.setdefault(SWEEPS[of], []).append(count)
     count += 1
 if count:
@@ -178,9 +178,9 @@ CHOICES = [
     ("experts and routing", "linear fusion; else 2 of 8 experts and a shared one", ("topk_on_moe", "topk")),
     ("base", "one fused tower; else one tower a modality", ("towers", "fused")),
     ("how far the reference is trained", "to the end; else a third of the schedule, both aligned", ("short_topk", "topk")),
-]  # fmt: skip
+]
 real = [name for name in grid.datasets if name not in grid.planted]
-effects = comparison.changes(grid, [pair for *_, pair in CHOICES if pair], runs, folder, real)  # fmt: skip
+effects = comparison.changes(grid, [pair for *_, pair in CHOICES if pair], runs, folder, real)
 effects = effects[effects["protocol"] == "all items"]
 
 
@@ -188,7 +188,7 @@ def moved(pair):
     if pair is None:
         return "shown above"
     part = effects[(effects["after"] == pair[0]) & (effects["before"] == pair[1])]
-    told = [f"{row.dataset.capitalize()} {Interval(row[6], row.low, row.high).text(1, '')}" for row in part.itertuples()]  # fmt: skip
+    told = [f"{row.dataset.capitalize()} {Interval(row[6], row.low, row.high).text(1, '')}" for row in part.itertuples()]
     return "; ".join(told) or "not run yet"
 
 
@@ -198,7 +198,7 @@ figures.table(
         columns=["not fixed by the paper", "taken here; the other choice", "what the other changes, %"],
     ),
     "Change of test NDCG@5, all items ranked, in percent with 95 % intervals, when the other choice is taken",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Two more are protocol, and every number here says which it is: whether history is dropped from the ranking, and which item of a day is
@@ -220,10 +220,10 @@ figures.table(
 # the reference, on validation, with the reported seeds?
 
 # %% tags=["hide-cell"]
-quality = comparison.quality(grid, runs, folder).set_index(["dataset", "row"])["validation"]  # fmt: skip
+quality = comparison.quality(grid, runs, folder).set_index(["dataset", "row"])["validation"]
 chosen = tried[tried["chosen"].astype(bool)].set_index(["dataset", "row"])["change %"]
 chosen = chosen[chosen.index.isin(quality.index)]
-again = [100 * (quality[key] / quality[key[0], grid.rows[key[1]].reference] - 1) for key in chosen.index]  # fmt: skip
+again = [100 * (quality[key] / quality[key[0], grid.rows[key[1]].reference] - 1) for key in chosen.index]
 figures.table(
     pd.DataFrame({"as tuned, %": chosen, "reported seeds, %": again}),
     "Validation NDCG@5 of the chosen setting against its reference, on the tuning seed and on the mean of the reported seeds",

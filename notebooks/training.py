@@ -30,7 +30,6 @@ k = 20  # pool size K
 beta = 0.5
 
 # %%
-import json
 import tempfile
 from pathlib import Path
 
@@ -40,13 +39,7 @@ from IPython.display import Markdown
 
 from rodpo_lite import evaluation, figures, metrics, runs
 from rodpo_lite.book import record, record_defaults
-from rodpo_lite.config import (
-    AlignmentConfig,
-    AlignmentTrainingConfig,
-    ReferenceConfig,
-    TrainingConfig,
-    build,
-)
+from rodpo_lite.config import AlignmentConfig, AlignmentTrainingConfig, ReferenceConfig, TrainingConfig, build
 from rodpo_lite.data.synthetic import open_world
 from rodpo_lite.statistics import user_bootstrap
 
@@ -76,9 +69,8 @@ settings = {
 }
 reference = runs.train(dataset, build(ReferenceConfig, settings), space / "reference")
 curve = pd.read_json(space / "reference" / "history.jsonl", lines=True)
-curve["unmasked"], curve["masked"] = (
-    curve[part].str["ndcg@5"] for part in ("valid", "valid_masked")
-)
+curve["unmasked"] = curve["valid"].str["ndcg@5"]
+curve["masked"] = curve["valid_masked"].str["ndcg@5"]
 
 # %% tags=["hide-input"]
 fig = go.Figure()
@@ -129,7 +121,7 @@ Markdown(
         "So this reference is at its best by the measure that chose it, early in its schedule, and not at its end."
         if reference["best_epoch"] < 0.8 * epochs else "It was kept near the end of its schedule."
     )
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Stage 2: alignment
@@ -157,14 +149,10 @@ for name in strategies:
         "loss": {"beta": beta},
         "training": {"epochs": 6, "precision": "fp32"},
     }
-    runs.align(
-        dataset, space / "reference", build(AlignmentConfig, stage), space / name
-    )
+    runs.align(dataset, space / "reference", build(AlignmentConfig, stage), space / name)
     results[name] = evaluation.evaluate(dataset, space / name)
-    curves[name] = [
-        json.loads(line)["valid"]["ndcg@5"]
-        for line in (space / name / "history.jsonl").read_text().splitlines()
-    ]
+    history = pd.read_json(space / name / "history.jsonl", lines=True)
+    curves[name] = list(history["valid"].str["ndcg@5"])
 results["reference"] = evaluation.evaluate(dataset, space / "reference")
 
 # %% tags=["hide-input"]

@@ -44,13 +44,7 @@ from IPython.display import Markdown
 
 from rodpo_lite import evaluation, figures, mechanism, metrics, runs
 from rodpo_lite.book import record
-from rodpo_lite.config import (
-    AlignmentConfig,
-    LossConfig,
-    NegativesConfig,
-    ReferenceConfig,
-    build,
-)
+from rodpo_lite.config import AlignmentConfig, LossConfig, NegativesConfig, ReferenceConfig, build
 from rodpo_lite.data.importers.dataset import import_dataset
 from rodpo_lite.data.importers.example import write_example
 from rodpo_lite.data.importers.request import Request
@@ -72,10 +66,11 @@ space = Path(holder.name)
 # %%
 if not interactions:
     interactions, items = write_example(space, seed)
-columns = {"user": user_column, "item": item_column, "time": time_column}
-named = {name: value for name, value in (columns | {"delimiter": delimiter}).items() if value}  # fmt: skip
-named |= {name: Path(value) for name, value in {"items": items, "image_folder": image_folder}.items() if value}  # fmt: skip
-request = Request(Path(interactions), **named)
+said = {
+    "user": user_column, "item": item_column, "time": time_column, "delimiter": delimiter,
+    "items": items and Path(items), "image_folder": image_folder and Path(image_folder),
+}
+request = Request(Path(interactions), **{name: value for name, value in said.items() if value})
 figures.table(preview(request), "The first rows of the interactions")
 
 # %% [markdown]
@@ -114,7 +109,7 @@ settings = {
     "training": {"epochs": epochs, "patience": epochs, "precision": "fp32"},
 }
 loss = build(LossConfig, {"beta": beta})
-selectors = [build(NegativesConfig, {"name": name, "k": k}) for name in ("hard", "topk", "uniform")]  # fmt: skip
+selectors = [build(NegativesConfig, {"name": name, "k": k}) for name in ("hard", "topk", "uniform")]
 reference = runs.train(dataset, build(ReferenceConfig, settings), space / "reference")
 record("reference_valid_ndcg5", reference["valid"]["ndcg@5"])
 
@@ -129,9 +124,9 @@ record("reference_valid_ndcg5", reference["valid"]["ndcg@5"])
 model = runs.load(space / "reference", dataset)
 ranked = mechanism.rank_profile(
     model.model, model.model, dataset, future_relevance(dataset), model.encoder.max_length, exclude="past", seed=seed
-)  # fmt: skip
+)
 share = 100 * ranked.false_negative_share()[:200]
-fig = go.Figure(go.Scatter(x=pd.RangeIndex(1, len(share) + 1), y=share, mode="lines", name="taken later", line_color=figures.VERMILION))  # fmt: skip
+fig = go.Figure(go.Scatter(x=pd.RangeIndex(1, len(share) + 1), y=share, mode="lines", name="taken later", line_color=figures.VERMILION))
 fig.update_xaxes(title="rank in the reference", type="log", dtick=1)
 fig.update_yaxes(title="taken later, % of positions", rangemode="tozero")
 figures.show(
@@ -146,7 +141,7 @@ record("taken_later_at_rank_1", share[0] / 100)
 rows = []
 for selector in selectors:
     wrong, right = (part.mean() for part in ranked.expected(selector, loss))
-    rows.append({"selector": selector.name, "taken later, % of the push": 100 * wrong / (wrong + right)})  # fmt: skip
+    rows.append({"selector": selector.name, "taken later, % of the push": 100 * wrong / (wrong + right)})
 report = pd.DataFrame(rows)
 figures.table(
     report,
@@ -170,16 +165,11 @@ for name in strategies:
         "loss": {"beta": beta},
         "training": {"epochs": 4, "precision": "fp32"},
     }
-    runs.align(
-        dataset, space / "reference", build(AlignmentConfig, stage), space / name
-    )
-found = {
-    name: evaluation.evaluate(dataset, space / name)
-    for name in ["reference", *strategies]
-}
+    runs.align(dataset, space / "reference", build(AlignmentConfig, stage), space / name)
+found = {name: evaluation.evaluate(dataset, space / name) for name in ["reference", *strategies]}
 
 # %% tags=["hide-input"]
-ndcg = {name: metrics.ndcg(pd.read_parquet(space / name / "ranks.parquet")["rank"].to_numpy()) for name in found}  # fmt: skip
+ndcg = {name: metrics.ndcg(pd.read_parquet(space / name / "ranks.parquet")["rank"].to_numpy()) for name in found}
 figures.table(
     pd.DataFrame(
         {

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rodpo_lite.config import EncoderConfig
@@ -76,7 +77,7 @@ def expert_load(model: Recommender, dataset: Dataset, max_length: int) -> pd.Dat
 
 
 @torch.no_grad()
-def chosen_experts(model: Recommender) -> np.ndarray:
+def chosen_experts(model: Recommender) -> NDArray[np.int64]:
     """The experts of the fusion that each item of the catalogue goes to in eval mode, [N, k].
 
     Raises ValueError for a model whose fusion is not a sparse mixture.
@@ -93,6 +94,26 @@ def chosen_experts(model: Recommender) -> np.ndarray:
         handle.remove()
         model.train(mode)
     return mixture.gates(seen[0])[1].cpu().numpy()
+
+
+def preferences(kinds: NDArray[np.str_], chosen: NDArray[np.integer], experts: int) -> pd.DataFrame:
+    """How many times as often each kind goes to each expert as all items do; a row for each kind, 1 without preference.
+
+    kinds: [N], of the items. chosen: [N, k], their experts. An expert that nobody goes to has 1 in every row.
+    """
+    table = pd.crosstab(np.repeat(kinds, chosen.shape[1]), chosen.ravel(), normalize="index")
+    table = table.reindex(columns=range(experts), fill_value=0.0).rename_axis(index="kind", columns="expert")
+    return (table / _load(chosen, experts)).fillna(1.0)
+
+
+def apart(kinds: NDArray[np.str_], chosen: NDArray[np.integer], experts: int) -> float:
+    """The part of a kind's assignments that would have to move for it to look like all items, 0 to 1, mean of kinds."""
+    moved = (preferences(kinds, chosen, experts) - 1).abs() * _load(chosen, experts)
+    return float(moved.sum(axis=1).mean() / 2)
+
+
+def _load(chosen: NDArray[np.integer], experts: int) -> NDArray[np.float64]:
+    return np.bincount(chosen.ravel(), minlength=experts) / chosen.size
 
 
 def costs(models: dict[str, Recommender], dataset: Dataset, max_length: int, repeats: int = 9) -> pd.DataFrame:

@@ -258,7 +258,8 @@ def parameters_of(page: Page) -> dict[str, Any]:
         kind = type(defaults[name])
         if type(value) not in (kind, int if kind is float else kind) and defaults[name] is not None:
             raise InputError(
-                f"{page.source}: the profile sets {name} to {value!r}; it needs {kind.__name__}, as in {defaults[name]!r}."
+                f"{page.source}: the profile sets {name} to {value!r}, "
+                f"which is no {kind.__name__}; its default is {defaults[name]!r}."
             )
     return defaults
 

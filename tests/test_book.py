@@ -215,7 +215,7 @@ def test_a_warning_fails_every_time_until_it_is_mended(book, edit):
 @pytest.mark.parametrize(("name", "old", "new", "message"), [
     ("notebooks/profiles.yml", "smoke: {}", "smoke: {other: {last: 1}}", "no notebook 'other'"),
     ("notebooks/profiles.yml", "smoke: {}", "smoke: {sums: {lats: 1}}", "sums.py: .* does not set 'lats'"),
-    ("notebooks/profiles.yml", "smoke: {}", "smoke: {sums: {last: '5'}}", "sums.py: .* needs int, as in 3"),
+    ("notebooks/profiles.yml", "smoke: {}", "smoke: {sums: {last: '5'}}", "sums.py: .* is no int; its default is 3"),
     ("notebooks/sums.py", '# %% tags=["parameters"]', "# %%", "no cell tagged “parameters”"),
 ])  # fmt: skip
 def test_parameters_that_do_not_fit_are_refused(book, edit, name, old, new, message):

@@ -11,7 +11,16 @@ from pydantic import ValidationError
 from torch import nn
 
 from rodpo_lite import evaluation, runs
-from rodpo_lite.capacity import against, chosen_experts, costs, dense_twin, expert_load, parameter_counts
+from rodpo_lite.capacity import (
+    against,
+    apart,
+    chosen_experts,
+    costs,
+    dense_twin,
+    expert_load,
+    parameter_counts,
+    preferences,
+)
 from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, build
 from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.split import leave_one_out
@@ -234,6 +243,15 @@ def test_chosen_experts_are_those_that_compute_each_item(world):
     assert np.bincount(chosen.ravel(), minlength=5) / chosen.size == pytest.approx(load.to_numpy())
     with pytest.raises(ValueError, match="not a sparse mixture"):
         chosen_experts(Recommender.for_dataset(EncoderConfig(width=16), world))
+
+
+def test_preferences_of_kinds_by_hand():
+    chosen = np.array([[0, 1], [0, 1], [1, 0], [2, 1]])  # expert 3 gets nothing; the load is 3, 4, 1 of 8
+    lift = preferences(np.array(["a", "a", "a", "b"]), chosen, 4)
+    assert lift.loc["a"].tolist() == pytest.approx([0.5 / 0.375, 1.0, 0.0, 1.0])
+    assert lift.loc["b"].tolist() == pytest.approx([0.0, 1.0, 0.5 / 0.125, 1.0])
+    assert apart(np.array(["a", "a", "a", "b"]), chosen, 4) == pytest.approx((0.125 + 0.375) / 2)
+    assert apart(np.full(4, "a"), chosen, 4) == 0
 
 
 def test_costs_of_one_model_against_another():
