@@ -216,7 +216,7 @@ figures.table(
 for name in strategies:
     record(f"test_ndcg5_{name}", results[name]["unmasked"]["ndcg@5"])
 
-# %%
+# %% tags=["hide-input"]
 clear = [name for name in strategies if gain[name].low > 0 or gain[name].high < 0]
 Markdown(
     "Intervals that exclude zero: "
