@@ -25,9 +25,9 @@ def main(names: list[str]) -> int:
     """Run the suites of these names, by default all; the others' counts stay. Returns 1 if something failed."""
     counts = json.loads(COUNTS.read_text()) if COUNTS.exists() else {}
     for name in names or SUITES:
+        counts[name] = {"commit": commit(), "versions": versions()}
         with tempfile.TemporaryDirectory(prefix="rodpo-trust-") as place:
-            found = SUITES[name](Path(place))
-        counts[name] = {"commit": commit(), "versions": versions(), **found}
+            counts[name] |= SUITES[name](Path(place))
         checkpoint.write_json(COUNTS, counts)
     print(json.dumps(counts, indent=2))
     return int(
