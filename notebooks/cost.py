@@ -83,10 +83,8 @@ figures.table(
 # %% tags=["hide-input"]
 of_recbole = costs.ratio_to(table, "epoch-full", "RecBole")
 own = table[(table["task"] == "epoch-full") & (table["library"] == "rodpo_lite")].iloc[0]
-started = table[table["task"] == "import"].set_index("library")["seconds"]
 Markdown(
-    f"RecBole's epoch of full cross-entropy takes {of_recbole:.0f} times ours. Ours peaks at {own['MiB']:.0f} MiB, imports "
-    f"included. Importing everything that a training run needs takes {started['rodpo_lite']:.1f} s, nearly all of it torch."
+    f"RecBole's epoch of full cross-entropy takes {of_recbole:.0f} times ours. Ours peaks at {own['MiB']:.0f} MiB, imports included."
 )
 
 # %% [markdown]

@@ -114,7 +114,10 @@ def _so_far(folder: Path) -> str:
     found = story.against_the_reference(Grid.read(GRID), ledger.records(folder), folder)
     if found.empty:
         return "*No run is on record yet.*"
-    lines = [f"| {rejected} | {' | '.join(row.fillna('–'))} |" for rejected, row in found.iterrows()]
+    found = found.fillna("–")
+    for name in found:  # where a telephone stacks the cells, each says its column
+        found[name] = f'<span class="rodpo-stacked">{name}:</span> ' + found[name]
+    lines = [f"| {rejected} | {' | '.join(row)} |" for rejected, row in found.iterrows()]
     return "\n".join([f"| rejected | {' | '.join(found)} |", "|---" * (1 + found.shape[1]) + "|", *lines])
 
 
