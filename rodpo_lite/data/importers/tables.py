@@ -59,7 +59,7 @@ class Table:
         found = self.find(kind, named)
         if found is None:
             raise InputError(
-                f"{self.path} has no {kind} column; the columns in its first line are {self._listed}: "
+                f"{self.path} has no {kind} column; the columns in its first line are {self.listed}: "
                 + ("is it separated by another character? Name it with --delimiter." if len(self.columns) == 1
                    else "one must be called item_id." if kind == "id" else f"name one with --{kind}.")
             )  # fmt: skip
@@ -68,11 +68,12 @@ class Table:
     def named(self, name: str, option: str) -> int:
         """The column of that name; raises InputError, with the columns that there are, if there is none."""
         if name not in self.columns:
-            raise InputError(f"{self.path} has no column {name!r} for --{option}; its columns are {self._listed}.")
+            raise InputError(f"{self.path} has no column {name!r} for --{option}; its columns are {self.listed}.")
         return self.columns.index(name)
 
     @property
-    def _listed(self) -> str:
+    def listed(self) -> str:
+        """The names of its columns, for a sentence."""
         shown = [repr(column[:40]) for column in self.columns[:20]]
         return ", ".join(shown) + (", …" if len(self.columns) > 20 else "")
 
@@ -134,7 +135,10 @@ def read_interactions(table: Table, request: Request) -> Log:
     time = table.find("time", request.time)
     rating = None if request.min_rating is None else table.need("rating", request.rating)
     if time is None:
-        message = f"{table.path} has no time column: each user's interactions are taken in the order of the file."
+        message = (
+            f"{table.path} has no time column, so each user's interactions are taken in the order of the file; "
+            f"name one with --time if one of {table.listed} is."
+        )
         warnings.warn(message, Notice, stacklevel=2)
     log = Log(table.path, time is not None, request.min_rating)
     for line, row in table.rows:
