@@ -45,8 +45,8 @@ Markdown(
 # %% [markdown]
 # ## Beside other libraries
 #
-# Each library is trained on the same sequences: RecBole {cite}`zhao2021recbole`, RePlay {cite}`vasilev2024replay`, RecTools, and a
-# short PyTorch SASRec {cite}`kang2018sasrec` that many papers start from. They took turns, so that a slow minute of the machine hits
+# Each library is trained on the same sequences: RecBole {cite}`zhao2021recbole`, RePlay {cite}`vasilev2024replay`, [RecTools](https://github.com/MobileTeleSystems/RecTools), and a
+# [short PyTorch SASRec](https://github.com/pmixer/SASRec.pytorch) that many papers start from. They took turns, so that a slow minute of the machine hits
 # all of them, each at its best reasonable setting; which that is, and why, stands in `benchmarks/README.md`. Each minimises the loss that its row names.
 
 # %% tags=["hide-input"]
@@ -115,7 +115,7 @@ fig.update_yaxes(title="validation NDCG@10", rangemode="tozero")
 figures.slider(fig, groups, "full cross-entropy", "Loss: ")
 figures.show(
     fig,
-    caption="Validation quality over training seconds, first round. Dotted: the target. A curve that ends below it was given up.",
+    caption=f"Validation quality over training seconds, first round. Dotted: the target, {target:g}. A curve that ends below it was given up.",
     alt="Curves of NDCG@10 over seconds for each library; rodpo_lite reaches the target first.",
     data=reached.groupby(["task", "library", "round"])[["seconds", "NDCG@10"]]
     .max()
@@ -133,7 +133,7 @@ for task, label in costs.QUALITY.items():
         lines.append(f"The fastest other, {peer['library']}, takes {peer['ratio']:.1f} times as long.")
     given_up = [f"{library} ({row['note']})" for library, row in part.iterrows() if row["note"] and pd.isna(row["seconds"])]
     if given_up:
-        lines.append("Without the target: " + "; ".join(given_up) + ".")
+        lines.append("Did not reach it, or have no such loss: " + "; ".join(given_up) + ".")
 Markdown(" ".join(lines))
 
 # %% [markdown]
@@ -299,12 +299,17 @@ Markdown(f"Pairs of runs: {counts}. On average {change.text()}, the 95 % interva
 by_loss = curves["items"].pivot_table(index="x", columns="of", values="seconds")
 by_loss["full over sampled"] = by_loss["full cross-entropy"] / by_loss["sampled softmax"]
 figures.table(by_loss.rename_axis("items"), "Seconds of a step over the catalogue")
+first, second = by_loss.index[:2]
+slope = by_loss["full cross-entropy"].diff().iloc[1] / (second - first)
+meets = first - (by_loss["full cross-entropy"] - by_loss["sampled softmax"]).iloc[0] / slope
+Markdown(f"A straight line through the first two full steps meets the sampled step at about {max(meets, 0):,.0f} items.")
 
 # %% [markdown]
 # :::{dropdown} Why
 # The full cross-entropy multiplies every position by every item, forwards and twice backwards; the sampled one multiplies by its sample,
-# whatever the catalogue. Halve the catalogue and the full step halves while the sampled one stays: the two meet where the ratio of the
-# first row is used up.
+# whatever the catalogue. What does not depend on the catalogue, such as the encoder, costs both the same, so that the full step grows less
+# than in proportion. A straight line through its first two points meets the sampled step at the number below the table; that is an
+# extrapolation.
 # :::
 #
 # **2. What would a free selection change?** `topk` reads score blocks that the anchor has made. If finding the best items cost nothing,
@@ -319,8 +324,8 @@ figures.table(
 
 # %% [markdown]
 # :::{dropdown} Why
-# Compare `topk` with the cheapest strategy: both compute the states of the policy and of the frozen reference and the anchor; what lies
-# between them is the search for the best items and the draw among them.
+# Compare `topk` with `uniform`: both compute the states of the policy and of the frozen reference, the anchor and the preference loss;
+# what lies between them is mostly the search for the best items. `none` has no preference loss at all.
 # :::
 #
 # **3. Does it hold on your machine?** `make bench ARGS="--only ours --fresh"` measures ours again. Which of the ratios above moves?

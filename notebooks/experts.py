@@ -63,7 +63,8 @@ space = Path(holder.name)
 # \end{aligned}$$ (eq-mixture)
 #
 # Items that a router does not send to an expert are not computed by it. Two small losses keep the router healthy: the
-# balance loss $E \sum_e f_e P_e$ {cite}`fedus2022switch`, 1 when all experts get the same, and the z-loss, which keeps
+# balance loss $E \sum_e \ell_e P_e$ {cite}`fedus2022switch` of the share $\ell_e$ of rows that an expert gets (its load) and its mean
+# probability $P_e$ before the choice, 1 when all experts get the same, and the z-loss, which keeps
 # logits small {cite}`zoph2022stmoe`.
 #
 # A fair competitor has the same *active* parameters: an MLP as wide as the $k$ experts and the shared one together, the
@@ -272,7 +273,7 @@ figures.table(pd.DataFrame(rows, columns=columns), f"Sparse fusion of width {wid
 # :::
 #
 # **2. How many experts is it really?** If one expert gets all the work, the others are there for nothing. Count the experts of
-# each layer by $1 / \sum_e f_e^2$, with $f_e$ the load: that is $E$ if all get the same, and 1 if one gets everything.
+# each layer by $1 / \sum_e \ell_e^2$, with $\ell_e$ the load: that is $E$ if all get the same, and 1 if one gets everything.
 
 # %% tags=["hide-cell"]
 uses = load.groupby("layer", sort=False)["share"].agg(
@@ -300,7 +301,7 @@ Markdown(
 
 # %% [markdown]
 # :::{dropdown} Why
-# “No inference cost” rests on vectors that depend neither on the user nor on the moment. Prices, stock or a context among the
+# The paper’s “nearly unchanged inference cost” {cite}`huang2026rodpo` rests on vectors that depend neither on the user nor on the moment. Prices, stock or a context among the
 # features break that, and so does a catalogue that changes faster than requests come in.
 # :::
 #
@@ -308,6 +309,6 @@ Markdown(
 #
 # - Sparse means that unrouted rows are not computed; a test counts them.
 # - Equal active parameters is the fair comparison, and it is what the dense twin is for.
-# - “No inference cost” is true for a fusion whose results are kept, not for a mixture that runs with every request.
+# - “Nearly unchanged inference cost” {cite}`huang2026rodpo` is true for a fusion whose results are kept, not for a mixture that runs with every request.
 #
 # **Next:** [the results](results).

@@ -53,12 +53,18 @@ real = [name for name in grid.datasets if name not in grid.planted]
 #
 # Every row that has something to search was tried at the same number of settings, on validation, with a seed that is not
 # reported; continued cross-entropy included. What was tried is in the ledger. The reported seeds are 1 to 5; test was read
-# once, when a run had finished. `workflow/grid.yaml` declares all of it.
+# once, when a run had finished. `workflow/grid.yaml` declares all of it; what was chosen is
+# shown under [sensitivity](sensitivity).
 
 # %% tags=["hide-input"]
 tuned = sum(bool(row.search) for row in grid.rows.values())
 carried = [f"`{name}` on {dataset.capitalize()} from {source.capitalize()}" for name, row in grid.rows.items() for dataset, source in row.tuned_on.items()]
+stages = {name: Cell(grid, "toys", name).config({}, 1) for name in ("fused", "topk")}
+encoder, steps = stages["fused"].encoder, {name: stage.training for name, stage in stages.items()}
 Markdown(
+    f"The model has width {encoder.width}, {encoder.blocks} blocks with {encoder.heads} heads, and sees the last {encoder.max_length} items. A reference trains for "
+    f"at most {steps['fused'].epochs} epochs of {steps['fused'].batches_per_epoch} steps, an alignment for {steps['topk'].epochs}; the weights of the epoch that validates "
+    "best are kept.\n\n"
     f"{len(grid.rows)} rows are declared, {tuned} of them tuned with {grid.tuning.trials} trials each on every dataset that they run on, but for settings that are carried over "
     f"({', '.join(carried)}); "
     f"{len(runs)} runs are on record so far."
@@ -218,8 +224,8 @@ Markdown("With all items ranked:\n\n" + "\n".join(said))
 #
 # The same settings and seeds on Toys, trained on two kinds of processor: one multiplied in bfloat16 (rounding to 8 bits), the other in
 # 32 bits. Training amplifies rounding until nothing of the path is left in common, so the second set is a repetition with other luck
-# and the same users. If that is all, an estimate of the one falls into the 95 % interval of the other in five of six cases (and not in
-# 95 of 100: both of them err). The grid had moved to another machine; the second set is the one that counts everywhere else, the
+# and the same users. If that is all, an estimate of the one falls into the 95 % interval of the other in about five of six cases (and not in
+# 95 of 100: both of them err), rather more often, for the users are the same. The grid had moved to another machine; the second set is the one that counts everywhere else, the
 # first lies in `data/replication`.
 
 # %% tags=["hide-input"]
@@ -285,7 +291,7 @@ if parts:
         fig,
         caption="What groups of users add to the change of test NDCG@5 from the reference to topk, all items ranked. Hover, or open the data, for how many users a group has and from how many to how many interactions: many histories are equally long, so groups differ in size.",
         alt="Bars with intervals for groups of the users by popularity of the test item and by length of the history.",
-        data=pd.concat(parts),
+        data=pd.concat(parts).assign(group=lambda table: table["group"] + 1),
     )
 
 # %% tags=["hide-input"]
@@ -293,8 +299,8 @@ sure = []
 for found in parts:
     for kind, which in (("gains", found["low"] > 0), ("loses", found["high"] < 0)):
         if which.any():
-            numbers = " and ".join(str(group + 1) for group in found["group"][which])
-            sure.append(f"- **{found['dataset'].iloc[0].capitalize()}** {kind} in group {numbers} by {found['by'].iloc[0]}.")
+            numbers = story.listed(str(group + 1) for group in found["group"][which])
+            sure.append(f"- **{found['dataset'].iloc[0].capitalize()}** {kind} in group{'s' if which.sum() > 1 else ''} {numbers} by {found['by'].iloc[0]}.")
 Markdown(
     "Where the interval leaves zero out:\n\n" + "\n".join(sure)
     if sure
@@ -391,8 +397,10 @@ stood = {
     "topk_on_moe": ("topk", "topk_on_twin"),
 }
 more = comparison.changes(grid, [(after, before) for after, others in stood.items() for before in others], runs, folder, real)
-told = [story.stands(more, after, others) for after, others in stood.items()]
-Markdown("\n".join(f"- With all items ranked, {line}." for line in told if line))
+told = {
+    protocol: [story.stands(more, after, others, protocol) for after, others in stood.items()] for protocol in ledger.PROTOCOLS
+}
+Markdown("\n".join(f"- {label}, {line}." for label, protocol in (("With all items ranked", "all items"), ("With the history dropped", "history dropped")) for line in told[protocol] if line))
 
 # %% [markdown]
 # - So a gap between two alignments says little until each is held against the reference: the loser may have been harmed.
@@ -407,7 +415,7 @@ Markdown("\n".join(f"- With all items ranked, {line}." for line in told if line)
 # pairs do the two disagree on the sign?
 
 # %% tags=["hide-cell"]
-both = changes.pivot(index=["dataset", "what"], columns="protocol", values="change %")
+both = changes.assign(what=changes["what"].str.replace("<br>", " ")).pivot(index=["dataset", "what"], columns="protocol", values="change %")
 figures.table(
     both[both["all items"] * both["history dropped"] < 0],
     "Pairs whose change has another sign under the other protocol, %",

@@ -429,7 +429,8 @@ for name, found in profiles.items():
     record(f"drift_of_false_negatives_{name}", np.nanmean(on_wanted))
 figures.table(
     pd.DataFrame(rows),
-    "Drift from the reference, one training seed: of scores, and of item vectors (1 − cosine)",
+    "Drift from the reference, one training seed: of scores, and of item vectors (1 − cosine). The difference is averaged within users "
+    "first, over positions that have both kinds, so that it is not that of the two columns",
 )
 
 # %% tags=["hide-input"]

@@ -111,14 +111,16 @@ def _so_far(folder: Path) -> str:
     from rodpo_lite.grid import Grid
     from rodpo_lite.plan import GRID
 
-    found = story.against_the_reference(Grid.read(GRID), ledger.records(folder), folder)
+    grid, table = Grid.read(GRID), ledger.records(folder)
+    found = story.against_the_reference(grid, table, folder)
     if found.empty:
         return "*No run is on record yet.*"
     found = found.fillna("–")
     for name in found:  # where a telephone stacks the cells, each says its column
         found[name] = f'<span class="rodpo-stacked">{name}:</span> ' + found[name]
     lines = [f"| {rejected} | {' | '.join(row)} |" for rejected, row in found.iterrows()]
-    return "\n".join([f"| rejected | {' | '.join(found)} |", "|---" * (1 + found.shape[1]) + "|", *lines])
+    lines = [f"| rejected | {' | '.join(found)} |", "|---" * (1 + found.shape[1]) + "|", *lines]
+    return "\n".join([*lines, "", story.with_history_dropped(grid, table, folder)])
 
 
 def _check(root: Path, out: Path) -> None:

@@ -31,7 +31,7 @@ def grid(
     rows: Annotated[str, typer.Option(help="only these rows, whatever their tier, as in none,topk")] = "",
     seeds: Annotated[str, typer.Option(help="of the reported seeds only these, as in 1,2")] = "",
     again: Annotated[bool, typer.Option("--again", help="repeat what is on record, beside it, and compare")] = False,
-    replicas: Annotated[int, typer.Option(min=1, help="seeds that share a process; more than 1 pays on a GPU")] = 1,
+    replicas: Annotated[int, typer.Option(min=1, help="seeds that share a process; more than 1 is for a GPU")] = 1,
     cores: Annotated[int | None, typer.Option(min=1, help="cores to use [default: the profile's]")] = None,
     data: Data = Path("data/amazon"),
     grid_file: GridFile = None,

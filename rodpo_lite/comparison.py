@@ -107,6 +107,25 @@ def trials(grid: Grid, folder: Path) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["dataset", "row", "chosen", *SEARCHED, "change %"])
 
 
+def references(grid: Grid, folder: Path) -> pd.DataFrame:
+    """What was chosen for each row that is trained from scratch, a row for each dataset that it was tried on.
+
+    Columns dataset, row, trials (how many), the keys that were searched, validation NDCG@5 (all items, tuning seeds).
+    """
+    found = []
+    for cell in grid.cells():
+        path = cell.trials_file(folder)
+        if cell.reference is not None or not path.exists():
+            continue
+        kept = checkpoint.read_json(path)
+        chosen = kept["trials"][kept["chosen"]]
+        config = cell.config(chosen["settings"], 0).model_dump()
+        row = {"dataset": cell.dataset, "row": cell.name, "trials": len(kept["trials"])}
+        row |= {key: _at(config, key) for key in cell.row.search}
+        found.append(row | {"validation NDCG@5": np.mean(chosen["valid"])})
+    return pd.DataFrame(found)
+
+
 def _at(config: dict[str, Any], key: str) -> Any:
     group, name = key.split(".")
     return config[group][name]

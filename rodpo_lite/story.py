@@ -36,13 +36,33 @@ def against_the_reference(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.D
     return told.reindex(index=[label for label in REJECTED.values() if label in told.index], columns=order)
 
 
-def stands(found: pd.DataFrame, after: str, others: Iterable[str]) -> str:
+def with_history_dropped(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
+    """What the pool does to NDCG@5 of test when the user's own items are not ranked, as a list; table as above."""
+    real = [name for name in grid.datasets if name not in grid.planted]
+    against = {"hard": "the hardest item", grid.rows["topk"].reference: "the reference", "none": "continued training"}
+    found = changes(grid, [("topk", before) for before in against if before in grid.rows], table, folder, real)
+    found = found[found["protocol"] == "history dropped"]
+    told = []
+    for before, name in against.items():
+        part = found[found["before"] == before][["dataset", "change %", "low", "high"]].itertuples(index=False)
+        if on := [f"{Interval(*numbers).text(1)} on {grid.label(dataset)}" for dataset, *numbers in part]:
+            told.append(f"- against {name} {', '.join(on)}")
+    return "\n".join(["With the history dropped from the ranking, the pool changes NDCG@5", "", *told]) if told else ""
+
+
+def stands(found: pd.DataFrame, after: str, others: Iterable[str], protocol: str = "all items") -> str:
     """How a row stands against others, by whether the interval leaves zero out; found: `comparison.changes`."""
     kinds: dict[str, list[str]] = {"beats": [], "is beaten by": [], "cannot be told from": []}
     for before in others:
-        part = found[(found["after"] == after) & (found["before"] == before) & (found["protocol"] == "all items")]
+        part = found[(found["after"] == after) & (found["before"] == before) & (found["protocol"] == protocol)]
         for kind, rows in zip(kinds, (part["low"] > 0, part["high"] < 0, (part["low"] <= 0) & (part["high"] >= 0))):
             if rows.any():
-                kinds[kind].append(f"`{before}` on {' and '.join(part['dataset'][rows].str.capitalize())}")
+                kinds[kind].append(f"`{before}` on {listed(part['dataset'][rows].str.capitalize())}")
     said = [f"{kind} {', '.join(which)}" for kind, which in kinds.items() if which]
     return f"`{after}` {'; '.join(said)}" if said else ""
+
+
+def listed(words: Iterable[str]) -> str:
+    """a; a and b; a, b and c."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last

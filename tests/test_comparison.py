@@ -53,6 +53,17 @@ def test_what_rejected_items_do_to_the_reference(grid, folder):
     assert story.against_the_reference(grid, records(folder).iloc[:0], folder).empty
 
 
+def test_what_the_pool_does_when_the_history_is_dropped(grid, folder):
+    said = story.with_history_dropped(grid, records(folder), folder)
+    assert said.startswith("With the history dropped from the ranking, the pool changes NDCG@5\n\n- against the hardest item ")
+    assert said.count(" on World") == 2 and "against the reference" in said and "continued" not in said
+    assert story.with_history_dropped(grid, records(folder).iloc[:0], folder) == ""
+
+
+def test_words_in_a_list():
+    assert [story.listed("abc"[:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
+
+
 def test_how_a_row_stands_against_others(grid, folder):
     pairs = [("topk", "hard"), ("hard", "topk"), ("hard", "base")]
     found = comparison.changes(grid, pairs, records(folder), folder, ["world"])
@@ -129,3 +140,7 @@ def test_trials_against_the_reference_that_they_started_from(tmp_path):
     assert found["negatives.k"].tolist()[0] == 20, "what is not set is at its default"
     assert found["loss.beta"].isna().all(), "what is not searched is left out"
     assert comparison.trials(grid, tmp_path / "empty").empty
+
+    (reference,) = comparison.references(grid, tmp_path).to_dict("records")
+    assert (reference["row"], reference["trials"], reference["validation NDCG@5"]) == ("base", 2, 0.2)
+    assert reference.keys() > set(grid.rows["base"].search)
