@@ -156,7 +156,7 @@ def test_citation_names_the_paper_and_this_version():
     (paper,) = citation["references"]
     assert paper["url"] == "https://arxiv.org/abs/2603.29259"
     assert [i["value"] for i in paper["identifiers"]] == ["arXiv:2603.29259"]
-    assert [a["family-names"] for a in paper["authors"]] == ["Huang", "Wang", "Zhang", "Cai", "Pan"]
+    assert [a["family-names"] for a in paper["authors"]] == ["Huang", "Zhang", "Cai", "Wang", "Pan"]
 
 
 def test_workflows_call_targets_that_exist():
