@@ -22,9 +22,9 @@ def kinds(dataset: Dataset, clusters: int = 12, seed: int = 0) -> NDArray[np.str
     named = [_SYNTHETIC.fullmatch(title) for title in dataset.titles]
     if any(named):
         return np.array([match[1] if match else OTHER for match in named])
-    present = dataset.present.get("text", np.zeros(dataset.n_items, bool))
-    if not present.any():
+    if "text" not in dataset.features or not dataset.present["text"].any():
         return np.full(dataset.n_items, OTHER)
+    present = dataset.present["text"]
     cluster = require("sklearn.cluster", "scikit-learn", "Kinds of items")
     means = cluster.KMeans(min(clusters, present.sum()), n_init=1, random_state=seed)
     found = np.full(dataset.n_items, -1)
