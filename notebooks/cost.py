@@ -325,7 +325,7 @@ figures.table(
 # %% [markdown]
 # :::{dropdown} Why
 # Compare `topk` with `uniform`: both compute the states of the policy and of the frozen reference, the anchor and the preference loss;
-# what lies between them is mostly the search for the best items. `none` has no preference loss at all.
+# what lies between them is the search for the best items and another way to draw. `none` has no preference loss at all.
 # :::
 #
 # **3. Does it hold on your machine?** `make bench ARGS="--only ours --fresh"` measures ours again. Which of the ratios above moves?

@@ -284,7 +284,7 @@ Markdown("\n".join(lines))
 #
 # - On real purchases too, the hardest item is a false negative more often than a random one of the top $K$ is; known false
 #   negatives are a small share of all pushes for either.
-# - Against continued cross-entropy, hidden purchases rise a little under `topk` and do not under `hard`; the gap is small. Over all selectors, more hits tend to go with a deeper fall, but a
+# - Against continued cross-entropy, hidden purchases end higher under `topk` than under `hard`; how far is told above. Over all selectors, more hits tend to go with a deeper fall, but a
 #   handful of selectors, with one clear exception, cannot show that wrong pushes *cause* worse rankings.
 # - `hard`, where it may reject the history, spends much of its draws on “do not repeat”; `topk` and `uniform` few. Whether that counts
 #   depends on what the protocol ranks, so a number without that label cannot be compared.

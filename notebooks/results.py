@@ -59,7 +59,7 @@ real = [name for name in grid.datasets if name not in grid.planted]
 # %% tags=["hide-input"]
 tuned = sum(bool(row.search) for row in grid.rows.values())
 carried = [f"`{name}` on {dataset.capitalize()} from {source.capitalize()}" for name, row in grid.rows.items() for dataset, source in row.tuned_on.items()]
-stages = {name: Cell(grid, "toys", name).config({}, 1) for name in ("fused", "topk")}
+stages = {name: Cell(grid, real[0], name).config({}, 1) for name in ("fused", "topk")}
 encoder, steps = stages["fused"].encoder, {name: stage.training for name, stage in stages.items()}
 Markdown(
     f"The model has width {encoder.width}, {encoder.blocks} blocks with {encoder.heads} heads, and sees the last {encoder.max_length} items. A reference trains for "
@@ -397,10 +397,11 @@ stood = {
     "topk_on_moe": ("topk", "topk_on_twin"),
 }
 more = comparison.changes(grid, [(after, before) for after, others in stood.items() for before in others], runs, folder, real)
-told = {
-    protocol: [story.stands(more, after, others, protocol) for after, others in stood.items()] for protocol in ledger.PROTOCOLS
-}
-Markdown("\n".join(f"- {label}, {line}." for label, protocol in (("With all items ranked", "all items"), ("With the history dropped", "history dropped")) for line in told[protocol] if line))
+told = []
+for label, protocol in zip(("With all items ranked", "With the history dropped"), ledger.PROTOCOLS):
+    lines = (story.stands(more, after, others, protocol) for after, others in stood.items())
+    told += [f"- {label}, {line}." for line in lines if line]
+Markdown("\n".join(told))
 
 # %% [markdown]
 # - So a gap between two alignments says little until each is held against the reference: the loser may have been harmed.

@@ -25,6 +25,8 @@ profile = "smoke"
 ledger_folder = None  # the project's own, data/results
 
 # %%
+from pathlib import Path
+
 import pandas as pd
 import plotly.graph_objects as go
 from IPython.display import Markdown, display
@@ -32,8 +34,8 @@ from plotly.subplots import make_subplots
 
 from rodpo_lite import comparison, figures, ledger
 from rodpo_lite.book import record
-from rodpo_lite.grid import Grid
-from rodpo_lite.plan import GRID
+from rodpo_lite.grid import Cell, Grid
+from rodpo_lite.plan import GRID, Plan
 from rodpo_lite.statistics import Interval
 
 figures.setup()
@@ -245,10 +247,17 @@ figures.table(
 #
 # **2. What does a value more cost?** Add a row to `workflow/grid.yaml`, as `k=2: { tier: C, reference: fused, like: topk, datasets: [toys],
 # seeds: [1, 2, 3], set: { negatives.name: topk, negatives.k: 2 } }`. How long will it take, according to `rodpo grid --plan --rows k=2`?
-#
-# :::{dropdown} Answer
-# It asks the ledger how long runs like it took on that dataset and says 3 runs and about 4 minutes. Evaluations are not in it, nor the
-# three references, which are trained again where their weights are not at hand and then take longer than the rest.
+
+# %% tags=["hide-cell"]
+row = grid.rows["k=1"]
+wider = grid.model_copy(update={"rows": grid.rows | {"k=2": row.model_copy(update={"set": row.set | {"negatives.k": 2}})}})
+plan = Plan(GRID, wider, [Cell(wider, "toys", "k=2")], Path("runs/grid"), folder).summary()
+figures.table(plan, "What `rodpo grid --plan --rows k=2` says")
+
+# %% [markdown]
+# :::{dropdown} Why
+# It asks the ledger how long runs like it took on that dataset. Evaluations are not in it, nor the three references, which are trained
+# again where their weights are not at hand.
 # :::
 #
 # **Next:** [cost and scaling](cost).
