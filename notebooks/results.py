@@ -58,15 +58,15 @@ real = [name for name in grid.datasets if name not in grid.planted]
 
 # %% tags=["hide-input"]
 tuned = sum(bool(row.search) for row in grid.rows.values())
-carried = [f"`{name}` on {dataset.capitalize()} from {source.capitalize()}" for name, row in grid.rows.items() for dataset, source in row.tuned_on.items()]
+carried = {name: sorted(set(row.tuned_on.values())) for name, row in grid.rows.items() if row.tuned_on}
 stages = {name: Cell(grid, real[0], name).config({}, 1) for name in ("fused", "topk")}
 encoder, steps = stages["fused"].encoder, {name: stage.training for name, stage in stages.items()}
 Markdown(
     f"The model has width {encoder.width}, {encoder.blocks} blocks with {encoder.heads} heads, and sees the last {encoder.max_length} items. A reference trains for "
     f"at most {steps['fused'].epochs} epochs of {steps['fused'].batches_per_epoch} steps, an alignment for {steps['topk'].epochs}; the weights of the epoch that validates "
     "best are kept.\n\n"
-    f"{len(grid.rows)} rows are declared, {tuned} of them tuned with {grid.tuning.trials} trials each on every dataset that they run on, but for settings that are carried over "
-    f"({', '.join(carried)}); "
+    f"{len(grid.rows)} rows are declared, {tuned} of them tuned with {grid.tuning.trials} trials each on every dataset that they run on, but for some that "
+    f"are tuned on one dataset and take its settings to the others ({', '.join(f'`{name}` on {source.capitalize()}' for name, of in carried.items() for source in of)}); "
     f"{len(runs)} runs are on record so far."
 )
 
