@@ -18,7 +18,8 @@ import yaml
 from rodpo_lite import icons, sources
 from rodpo_lite.checkpoint import alone, write_bytes
 from rodpo_lite.errors import InputError
-from rodpo_lite.pages import BUILDS, BookError, Page, execute, find_pages, record, record_defaults, require_root
+from rodpo_lite.execution import execute
+from rodpo_lite.pages import BUILDS, BookError, Page, find_pages, record, record_defaults, require_root
 from rodpo_lite.settings import read_yaml
 
 __all__ = ["BookError", "build", "record", "record_defaults"]

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rodpo_lite.checkpoint import alone, read_json, write_json
 from rodpo_lite.errors import InputError
-from rodpo_lite.pages import BUILDS, Page, execute, find_pages, require_root
+from rodpo_lite.execution import execute
+from rodpo_lite.pages import BUILDS, Page, find_pages, require_root
 from rodpo_lite.rules import Rules
 
 FOLDER = Path("tests", "baselines")

@@ -1,4 +1,4 @@
-"""The executed pages of the book: run each notebook whose inputs changed, keep its outputs, metrics and stamp.
+"""The executed pages of the book: what each is made from, where it is kept, and whether it still stands.
 
 Beside an executed `<page>.ipynb` lie `<page>.metrics.json` (what the notebook passed to `record`), `<page>.figures/`
 (a still picture of each figure) and `<page>.stamp.json` (the hash of everything it was made from). The stamp is written
@@ -12,11 +12,7 @@ import hashlib
 import json
 import math
 import os
-import shutil
-import subprocess
 import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,14 +21,10 @@ from typing import Any
 from pydantic import BaseModel
 
 import rodpo_lite
-from rodpo_lite import still
-from rodpo_lite.checkpoint import write_bytes, write_json
 from rodpo_lite.errors import InputError
-from rodpo_lite.figures import BOOK_MODE
 from rodpo_lite.settings import read_yaml
 
 METRIC = "application/vnd.rodpo.metric+json"
-WORKERS = 2
 LIBRARIES = (
     "torch", "numpy", "pandas", "pyarrow", "pydantic", "pandera", "tqdm", "safetensors", "scipy", "pyyaml", "plotly",
     "jupytext", "papermill", "ipykernel", "kaleido",
@@ -85,6 +77,11 @@ class Page:
     @property
     def name(self) -> str:
         return self.source.stem
+
+    @property
+    def input(self) -> Path:
+        """The notebook as papermill takes it, while it is executed."""
+        return self.folder / f"{self.name}.input.ipynb"
 
     @property
     def executed(self) -> Path:
@@ -157,29 +154,6 @@ def find_pages(root: Path, profile: str, build: Path) -> list[Page]:
     return pages
 
 
-def execute(pages: list[Page], build: Path, progress: Callable[[str], Any]) -> dict[str, str]:
-    """Execute pages, two at a time; those that succeed are kept even when another fails.
-
-    Returns for each page that failed a sentence that names notebook, cell and exception. Raises InputError for a
-    notebook without fitting parameters.
-    """
-    from rodpo_lite.provenance import commit, machine, versions
-
-    defaults = {page.name: parameters_of(page) for page in pages}
-    environment = _kernel_environment(build / "jupyter")
-    made_by = {"commit": commit(), **versions(), "cpu": machine()["cpu"]}
-
-    def one(page: Page) -> str | None:
-        return _execute(page, defaults[page.name], made_by, environment)
-
-    failures = {}
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for page, failure in zip(pages, pool.map(one, pages)):
-            progress(f"{page.name}: {'failed' if failure else 'executed'}")
-            failures |= {page.name: failure} if failure else {}
-    return failures
-
-
 def _profile(path: Path, profile: str, names: set[str]) -> dict[str, dict[str, Any]]:
     if not path.exists():
         raise InputError(f"{path} is missing: it lists the book's profiles and their notebook parameters.")
@@ -246,8 +220,8 @@ def parameters_of(page: Page) -> dict[str, Any]:
     if not any("parameters" in cell.metadata.get("tags", ()) for cell in notebook.cells):
         raise InputError(f"{page.source} has no cell tagged “parameters”: add one that sets at least `profile`.")
     page.folder.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, _input(page))
-    declared = inspect_notebook(_input(page))
+    nbformat.write(notebook, page.input)
+    declared = inspect_notebook(page.input)
     if unknown := sorted(page.parameters.keys() - declared.keys()):
         raise InputError(f"{page.source}: its parameters cell does not set {unknown[0]!r}, which the profile sets.")
     try:
@@ -262,92 +236,3 @@ def parameters_of(page: Page) -> dict[str, Any]:
                 f"which is no {kind.__name__}; its default is {defaults[name]!r}."
             )
     return defaults
-
-
-def _input(page: Page) -> Path:
-    return page.folder / f"{page.name}.input.ipynb"
-
-
-def _kernel_environment(folder: Path) -> dict[str, str]:
-    """An environment in which `python3` is this interpreter, whatever kernels and settings the user has."""
-    spec = {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-        "display_name": "Python 3",
-        "language": "python",
-    }
-    write_json(folder / "kernels" / "python3" / "kernel.json", spec)
-    own = {
-        "JUPYTER_PATH": folder,
-        "JUPYTER_CONFIG_DIR": folder / "config",
-        "JUPYTER_RUNTIME_DIR": folder / "runtime",
-        "IPYTHONDIR": folder / "ipython",
-        "OMP_NUM_THREADS": max(1, (os.cpu_count() or 1) // WORKERS),
-        BOOK_MODE: 1,
-    }
-    return {**os.environ, **{name: str(value) for name, value in own.items()}}
-
-
-def _execute(page: Page, defaults: dict[str, Any], made_by: dict[str, Any], environment: dict[str, str]) -> str | None:
-    """Run one page and keep it; returns a sentence if it failed."""
-    import nbformat
-
-    page.stamp.unlink(missing_ok=True)
-    output = page.folder / f"{page.name}.output.ipynb"
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--log-level", "ERROR", "--kernel", "python3"]
-    command += ["--cwd", str(page.source.parent), "-y", json.dumps(page.parameters), str(_input(page)), str(output)]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", errors="replace")
-    _input(page).unlink()
-    where = f"notebooks/{page.source.name}"
-    if run.returncode:
-        if not output.exists():
-            return f"{where} could not be executed: {(run.stderr.strip() or 'papermill failed').splitlines()[-1]}"
-        output.replace(page.failed)
-        return f"{where}, {_error(nbformat.read(page.failed, 4), run.stderr)} (executed so far: {page.failed})"
-    executed = nbformat.read(output, 4)
-    output.unlink()
-    parameters = defaults | page.parameters
-    if parameters == defaults:  # the parameters cell itself says it all
-        executed.cells = [cell for cell in executed.cells if not _is_injected(cell)]
-    for part in (executed, *executed.cells):
-        for key in ("papermill", "execution"):  # times and local paths
-            part.metadata.pop(key, None)
-    try:
-        metrics = _collect(executed)
-    except ValueError as error:
-        write_bytes(page.failed, nbformat.writes(executed).encode())
-        return f"{where}: {error}"
-    page.failed.unlink(missing_ok=True)
-    write_bytes(page.executed, nbformat.writes(executed).encode())
-    shutil.rmtree(page.pictures, ignore_errors=True)
-    for number, picture in enumerate(still.draw(executed), start=1):
-        write_bytes(page.pictures / f"{number}.svg", picture)
-    write_json(page.metrics, metrics)
-    write_json(page.stamp, {"hash": page.hash, "parameters": parameters, "made_by": made_by})
-    return None
-
-
-def _is_injected(cell: Any) -> bool:
-    return "injected-parameters" in cell.metadata.get("tags", ())
-
-
-def _error(notebook: Any, stderr: str) -> str:
-    """The cell that raised and what, counting code cells as their author does."""
-    authored = [cell for cell in notebook.cells if cell.cell_type == "code" and not _is_injected(cell)]
-    for number, cell in enumerate(authored, start=1):
-        for output in cell.outputs:
-            if output.output_type == "error":
-                start = next((line for line in cell.source.splitlines() if line.strip()), "")
-                return f"code cell {number} (`{start[:60]}`): {output.ename}: {output.evalue}"
-    return f"outside any cell: {(stderr.strip() or 'the kernel stopped').splitlines()[-1]}"
-
-
-def _collect(notebook: Any) -> dict[str, Any]:
-    metrics: dict[str, Any] = {}
-    for cell in notebook.cells:
-        for output in cell.get("outputs", ()):
-            if METRIC in output.get("data", ()):
-                found = output.data[METRIC]
-                if found["name"] in metrics:
-                    raise ValueError(f"metric {found['name']!r} is recorded twice; give each its own name.")
-                metrics[found["name"]] = found["value"]
-    return metrics

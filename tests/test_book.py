@@ -10,7 +10,7 @@ import pytest
 import yaml
 from tiny_book import PROJECT, write_tiny_book
 
-from rodpo_lite import pages, sources
+from rodpo_lite import execution, pages, sources
 from rodpo_lite.book import CHECKSUMS, BookError, build
 from rodpo_lite.data.schema import sha256
 from rodpo_lite.errors import InputError
@@ -185,7 +185,7 @@ def test_each_other_input_makes_pages_stale(book, edit, tmp_path, monkeypatch):
 
 def test_a_profile_sets_parameters_and_the_page_shows_them(book):
     page = next(page for page in pages.find_pages(book, "paper", book / "_build") if page.name == "sums")
-    pages.execute([page], book / "_build", lambda line: None)
+    execution.execute([page], book / "_build", lambda line: None)
     assert json.loads(page.metrics.read_text()) == {"total": 15}
     assert "last = 5" in page.executed.read_text()
 
@@ -251,7 +251,7 @@ def test_a_foreign_python3_kernel_is_not_used(book, tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path))
     page = next(page for page in pages.find_pages(book, "smoke", tmp_path) if page.name == "sums")
-    pages.execute([page], tmp_path, lambda line: None)
+    execution.execute([page], tmp_path, lambda line: None)
     assert page.is_fresh()
 
 
