@@ -76,6 +76,42 @@ def quality(found: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["task", "library", "round", "seconds", "NDCG@10"])
 
 
+def converged(folder: Path = FOLDER) -> pd.DataFrame:
+    """Validation NDCG@10 at equal epochs of full cross-entropy: library, seed, epoch, seconds, NDCG@10, a row an epoch.
+
+    `attrs` hold dataset and epochs. Raises InputError where it was not measured.
+    """
+    found = _read(folder / "converged.json", "python benchmarks/converged.py")
+    rows = [
+        (LIBRARIES[run["library"]], run["seed"], epoch, *point)
+        for run in found["runs"]
+        for epoch, point in enumerate(run["curve"], start=1)
+    ]
+    table = pd.DataFrame(rows, columns=["library", "seed", "epoch", "seconds", "NDCG@10"])
+    table.attrs = {"dataset": found["dataset"], "epochs": found["epochs"]}
+    return table
+
+
+def best_epochs(table: pd.DataFrame) -> pd.DataFrame:
+    """Of `converged`, a row a library: seeds, their mean best NDCG@10, its deviation, and the mean training minutes.
+
+    `change %` is ours over it, `low` and `high` the 95 % interval over seeds (Welch), NaN where one has a single seed.
+    """
+    of_run = table.groupby(["library", "seed"], sort=False).agg(best=("NDCG@10", "max"), seconds=("seconds", "max"))
+    ours, rows = of_run.loc[LIBRARIES["ours"], "best"], []
+    for library, part in of_run.groupby("library", sort=False):
+        best = part["best"]
+        row = {"library": library, "seeds": len(part), "best NDCG@10": best.mean(), "deviation": best.std(ddof=1)}
+        row |= {"minutes": part["seconds"].mean() / 60, "change %": np.nan, "low": np.nan, "high": np.nan}
+        if library != LIBRARIES["ours"]:
+            row["change %"] = 100 * (ours.mean() / best.mean() - 1)
+            if min(len(ours), len(best)) > 1:
+                interval = stats.ttest_ind(ours, best, equal_var=False).confidence_interval(0.95)
+                row |= {"low": 100 * interval.low / best.mean(), "high": 100 * interval.high / best.mean()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def curve(found: dict[str, Any], name: str) -> pd.DataFrame:
     """One of our own curves: of (what was measured), x, seconds (median), least, most."""
     rows = [

@@ -49,6 +49,25 @@ def test_pairs_of_both_precisions(tmp_path):
     assert found.estimate == pytest.approx(5) and found.low == pytest.approx(5 - 12.706 * 5, rel=1e-3)
 
 
+def test_equal_epochs(tmp_path):
+    def run(library, seed, *scores):
+        curve = [[60.0 * epoch, score] for epoch, score in enumerate(scores, start=1)]
+        return {"library": library, "seed": seed, "curve": curve}
+
+    runs = [run("ours", 0, 0.01, 0.031), run("ours", 1, 0.02, 0.029)]
+    runs += [run("replay", 0, 0.021, 0.01), run("replay", 1, 0.019)]
+    (tmp_path / "converged.json").write_text(json.dumps({"dataset": "toys", "epochs": 2, "runs": runs}))
+    table = costs.converged(tmp_path)
+    assert table.values.tolist()[1] == ["rodpo_lite", 0, 2, 120.0, 0.031] and table.attrs["dataset"] == "toys"
+    ours, replay = costs.best_epochs(table).to_dict("records")
+    assert (ours["best NDCG@10"], ours["minutes"]) == (pytest.approx(0.03), 2) and pd.isna(ours["change %"])
+    assert replay["change %"] == pytest.approx(50) and replay["deviation"] == pytest.approx(2**0.5 / 1000)
+    # Welch: t(.975, 2) times the root of 2 (.001² · 2 / 2), over .02
+    assert replay["high"] == pytest.approx(50 + 100 * 4.30265 * 2**0.5 * 0.001 / 0.02, rel=1e-4)
+    alone = costs.best_epochs(table[(table["library"] == "rodpo_lite") | (table["seed"] == 0)])
+    assert alone["low"].isna().all() and alone["change %"][1] == pytest.approx(100 * (30 / 21 - 1)), "one seed has no interval"
+
+
 def test_missing_measurements_name_the_command(tmp_path):
     with pytest.raises(InputError, match="make bench"):
         costs.results(tmp_path)
