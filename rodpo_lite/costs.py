@@ -77,32 +77,31 @@ def quality(found: dict[str, Any]) -> pd.DataFrame:
 
 
 def converged(folder: Path = FOLDER) -> pd.DataFrame:
-    """Validation NDCG@10 at equal epochs of full cross-entropy: library, seed, epoch, seconds, NDCG@10, a row an epoch.
+    """Validation NDCG@10 at equal epochs of full cross-entropy: library, seed, epoch, NDCG@10, a row for each epoch.
 
     `attrs` hold dataset and epochs. Raises InputError where it was not measured.
     """
     found = _read(folder / "converged.json", "python benchmarks/converged.py")
     rows = [
-        (LIBRARIES[run["library"]], run["seed"], epoch, *point)
+        (LIBRARIES[run["library"]], run["seed"], epoch, score)
         for run in found["runs"]
-        for epoch, point in enumerate(run["curve"], start=1)
+        for epoch, (_, score) in enumerate(run["curve"], start=1)
     ]
-    table = pd.DataFrame(rows, columns=["library", "seed", "epoch", "seconds", "NDCG@10"])
+    table = pd.DataFrame(rows, columns=["library", "seed", "epoch", "NDCG@10"])
     table.attrs = {"dataset": found["dataset"], "epochs": found["epochs"]}
     return table
 
 
 def best_epochs(table: pd.DataFrame) -> pd.DataFrame:
-    """Of `converged`, a row a library: seeds, their mean best NDCG@10, its deviation, and the mean training minutes.
+    """Of `converged`, a row a library: seeds, their mean best NDCG@10, its deviation.
 
     `change %` is ours over it, `low` and `high` the 95 % interval over seeds (Welch), NaN where one has a single seed.
     """
-    of_run = table.groupby(["library", "seed"], sort=False).agg(best=("NDCG@10", "max"), seconds=("seconds", "max"))
-    ours, rows = of_run.loc[LIBRARIES["ours"], "best"], []
-    for library, part in of_run.groupby("library", sort=False):
-        best = part["best"]
-        row = {"library": library, "seeds": len(part), "best NDCG@10": best.mean(), "deviation": best.std(ddof=1)}
-        row |= {"minutes": part["seconds"].mean() / 60, "change %": np.nan, "low": np.nan, "high": np.nan}
+    of_run = table.groupby(["library", "seed"], sort=False)["NDCG@10"].max()
+    ours, rows = of_run[LIBRARIES["ours"]], []
+    for library, best in of_run.groupby("library", sort=False):
+        row = {"library": library, "seeds": len(best), "best NDCG@10": best.mean(), "deviation": best.std(ddof=1)}
+        row |= {"change %": np.nan, "low": np.nan, "high": np.nan}
         if library != LIBRARIES["ours"]:
             row["change %"] = 100 * (ours.mean() / best.mean() - 1)
             if min(len(ours), len(best)) > 1:

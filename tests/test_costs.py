@@ -58,14 +58,16 @@ def test_equal_epochs(tmp_path):
     runs += [run("replay", 0, 0.021, 0.01), run("replay", 1, 0.019)]
     (tmp_path / "converged.json").write_text(json.dumps({"dataset": "toys", "epochs": 2, "runs": runs}))
     table = costs.converged(tmp_path)
-    assert table.values.tolist()[1] == ["rodpo_lite", 0, 2, 120.0, 0.031] and table.attrs["dataset"] == "toys"
+    assert table.values.tolist()[1] == ["rodpo_lite", 0, 2, 0.031] and table.attrs["dataset"] == "toys"
     ours, replay = costs.best_epochs(table).to_dict("records")
-    assert (ours["best NDCG@10"], ours["minutes"]) == (pytest.approx(0.03), 2) and pd.isna(ours["change %"])
+    assert ours["best NDCG@10"] == pytest.approx(0.03) and pd.isna(ours["change %"])
     assert replay["change %"] == pytest.approx(50) and replay["deviation"] == pytest.approx(2**0.5 / 1000)
     # Welch: t(.975, 2) times the root of 2 (.001² · 2 / 2), over .02
     assert replay["high"] == pytest.approx(50 + 100 * 4.30265 * 2**0.5 * 0.001 / 0.02, rel=1e-4)
     alone = costs.best_epochs(table[(table["library"] == "rodpo_lite") | (table["seed"] == 0)])
-    assert alone["low"].isna().all() and alone["change %"][1] == pytest.approx(100 * (30 / 21 - 1)), "one seed has no interval"
+    assert alone["low"].isna().all() and alone["change %"][1] == pytest.approx(100 * (30 / 21 - 1)), (
+        "one seed has no interval"
+    )
 
 
 def test_missing_measurements_name_the_command(tmp_path):
