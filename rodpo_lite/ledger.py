@@ -290,7 +290,7 @@ def _compact(ranks: pd.DataFrame) -> bytes:
 def _parquet(columns: pd.DataFrame) -> bytes:
     stream = io.BytesIO()
     columns.apply(pd.to_numeric, downcast="unsigned").to_parquet(
-        stream, index=False, compression="zstd", compression_level=19, use_dictionary=False
+        stream, index=False, compression="zstd", compression_level=19
     )
     return stream.getvalue()
 
