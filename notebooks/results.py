@@ -85,10 +85,7 @@ swept = {
     name for name, row in grid.rows.items() if row.tier == "C"
 }  # on the page on sensitivity
 quality = quality[quality["dataset"].isin(real) & ~quality["row"].isin(swept)]
-names = {
-    "test_masked": "test, history dropped",
-    "deviation": "deviation of test between seeds",
-}
+names = {"test": "test ± its deviation", "test_masked": "test, history dropped"}
 quality["to run it again"] = [
     f"`rodpo grid --datasets {row.dataset} --rows {row.row} --again`" if row.row in grid.rows
     else f"`rodpo baseline --data $RODPO_DATA/{row.dataset} --name {row.row.removesuffix(' baseline')}`"
@@ -96,10 +93,11 @@ quality["to run it again"] = [
 ]
 for dataset, part in quality.groupby("dataset"):
     figures.table(
-        part.sort_values("test_masked", ascending=False, kind="stable")
-        .drop(columns=["dataset", "seconds"])
+        part.assign(test=[f"{row.test:.5f}" + (f" ± {row.deviation:.5f}" if row.seeds > 1 else "") for row in part.itertuples()])
+        .sort_values("test_masked", ascending=False, kind="stable")
+        .drop(columns=["dataset", "deviation", "seconds"])
         .rename(columns=names),
-        f"{dataset.capitalize()}: NDCG@5 of every row, mean over its seeds; validation and test rank all items",
+        f"{dataset.capitalize()}: NDCG@5 of every row, mean over its seeds, with the deviation between them; validation and test rank all items",
         rows=len(part),
     )
 for row in quality[quality["row"] == "fused"].itertuples():

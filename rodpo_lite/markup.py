@@ -9,14 +9,14 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     import pandas
 
 MAX_ROWS = 300
 _VERBATIM = re.compile(r"(`[^`]*`|\$[^$]*\$|\]\([^)]*\))")  # code, mathematics, where a link goes
 _COMMAND = re.compile(r"`[^`]+ [^`]+`")
-_NUMBER = re.compile(r"[+−-]?[\d,.]+(\s?%)?")
+_NUMBER = re.compile(r"[+−-]?[\d,.]+(\s?%)?( ± [\d,.]+)?")
 
 
 def table_html(
@@ -32,7 +32,7 @@ def table_html(
     body = "".join(
         "<tr>"
         + "".join(
-            f"<td{_kind(cell, is_number)}>{(prose if name in mathematics else _code)(_cell(cell))}</td>"
+            _td(cell, is_number, prose if name in mathematics else _code)
             for name, cell, is_number in zip(frame, row, numeric)
         )
         + "</tr>"
@@ -57,9 +57,12 @@ def _numeric(is_number: bool) -> str:
     return ' class="number"' if is_number else ""
 
 
-def _kind(cell: Any, is_number: bool) -> str:
-    is_command = isinstance(cell, str) and _COMMAND.fullmatch(cell)
-    return ' class="command"' if is_command else _numeric(is_number)
+def _td(cell: Any, is_number: bool, markup: Callable[[str], str]) -> str:
+    """A cell; a command may wrap between its words only, not behind a hyphen."""
+    if isinstance(cell, str) and _COMMAND.fullmatch(cell):
+        words = " ".join(f"<span>{escape(word, quote=False)}</span>" for word in cell.strip("`").split())
+        return f'<td class="command"><code>{words}</code></td>'
+    return f"<td{_numeric(is_number)}>{markup(_cell(cell))}</td>"
 
 
 def _cell(value: Any) -> str:

@@ -147,8 +147,9 @@ def _seconds_of_one(cell: Cell, table: pd.DataFrame) -> float:
 def run(plan: Plan, data: Path, profile: str, replicas: int, extra: list[str]) -> int:
     """Do what the plan says with Snakemake; returns its exit code.
 
-    A lock that ends with the process keeps two of them from the same folder. Raises InputError if one is running, if
-    the profile does not exist or if Snakemake is not installed.
+    A lock keeps two of them from the same folder; Snakemake holds it too, so that where this process is killed and
+    Snakemake goes on, nobody begins beside it. Raises InputError if one is running, if the profile does not exist or
+    if Snakemake is not installed.
     """
     folder = WORKFLOW / "profiles" / profile
     if not folder.is_dir():
@@ -156,11 +157,11 @@ def run(plan: Plan, data: Path, profile: str, replicas: int, extra: list[str]) -
         raise InputError(f"There is no profile {profile!r}; there are {known}.")
     if find_spec("snakemake") is None:
         raise InputError("The grid needs Snakemake: pip install 'rodpo-lite[grid]'.")
-    with _alone(plan.runs):
+    with _alone(plan.runs) as lock:
         path = plan.write(data, replicas)
         command = [sys.executable, "-m", "snakemake", "--snakefile", WORKFLOW / "Snakefile", "--nolock"]
         command += ["--directory", plan.runs, "--profile", folder, *extra, "--config", f"plan={path.resolve()}"]
-        return subprocess.run([str(part) for part in command], env=_environment()).returncode
+        return subprocess.run([str(part) for part in command], env=_environment(), pass_fds=[lock]).returncode
 
 
 def collect(grid: Grid, ledger_folder: Path) -> dict[str, dict[str, dict[str, str]]]:
@@ -201,14 +202,14 @@ def repeated(cells: list[Cell], recorded: Path, again: Path) -> pd.DataFrame:
 
 
 @contextmanager
-def _alone(runs: Path) -> Iterator[None]:
+def _alone(runs: Path) -> Iterator[int]:
     runs.mkdir(parents=True, exist_ok=True)
     with open(runs / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"Another grid is running in {runs}; wait for it or choose another folder.") from None
-        yield
+        yield lock.fileno()
 
 
 def _environment() -> dict[str, str]:

@@ -32,3 +32,17 @@ def test_a_grid_that_was_killed_ends_like_one_that_was_not(grid_place, whole_gri
     again = rodpo(*arguments(grid_place, "broken"))
     assert results(grid_place / "broken" / "ledger") == whole_grid
     assert again.returncode == 0 and again.stdout.startswith("The ledger holds every run that was asked for;")
+
+
+def test_where_snakemake_goes_on_alone_nobody_begins_beside_it(grid_place):
+    process, runs = started(grid_place, "orphaned"), grid_place / "orphaned" / "runs"
+    try:
+        while process.poll() is None and not count(runs, "*/*/*/seed-*/run.json"):
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        refused = rodpo(*arguments(grid_place, "orphaned"))
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+    assert refused.returncode == 2, refused.stdout
+    assert refused.stderr == f"rodpo: Another grid is running in {runs}; wait for it or choose another folder.\n"
