@@ -93,7 +93,7 @@ quality["to run it again"] = [
 ]
 for dataset, part in quality.groupby("dataset"):
     figures.table(
-        part.assign(test=[f"{row.test:.5f}" + (f" ± {row.deviation:.5f}" if row.seeds > 1 else "") for row in part.itertuples()])
+        part.assign(test=[f"{row.test:.4f}" + (f" ± {row.deviation:.4f}" if row.seeds > 1 else "") for row in part.itertuples()])
         .sort_values("test_masked", ascending=False, kind="stable")
         .drop(columns=["dataset", "deviation", "seconds"])
         .rename(columns=names),
