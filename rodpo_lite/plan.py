@@ -7,10 +7,11 @@ which reported seeds are not in the ledger yet. workflow/Snakefile reads nothing
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -148,8 +149,8 @@ def run(plan: Plan, data: Path, profile: str, replicas: int, extra: list[str]) -
     """Do what the plan says with Snakemake; returns its exit code.
 
     A lock keeps two of them from the same folder; Snakemake holds it too, so that where this process is killed and
-    Snakemake goes on, nobody begins beside it. Raises InputError if one is running, if the profile does not exist or
-    if Snakemake is not installed.
+    Snakemake goes on, nobody begins beside it. SIGTERM stops Snakemake and its jobs on this machine. Raises InputError
+    if one is running, if the profile does not exist or if Snakemake is not installed.
     """
     folder = WORKFLOW / "profiles" / profile
     if not folder.is_dir():
@@ -161,6 +162,7 @@ def run(plan: Plan, data: Path, profile: str, replicas: int, extra: list[str]) -
         path = plan.write(data, replicas)
         command = [sys.executable, "-m", "snakemake", "--snakefile", WORKFLOW / "Snakefile", "--nolock"]
         command += ["--directory", plan.runs, "--profile", folder, *extra, "--config", f"plan={path.resolve()}"]
+        signal.signal(signal.SIGTERM, _stop_children)
         return subprocess.run([str(part) for part in command], env=_environment(), pass_fds=[lock]).returncode
 
 
@@ -210,6 +212,15 @@ def _alone(runs: Path) -> Iterator[int]:
         except BlockingIOError:
             raise InputError(f"Another grid is running in {runs}; wait for it or choose another folder.") from None
         yield lock.fileno()
+
+
+def _stop_children(*_) -> None:
+    """Pass SIGTERM on to every descendant, Snakemake before its jobs, so that it starts no others."""
+    import psutil  # Snakemake needs it too
+
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.terminate()
 
 
 def _environment() -> dict[str, str]:

@@ -46,3 +46,23 @@ def test_where_snakemake_goes_on_alone_nobody_begins_beside_it(grid_place):
         os.killpg(process.pid, signal.SIGKILL)
     assert refused.returncode == 2, refused.stdout
     assert refused.stderr == f"rodpo: Another grid is running in {runs}; wait for it or choose another folder.\n"
+
+
+def test_a_grid_that_is_told_to_end_ends_with_its_jobs(grid_place):
+    process, runs = started(grid_place, "ended"), grid_place / "ended" / "runs"
+    while process.poll() is None and not count(runs, "*/*/*/seed-*/run.json"):
+        time.sleep(0.02)
+    process.terminate()
+    assert process.wait(timeout=60) == 1
+    until = time.monotonic() + 30
+    while is_any_left(process.pid) and time.monotonic() < until:  # the last of them may be about to end
+        time.sleep(0.1)
+    assert not is_any_left(process.pid)
+
+
+def is_any_left(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
