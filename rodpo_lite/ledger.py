@@ -7,53 +7,24 @@ later changes that hash, so an experiment is also recognised by what it does: it
 import io
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rodpo_lite import checkpoint, metrics
 from rodpo_lite.config import KINDS, AlignmentConfig, BaselineConfig, EncoderConfig, ReferenceConfig, build, experiment
 from rodpo_lite.data.checks import read_parquet
-from rodpo_lite.data.schema import Dataset, sha256
+from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import leave_one_out, training_counts
 from rodpo_lite.errors import InputError
+from rodpo_lite.record import SELECTION, experiment_of, of_run, read
 from rodpo_lite.statistics import user_bootstrap
 
-_KINDS_OF_NEGATIVES = [f"{kind}_{what}" for kind in ("past", "future", "planted") for what in ("rate", "share")]
-SELECTION = ("margin", "suppression", "effective_negatives", "repeat_rate", *_KINDS_OF_NEGATIVES)
 PROTOCOLS = {"all items": "rank", "history dropped": "rank_masked"}
 DEEPEST = 255  # no metric looks that far down
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "results"
 _RECORDS = "*-*-*.json"
-
-
-class _Data(BaseModel):
-    model_config = ConfigDict(strict=True)
-    name: str
-    n_users: int
-    n_items: int
-    n_interactions: int
-
-
-class _Record(BaseModel):
-    """What is read of a record; there may be more in it."""
-
-    model_config = ConfigDict(strict=True)
-    config_hash: str
-    stage: Literal["reference", "align", "baseline"]
-    seed: int
-    seconds: float
-    config: dict[str, Any]
-    encoder: dict[str, Any] = {}
-    dataset: _Data
-    valid: dict[str, float]
-    valid_masked: dict[str, float]
-    test: dict[str, float]
-    test_masked: dict[str, float]
-    curve: list[dict[str, float]] = []
-    drift: dict[str, Any] = {}
 
 
 def record(run: Path, ledger: Path = FOLDER) -> Path:
@@ -62,20 +33,8 @@ def record(run: Path, ledger: Path = FOLDER) -> Path:
     Raises InputError if the run has not finished or was not evaluated on test, or if the ledger holds a different
     result for the same experiment.
     """
-    run, ledger = Path(run), Path(ledger)
-    entry = checkpoint.read_json(run / checkpoint.RUN)
-    if not (run / checkpoint.MODEL).is_file():
-        raise InputError(f"The run {run} has not finished, so it cannot enter the ledger.")
-    if not (run / "metrics.json").is_file() or not (run / "ranks.parquet").is_file():
-        raise InputError(f"The run {run} was not evaluated on test; run `rodpo evaluate` first.")
-    test = checkpoint.read_json(run / "metrics.json")
-    entry |= {"test": test.get("unmasked"), "test_masked": test.get("masked"), "curve": _curve(run)}
-    _check(entry, run / checkpoint.RUN)
-    if entry["stage"] == "reference":  # alignments name the weights that they start from
-        entry["weights"] = sha256(run / checkpoint.MODEL)
-    if (run / "drift.json").is_file():
-        entry["drift"] = checkpoint.read_json(run / "drift.json")
-    return enter(entry, read_parquet(run, "ranks.parquet"), ledger)
+    run = Path(run)
+    return enter(of_run(run), read_parquet(run, "ranks.parquet"), Path(ledger))
 
 
 def enter(entry: dict[str, Any], ranks: pd.DataFrame, ledger: Path = FOLDER) -> Path:
@@ -85,40 +44,16 @@ def enter(entry: dict[str, Any], ranks: pd.DataFrame, ledger: Path = FOLDER) -> 
     """
     name = f"{entry['dataset']['name']}-{entry['stage']}-{entry['config_hash']}"
     path = ledger / f"{name}.json"
-    same = _experiment(entry)
+    same = experiment_of(entry)
     for known_path in sorted(ledger.glob(f"{entry['dataset']['name']}-{entry['stage']}-*.json")):
-        known = _check(checkpoint.read_json(known_path), known_path)
-        if _experiment(known) == same:
+        known = read(known_path)
+        if experiment_of(known) == same:
             if known["test"] != entry["test"] or known["test_masked"] != entry["test_masked"]:
                 raise InputError(f"{known_path} holds other test metrics for the same run; the ledger is append-only.")
             return known_path
     checkpoint.write_bytes(ledger / "ranks" / f"{name}.parquet", _compact(ranks))
     checkpoint.write_json(path, entry)
     return path
-
-
-def _check(entry: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The record itself; raises InputError if what belongs into it is not there, or is of another kind."""
-    try:
-        _Record.model_validate(entry)
-        build(KINDS[entry["stage"]], entry["config"])
-        build(EncoderConfig, entry.get("encoder", {}))
-    except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"][:2])
-        raise InputError(f"{path} is not the record of a run: {where} is missing or damaged.") from None
-    except InputError as error:
-        raise InputError(f"{path} is not the record of a run: {error}") from None
-    return entry
-
-
-def _experiment(entry: dict[str, Any]) -> dict[str, Any]:
-    """What an experiment does, whatever its id: keys that were unknown when it ran stand at their defaults."""
-    return {
-        "config": build(KINDS[entry["stage"]], entry["config"]).model_dump(mode="json"),
-        "encoder": build(EncoderConfig, entry.get("encoder", {})).model_dump(mode="json"),
-        "checksums": entry["dataset"].get("checksums"),
-        "reference_weights": entry.get("reference_weights"),
-    }
 
 
 def locate(folder: str | Path | None) -> Path:
@@ -139,7 +74,7 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
     """
     rows = []
     for path in sorted(Path(ledger).glob(_RECORDS)):
-        entry = _check(checkpoint.read_json(path), path)  # its configuration, too, can be built
+        entry = read(path)  # its configuration, too, can be built
         negatives = entry["config"].get("negatives", {})
         row = {
             "id": entry["config_hash"],
@@ -246,8 +181,7 @@ def _differences(config: dict[str, Any], default: dict[str, Any], prefix: str = 
 
 def entry(file: str, ledger: Path = FOLDER) -> dict[str, Any]:
     """One record, whole, by its file name; raises InputError if it is none."""
-    path = Path(ledger) / file
-    return _check(checkpoint.read_json(path), path)
+    return read(Path(ledger) / file)
 
 
 def record_users(dataset: Dataset, ledger: Path = FOLDER) -> Path:
@@ -293,17 +227,3 @@ def _parquet(columns: pd.DataFrame) -> bytes:
         stream, index=False, compression="zstd", compression_level=19
     )
     return stream.getvalue()
-
-
-def _curve(run: Path) -> list[dict[str, float]]:
-    lines = checkpoint.read_history(run)
-    return [
-        {
-            "epoch": line["epoch"],
-            "loss": round(line["loss"], 5),
-            **{name: round(line[name], 6) for name in SELECTION if name in line},
-            "valid.ndcg@5": round(line["valid"]["ndcg@5"], 6),
-            "valid_masked.ndcg@5": round(line["valid_masked"]["ndcg@5"], 6),
-        }
-        for line in lines
-    ]
