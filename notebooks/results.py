@@ -62,7 +62,7 @@ carried = {name: sorted(set(row.tuned_on.values())) for name, row in grid.rows.i
 stages = {name: Cell(grid, real[0], name).config({}, 1) for name in ("fused", "topk")}
 encoder, steps = stages["fused"].encoder, {name: stage.training for name, stage in stages.items()}
 Markdown(
-    f"The model has width {encoder.width}, {encoder.blocks} blocks with {encoder.heads} heads, and sees the last {encoder.max_length} items. A reference trains for "
+    f"{story.inputs(grid, runs)}\n\nThe model has width {encoder.width}, {encoder.blocks} blocks with {encoder.heads} heads, and sees the last {encoder.max_length} items. A reference trains for "
     f"at most {steps['fused'].epochs} epochs of {steps['fused'].batches_per_epoch} steps, an alignment for {steps['topk'].epochs}; the weights of the epoch that validates "
     "best are kept.\n\n"
     f"{len(grid.rows)} rows are declared, {tuned} of them tuned with {grid.tuning.trials} trials each on every dataset that they run on, but for some that "
@@ -146,7 +146,7 @@ OURS = {"fused": "ours, reference", "topk": "ours, aligned with topk"}
 ours = [
     {
         "system": label,
-        "inputs": "IDs, text, image",
+        "inputs": "IDs, text; images where there are any",
         "history": history,
         "origin": "run ledger",
     }

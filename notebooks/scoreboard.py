@@ -88,6 +88,9 @@ def scoreboard(source):
 
 scoreboard("paper")
 
+# %% tags=["hide-input"]
+Markdown(story.inputs(grid, runs))
+
 # %% [markdown]
 # The rule looks at all items. The other protocol may say something else:
 

@@ -82,6 +82,7 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
             "n_users": entry["dataset"]["n_users"],
             "n_items": entry["dataset"]["n_items"],
             "n_interactions": entry["dataset"]["n_interactions"],
+            "modalities": _modalities(entry["dataset"].get("checksums") or {}),
             "stage": entry["stage"],
             "base": entry.get("encoder", {}).get("base"),
             "encoder": build(EncoderConfig, entry.get("encoder", {})).model_dump(mode="json"),
@@ -110,6 +111,11 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
             row |= {f"{part}.{metric}": value for metric, value in entry[part].items()}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _modalities(checksums: dict[str, str]) -> tuple[str, ...]:
+    """What the items of a dataset have beside their ids, from the names of its files."""
+    return tuple(path.stem for path in map(Path, sorted(checksums, reverse=True)) if path.parent.name == "features")
 
 
 def _does(config: dict[str, Any], stage: str, encoder: dict[str, Any]) -> str:

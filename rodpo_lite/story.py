@@ -50,6 +50,23 @@ def with_history_dropped(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
     return "\n".join(["With the history dropped from the ranking, the pool changes NDCG@5", "", *told]) if told else ""
 
 
+def inputs(grid: Grid, table: pd.DataFrame) -> str:
+    """What items come with on each dataset, and where that is too little for a claim; table: `ledger.records`."""
+    of_dataset = table.drop_duplicates("dataset").set_index("dataset")["modalities"]
+    on: dict[tuple[str, ...], list[str]] = {}
+    for name in grid.datasets:
+        if name not in grid.planted and name in of_dataset:
+            on.setdefault(of_dataset[name], []).append(grid.label(name))
+    said = [
+        f"on {listed(names)} with {listed(f'{modality}s' for modality in modalities) if modalities else 'nothing'}"
+        for modalities, names in on.items()
+    ]
+    told = f"Beside its ID, an item comes {', '.join(said)}." if said else ""
+    if few := [name for modalities, names in on.items() if len(modalities) < 2 for name in names]:
+        told += f" So on {listed(few)} no mixture can show that it helps to fuse texts with images."
+    return told
+
+
 def stands(found: pd.DataFrame, after: str, others: Iterable[str], protocol: str = "all items") -> str:
     """How a row stands against others, by whether the interval leaves zero out; found: `comparison.changes`."""
     kinds: dict[str, list[str]] = {"beats": [], "is beaten by": [], "cannot be told from": []}

@@ -53,6 +53,19 @@ def test_what_rejected_items_do_to_the_reference(grid, folder):
     assert story.against_the_reference(grid, records(folder).iloc[:0], folder).empty
 
 
+def test_what_items_come_with(grid, folder):
+    assert story.inputs(grid, records(folder)) == (
+        "Beside its ID, an item comes on World with nothing. "
+        "So on World no mixture can show that it helps to fuse texts with images."
+    )
+    for path in folder.glob("world-*.json"):
+        entry = json.loads(path.read_text())
+        entry["dataset"]["checksums"] = dict.fromkeys(("features/image.npy", "features/text.npy", "items.parquet"), "0")
+        write_json(path, entry)
+    assert story.inputs(grid, records(folder)) == "Beside its ID, an item comes on World with texts and images."
+    assert story.inputs(grid, records(folder).iloc[:0]) == ""
+
+
 def test_what_the_pool_does_when_the_history_is_dropped(grid, folder):
     said = story.with_history_dropped(grid, records(folder), folder)
     assert said.startswith("With the history dropped") and "\n- against the hardest item +" in said
