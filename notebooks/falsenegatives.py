@@ -41,7 +41,7 @@ figures.setup()
 folder, grid = ledger.locate(ledger_folder), Grid.read(GRID)
 runs = ledger.records(folder)
 counted = comparison.mechanism(grid, runs, folder)
-real = [name for name in grid.datasets if name not in grid.planted]
+real = grid.real
 hidden = "toys-planted"  # a tenth of the training purchases
 
 # %% [markdown]
@@ -53,7 +53,7 @@ hidden = "toys-planted"  # a tenth of the training purchases
 # it on Toys. While it trains, each rejected item is compared with what was hidden.
 
 # %% tags=["hide-input"]
-of_hidden = counted[counted["dataset"] == hidden]
+of_hidden = comparison.of_rows(counted, hidden, ("hard", "topk", "uniform"))
 hits, shares = (comparison.over_seeds(of_hidden, name).set_index("row") for name in ("hidden", "on_hidden"))
 order = hits.sort_values("mean").index
 hits, shares = hits.loc[order], shares.loc[order]
@@ -269,11 +269,13 @@ lines = []
 for dataset in allowed["dataset"].unique():
     lines += [
         f"- **{dataset.capitalize()}**: when nothing is excluded, "
-        + " and ".join(f"`{name}` spends {spent[dataset, name + '_all']:.0f} %" for name in ("hard", "topk"))
+        + " and ".join(f"`{name}` spends {spent[dataset, name + '_all']:.0f} %" for name in ("hard", "topk") if (dataset, name + "_all") in spent)
         + " of its draws on what the user already has."
     ]
     for name in ("hard", "topk"):
         for step in STEPS:
+            if (dataset, name, step) not in effects.index:
+                continue  # not run yet
             shown, dropped = (effects.loc[(dataset, name, step, protocol)] for protocol in ledger.PROTOCOLS)
             record(f"{dataset}_{name}_{step.split()[0]}_all_items_percent", shown["change %"])
             lines.append(f"  - `{name}`, {step}: {says(shown)} with all items ranked, and {says(dropped)} with the history dropped")

@@ -121,7 +121,15 @@ def _so_far(folder: Path) -> str:
         found[name] = f'<span class="rodpo-stacked">{name}:</span> ' + found[name]
     lines = [f"| {rejected} | {' | '.join(row)} |" for rejected, row in found.iterrows()]
     lines = [f"| rejected | {' | '.join(found)} |", "|---" * (1 + found.shape[1]) + "|", *lines]
-    return "\n".join([*lines, "", story.with_history_dropped(grid, table, folder)])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            story.with_history_dropped(grid, table, folder),
+            "",
+            story.where_the_reference_may_stay(grid, table, folder),
+        ]
+    )
 
 
 def _check(root: Path, out: Path) -> None:

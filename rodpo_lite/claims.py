@@ -81,7 +81,7 @@ def assess(claim: Claim, grid: Grid, table: pd.DataFrame, folder: Path) -> pd.Da
             row["verdict"] = NOT_RUN
             continue
         row |= {"estimate": found.estimate, "low": found.low, "high": found.high, "p": found.p, "Holm's p": adjusted}
-        row |= {"smallest": found.smallest_effect(), "verdict": _member_verdict(claim, found, adjusted)}
+        row |= {"smallest": found.smallest_effect(tests=len(rows)), "verdict": _member_verdict(claim, found, adjusted)}
     columns = ["dataset", "after", "before", "seeds", "estimate", "low", "high", "p", "Holm's p", "smallest", "verdict"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rodpo_lite import checkpoint, ledger, metrics
+from rodpo_lite.errors import InputError
 from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.statistics import Comparison, crossed_change, seed_change, seed_mean
 
@@ -17,7 +18,7 @@ def quality(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
     table: `ledger.records`. A baseline, which is not trained, is called `<name> baseline`, for a row of the grid may
     have its name. Columns validation, test and test_masked; the first two rank all items, the last drops the history;
-    deviation is that of test between seeds, NaN for one.
+    deviation is that of test between seeds, NaN for one; epoch is that whose weights were kept, mean over seeds.
     """
     of_file = table.set_index("file")
     baselines = table[(table["stage"] == "baseline") & table["dataset"].isin(grid.datasets)]
@@ -32,8 +33,8 @@ def quality(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
         row = {"dataset": dataset, "row": name, "seeds": len(own)}
         row |= {"validation": own["valid.ndcg@5"].mean(), "test": own["test.ndcg@5"].mean()}
         row |= {"test_masked": own["test_masked.ndcg@5"].mean(), "deviation": own["test.ndcg@5"].std()}
-        found.append(row | {"seconds": own["seconds"].mean()})
-    columns = ["dataset", "row", "seeds", "validation", "test", "test_masked", "deviation", "seconds"]
+        found.append(row | {"epoch": own["best_epoch"].astype(float).mean(), "seconds": own["seconds"].mean()})
+    columns = ["dataset", "row", "seeds", "validation", "test", "test_masked", "deviation", "epoch", "seconds"]
     return pd.DataFrame(found, columns=columns)
 
 
@@ -57,7 +58,7 @@ def mechanism(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     percent of draws that repeat the position's last one; `push`, mean suppression; `pushed_hidden`, the suppression of
     hidden purchases in 10,000 draws, which is the product of push and share; `drift` and `validation_drift` of
     hidden purchases and of validation items against their neighbours, relative to the row that the grid names, in
-    logits. What was not measured is missing.
+    logits. What was not measured is missing, and so is `validation` where other later items may be rejected, too.
     """
     of_file, found = table.set_index("file"), []
     for cell in grid.cells():
@@ -67,10 +68,23 @@ def mechanism(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
                 continue
             row = {"dataset": cell.dataset, "row": cell.name, "seed": seed}
             row |= {name: scale * run.get(key, np.nan) for name, (key, scale) in WHAT_SELECTION_DID.items()}
+            if run["exclude"] != "train":  # then later purchases are among them
+                row["validation"] = np.nan
             row[PUSHED] = row["push"] * row["on_hidden"]
             row |= {name: run["drift"].get(key, {}).get("difference", np.nan) for name, key in DRIFTS.items()}
             found.append(row)
     return pd.DataFrame(found, columns=["dataset", "row", "seed", *WHAT_SELECTION_DID, PUSHED, *DRIFTS])
+
+
+def of_rows(counted: pd.DataFrame, dataset: str, rows: Iterable[str]) -> pd.DataFrame:
+    """The part of `mechanism` about a dataset; raises InputError if one of these rows has no run on it yet."""
+    part = counted[counted["dataset"] == dataset]
+    if missing := [row for row in rows if row not in set(part["row"])]:
+        raise InputError(
+            f"The ledger holds no run of {missing[0]} on {dataset}, which is needed here; "
+            f"run `rodpo grid --datasets {dataset} --rows {missing[0]}` first."
+        )
+    return part
 
 
 def over_seeds(runs: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -131,10 +145,32 @@ def _at(config: dict[str, Any], key: str) -> Any:
     return config[group][name]
 
 
-def paired_seeds(after: Cell, before: Cell, table: pd.DataFrame, folder: Path) -> list[tuple[str, str]]:
-    """Files of the records (after, before) of each seed that both cells have."""
-    first, second = after.recorded(folder, table), before.recorded(folder, table)
+def paired_seeds(
+    after: Cell, before: Cell, table: pd.DataFrame, folder: Path, or_reference: bool = False
+) -> list[tuple[str, str]]:
+    """Files of the records (after, before) of each seed that both cells have.
+
+    or_reference: an alignment that validates no better than its reference gives way to it.
+    """
+    first, second = (cell.recorded(folder, table) for cell in (after, before))
+    if or_reference:
+        first, second = (_or_reference(*one, table, folder) for one in ((after, first), (before, second)))
     return [(first[seed], second[seed]) for seed in sorted(set(first) & set(second))]
+
+
+def _or_reference(cell: Cell, files: dict[int, str], table: pd.DataFrame, folder: Path) -> dict[int, str]:
+    """The records, or those of the reference where they validate no better; what has no reference stays."""
+    if cell.reference is None:
+        return files
+    starts, valid = cell.reference.recorded(folder, table), table.set_index("file")["valid.ndcg@5"]
+    pairs = ((seed, file, starts.get(seed, file)) for seed, file in files.items())
+    return {seed: file if valid[file] > valid[start] else start for seed, file, start in pairs}
+
+
+def given_up(cell: Cell, table: pd.DataFrame, folder: Path) -> int:
+    """In how many of its seeds an alignment validates no better than its reference."""
+    files = cell.recorded(folder, table)
+    return sum(file != files[seed] for seed, file in _or_reference(cell, files, table, folder).items())
 
 
 def arms(files: Iterable[tuple[str, str]], folder: Path, column: str = "rank") -> tuple[np.ndarray, np.ndarray]:
@@ -169,11 +205,16 @@ def change(
 
 
 def changes(
-    grid: Grid, pairs: Iterable[tuple[str, str]], table: pd.DataFrame, folder: Path, datasets: Iterable[str] = ()
+    grid: Grid,
+    pairs: Iterable[tuple[str, str]],
+    table: pd.DataFrame,
+    folder: Path,
+    datasets: Iterable[str] = (),
+    or_reference: bool = False,
 ) -> pd.DataFrame:
     """`change` of every pair of rows (after, before), on every dataset and under both protocols, as a table.
 
-    Columns dataset, after, before, protocol, seeds, change %, low, high.
+    or_reference: as in `paired_seeds`. Columns dataset, after, before, protocol, seeds, change %, low, high.
     """
     found = []
     for dataset in datasets or grid.datasets:
@@ -181,7 +222,7 @@ def changes(
             cells = Cell(grid, dataset, after), Cell(grid, dataset, before)
             if not (grid.runs_on(after, dataset) and grid.runs_on(before, dataset)):
                 continue
-            if not (files := paired_seeds(*cells, table, folder)):
+            if not (files := paired_seeds(*cells, table, folder, or_reference)):
                 continue
             for protocol, column in ledger.PROTOCOLS.items():
                 one = crossed_change(*arms(files, folder, column))

@@ -99,6 +99,11 @@ class Grid(Declared):
                     raise InputError(f"The grid {path}, row {name}: {error}") from None
         return grid
 
+    @property
+    def real(self) -> list[str]:
+        """The datasets in which nothing was hidden."""
+        return [name for name in self.datasets if name not in self.planted]
+
     def label(self, dataset: str) -> str:
         """A dataset's name for readers, such as `Toys` or `Toys, 10 % hidden`."""
         hidden = self.planted.get(dataset)

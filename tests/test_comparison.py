@@ -9,6 +9,7 @@ import tiny_ledger
 
 from rodpo_lite import comparison, ledger, story
 from rodpo_lite.checkpoint import write_json
+from rodpo_lite.errors import InputError
 from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.ledger import differing, records
 
@@ -157,3 +158,48 @@ def test_trials_against_the_reference_that_they_started_from(tmp_path):
     (reference,) = comparison.references(grid, tmp_path).to_dict("records")
     assert (reference["row"], reference["trials"], reference["validation NDCG@5"]) == ("base", 2, 0.2)
     assert reference.keys() > set(grid.rows["base"].search)
+
+
+def test_an_alignment_that_validates_no_better_gives_way_to_its_reference(grid, folder):
+    for path in folder.glob("world-align-hard*.json"):  # as recorded it validates as its reference does, give or take
+        entry = json.loads(path.read_text())
+        entry["valid"]["ndcg@5"] = 0.0
+        write_json(path, entry)
+    table = records(folder)
+    cells = {name: Cell(grid, "world", name) for name in ("base", "hard", "topk")}
+    assert [comparison.given_up(cell, table, folder) for cell in cells.values()] == [0, 3, 0]
+    files = comparison.paired_seeds(cells["topk"], cells["hard"], table, folder, or_reference=True)
+    assert files == comparison.paired_seeds(cells["topk"], cells["base"], table, folder)
+    pairs = [("topk", "hard"), ("hard", "base")]
+    kept, given = (
+        comparison.changes(grid, pairs, table, folder, ["world"], allowed).set_index(["after", "protocol"])["change %"]
+        for allowed in (False, True)
+    )
+    assert given["hard", "all items"] == 0 != kept["hard", "all items"]
+    assert given["topk", "all items"] != kept["topk", "all items"]
+    said = story.where_the_reference_may_stay(grid, table, folder)
+    assert said.startswith("Of 3 seeds") and "`hard` on World in 3; `topk` on World in 0." in said
+
+
+def test_no_words_before_every_seed_is_there(grid, folder):
+    table = records(folder)
+    part = table[~table["file"].eq("world-align-topk2.json")]
+    assert (
+        story.with_history_dropped(grid, part, folder) == story.where_the_reference_may_stay(grid, part, folder) == ""
+    )
+    found = story.against_the_reference(grid, part, folder)
+    assert found.index.tolist() == [story.REJECTED["hard"]]
+
+
+def test_later_purchases_are_counted_as_the_validation_item_only_where_they_are_nothing_else(grid, folder):
+    table = records(folder).assign(future_rate=0.01)
+    table.loc[table["strategy"] == "hard", "exclude"] = "past"
+    counted = comparison.mechanism(grid, table, folder).groupby("row")["validation"].mean()
+    assert counted["topk"] == pytest.approx(100) and np.isnan(counted["hard"])
+
+
+def test_a_page_names_the_run_that_it_lacks(grid, folder):
+    counted = comparison.mechanism(grid, records(folder), folder)
+    assert set(comparison.of_rows(counted, "world-planted", ("hard", "topk"))["row"]) == {"hard", "topk"}
+    with pytest.raises(InputError, match=r"no run of uniform on world-planted, .* --rows uniform` first"):
+        comparison.of_rows(counted, "world-planted", ("hard", "uniform"))
