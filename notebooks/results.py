@@ -64,7 +64,7 @@ encoder, steps = stages["fused"].encoder, {name: stage.training for name, stage 
 Markdown(
     f"{story.inputs(grid, runs)}\n\nThe model has width {encoder.width}, {encoder.blocks} blocks with {encoder.heads} heads, and sees the last {encoder.max_length} items. A reference trains for "
     f"at most {steps['fused'].epochs} epochs of {steps['fused'].batches_per_epoch} steps, an alignment for {steps['topk'].epochs}; the weights of the epoch that validates "
-    "best are kept. What an alignment started from is not among them, in no row: [below](#if-the-reference-may-stay) is what that changes.\n\n"
+    "best are kept. What an alignment started from is not among them, in no row: the section *If the reference may stay* tells what that changes.\n\n"
     f"{len(grid.rows)} rows are declared, {tuned} of them tuned with {grid.tuning.trials} trials each on every dataset that they run on, but for some that "
     f"are tuned on one dataset and take its settings to the others ({', '.join(f'`{name}` on {source.capitalize()}' for name, of in carried.items() for source in of)}); "
     f"{len(runs)} runs are on record so far."
