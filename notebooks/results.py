@@ -29,7 +29,7 @@ ledger_folder = None  # the project's own, data/results
 # %%
 import pandas as pd
 import plotly.graph_objects as go
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from rodpo_lite import comparison, examples, figures, ledger, story
 from rodpo_lite.book import record
@@ -52,7 +52,7 @@ real = grid.real
 # label means little.
 #
 # Every row that has something to search was tried at the same number of settings, on validation, with a seed that is not
-# reported; continued cross-entropy included. What was tried is in the ledger. The reported seeds are 1 to 5; test was read
+# reported; continued cross-entropy included. The settings themselves differ from row to row: what has a pool is searched in its size, too. What was tried is in the ledger. The reported seeds are 1 to 5; test was read
 # once, when a run had finished. `workflow/grid.yaml` declares all of it; what was chosen is
 # shown under [sensitivity](sensitivity).
 
@@ -77,7 +77,7 @@ Markdown(
 # `uniform`, `hard`, `topk`, `static_topk` (the pool ranked by the reference) and `rank_window` (ranks below the very top) reject
 # what they are named after, with DPO, and `topk_bpr` without a reference in the loss; `_past` and `_all` allow later training items, and
 # all of the user's items, to be rejected; `_moe` has the sparse mixture, `_twin` a dense network of equal active
-# parameters; `towers` has one tower a modality.
+# parameters; `_as_topk` has the settings that were chosen for `topk`; `towers` has one tower a modality.
 
 # %% tags=["hide-input"]
 quality = comparison.quality(grid, runs, folder)
@@ -217,6 +217,35 @@ for dataset in real:
     record(f"{dataset}_topk_over_hard_percent", part.loc[("topk", "hard"), "change %"])
     said.append(f"- **{dataset.capitalize()}**: " + ", ".join(told) + ".")
 Markdown("With all items ranked:\n\n" + "\n".join(said))
+
+# %% [markdown]
+# ## The same settings on both sides
+#
+# Above, each side has the settings that served it best, as far as its trials could tell. Here both have those that were chosen for `topk`, so that they differ in
+# one thing only, and the other side may suffer from settings that were not chosen for it.
+
+# %% tags=["hide-input"]
+ALIKE = {
+    "uniform_as_topk": "from where it is drawn: the pool, not the catalogue",
+    "hard_as_topk": "a random one of the pool, not the hardest",
+    "static_as_topk": "who ranks the pool: the policy, not the reference",
+    "bpr_as_topk": "the reference in the loss",
+}
+alike = comparison.changes(grid, [("topk", row) for row in ALIKE], runs, folder, real)
+alike = alike[alike["seeds"] == len(grid.seeds)]
+alike.insert(1, "what", alike["before"].map(ALIKE))
+if alike.empty:
+    display(Markdown("*These runs are not on record yet.*"))
+else:
+    fig = figures.forest(alike, "change %", "what", "dataset", rows=ALIKE.values(), slide="protocol")
+    fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
+    fig.update_xaxes(title="change of test NDCG@5, %")
+    figures.show(
+        fig,
+        caption="What topk changes over rows that have its settings and differ in one thing, with 95 % intervals over users and seeds. A dataset without a point has no finished pair yet.",
+        alt="For each of four things and each dataset, the relative change of test NDCG@5 with its interval.",
+        data=alike.drop(columns="after"),
+    )
 
 # %% [markdown]
 # ## If the reference may stay
