@@ -85,7 +85,8 @@ swept = {
     name for name, row in grid.rows.items() if row.tier == "C"
 }  # on the page on sensitivity
 quality = quality[quality["dataset"].isin(real) & ~quality["row"].isin(swept)]
-names = {"test": "test ± its deviation", "test_masked": "test, history dropped", "epoch": "kept epoch"}
+quality = quality.drop_duplicates(["dataset", "validation", "test", "test_masked"])  # a row with the settings of another is the same
+names = {"test": "test ± its deviation", "test_masked": "test, history dropped"}
 quality["to run it again"] = [
     f"`rodpo grid --datasets {row.dataset} --rows {row.row} --again`" if row.row in grid.rows
     else f"`rodpo baseline --data $RODPO_DATA/{row.dataset} --name {row.row.removesuffix(' baseline')}`"
@@ -93,8 +94,9 @@ quality["to run it again"] = [
 ]
 for dataset, part in quality.groupby("dataset"):
     figures.table(
-        part.assign(epoch=part["epoch"].round(1), test=[f"{row.test:.4f}" + (f" ± {row.deviation:.4f}" if row.seeds > 1 else "") for row in part.itertuples()])
+        part.assign(validation=[f"{value:.4f}" for value in part["validation"]], test=[f"{row.test:.4f}" + (f" ± {row.deviation:.4f}" if row.seeds > 1 else "") for row in part.itertuples()])
         .sort_values("test_masked", ascending=False, kind="stable")
+        .assign(test_masked=lambda table: [f"{value:.4f}" for value in table["test_masked"]])
         .drop(columns=["dataset", "deviation", "seconds"])
         .rename(columns=names),
         f"{dataset.capitalize()}: NDCG@5 of every row, mean over its seeds, with the deviation between them; validation and test rank all items",

@@ -18,7 +18,7 @@ def quality(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
     table: `ledger.records`. A baseline, which is not trained, is called `<name> baseline`, for a row of the grid may
     have its name. Columns validation, test and test_masked; the first two rank all items, the last drops the history;
-    deviation is that of test between seeds, NaN for one; epoch is that whose weights were kept, mean over seeds.
+    deviation is that of test between seeds, NaN for one.
     """
     of_file = table.set_index("file")
     baselines = table[(table["stage"] == "baseline") & table["dataset"].isin(grid.datasets)]
@@ -33,8 +33,8 @@ def quality(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
         row = {"dataset": dataset, "row": name, "seeds": len(own)}
         row |= {"validation": own["valid.ndcg@5"].mean(), "test": own["test.ndcg@5"].mean()}
         row |= {"test_masked": own["test_masked.ndcg@5"].mean(), "deviation": own["test.ndcg@5"].std()}
-        found.append(row | {"epoch": own["best_epoch"].astype(float).mean(), "seconds": own["seconds"].mean()})
-    columns = ["dataset", "row", "seeds", "validation", "test", "test_masked", "deviation", "epoch", "seconds"]
+        found.append(row | {"seconds": own["seconds"].mean()})
+    columns = ["dataset", "row", "seeds", "validation", "test", "test_masked", "deviation", "seconds"]
     return pd.DataFrame(found, columns=columns)
 
 
