@@ -162,7 +162,7 @@ figures.show(
 best = costs.best_epochs(ended)
 for library, value in best.set_index("library")["best NDCG@10"].items():
     record(f"best_ndcg10_{library}", value)
-figures.table(best, f"The best of {ended.attrs['epochs']} epochs, and ours over each other library, with 95 % intervals over seeds")
+figures.table(best, f"The best of {ended.attrs['epochs']} epochs, and ours over each other library, with 95 % intervals over seeds, whose deviation is taken to be the same for all")
 
 # %% [markdown]
 # ## What bounds an epoch

@@ -95,18 +95,23 @@ def converged(folder: Path = FOLDER) -> pd.DataFrame:
 def best_epochs(table: pd.DataFrame) -> pd.DataFrame:
     """Of `converged`, a row a library: seeds, their mean best NDCG@10, its deviation.
 
-    `change %` is ours over it, `low` and `high` the 95 % interval over seeds (Welch), NaN where one has a single seed.
+    `change %` is ours over it, `low` and `high` the 95 % interval over seeds, by Student's t with one deviation for all
+    libraries, pooled, so that one with a single seed has an interval, too; NaN where none has two.
     """
     of_run = table.groupby(["library", "seed"], sort=False)["NDCG@10"].max()
-    ours, rows = of_run[LIBRARIES["ours"]], []
-    for library, best in of_run.groupby("library", sort=False):
+    libraries = of_run.groupby("library", sort=False)
+    own, freedom = of_run[LIBRARIES["ours"]], len(of_run) - libraries.ngroups
+    within = ((of_run - libraries.transform("mean")) ** 2).sum()
+    rows = []
+    for library, best in libraries:
         row = {"library": library, "seeds": len(best), "best NDCG@10": best.mean(), "deviation": best.std(ddof=1)}
         row |= {"change %": np.nan, "low": np.nan, "high": np.nan}
         if library != LIBRARIES["ours"]:
-            row["change %"] = 100 * (ours.mean() / best.mean() - 1)
-            if min(len(ours), len(best)) > 1:
-                interval = stats.ttest_ind(ours, best, equal_var=False).confidence_interval(0.95)
-                row |= {"low": 100 * interval.low / best.mean(), "high": 100 * interval.high / best.mean()}
+            row["change %"] = 100 * (own.mean() / best.mean() - 1)
+            if freedom:
+                error = np.sqrt(within / freedom * (1 / len(own) + 1 / len(best)))
+                half = 100 * stats.t.ppf(0.975, freedom) * error / best.mean()
+                row |= {"low": row["change %"] - half, "high": row["change %"] + half}
         rows.append(row)
     return pd.DataFrame(rows)
 
