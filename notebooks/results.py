@@ -86,7 +86,7 @@ swept = {
 }  # on the page on sensitivity
 quality = quality[quality["dataset"].isin(real) & ~quality["row"].isin(swept)]
 quality = quality.drop_duplicates(["dataset", "validation", "test", "test_masked"])  # a row with the settings of another is the same
-names = {"test": "test ± its deviation", "test_masked": "test, history dropped"}
+names = {"validation": "valid", "test": "test ± its deviation", "test_masked": "test, history dropped"}
 quality["to run it again"] = [
     f"`rodpo grid --datasets {row.dataset} --rows {row.row} --again`" if row.row in grid.rows
     else f"`rodpo baseline --data $RODPO_DATA/{row.dataset} --name {row.row.removesuffix(' baseline')}`"
@@ -99,7 +99,7 @@ for dataset, part in quality.groupby("dataset"):
         .assign(test_masked=lambda table: [f"{value:.4f}" for value in table["test_masked"]])
         .drop(columns=["dataset", "deviation", "seconds"])
         .rename(columns=names),
-        f"{dataset.capitalize()}: NDCG@5 of every row, mean over its seeds, with the deviation between them; validation and test rank all items",
+        f"{dataset.capitalize()}: NDCG@5 of every row, mean over its seeds, with the deviation between them; valid(ation) and test rank all items",
         rows=len(part),
     )
 for row in quality[quality["row"] == "fused"].itertuples():
