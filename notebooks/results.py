@@ -111,8 +111,7 @@ for row in quality[quality["row"] == "fused"].itertuples():
 #
 # The three baselines train nothing. `popularity` ranks items by how often they were taken; `item_knn` and `content_knn` score an item by how often it was bought by the same people as the history
 # {cite}`deshpande2004item`, or by how alike their texts and images are, recent items counting more (by how much is chosen on
-# validation, among six weights; the first grid had four, and was made finer when its test had been read, which moved none of them by more
-# than 3 %). An item does not count as like itself, so that they seldom repeat what the user has, and dropping the history changes
+# validation; the weights to choose from were made finer once, when test had been read). An item does not count as like itself, so that they seldom repeat what the user has, and dropping the history changes
 # less for them than for the models.
 
 # %% tags=["hide-input"]
@@ -234,7 +233,7 @@ ALIKE = {
     "bpr_as_topk": "the reference in the loss",
 }
 alike = comparison.changes(grid, [("topk", row) for row in ALIKE], runs, folder, real)
-alike = alike[alike["seeds"] == len(grid.seeds)]
+alike = comparison.whole(grid, alike)
 alike.insert(1, "what", alike["before"].map(ALIKE))
 if alike.empty:
     display(Markdown("*These runs are not on record yet.*"))
@@ -273,8 +272,9 @@ figures.show(
     alt="For each of four pairs of rows and each dataset, the change of test NDCG@5 with its interval, with and without the reference as a candidate.",
     data=may_stay.drop(columns=["after", "before", "protocol"]),
 )
-for row in may_stay[(may_stay["taken"] != "every alignment") & (may_stay["before"] == "hard")].itertuples():
-    record(f"{row.dataset}_topk_over_hard_or_reference_percent", row[may_stay.columns.get_loc("change %") + 1])
+over_hard = may_stay[(may_stay["taken"] != "every alignment") & (may_stay["before"] == "hard")]
+for dataset, value in over_hard.set_index("dataset")["change %"].items():
+    record(f"{dataset}_topk_over_hard_or_reference_percent", value)
 
 # %% tags=["hide-input"]
 Markdown(story.where_the_reference_may_stay(grid, runs, folder))
@@ -458,7 +458,7 @@ stood = {
     "topk_on_moe": ("topk", "topk_on_twin"),
 }
 more = comparison.changes(grid, [(after, before) for after, others in stood.items() for before in others], runs, folder, real)
-more = more[more["seeds"] == len(grid.seeds)]
+more = comparison.whole(grid, more)
 told = []
 for label, protocol in zip(("With all items ranked", "With the history dropped"), ledger.PROTOCOLS):
     lines = (story.stands(more, after, others, protocol) for after, others in stood.items())

@@ -232,6 +232,11 @@ def changes(
     )  # fmt: skip
 
 
+def whole(grid: Grid, found: pd.DataFrame) -> pd.DataFrame:
+    """Of `changes` those of which every seed is on record."""
+    return found[found["seeds"] == len(grid.seeds)]
+
+
 def contributions(
     after: Cell, before: Cell, table: pd.DataFrame, folder: Path, by: str, groups: int = 10, column: str = "rank"
 ) -> pd.DataFrame:

@@ -67,7 +67,7 @@ def locate(folder: str | Path | None) -> Path:
 
 
 def records(ledger: Path = FOLDER) -> pd.DataFrame:
-    """Every record as a row: id, dataset, stage, strategy, seed, validation and test metrics, seconds, commit.
+    """Every record as a row: id, dataset, modalities, stage, strategy, seed, metrics, seconds, commit.
 
     Metric columns are `<part>.<metric>`, part one of valid, valid_masked, test, test_masked; what selection did, such
     as `planted_rate`, is the mean over the epochs.

@@ -162,8 +162,11 @@ def run(plan: Plan, data: Path, profile: str, replicas: int, extra: list[str]) -
         path = plan.write(data, replicas)
         command = [sys.executable, "-m", "snakemake", "--snakefile", WORKFLOW / "Snakefile", "--nolock"]
         command += ["--directory", plan.runs, "--profile", folder, *extra, "--config", f"plan={path.resolve()}"]
-        signal.signal(signal.SIGTERM, _stop_children)
-        return subprocess.run([str(part) for part in command], env=_environment(), pass_fds=[lock]).returncode
+        before = signal.signal(signal.SIGTERM, _stop_children)
+        try:
+            return subprocess.run([str(part) for part in command], env=_environment(), pass_fds=[lock]).returncode
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def collect(grid: Grid, ledger_folder: Path) -> dict[str, dict[str, dict[str, str]]]:

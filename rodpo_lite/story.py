@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rodpo_lite.comparison import changes, given_up
+from rodpo_lite.comparison import changes, given_up, whole
 from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.statistics import Interval
 
@@ -23,7 +23,7 @@ def against_the_reference(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.D
     table: `ledger.records`. Cells are percent of the reference with a 95 % interval, in words.
     """
     pairs = [(row, grid.rows[row].reference) for row in REJECTED if row in grid.rows]
-    found = _whole(grid, changes(grid, pairs, table, folder, grid.real))
+    found = whole(grid, changes(grid, pairs, table, folder, grid.real))
     found = found[found["protocol"] == "all items"]
     if found.empty:
         return pd.DataFrame()
@@ -39,7 +39,7 @@ def with_history_dropped(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
     """What the pool does to NDCG@5 of test when the user's own items are not ranked, as a list; table as above."""
     against = {"hard": "the hardest item", grid.rows["topk"].reference: "the reference", "none": "continued training"}
     pairs = [("topk", before) for before in against if before in grid.rows]
-    found = _whole(grid, changes(grid, pairs, table, folder, grid.real))
+    found = whole(grid, changes(grid, pairs, table, folder, grid.real))
     found = found[found["protocol"] == "history dropped"]
     parts = {name: _on_datasets(grid, found[found["before"] == before]) for before, name in against.items()}
     told = [f"- against {name} {on}" for name, on in parts.items() if on]
@@ -48,7 +48,7 @@ def with_history_dropped(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
 
 def where_the_reference_may_stay(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
     """What is left of the pool against the hardest item if no alignment is taken that validates below its reference."""
-    found = _whole(grid, changes(grid, [("topk", "hard")], table, folder, grid.real, or_reference=True))
+    found = whole(grid, changes(grid, [("topk", "hard")], table, folder, grid.real, or_reference=True))
     found = found[found["protocol"] == "all items"]
     if found.empty:
         return ""
@@ -65,11 +65,6 @@ def where_the_reference_may_stay(grid: Grid, table: pd.DataFrame, folder: Path) 
         "Where the reference then stays, which validation alone decides, the pool changes NDCG@5 against the hardest "
         f"item by {_on_datasets(grid, found)}."
     )
-
-
-def _whole(grid: Grid, found: pd.DataFrame) -> pd.DataFrame:
-    """Changes of which every seed is on record."""
-    return found[found["seeds"] == len(grid.seeds)]
 
 
 def _on_datasets(grid: Grid, found: pd.DataFrame) -> str:

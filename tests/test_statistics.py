@@ -191,3 +191,9 @@ def test_a_mean_over_seeds_by_hand():
     assert (found.estimate, found.low, found.high) == pytest.approx((3, 3 - half, 3 + half))
     alone = seed_mean(np.array([5.0]))
     assert alone.estimate == 5 and np.isnan([alone.low, alone.high]).all()
+
+
+def test_the_smallest_effect_shown_grows_with_the_tests_that_share_the_error():
+    found = Comparison(0.0, 0.0, 0.0, error=2.0, freedom=np.inf, p=1.0)
+    assert found.smallest_effect() == pytest.approx(2 * (1.959964 + 0.841621), rel=1e-5)
+    assert found.smallest_effect(tests=2) == pytest.approx(2 * (2.241403 + 0.841621), rel=1e-5)
