@@ -85,7 +85,6 @@ swept = {
     name for name, row in grid.rows.items() if row.tier == "C"
 }  # on the page on sensitivity
 quality = quality[quality["dataset"].isin(real) & ~quality["row"].isin(swept)]
-quality = quality.drop_duplicates(["dataset", "validation", "test", "test_masked"])  # a row with the settings of another is the same
 names = {"validation": "valid", "test": "test ± its deviation", "test_masked": "test, history dropped"}
 quality["to run it again"] = [
     f"`rodpo grid --datasets {row.dataset} --rows {row.row} --again`" if row.row in grid.rows

@@ -1,6 +1,6 @@
 """Rows of the grid side by side, from what the ledger holds: how good, how different, and for whom."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,14 @@ def quality(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
     table: `ledger.records`. A baseline, which is not trained, is called `<name> baseline`, for a row of the grid may
     have its name. Columns validation, test and test_masked; the first two rank all items, the last drops the history;
-    deviation is that of test between seeds, NaN for one.
+    deviation is that of test between seeds, NaN for one. A row whose runs are those of another is left out.
     """
     of_file = table.set_index("file")
     baselines = table[(table["stage"] == "baseline") & table["dataset"].isin(grid.datasets)]
     parts = [
         (dataset, f"{name} baseline", part) for (dataset, name), part in baselines.groupby(["dataset", "strategy"])
     ]
-    for cell in grid.cells():
-        if files := cell.recorded(folder, table):
-            parts.append((cell.dataset, cell.name, of_file.loc[list(files.values())]))
+    parts += [(cell.dataset, cell.name, of_file.loc[list(files.values())]) for cell, files in _cells(grid, table, folder)]
     found = []
     for dataset, name, own in parts:
         row = {"dataset": dataset, "row": name, "seeds": len(own)}
@@ -36,6 +34,16 @@ def quality(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
         found.append(row | {"seconds": own["seconds"].mean()})
     columns = ["dataset", "row", "seeds", "validation", "test", "test_masked", "deviation", "seconds"]
     return pd.DataFrame(found, columns=columns)
+
+
+def _cells(grid: Grid, table: pd.DataFrame, folder: Path) -> Iterator[tuple[Cell, dict[int, str]]]:
+    """Every cell with its records, by seed; of rows that have the same settings, and so the same runs, the first."""
+    seen = set()
+    for cell in grid.cells():
+        files = cell.recorded(folder, table)
+        if files and not seen & set(files.values()):
+            yield cell, files
+        seen.update(files.values())
 
 
 WHAT_SELECTION_DID = {  # the name in a record, and the scale of the table
@@ -58,11 +66,12 @@ def mechanism(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     percent of draws that repeat the position's last one; `push`, mean suppression; `pushed_hidden`, the suppression of
     hidden purchases in 10,000 draws, which is the product of push and share; `drift` and `validation_drift` of
     hidden purchases and of validation items against their neighbours, relative to the row that the grid names, in
-    logits. What was not measured is missing, and so is `validation` where other later items may be rejected, too.
+    logits. What was not measured is missing, and so is `validation` where other later items may be rejected, too. A row
+    whose runs are those of another is left out.
     """
     of_file, found = table.set_index("file"), []
-    for cell in grid.cells():
-        for seed, file in cell.recorded(folder, table).items():
+    for cell, files in _cells(grid, table, folder):
+        for seed, file in files.items():
             run = of_file.loc[file]
             if not cell.reference or run["strategy"] == "none":
                 continue

@@ -47,6 +47,15 @@ def test_a_baseline_is_told_apart_from_a_row_of_its_name(grid, folder):
     assert found.loc[found["dataset"] == "world", "row"].tolist() == ["topk baseline", "base", "hard", "topk"]
 
 
+def test_a_row_with_the_settings_of_another_is_shown_once(grid, folder, tmp_path):
+    more = tiny_ledger.DECLARED + "  again: {tier: B, reference: base, set: {negatives.name: topk}}\n"
+    (tmp_path / "more.yaml").write_text(more)
+    twice = Grid.read(tmp_path / "more.yaml")
+    assert Cell(twice, "world", "again").recorded(folder, records(folder)), "it has runs: those of topk"
+    for of in (comparison.quality, comparison.mechanism):
+        pd.testing.assert_frame_equal(of(twice, records(folder), folder), of(grid, records(folder), folder))
+
+
 def test_what_rejected_items_do_to_the_reference(grid, folder):
     found = story.against_the_reference(grid, records(folder), folder)
     assert list(found) == ["World"] and found.index.tolist() == [story.REJECTED["topk"], story.REJECTED["hard"]]
