@@ -31,7 +31,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from IPython.display import Markdown, display
 
-from rodpo_lite import comparison, examples, figures, ledger, story
+from rodpo_lite import claims, comparison, examples, figures, ledger, story
 from rodpo_lite.book import record
 from rodpo_lite.data.schema import locate, read_dataset
 from rodpo_lite.grid import Cell, Grid
@@ -67,7 +67,8 @@ Markdown(
     "best are kept. What an alignment started from is not among them, in no row: the section *If the reference may stay* tells what that changes.\n\n"
     f"{len(grid.rows)} rows are declared, {tuned} of them tuned with {grid.tuning.trials} trials each on every dataset that they run on, but for some that "
     f"are tuned on one dataset and take its settings to the others ({', '.join(f'`{name}` on {source.capitalize()}' for name, of in carried.items() for source in of)}); "
-    f"{len(runs)} runs are on record so far."
+    f"{len(runs)} runs are on record so far.\n\n"
+    f"{story.precisions(grid, claims.read(grid).values(), runs, folder)} {story.trained_again(grid, runs, folder)}"
 )
 
 # %% [markdown]

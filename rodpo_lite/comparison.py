@@ -25,7 +25,8 @@ def quality(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     parts = [
         (dataset, f"{name} baseline", part) for (dataset, name), part in baselines.groupby(["dataset", "strategy"])
     ]
-    parts += [(cell.dataset, cell.name, of_file.loc[list(files.values())]) for cell, files in _cells(grid, table, folder)]
+    for cell, files in _cells(grid, table, folder):
+        parts.append((cell.dataset, cell.name, of_file.loc[list(files.values())]))
     found = []
     for dataset, name, own in parts:
         row = {"dataset": dataset, "row": name, "seeds": len(own)}

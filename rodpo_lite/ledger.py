@@ -95,6 +95,7 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
             "reference": entry.get("reference"),
             "reference_weights": entry.get("reference_weights"),
             "weights": entry.get("weights"),
+            "precision": entry.get("precision"),
             "seconds": entry["seconds"],
             "parameters": entry.get("parameters"),
             "best_epoch": entry.get("best_epoch"),

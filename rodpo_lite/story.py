@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from rodpo_lite.comparison import changes, given_up, whole
+from rodpo_lite.claims import Claim
+from rodpo_lite.comparison import changes, given_up, paired_seeds, whole
 from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.statistics import Interval
 
@@ -90,6 +91,47 @@ def inputs(grid: Grid, table: pd.DataFrame) -> str:
     if few := [name for modalities, names in on.items() if len(modalities) < 2 for name in names]:
         told += f" So on {listed(few)} no mixture can show that it helps to fuse texts with images."
     return told
+
+
+PRECISIONS = {"fp32": "32 bits", "bf16": "bfloat16"}
+
+
+def precisions(grid: Grid, declared: Iterable[Claim], table: pd.DataFrame, folder: Path) -> str:
+    """In what precision products were computed, where it was another, and whether that divides a pair of a claim."""
+    of_file = table.set_index("file")["precision"].dropna()
+    if of_file.empty:
+        return ""
+    usual = of_file.mode()[0]
+    others: dict[tuple[str, str], list[str]] = {}
+    for cell in grid.cells(grid.real):
+        for precision in sorted(set(of_file.reindex(cell.recorded(folder, table).values()).dropna()) - {usual}):
+            others.setdefault((PRECISIONS[precision], grid.label(cell.dataset)), []).append(f"`{cell.name}`")
+    told = f"Matrix products of training were computed in {PRECISIONS[usual]}"
+    told += "".join(f"; in {precision} for {listed(rows)} on {on}" for (precision, on), rows in others.items())
+    divided = []
+    for dataset, *pair in sorted({member for claim in declared for member in claim.members(grid)}):
+        files = paired_seeds(*(Cell(grid, dataset, name) for name in pair), table, folder)
+        if any(of_file[after] != of_file[before] for after, before in files):
+            divided.append(f"`{pair[0]}` over `{pair[1]}` on {grid.label(dataset)}")
+    if others and not divided:
+        told += "; both sides of every pair that a claim rests on had the same"
+    return told + (f"; it differs within {listed(divided)}." if divided else ".")
+
+
+def trained_again(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
+    """Which alignments began at a reference that is not the one on record, but the same trained once more."""
+    known, of_file = set(table["weights"].dropna()), table.set_index("file")["reference_weights"].dropna()
+    found: dict[str, list[str]] = {}
+    for cell in grid.cells(grid.real):
+        if not set(of_file.reindex(cell.recorded(folder, table).values()).dropna()) <= known:
+            found.setdefault(grid.label(cell.dataset), []).append(f"`{cell.name}`")
+    if not found:
+        return ""
+    return (
+        f"{'; '.join(f'{listed(rows)} on {on}' for on, rows in found.items())}: these began at a reference that was "
+        "trained once more, with the same settings and seeds, for the ledger keeps no weights. On another machine "
+        "rounding makes of it a reference with other luck, so that a comparison with other rows is a little less sharp."
+    )
 
 
 def stands(found: pd.DataFrame, after: str, others: Iterable[str], protocol: str = "all items") -> str:

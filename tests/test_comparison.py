@@ -9,6 +9,7 @@ import tiny_ledger
 
 from rodpo_lite import comparison, ledger, story
 from rodpo_lite.checkpoint import write_json
+from rodpo_lite.claims import Claim
 from rodpo_lite.errors import InputError
 from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.ledger import differing, records
@@ -74,6 +75,26 @@ def test_what_items_come_with(grid, folder):
         write_json(path, entry)
     assert story.inputs(grid, records(folder)) == "Beside its ID, an item comes on World with texts and images."
     assert story.inputs(grid, records(folder).iloc[:0]) == ""
+
+
+def test_where_the_precision_was_another(grid, folder):
+    table, claim = records(folder), Claim(says="", source="paper", pairs=[("topk", "hard"), ("hard", "base")])
+    assert story.precisions(grid, [claim], table.assign(precision=None), folder) == ""
+    assert story.precisions(grid, [claim], table, folder) == "Matrix products of training were computed in 32 bits."
+    table.loc[table["strategy"].isin(["topk", "hard"]) & (table["dataset"] == "world"), "precision"] = "bf16"
+    said = story.precisions(grid, [claim], table, folder)
+    assert "; in bfloat16 for `hard` and `topk` on World; it differs within `hard` over `base` on World." in said
+    table.loc[table["dataset"] == "world", "precision"] = "bf16"
+    table = pd.concat([table, table.tail(1).assign(file="one more in 32 bits", dataset="elsewhere")])
+    said = story.precisions(grid, [claim], table, folder)
+    assert "both sides of every pair that a claim rests on had the same" in said
+
+
+def test_alignments_of_a_reference_that_is_not_on_record(grid, folder):
+    table = records(folder).assign(weights="known", reference_weights="known")
+    assert story.trained_again(grid, table, folder) == ""
+    table.loc[table["strategy"] == "hard", "reference_weights"] = "other"
+    assert story.trained_again(grid, table, folder).startswith("`hard` on World: these began at a reference")
 
 
 def test_what_the_pool_does_when_the_history_is_dropped(grid, folder):

@@ -48,6 +48,7 @@ def fill(grid: Grid, folder: Path) -> Path:
             line = {"epoch": 1, **({"planted_share": share * (1 + noise)} if share else {})}
             entry = {"config_hash": name, "stage": config.stage, "seed": seed, "config": config.model_dump(mode="json")}
             entry |= {"encoder": EncoderConfig().model_dump(mode="json"), "curve": [line], "seconds": 60.0}
+            entry["precision"] = "fp32"
             entry |= {"dataset": {"name": cell.dataset, "n_users": USERS, "n_items": 201, "n_interactions": 2000}}
             entry |= dict.fromkeys(("valid", "valid_masked", "test", "test_masked"), metrics.from_ranks(ranks))
             if cell.reference:
