@@ -85,7 +85,7 @@ def test_where_the_precision_was_another(grid, folder):
     said = story.precisions(grid, [claim], table, folder)
     assert "; in bfloat16 for `hard` and `topk` on World; it differs within `hard` over `base` on World." in said
     table.loc[table["dataset"] == "world", "precision"] = "bf16"
-    table = pd.concat([table, table.tail(1).assign(file="one more in 32 bits", dataset="elsewhere")])
+    table = pd.concat([table, table.tail(1).assign(file="one more", dataset="elsewhere", precision="fp32")])
     said = story.precisions(grid, [claim], table, folder)
     assert "both sides of every pair that a claim rests on had the same" in said
 
