@@ -259,6 +259,7 @@ ON_TOWERS = {
     "all together:<br>topk over the reference": ("towers_topk", "towers"),
     "more training:<br>none over the reference": ("towers_none", "towers"),
     "more than training:<br>topk over none": ("towers_topk", "towers_none"),
+    "hard negatives:<br>topk over uniform": ("towers_topk", "towers_uniform"),
     "stochastic:<br>topk over hard": ("towers_topk", "towers_hard"),
     "the hardest negative:<br>hard over the reference": ("towers_hard", "towers"),
     "sparse mixture:<br>topk on it over topk": ("towers_topk_on_moe", "towers_topk"),
@@ -271,14 +272,28 @@ else:
     on_towers.insert(1, "what", [label[pair] for pair in zip(on_towers["after"], on_towers["before"])])
     fig = figures.forest(on_towers, "change %", "what", "dataset", rows=ON_TOWERS, slide="protocol")
     fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
-    fig.update_layout(height=480)
+    fig.update_layout(height=540)
     fig.update_xaxes(title="change of test NDCG@5, %")
     figures.show(
         fig,
         caption="What alignment changes where each modality has a tower, with 95 % intervals over users and seeds. A dataset without a point has no finished pair yet.",
-        alt="For each of six comparisons on the base with towers and each dataset, the relative change of test NDCG@5 with its interval.",
+        alt="For each of seven comparisons on the base with towers and each dataset, the relative change of test NDCG@5 with its interval.",
         data=on_towers.drop(columns=["after", "before"]).assign(what=on_towers["what"].str.replace("<br>", " ")),
     )
+    for row in on_towers[(on_towers["protocol"] == "all items") & (on_towers["after"] == "towers_topk")].itertuples():
+        record(f"{row.dataset}_towers_topk_over_{row.before}_percent", row[7])
+
+# %% tags=["hide-input"]
+bases = comparison.whole(grid, comparison.changes(grid, [("towers", "fused"), ("towers_topk", "topk")], runs, folder, real))
+Markdown(
+    "The two bases differ in what they are good at:\n\n"
+    + "\n".join(
+        f"- {grid.label(dataset)}, `{after}` over `{before}`: "
+        + ", ".join(f"{Interval(row[6], row.low, row.high).text(1)} ({row.protocol})" for row in part.itertuples()) + "."
+        for (dataset, after, before), part in bases.groupby(["dataset", "after", "before"], sort=False)
+    )
+    if not bases.empty else ""
+)
 
 # %% [markdown]
 # ## If the reference may stay
@@ -488,7 +503,7 @@ stood = {
     "topk": ("hard", "none", "uniform", "fused"),
     "hard": ("fused", "none"),
     "topk_on_moe": ("topk", "topk_on_twin"),
-    "towers_topk": ("towers_hard", "towers_none", "towers"),
+    "towers_topk": ("towers_hard", "towers_uniform", "towers_none", "towers"),
 }
 more = comparison.changes(grid, [(after, before) for after, others in stood.items() for before in others], runs, folder, real)
 more = comparison.whole(grid, more)
