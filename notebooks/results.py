@@ -58,7 +58,8 @@ real = grid.real
 
 # %% tags=["hide-input"]
 tuned = sum(bool(row.search) for row in grid.rows.values())
-carried = {name: sorted(set(row.tuned_on.values())) for name, row in grid.rows.items() if row.tuned_on}
+sources = sorted({source for row in grid.rows.values() for source in row.tuned_on.values()})
+carried = {source: [f"`{name}`" for name, row in grid.rows.items() if source in row.tuned_on.values()] for source in sources}
 stages = {name: Cell(grid, real[0], name).config({}, 1) for name in ("fused", "topk")}
 encoder, steps = stages["fused"].encoder, {name: stage.training for name, stage in stages.items()}
 Markdown(
@@ -66,7 +67,7 @@ Markdown(
     f"at most {steps['fused'].epochs} epochs of {steps['fused'].batches_per_epoch} steps, an alignment for {steps['topk'].epochs}; the weights of the epoch that validates "
     "best are kept. What an alignment started from is not among them, in no row: the section *If the reference may stay* tells what that changes.\n\n"
     f"{len(grid.rows)} rows are declared, {tuned} of them tuned with {grid.tuning.trials} trials each on every dataset that they run on, but for some that "
-    f"are tuned on one dataset and take its settings to the others ({', '.join(f'`{name}` on {source.capitalize()}' for name, of in carried.items() for source in of)}); "
+    f"are tuned on one dataset and take its settings to the others ({'; '.join(f'{story.listed(rows)} on {source.capitalize()}' for source, rows in carried.items())}); "
     f"{len(runs)} runs are on record so far.\n\n"
     f"{story.precisions(grid, claims.read(grid).values(), runs, folder)} {story.trained_again(grid, runs, folder)}"
 )
@@ -97,7 +98,7 @@ for dataset, part in quality.groupby("dataset"):
         part.assign(validation=[f"{value:.4f}" for value in part["validation"]], test=[f"{row.test:.4f}" + (f" ± {row.deviation:.4f}" if row.seeds > 1 else "") for row in part.itertuples()])
         .sort_values("test_masked", ascending=False, kind="stable")
         .assign(test_masked=lambda table: [f"{value:.4f}" for value in table["test_masked"]])
-        .drop(columns=["dataset", "deviation", "seconds"])
+        .drop(columns=["dataset", "validation_masked", "deviation", "seconds"])
         .rename(columns=names),
         f"{dataset.capitalize()}: NDCG@5 of every row, mean over its seeds, with the deviation between them; valid(ation) and test rank all items",
         rows=len(part),
@@ -121,12 +122,12 @@ for dataset, part in quality.groupby("dataset"):
     is_baseline = part.index.str.endswith("baseline")
     if is_baseline.all() or not is_baseline.any():
         continue
-    for protocol, column in (
-        ("all items ranked", "test"),
-        ("the history dropped", "test_masked"),
+    for protocol, choice, column in (
+        ("all items ranked", "validation", "test"),
+        ("the history dropped", "validation_masked", "test_masked"),
     ):
         baseline, model = (
-            part["validation"][kind].idxmax() for kind in (is_baseline, ~is_baseline)
+            part[choice][kind].idxmax() for kind in (is_baseline, ~is_baseline)
         )
         best, other = part[column][model], part[column][baseline]
         said.append(

@@ -12,6 +12,13 @@ from rodpo_lite.errors import InputError
 from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.statistics import Comparison, crossed_change, seed_change, seed_mean
 
+MEASURED = {  # columns of `quality`, and what a record calls them
+    "validation": "valid",
+    "test": "test",
+    "validation_masked": "valid_masked",
+    "test_masked": "test_masked",
+}
+
 
 def quality(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """A row for each baseline and each cell with records: dataset, row, seeds (how many), NDCG@5 as mean over them.
@@ -30,10 +37,9 @@ def quality(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     found = []
     for dataset, name, own in parts:
         row = {"dataset": dataset, "row": name, "seeds": len(own)}
-        row |= {"validation": own["valid.ndcg@5"].mean(), "test": own["test.ndcg@5"].mean()}
-        row |= {"test_masked": own["test_masked.ndcg@5"].mean(), "deviation": own["test.ndcg@5"].std()}
-        found.append(row | {"seconds": own["seconds"].mean()})
-    columns = ["dataset", "row", "seeds", "validation", "test", "test_masked", "deviation", "seconds"]
+        row |= {name: own[f"{part}.ndcg@5"].mean() for name, part in MEASURED.items()}
+        found.append(row | {"deviation": own["test.ndcg@5"].std(), "seconds": own["seconds"].mean()})
+    columns = ["dataset", "row", "seeds", *MEASURED, "deviation", "seconds"]
     return pd.DataFrame(found, columns=columns)
 
 
