@@ -12,7 +12,7 @@ from rodpo_lite.errors import InputError
 from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.statistics import Comparison, crossed_change, seed_change, seed_mean
 
-MEASURED = {  # columns of `quality`, and what a record calls them
+NDCG = {  # columns of `quality`, and what a record calls them
     "validation": "valid",
     "test": "test",
     "validation_masked": "valid_masked",
@@ -24,7 +24,7 @@ def quality(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """A row for each baseline and each cell with records: dataset, row, seeds (how many), NDCG@5 as mean over them.
 
     table: `ledger.records`. A baseline, which is not trained, is called `<name> baseline`, for a row of the grid may
-    have its name. Columns validation, test and test_masked; the first two rank all items, the last drops the history;
+    have its name. Columns validation and test rank all items, validation_masked and test_masked drop the history;
     deviation is that of test between seeds, NaN for one. A row whose runs are those of another is left out.
     """
     of_file = table.set_index("file")
@@ -37,9 +37,9 @@ def quality(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     found = []
     for dataset, name, own in parts:
         row = {"dataset": dataset, "row": name, "seeds": len(own)}
-        row |= {name: own[f"{part}.ndcg@5"].mean() for name, part in MEASURED.items()}
+        row |= {column: own[f"{part}.ndcg@5"].mean() for column, part in NDCG.items()}
         found.append(row | {"deviation": own["test.ndcg@5"].std(), "seconds": own["seconds"].mean()})
-    columns = ["dataset", "row", "seeds", *MEASURED, "deviation", "seconds"]
+    columns = ["dataset", "row", "seeds", *NDCG, "deviation", "seconds"]
     return pd.DataFrame(found, columns=columns)
 
 

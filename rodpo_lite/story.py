@@ -111,7 +111,7 @@ def precisions(grid: Grid, declared: Iterable[Claim], table: pd.DataFrame, folde
     divided = []
     for dataset, *pair in sorted({member for claim in declared for member in claim.members(grid)}):
         files = paired_seeds(*(Cell(grid, dataset, name) for name in pair), table, folder)
-        if any(of_file[after] != of_file[before] for after, before in files):
+        if any(of_file.get(after) != of_file.get(before) for after, before in files):
             divided.append(f"`{pair[0]}` over `{pair[1]}` on {grid.label(dataset)}")
     if others and not divided:
         told += "; both sides of every pair that a claim rests on had the same"
