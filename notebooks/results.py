@@ -273,7 +273,7 @@ else:
     on_towers.insert(1, "what", [label[pair] for pair in zip(on_towers["after"], on_towers["before"])])
     fig = figures.forest(on_towers, "change %", "what", "dataset", rows=ON_TOWERS, slide="protocol")
     fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
-    fig.update_layout(height=540)
+    fig.update_layout(height=540, showlegend=True)  # a single dataset is named, too
     fig.update_xaxes(title="change of test NDCG@5, %")
     figures.show(
         fig,
