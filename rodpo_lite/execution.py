@@ -30,7 +30,8 @@ def execute(pages: list[Page], build: Path, progress: Callable[[str], Any]) -> d
 
     defaults = {page.name: parameters_of(page) for page in pages}
     environment = _kernel_environment(build / "jupyter")
-    made_by = {"commit": commit(), **versions(), "cpu": machine()["cpu"]}
+    here = machine()
+    made_by = {"commit": commit(), **versions(), "cpu": f"{here['model']} ({here['cpu']})"}
 
     def one(page: Page) -> str | None:
         return _execute(page, defaults[page.name], made_by, environment)

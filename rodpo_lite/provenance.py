@@ -21,16 +21,27 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """What computed the run: processor architecture, threads, accelerator."""
+    """What computed the run: processor architecture and model, threads, accelerator."""
     found: dict[str, Any] = {
         "system": platform.system(),
         "processor": platform.machine(),
+        "model": _processor_model(),
         "threads": torch.get_num_threads(),
     }
     found["cpu"] = torch.backends.cpu.get_cpu_capability()
     if torch.cuda.is_available():
         found["accelerator"] = torch.cuda.get_device_name()
     return found
+
+
+def _processor_model() -> str:
+    """As Linux names it; elsewhere what Python knows, which may be only the architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())
 
 
 def commit() -> str | None:
