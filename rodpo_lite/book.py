@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -21,6 +21,11 @@ from rodpo_lite.errors import InputError
 from rodpo_lite.execution import execute
 from rodpo_lite.pages import BUILDS, BookError, Page, find_pages, record, record_defaults, require_root
 from rodpo_lite.settings import read_yaml
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rodpo_lite.grid import Grid
 
 __all__ = ["BookError", "build", "record", "record_defaults"]
 
@@ -73,7 +78,8 @@ def stage(root: Path, pages: list[Page], folder: Path) -> None:
             first, *rest = path.relative_to(book).parts
             files[Path(_STATIC if first == "_static" else first, *rest)] = path.read_bytes()
     front = files[Path("index.md")].decode()
-    for place, write in (("<!-- so far -->", _so_far), ("<!-- scoreboard -->", _scoreboard)):
+    written = {"<!-- so far -->": _so_far, "<!-- on towers -->": _on_towers, "<!-- scoreboard -->": _scoreboard}
+    for place, write in written.items():
         if place in front:
             front = front.replace(place, write(root / "data" / "results"))
     files[Path("index.md")] = front.encode()
@@ -94,42 +100,52 @@ def stage(root: Path, pages: list[Page], folder: Path) -> None:
             write_bytes(path, content)
 
 
-def _scoreboard(folder: Path) -> str:
-    """The claims of the paper with their verdicts, as the table of the first page."""
-    from rodpo_lite import claims, ledger
+def _recorded(folder: Path) -> tuple[Grid, pd.DataFrame, Path]:
+    """The grid, the ledger's records and its folder."""
+    from rodpo_lite import ledger
     from rodpo_lite.grid import Grid
     from rodpo_lite.plan import GRID
 
-    grid = Grid.read(GRID)
-    found = claims.scoreboard(claims.read(grid), grid, ledger.records(folder), folder)
+    return Grid.read(GRID), ledger.records(folder), folder
+
+
+def _scoreboard(folder: Path) -> str:
+    """The claims of the paper with their verdicts, as the table of the first page."""
+    from rodpo_lite import claims
+
+    grid, *recorded = _recorded(folder)
+    found = claims.scoreboard(claims.read(grid), grid, *recorded)
     lines = [f"| {row.says} | **{row.verdict}** | {row.so_far or '–'} |" for row in found.itertuples()]
     return "\n".join(["| the paper says | verdict | effect of its first pair so far |", "|---|---|---|", *lines])
 
 
 def _so_far(folder: Path) -> str:
-    """What each kind of rejected item does to the reference, as a table of the first page."""
-    from rodpo_lite import ledger, story
-    from rodpo_lite.grid import Grid
-    from rodpo_lite.plan import GRID
+    """What each kind of rejected item does to the reference, as a table of the first page, and what it comes to."""
+    from rodpo_lite import story
 
-    grid, table = Grid.read(GRID), ledger.records(folder)
-    found = story.against_the_reference(grid, table, folder)
+    recorded = _recorded(folder)
+    words = (story.with_history_dropped(*recorded), story.where_the_reference_may_stay(*recorded))
+    return "\n\n".join([_rejected(story.against_the_reference(*recorded)), *words])
+
+
+def _on_towers(folder: Path) -> str:
+    """The same on the base with towers, but for the reference that may stay."""
+    from rodpo_lite import story
+
+    given = (*_recorded(folder), story.TOWERS)
+    return f"{_rejected(story.against_the_reference(*given))}\n\n{story.with_history_dropped(*given)}"
+
+
+def _rejected(found: pd.DataFrame) -> str:
+    """A table of `story.against_the_reference`."""
     if found.empty:
         return "*No run is on record yet.*"
     found = found.fillna("–")
     for name in found:  # where a telephone stacks the cells, each says its column
-        found[name] = f'<span class="rodpo-stacked">{name}:</span> ' + found[name]
+        interval = found[name].str.replace(r"(\[.*\])", r'<span class="rodpo-whole">\1</span>', regex=True)
+        found[name] = f'<span class="rodpo-stacked">{name}:</span> ' + interval
     lines = [f"| {rejected} | {' | '.join(row)} |" for rejected, row in found.iterrows()]
-    lines = [f"| rejected | {' | '.join(found)} |", "|---" * (1 + found.shape[1]) + "|", *lines]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            story.with_history_dropped(grid, table, folder),
-            "",
-            story.where_the_reference_may_stay(grid, table, folder),
-        ]
-    )
+    return "\n".join([f"| rejected | {' | '.join(found)} |", "|---" * (1 + found.shape[1]) + "|", *lines])
 
 
 def _check(root: Path, out: Path) -> None:

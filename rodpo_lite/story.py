@@ -11,35 +11,45 @@ from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.statistics import Interval
 
 REJECTED = {
-    "none": "nothing: cross-entropy goes on (`none`)",
-    "uniform": "a random item of the catalogue (`uniform`)",
-    "topk": "a random one of the best K (`topk`)",
-    "hard": "the hardest item (`hard`)",
+    "none": "nothing: cross-entropy goes on",
+    "uniform": "a random item of the catalogue",
+    "topk": "a random one of the best K",
+    "hard": "the hardest item",
+    "topk_on_moe": "a random one of the best K, on a sparse mixture",
 }
+TOWERS = "towers_"  # what the names of the alignments on the base with towers begin with
 
 
-def against_the_reference(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+def against_the_reference(grid: Grid, table: pd.DataFrame, folder: Path, prefix: str = "") -> pd.DataFrame:
     """What each rejected item does to NDCG@5 of test, all items ranked: a column for each dataset that has run.
 
-    table: `ledger.records`. Cells are percent of the reference with a 95 % interval, in words.
+    table: `ledger.records`; prefix: "" or TOWERS. Cells are percent of the reference without a mixture, with a 95 %
+    interval, in words.
     """
-    pairs = [(row, grid.rows[row].reference) for row in REJECTED if row in grid.rows]
+    if f"{prefix}topk" not in grid.rows:
+        return pd.DataFrame()
+    reference = grid.rows[f"{prefix}topk"].reference
+    labels = {f"{prefix}{name}": f"{told} (`{prefix}{name}`)" for name, told in REJECTED.items()}
+    pairs = [(row, reference) for row in labels if row in grid.rows]
     found = whole(grid, changes(grid, pairs, table, folder, grid.real))
     found = found[found["protocol"] == "all items"]
     if found.empty:
         return pd.DataFrame()
     found["told"] = [Interval(*row).text(1) for row in found[["change %", "low", "high"]].itertuples(index=False)]
-    found["rejected"] = found["after"].map(REJECTED)
+    found["rejected"] = found["after"].map(labels)
     found["dataset"] = found["dataset"].map(grid.label)
     told = found.pivot(index="rejected", columns="dataset", values="told")
     order = [grid.label(name) for name in grid.real if grid.label(name) in told]
-    return told.reindex(index=[label for label in REJECTED.values() if label in told.index], columns=order)
+    return told.reindex(index=[label for label in labels.values() if label in told.index], columns=order)
 
 
-def with_history_dropped(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
-    """What the pool does to NDCG@5 of test when the user's own items are not ranked, as a list; table as above."""
-    against = {"hard": "the hardest item", grid.rows["topk"].reference: "the reference", "none": "continued training"}
-    pairs = [("topk", before) for before in against if before in grid.rows]
+def with_history_dropped(grid: Grid, table: pd.DataFrame, folder: Path, prefix: str = "") -> str:
+    """What the pool does to NDCG@5 of test when the user's own items are not ranked, as a list; arguments as above."""
+    if f"{prefix}topk" not in grid.rows:
+        return ""
+    reference = grid.rows[f"{prefix}topk"].reference
+    against = {f"{prefix}hard": "the hardest item", reference: "the reference", f"{prefix}none": "continued training"}
+    pairs = [(f"{prefix}topk", before) for before in against if before in grid.rows]
     found = whole(grid, changes(grid, pairs, table, folder, grid.real))
     found = found[found["protocol"] == "history dropped"]
     parts = {name: _on_datasets(grid, found[found["before"] == before]) for before, name in against.items()}

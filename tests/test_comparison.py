@@ -59,9 +59,11 @@ def test_a_row_with_the_settings_of_another_is_shown_once(grid, folder, tmp_path
 
 def test_what_rejected_items_do_to_the_reference(grid, folder):
     found = story.against_the_reference(grid, records(folder), folder)
-    assert list(found) == ["World"] and found.index.tolist() == [story.REJECTED["topk"], story.REJECTED["hard"]]
-    assert found.loc[story.REJECTED["topk"], "World"].startswith("+")
+    assert list(found) == ["World"]
+    assert found.index.tolist() == ["a random one of the best K (`topk`)", "the hardest item (`hard`)"]
+    assert found["World"].iloc[0].startswith("+")
     assert story.against_the_reference(grid, records(folder).iloc[:0], folder).empty
+    assert story.against_the_reference(grid, records(folder), folder, story.TOWERS).empty, "no such rows are declared"
 
 
 def test_what_items_come_with(grid, folder):
@@ -102,6 +104,7 @@ def test_what_the_pool_does_when_the_history_is_dropped(grid, folder):
     assert said.startswith("With the history dropped") and "\n- against the hardest item +" in said
     assert said.count(" on World") == 2 and "against the reference" in said and "continued" not in said
     assert story.with_history_dropped(grid, records(folder).iloc[:0], folder) == ""
+    assert story.with_history_dropped(grid, records(folder), folder, story.TOWERS) == "", "no such rows are declared"
 
 
 def test_words_in_a_list():
@@ -218,7 +221,7 @@ def test_no_words_before_every_seed_is_there(grid, folder):
         story.with_history_dropped(grid, part, folder) == story.where_the_reference_may_stay(grid, part, folder) == ""
     )
     found = story.against_the_reference(grid, part, folder)
-    assert found.index.tolist() == [story.REJECTED["hard"]]
+    assert found.index.tolist() == ["the hardest item (`hard`)"]
 
 
 def test_later_purchases_are_counted_as_the_validation_item_only_where_they_are_nothing_else(grid, folder):
