@@ -3,7 +3,7 @@
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -32,6 +32,10 @@ def grid(
     seeds: Annotated[str, typer.Option(help="of the reported seeds only these, as in 1,2")] = "",
     again: Annotated[bool, typer.Option("--again", help="repeat what is on record, beside it, and compare")] = False,
     replicas: Annotated[int, typer.Option(min=1, help="seeds that share a process; more than 1 is for a GPU")] = 1,
+    precision: Annotated[
+        Literal["fp32", "bf16"] | None,
+        typer.Option(help="of products, to match what is on record [default: what the processor multiplies fastest]"),
+    ] = None,
     cores: Annotated[int | None, typer.Option(min=1, help="cores to use [default: the profile's]")] = None,
     data: Data = Path("data/amazon"),
     grid_file: GridFile = None,
@@ -64,18 +68,18 @@ def grid(
         write_index(made.grid, made.ledger)  # a grid that was killed after its last run has not come to it
         print("The ledger holds every run that was asked for" + ("." if again else "; --again repeats them beside it."))
     else:
-        _do(made, data, profile, replicas, cores)
+        _do(made, data, profile, replicas, precision, cores)
     if again:
         _print_repeated(repeated(made.cells, recorded, ledger))
 
 
-def _do(made, data: Path, profile: str, replicas: int, cores: int | None) -> None:
+def _do(made, data: Path, profile: str, replicas: int, precision: str | None, cores: int | None) -> None:
     """Run a plan; exit code 1 if it stops on the way."""
     from rodpo_lite.plan import run
 
     for name in sorted({made.grid.source(cell.dataset) for cell in made.cells}):
         _check_there(data, name)
-    code = run(made, data, profile, replicas, ["--cores", str(cores)] if cores else [])
+    code = run(made, data, profile, replicas, precision, ["--cores", str(cores)] if cores else [])
     if code:
         print(
             f"rodpo: the grid stopped; logs lie beside the runs in {made.runs}, and it goes on where it is.",

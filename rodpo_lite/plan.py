@@ -69,7 +69,7 @@ class Plan:
             rows.append(row | {"trials": trials, "runs": len(entry["seeds"]), "minutes": minutes})
         return pd.DataFrame(rows, columns=["dataset", "row", "tier", "trials", "runs", "minutes"])
 
-    def write(self, data: Path, replicas: int) -> Path:
+    def write(self, data: Path, replicas: int, precision: str | None = None) -> Path:
         """Write plan.json and every configuration that is known by now into the folder of runs."""
         todo = self.todo()
         needed = {(cell.dataset, cell.name): cell for cell in self._needed(todo)}
@@ -91,6 +91,7 @@ class Plan:
             "ledger": str(self.ledger.resolve()),
             "data": str(data.resolve()),
             "replicas": replicas,
+            "precision": precision,
             "untuned": untuned,
             "cells": todo,
             "needed": {f"{dataset}/{row}": self._links(cell) for (dataset, row), cell in needed.items()},
@@ -145,9 +146,10 @@ def _seconds_of_one(cell: Cell, table: pd.DataFrame) -> float:
     return float(table.loc[exact if exact.any() else same, "seconds"].median())
 
 
-def run(plan: Plan, data: Path, profile: str, replicas: int, extra: list[str]) -> int:
+def run(plan: Plan, data: Path, profile: str, replicas: int, precision: str | None, extra: list[str]) -> int:
     """Do what the plan says with Snakemake; returns its exit code.
 
+    precision: of the products of every run, where None leaves it to the rows, that is, as a rule, to the processor.
     A lock keeps two of them from the same folder; Snakemake holds it too, so that where this process is killed and
     Snakemake goes on, nobody begins beside it. SIGTERM stops Snakemake and its jobs on this machine. Raises InputError
     if one is running, if the profile does not exist or if Snakemake is not installed.
@@ -159,7 +161,7 @@ def run(plan: Plan, data: Path, profile: str, replicas: int, extra: list[str]) -
     if find_spec("snakemake") is None:
         raise InputError("The grid needs Snakemake: pip install 'rodpo-lite[grid]'.")
     with _alone(plan.runs) as lock:
-        path = plan.write(data, replicas)
+        path = plan.write(data, replicas, precision)
         command = [sys.executable, "-m", "snakemake", "--snakefile", WORKFLOW / "Snakefile", "--nolock"]
         command += ["--directory", plan.runs, "--profile", folder, *extra, "--config", f"plan={path.resolve()}"]
         before = signal.signal(signal.SIGTERM, _stop_children)

@@ -1,11 +1,15 @@
 """The grid as Snakemake runs it: without a break, and killed twice on the way."""
 
+import json
 import os
 import signal
 import time
 
 from command_line import rodpo
 from tiny_grid import arguments, count, results, started
+
+from rodpo_lite.config import TrainingConfig
+from rodpo_lite.engine import Engine
 
 
 def killed(place, name, after: int) -> None:
@@ -66,3 +70,12 @@ def is_any_left(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_a_grid_in_another_precision_than_the_processor_prefers(grid_place):
+    other = {"fp32": "bf16", "bf16": "fp32"}[Engine.of(TrainingConfig()).precision]
+    done = rodpo(*arguments(grid_place, "other"), "--rows", "base", "--precision", other)
+    assert done.returncode == 0, done.stderr
+    (record,) = (grid_place / "other" / "ledger").glob("*-reference-*.json")
+    trials = list((grid_place / "other" / "runs").glob("*/*/trial-*/seed-*/run.json"))
+    assert [json.loads(path.read_text())["precision"] for path in (record, *trials)] == [other] * 3
