@@ -36,13 +36,12 @@ def test_changes_of_a_record_against_itself_and_another(world, run, tmp_path):
     folder = tmp_path / "ledger"
     file = ledger.record(run, folder).name
     users = np.arange(world.n_users)  # ranks of which every resample has some among the best five
-    known = pd.DataFrame({"rank": users % 10, "rank_masked": users % 7})
+    known = pd.DataFrame({"rank": users % 10, "own_above": users % 10 // 3})
     known.to_parquet(folder / "ranks" / file.replace(".json", ".parquet"))
     same = ledger.changes(file, file, folder)
     assert same["protocol"].tolist() == ["all items", "history dropped"]
     assert (same[["change %", "low", "high"]] == 0).all(axis=None)
-    perfect = ledger.ranks(file, folder)[["rank", "rank_masked"]] * 0
-    perfect.to_parquet(folder / "ranks" / "perfect.parquet")
+    (known * 0).to_parquet(folder / "ranks" / "perfect.parquet")
     found = ledger.changes(file, "perfect.json", folder)
     assert found["NDCG@5"].tolist() == [1, 1]
     assert found["change %"].tolist() == pytest.approx((100 * (1 / same["NDCG@5"] - 1)).tolist())
@@ -53,7 +52,8 @@ def test_several_records_before_are_averaged_user_by_user(world, run, tmp_path):
     evaluation.evaluate(world, run)
     folder = tmp_path / "ledger"
     file = ledger.record(run, folder).name
-    (ledger.ranks(file, folder)[["rank", "rank_masked"]] * 0).to_parquet(folder / "ranks" / "perfect.parquet")
+    perfect = pd.DataFrame({"rank": 0, "own_above": 0}, index=range(world.n_users))
+    perfect.to_parquet(folder / "ranks" / "perfect.parquet")
     one, other = ledger.ranks(file, folder)["rank"], ledger.ranks("perfect.json", folder)["rank"]
     middle = (metrics.ndcg(one.to_numpy()) + metrics.ndcg(other.to_numpy())).mean() / 2
     found = ledger.changes([file, "perfect.json"], "perfect.json", folder)

@@ -44,7 +44,7 @@ def fill(grid: Grid, folder: Path) -> Path:
             config = cell.config(cell.chosen(folder), seed)
             name, noise = f"{cell.dataset}-{config.stage}-{cell.name}{seed}", random.normal(0, 0.02)
             ranks = np.where(random.random(USERS) < found, 0, 200)
-            pd.DataFrame({"rank": ranks, "rank_masked": ranks}).to_parquet(folder / "ranks" / f"{name}.parquet")
+            pd.DataFrame({"rank": ranks, "own_above": 0}).to_parquet(folder / "ranks" / f"{name}.parquet")
             line = {"epoch": 1, **({"planted_share": share * (1 + noise)} if share else {})}
             entry = {"config_hash": name, "stage": config.stage, "seed": seed, "config": config.model_dump(mode="json")}
             entry |= {"encoder": EncoderConfig().model_dump(mode="json"), "curve": [line], "seconds": 60.0}
