@@ -117,7 +117,10 @@ def precisions(grid: Grid, declared: Iterable[Claim], table: pd.DataFrame, folde
         for precision in sorted(set(of_file.reindex(cell.recorded(folder, table).values()).dropna()) - {usual}):
             others.setdefault((PRECISIONS[precision], grid.label(cell.dataset)), []).append(f"`{cell.name}`")
     told = f"Matrix products of training were computed in {PRECISIONS[usual]}"
-    told += "".join(f"; in {precision} for {listed(rows)} on {on}" for (precision, on), rows in others.items())
+    alike: dict[tuple[str, str], list[str]] = {}
+    for (precision, on), rows in others.items():
+        alike.setdefault((precision, listed(rows)), []).append(on)
+    told += "".join(f"; in {precision} for {rows} on {listed(on)}" for (precision, rows), on in alike.items())
     divided = []
     for dataset, *pair in sorted({member for claim in declared for member in claim.members(grid)}):
         files = paired_seeds(*(Cell(grid, dataset, name) for name in pair), table, folder)
