@@ -26,7 +26,11 @@ class Engine:
 
     @classmethod
     def of(cls, training: TrainingConfig) -> "Engine":
-        """What a configuration asks for; raises InputError if this machine does not have it."""
+        """What a configuration asks for; raises InputError if this machine does not have it.
+
+        RODPO_PRECISION says what `auto` means, where that is not for the processor to decide: a run that is compared
+        with one on record keeps its configuration, and so its id.
+        """
         if training.device == "cuda" and not torch.cuda.is_available():
             raise InputError("training.device = 'cuda', but this machine has no CUDA device; use auto or cpu.")
         device = best_device() if training.device == "auto" else torch.device(training.device)
@@ -34,7 +38,9 @@ class Engine:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         wanted = training.precision
         if wanted == "auto":
-            wanted = "bf16" if has_bf16_products(device) else "fp32"
+            wanted = os.environ.get("RODPO_PRECISION") or ("bf16" if has_bf16_products(device) else "fp32")
+            if wanted not in PRECISIONS:
+                raise InputError(f"RODPO_PRECISION is {wanted!r}; it can be {' or '.join(PRECISIONS)}, or unset.")
         return cls(device, PRECISIONS[wanted], training.memory_budget_mib)
 
     @property

@@ -14,6 +14,7 @@ from rodpo_lite.config import EncoderConfig, TrainingConfig
 from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.eligibility import masked
 from rodpo_lite.engine import Engine, has_bf16_products, rounded_up
+from rodpo_lite.errors import InputError
 from rodpo_lite.model.attention import attention_bins, packed_causal_attention
 from rodpo_lite.model.cross_entropy import LARGEST_SCORE, full_cross_entropy
 from rodpo_lite.model.dropout import Dropout, keep_mask
@@ -207,6 +208,7 @@ def test_few_numbers_of_positions_occur():
 
 
 def test_auto_takes_bf16_only_where_the_hardware_multiplies_it_faster(monkeypatch):
+    monkeypatch.delenv("RODPO_PRECISION", raising=False)
     found = Engine.of(TrainingConfig(device="cpu"))
     assert found.dtype == (torch.bfloat16 if has_bf16_products(CPU) else torch.float32)
     for feature, amd, precision in (
@@ -219,6 +221,16 @@ def test_auto_takes_bf16_only_where_the_hardware_multiplies_it_faster(monkeypatc
         monkeypatch.setattr(engine, "_is_amd", lambda amd=amd: amd)
         assert Engine.of(TrainingConfig(device="cpu")).precision == precision
     assert Engine.of(TrainingConfig(device="cpu", precision="bf16")).precision == "bf16"
+
+
+def test_the_environment_says_what_auto_means(monkeypatch):
+    for precision in engine.PRECISIONS:
+        monkeypatch.setenv("RODPO_PRECISION", precision)
+        assert Engine.of(TrainingConfig(device="cpu")).precision == precision
+    assert Engine.of(TrainingConfig(device="cpu", precision="fp32")).precision == "fp32", "it was asked for"
+    monkeypatch.setenv("RODPO_PRECISION", "half")
+    with pytest.raises(InputError, match="RODPO_PRECISION is 'half'; it can be fp32 or bf16"):
+        Engine.of(TrainingConfig(device="cpu"))
 
 
 def test_frozen_states_are_those_of_eval_mode(world):

@@ -78,4 +78,6 @@ def test_a_grid_in_another_precision_than_the_processor_prefers(grid_place):
     assert done.returncode == 0, done.stderr
     (record,) = (grid_place / "other" / "ledger").glob("*-reference-*.json")
     trials = list((grid_place / "other" / "runs").glob("*/*/trial-*/seed-*/run.json"))
-    assert [json.loads(path.read_text())["precision"] for path in (record, *trials)] == [other] * 3
+    found = [json.loads(path.read_text()) for path in (record, *trials)]
+    assert [entry["precision"] for entry in found] == [other] * 3
+    assert {entry["config"]["training"]["precision"] for entry in found} == {"auto"}, "their ids stay what they are"
