@@ -237,7 +237,7 @@ for work, (place, name) in longer.items():
         f"{work} takes {row['times']:.2f} times as long ({row['low']:.2f} to {row['high']:.2f})"
     )
 Markdown(
-    f"Against the dense twin, {', '.join(told)}. Against the encoder without a mixture, the sparse fusion takes {plain['rebuild']:.1f} times "
+    f"Against the dense twin, {', '.join(told)}. With kept vectors a request is the same work for the sparse fusion as for its twin, so what its number differs from 1 is the noise of these times. Against the encoder without a mixture, the sparse fusion takes {plain['rebuild']:.1f} times "
     f"as long to rebuild the vectors. These are times of one machine while it built this "
     "book, and on a busy one they move."
 )
@@ -301,7 +301,7 @@ Markdown(
 
 # %% [markdown]
 # :::{dropdown} Why
-# The paper’s “nearly unchanged inference cost” {cite}`huang2026rodpo` rests on vectors that depend neither on the user nor on the moment. Prices, stock or a context among the
+# The “nearly unchanged inference cost” of the paper {cite}`huang2026rodpo` would follow from vectors that depend neither on the user nor on the moment; where its experts sit is not known to us. Prices, stock or a context among the
 # features break that, and so does a catalogue that changes faster than requests come in.
 # :::
 #
@@ -309,6 +309,6 @@ Markdown(
 #
 # - Sparse means that unrouted rows are not computed; a test counts them.
 # - Equal active parameters is the fair comparison, and it is what the dense twin is for.
-# - “Nearly unchanged inference cost” {cite}`huang2026rodpo` is true for a fusion whose results are kept, not for a mixture that runs with every request.
+# - “Nearly unchanged inference cost” {cite}`huang2026rodpo` holds for a fusion whose results are kept, not for a mixture that runs with every request. Which of the two the paper has is not known to us.
 #
 # **Next:** [the results](results).

@@ -37,7 +37,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from IPython.display import Markdown
 
-from rodpo_lite import evaluation, figures, metrics, runs
+from rodpo_lite import evaluation, figures, metrics, runs, story
 from rodpo_lite.book import record, record_defaults
 from rodpo_lite.config import AlignmentConfig, AlignmentTrainingConfig, ReferenceConfig, TrainingConfig, build
 from rodpo_lite.data.synthetic import open_world
@@ -118,7 +118,8 @@ Markdown(
     f"ranked moves from {best['unmasked']:.4f} to {last['unmasked']:.4f}, and with the history dropped from {best['masked']:.4f} to "
     f"{last['masked']:.4f}. "
     + (
-        "So this reference is at its best by the measure that chose it, early in its schedule, and not at its end."
+        "So this reference is at its best by the measure that chose it, early in its schedule, and not at its end: what follows may "
+        "also gain from the training that it lacks."
         if reference["best_epoch"] < 0.8 * epochs else "It was kept near the end of its schedule."
     )
 )
@@ -141,13 +142,14 @@ Markdown(
 
 # %%
 strategies = ["none", "uniform", "hard", "topk"]
+shared = AlignmentTrainingConfig(epochs=6, precision="fp32")
 results, curves = {}, {}
 for name in strategies:
     stage = {
         "seed": seed,
         "negatives": {"name": name, "k": k},
         "loss": {"beta": beta},
-        "training": {"epochs": 6, "precision": "fp32"},
+        "training": {"epochs": shared.epochs, "precision": shared.precision},
     }
     runs.align(dataset, space / "reference", build(AlignmentConfig, stage), space / name)
     results[name] = evaluation.evaluate(dataset, space / name)
@@ -219,8 +221,9 @@ for name in strategies:
 # %% tags=["hide-input"]
 clear = [name for name in strategies if gain[name].low > 0 or gain[name].high < 0]
 Markdown(
-    "Intervals that exclude zero: "
-    + (", ".join(f"`{name}`" for name in clear) or "none")
+    f"All had {shared.epochs} epochs, learning rate {shared.learning_rate:g} and anchor λ = {shared.lambda_ce:g}. "
+    "The interval of the change excludes zero for "
+    + (story.listed(f"`{name}`" for name in clear) if clear else "no strategy")
     + ". "
     f"They say how sure the result is for *these weights* over {dataset.n_users:,} users; another training seed would "
     "move every row, so one run decides nothing. "
@@ -275,7 +278,8 @@ Markdown(
 # :::
 #
 # **3. Without the anchor.** With `lambda_ce = 0` nothing but pairs is left: each position compares its target with one item of
-# the pool, and the rest of the catalogue is not looked at. Align with `topk` for two such epochs. Does the ranking hold?
+# the pool, and the rest of the catalogue is not looked at. Align with `topk` for two such epochs. Does the ranking hold, and what
+# is left of it beside `none`?
 
 # %% tags=["hide-cell"]
 stage = {
@@ -287,8 +291,8 @@ pairs_only = space / "pairs only"
 runs.align(dataset, space / "reference", build(AlignmentConfig, stage), pairs_only)
 evaluation.evaluate(dataset, pairs_only)
 ranks = pd.read_parquet(pairs_only / "ranks.parquet")["rank"].to_numpy()
-change = user_bootstrap(ndcg["reference"], metrics.ndcg(ranks))
-Markdown(f"NDCG@5 changes by {change.text(1)} against the reference.")
+pairs_gain, beside = (user_bootstrap(ndcg[name], metrics.ndcg(ranks)).text(1) for name in ("reference", "none"))
+Markdown(f"NDCG@5 changes by {pairs_gain} against the reference, and by {beside} against `none`.")
 
 # %% [markdown]
 # :::{dropdown} Why

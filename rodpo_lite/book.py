@@ -71,14 +71,17 @@ def _build(root: Path, profile: str, work: Path, out: Path, force: bool, progres
 def stage(root: Path, pages: list[Page], folder: Path) -> None:
     """Make `folder` the complete source of the site; only files whose content differs are touched, so Sphinx sees
     what changed. RODPO_REPOSITORY, owner/name on GitHub, makes pages offer Binder and Colab."""
-    book, repository = root / "book", os.environ.get("RODPO_REPOSITORY") or os.environ.get("GITHUB_REPOSITORY")
+    book, repository = root / "book", _repository()
     files: dict[Path, bytes] = {}
     for path in book.rglob("*"):
         if path.is_file():
             first, *rest = path.relative_to(book).parts
             files[Path(_STATIC if first == "_static" else first, *rest)] = path.read_bytes()
     front = files[Path("index.md")].decode()
-    written = {"<!-- so far -->": _so_far, "<!-- on towers -->": _on_towers, "<!-- scoreboard -->": _scoreboard}
+    written = {
+        "<!-- so far -->": _so_far, "<!-- on towers -->": _on_towers, "<!-- may stay -->": _may_stay,
+        "<!-- pushed -->": _pushed, "<!-- baselines -->": _baselines, "<!-- scoreboard -->": _scoreboard,
+    }  # fmt: skip
     for place, write in written.items():
         if place in front:
             front = front.replace(place, write(root / "data" / "results"))
@@ -100,6 +103,11 @@ def stage(root: Path, pages: list[Page], folder: Path) -> None:
             write_bytes(path, content)
 
 
+def _repository() -> str | None:
+    """Where the project lives on GitHub, owner/name; None if nothing says so."""
+    return os.environ.get("RODPO_REPOSITORY") or os.environ.get("GITHUB_REPOSITORY")
+
+
 def _recorded(folder: Path) -> tuple[Grid, pd.DataFrame, Path]:
     """The grid, the ledger's records and its folder."""
     from rodpo_lite import ledger
@@ -115,8 +123,13 @@ def _scoreboard(folder: Path) -> str:
 
     grid, *recorded = _recorded(folder)
     found = claims.scoreboard(claims.read(grid), grid, *recorded)
-    lines = [f"| {row.says} | **{row.verdict}** | {row.so_far or '–'} |" for row in found.itertuples()]
-    return "\n".join(["| the paper says | verdict | effect of its first pair so far |", "|---|---|---|", *lines])
+    tally = found["tally"].where(found["tally"] == "", " (" + found["tally"] + ")")
+    lines = [
+        f"| {row.says} | **{row.verdict}**{of_pairs} | {row.so_far or '–'} |"
+        for row, of_pairs in zip(found.itertuples(), tally, strict=True)
+    ]
+    head = "| the paper says | verdict (of its pairs) | effect of the first pair |"
+    return "\n".join([head, "|---|---|---|", *lines])
 
 
 def _so_far(folder: Path) -> str:
@@ -124,28 +137,55 @@ def _so_far(folder: Path) -> str:
     from rodpo_lite import story
 
     recorded = _recorded(folder)
-    words = (story.with_history_dropped(*recorded), story.where_the_reference_may_stay(*recorded))
-    return "\n\n".join([_rejected(story.against_the_reference(*recorded)), *words])
+    words = (story.pool_sizes(*recorded), story.with_history_dropped(*recorded))
+    return "\n\n".join([_table(story.against_the_reference(*recorded)), *words])
 
 
 def _on_towers(folder: Path) -> str:
-    """The same on the base with towers, but for the reference that may stay."""
+    """The same on the base with towers, which has no pool sizes of its own to tell."""
     from rodpo_lite import story
 
     given = (*_recorded(folder), story.TOWERS)
-    return f"{_rejected(story.against_the_reference(*given))}\n\n{story.with_history_dropped(*given)}"
+    return f"{_table(story.against_the_reference(*given))}\n\n{story.with_history_dropped(*given)}"
 
 
-def _rejected(found: pd.DataFrame) -> str:
-    """A table of `story.against_the_reference`."""
+def _may_stay(folder: Path) -> str:
+    """How often an alignment validates no better than its reference, and what is left if that may stay."""
+    from rodpo_lite import story
+
+    return _table(story.where_the_reference_may_stay(*_recorded(folder)))
+
+
+def _pushed(folder: Path) -> str:
+    """By how much fewer pushes land on false negatives."""
+    from rodpo_lite import story
+
+    return story.pushed(*_recorded(folder))
+
+
+def _baselines(folder: Path) -> str:
+    """Where a baseline that trains nothing is ahead of a model."""
+    from rodpo_lite import comparison, story
+
+    grid, *recorded = _recorded(folder)
+    _, ahead = story.against_baselines(grid, comparison.quality(grid, *recorded), story.MODELS)
+    if not ahead:
+        return ""
+    told = "Not everything that is trained is ahead of a plain [baseline](notebooks/results), which trains nothing."
+    return f"{told} {' '.join(ahead)}"
+
+
+def _table(found: pd.DataFrame) -> str:
+    """A table of the first page, a column for each dataset."""
     if found.empty:
         return "*No run is on record yet.*"
     found = found.fillna("–")
     for name in found:  # where a telephone stacks the cells, each says its column
         interval = found[name].str.replace(r"(\[.*\])", r'<span class="rodpo-whole">\1</span>', regex=True)
         found[name] = f'<span class="rodpo-stacked">{name}:</span> ' + interval
-    lines = [f"| {rejected} | {' | '.join(row)} |" for rejected, row in found.iterrows()]
-    return "\n".join([f"| rejected | {' | '.join(found)} |", "|---" * (1 + found.shape[1]) + "|", *lines])
+    lines = [f"| {label} | {' | '.join(row)} |" for label, row in found.iterrows()]
+    head = f"| {found.index.name} | {' | '.join(found)} |"
+    return "\n".join([head, "|---" * (1 + found.shape[1]) + "|", *lines])
 
 
 def _check(root: Path, out: Path) -> None:
@@ -153,6 +193,8 @@ def _check(root: Path, out: Path) -> None:
         raise InputError(f"The book needs {', '.join(missing)}: install it with `pip install -e '.[book]'`.")
     require_root(root)
     _read_configuration(root / "_config.yml")
+    if (repository := _repository()) and not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise InputError(f"RODPO_REPOSITORY is {repository!r}: it must be owner/name, as GitHub calls the repository.")
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / ".buildinfo").exists())):
         raise InputError(f"{out} exists and is not a built site: name another folder.")
 

@@ -19,13 +19,14 @@ MEASURED = {"ndcg@5": "NDCG@5 ", "planted_share": "their share of the push ", "p
 
 
 class Claim(BaseModel):
-    """What is said, by whom, and the pairs of rows [after, before] that decide."""
+    """What is said, by whom, the pairs of rows [after, before] that decide, and those that are shown beside them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     says: str
     source: Literal["paper", "control"]
     pairs: tuple[tuple[str, str], ...]
+    beside: tuple[tuple[str, str], ...] = ()
     measure: Literal["ndcg@5", "planted_share", "planted_drift"] = "ndcg@5"
     better: Literal["higher", "lower"] = "higher"
 
@@ -54,10 +55,15 @@ def read(grid: Grid, path: Path = FILE) -> dict[str, Claim]:
             first = error.errors()[0]
             where = ".".join(str(part) for part in (name, *first["loc"]))
             raise InputError(f"The list of claims {path}, {where}: {first['msg']}.") from None
-        if unknown := {row for pair in claim.pairs for row in pair} - set(grid.rows):
+        if unknown := {row for pair in claim.pairs + claim.beside for row in pair} - set(grid.rows):
             raise InputError(f"The list of claims {path}, {name}: the grid has no row {min(unknown)}.")
         if not claim.members(grid):
             raise InputError(f"The list of claims {path}, {name}: no dataset has both rows of a pair.")
+        for dataset, *pair in claim.members(grid):
+            if fewer := [row for row in pair if set(grid.seeds_of(row, dataset)) != set(grid.seeds)]:
+                raise InputError(
+                    f"The list of claims {path}, {name}: {fewer[0]} has not all seeds of the grid on {dataset}."
+                )
         found[name] = claim
     return found
 
@@ -86,8 +92,14 @@ def assess(claim: Claim, grid: Grid, table: pd.DataFrame, folder: Path) -> pd.Da
     return pd.DataFrame(rows, columns=columns)
 
 
+def assess_beside(claim: Claim, grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """`assess` of the pairs that are shown beside a claim and decide nothing: those on record, without a verdict."""
+    found = assess(claim.model_copy(update={"pairs": claim.beside}), grid, table, folder)
+    return found[found["verdict"] != NOT_RUN].drop(columns=["p", "Holm's p", "smallest", "verdict"])
+
+
 def scoreboard(declared: dict[str, Claim], grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """A row for each claim of the paper: says, verdict, and so far, the effects of its first pair in words."""
+    """A row for each claim of the paper: says, verdict, what its members say (tally), the effects of its first pair."""
     rows = []
     for claim in declared.values():
         if claim.source != "paper":
@@ -101,8 +113,10 @@ def scoreboard(declared: dict[str, Claim], grid: Grid, table: pd.DataFrame, fold
             for row in first.itertuples()
             if row.verdict != NOT_RUN
         ]
-        rows.append((claim.says, conclusion(found["verdict"].tolist()), "; ".join(told)))
-    return pd.DataFrame(rows, columns=["says", "verdict", "so_far"])
+        counts = found["verdict"].value_counts(sort=False)
+        tally = ", ".join(f"{number} {kind}" for kind, number in counts.items()) if len(found) > 1 else ""
+        rows.append((claim.says, conclusion(found["verdict"].tolist()), tally, "; ".join(told)))
+    return pd.DataFrame(rows, columns=["says", "verdict", "tally", "so_far"])
 
 
 def _member_verdict(claim: Claim, found: Comparison, adjusted: float) -> str:

@@ -106,10 +106,17 @@ def choose(
 
     grid, folder = Grid.read(grid_file or GRID), _ledger(ledger)
     grid.cells((dataset,), rows=(row,))  # says which names there are
+    if not grid.runs_on(row, dataset):
+        raise InputError(f"The grid does not run {row} on {dataset}.")
     cell = Cell(grid, dataset, row)
     if cell.tuned == cell:
         tuning.choose(cell, runs, folder)
-    settings = cell.chosen(folder)
+    if (settings := cell.chosen(folder)) is None:
+        tuned = cell.tuned
+        raise InputError(
+            f"The trials that decide on {row} are not in {folder}: "
+            f"`rodpo grid --datasets {tuned.dataset} --rows {tuned.name}` runs them."
+        )
     tuning.write_settings(cell.folder(runs) / FINAL / "config.yaml", settings)
     print(f"{dataset}, {row}: " + (", ".join(f"{key}={value}" for key, value in settings.items()) or "defaults"))
 
@@ -179,6 +186,10 @@ def _plan(
         known = ", ".join(map(str, grid.seeds))
         raise InputError(f"--seeds {unknown[0]} is not valid: the reported seeds of the grid are {known}.")
     cells = grid.cells(datasets, tier, rows)
+    if not any(not seeds or set(map(int, seeds)) & set(cell.seeds) for cell in cells):
+        raise InputError(
+            "The grid declares no run of these rows on these datasets, in these tiers and with these seeds."
+        )
     return Plan(grid_file or GRID, grid, cells, runs, _ledger(ledger), tuple(map(int, seeds)))
 
 

@@ -166,12 +166,24 @@ def paired_seeds(
 ) -> list[tuple[str, str]]:
     """Files of the records (after, before) of each seed that both cells have.
 
-    or_reference: an alignment that validates no better than its reference gives way to it.
+    or_reference: an alignment that validates no better than its reference gives way to it. Raises InputError if they
+    were computed on different editions of the dataset.
     """
     first, second = (cell.recorded(folder, table) for cell in (after, before))
+    _check_same_data([*first.values(), *second.values()], table)
     if or_reference:
         first, second = (_or_reference(*one, table, folder) for one in ((after, first), (before, second)))
     return [(first[seed], second[seed]) for seed in sorted(set(first) & set(second))]
+
+
+def _check_same_data(files: list[str], table: pd.DataFrame) -> None:
+    data = table.set_index("file")["checksums"].reindex(files)
+    if data.nunique() > 1:
+        first, second, *_ = data.drop_duplicates().index
+        raise InputError(
+            f"{first} and {second} in the ledger were computed on different editions of one dataset, so they cannot be "
+            "compared: give one of the two datasets another name, and record its runs again."
+        )
 
 
 def _or_reference(cell: Cell, files: dict[int, str], table: pd.DataFrame, folder: Path) -> dict[int, str]:
@@ -204,7 +216,8 @@ def change(
     """Change from one cell to another over the seeds that both have recorded; None where there are none.
 
     measure: ndcg@5 of test, in percent; planted_share, the share of suppression on hidden positives, in percent; or
-    planted_drift, in logits. column: rank, or rank_masked for the history dropped; of ndcg@5 only.
+    planted_drift, in logits. column: rank, or rank_masked for the history dropped; of ndcg@5 only. Raises InputError
+    where a record lacks the measure.
     """
     files = paired_seeds(after, before, table, folder)
     if not files:
@@ -213,11 +226,13 @@ def change(
         return crossed_change(*arms(files, folder, column))
     of_file = table.set_index("file")
     if measure == "planted_share":
-        values = [[of_file.loc[file, measure] for file in pair] for pair in files]
+        values = of_file.reindex(columns=[measure])[measure]
     else:
-        values = [[of_file.loc[file, "drift"]["planted"]["difference"] for file in pair] for pair in files]
-    now, then = np.array(values, dtype=float).T
-    return seed_change(then, now, relative=measure == "planted_share")
+        values = of_file["drift"].map(lambda drift: drift.get("planted", {}).get("difference", np.nan))
+    now, then = (values[list(arm)] for arm in zip(*files, strict=True))
+    if (missing := pd.concat([now, then]).isna()).any():
+        raise InputError(f"The record {missing.idxmax()} lacks {measure}, which was to be measured where it ran.")
+    return seed_change(then.to_numpy(), now.to_numpy(), relative=measure == "planted_share")
 
 
 def changes(
@@ -232,7 +247,7 @@ def changes(
 
     or_reference: as in `paired_seeds`. Columns dataset, after, before, protocol, seeds, change %, low, high.
     """
-    found = []
+    found, pairs = [], list(pairs)
     for dataset in datasets or grid.datasets:
         for after, before in pairs:
             cells = Cell(grid, dataset, after), Cell(grid, dataset, before)
@@ -249,8 +264,12 @@ def changes(
 
 
 def whole(grid: Grid, found: pd.DataFrame) -> pd.DataFrame:
-    """Of `changes` those of which every seed is on record."""
-    return found[found["seeds"] == len(grid.seeds)]
+    """Of `changes` those of which every seed is on record that both rows declare."""
+    declared = [
+        len(set(grid.seeds_of(row.after, row.dataset)) & set(grid.seeds_of(row.before, row.dataset)))
+        for row in found.itertuples()
+    ]
+    return found[found["seeds"] == declared]
 
 
 def contributions(

@@ -1,6 +1,5 @@
 """What things cost, as tables: read from the measurements that `benchmarks/` left in the repository."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from rodpo_lite import checkpoint
 from rodpo_lite.errors import InputError
 from rodpo_lite.statistics import Interval
 
@@ -109,7 +109,8 @@ def best_epochs(table: pd.DataFrame) -> pd.DataFrame:
         if library != LIBRARIES["ours"]:
             row["change %"] = 100 * (own.mean() / best.mean() - 1)
             if freedom:
-                error = np.sqrt(within / freedom * (1 / len(own) + 1 / len(best)))
+                ratio = own.mean() / best.mean()  # its error to first order, as in statistics.crossed_change
+                error = np.sqrt(within / freedom * (1 / len(own) + ratio**2 / len(best)))
                 half = 100 * stats.t.ppf(0.975, freedom) * error / best.mean()
                 row |= {"low": row["change %"] - half, "high": row["change %"] + half}
         rows.append(row)
@@ -151,7 +152,6 @@ def mean_change(pairs: pd.DataFrame) -> Interval:
 
 
 def _read(path: Path, command: str) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise InputError(f"{path} does not exist; `{command}` writes it.") from None
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; `{command}` writes it.")
+    return checkpoint.read_json(path)

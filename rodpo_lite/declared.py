@@ -1,12 +1,21 @@
 """What a grid of experiments is declared of: rows, their searches, and where positives are hidden."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 
 Tier = Literal["A", "B", "C"]
+
+
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed stands there twice")
+    return seeds
+
+
+Seeds = Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
 class Declared(BaseModel):
@@ -47,7 +56,7 @@ class Row(Declared):
     search: dict[str, Range | list[Any]] = {}
     tuned_on: dict[str, str] = {}
     datasets: tuple[str, ...] | None = Field(None, description="only these; null is all")
-    seeds: tuple[int, ...] | None = Field(None, description="reported seeds, if fewer than the grid's")
+    seeds: Seeds | None = Field(None, description="reported seeds, if fewer than the grid's")
     planted: bool = False
 
     @field_validator("search")
@@ -73,7 +82,7 @@ class Row(Declared):
 class Tuning(Declared):
     """How settings are chosen: so many trials for every row that searches, on seeds that are not reported."""
 
-    seeds: tuple[int, ...]
+    seeds: Seeds
     trials: int = Field(ge=1)
 
 
@@ -87,4 +96,4 @@ class Hidden(Declared):
     share: float = Field(gt=0, lt=1)
     tier: Tier = "A"
     rows: tuple[str, ...] | None = None
-    seeds: tuple[int, ...] | None = None
+    seeds: Seeds | None = None

@@ -17,7 +17,7 @@ from scipy.stats import qmc
 
 from rodpo_lite import checkpoint, ledger
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig, build
-from rodpo_lite.declared import Declared, Hidden, Range, Row, Tuning
+from rodpo_lite.declared import Declared, Hidden, Range, Row, Seeds, Tuning
 from rodpo_lite.errors import InputError
 from rodpo_lite.settings import nested, read_yaml
 
@@ -35,7 +35,7 @@ class Grid(Declared):
     datasets: tuple[str, ...]
     planted: dict[str, Hidden] = Field(default_factory=dict)
     drift: str | None = None
-    seeds: tuple[int, ...]
+    seeds: Seeds
     tuning: Tuning
     rows: dict[str, Row]
 
@@ -224,7 +224,8 @@ class Cell:
             found = settings[0]
         elif (path := tuned.trials_file(ledger_folder)).exists():
             kept = checkpoint.read_json(path)
-            if [trial["settings"] for trial in kept["trials"]] != settings:
+            tried = [trial["settings"] for trial in kept["trials"]]
+            if tried != settings or kept["seeds"] != list(self.grid.tuning.seeds):
                 raise InputError(
                     f"{path} holds the trials of another declaration of this row; the ledger is append-only."
                 )
@@ -239,7 +240,8 @@ class Cell:
     def recorded(self, ledger_folder: Path, table: pd.DataFrame) -> dict[int, str]:
         """Files of this cell's records, by seed; table is `ledger.records`.
 
-        Of several with the same seed, the one that started from the recorded reference is taken.
+        An alignment started from the reference of its own seed; of several, the one that did so from the recorded
+        weights is taken. Raises InputError for two references of one seed, which differ in their data.
         """
         settings = self.chosen(ledger_folder)
         if settings is None or table.empty:
@@ -253,8 +255,15 @@ class Cell:
         same = ledger.of(table[table["dataset"] == self.dataset], self.config(settings, 0), encoder)
         same = same[same["seed"].isin(self.seeds)]
         if self.reference:
-            own = table["file"].isin(self.reference.recorded(ledger_folder, table).values())
-            same = same[same["reference"].isin(table.loc[own, "id"])]
+            ids = table.set_index("file")["id"]
+            own = {seed: ids[file] for seed, file in self.reference.recorded(ledger_folder, table).items()}
+            same = same[same["reference"] == same["seed"].map(own)]
+        elif (twice := same["seed"].duplicated(keep=False)).any():
+            first, second, *_ = same.loc[twice].sort_values("seed")["file"]
+            raise InputError(
+                f"{first} and {second} in the ledger are both {self.name} on {self.dataset} with one seed, so their "
+                "data differ: give one of the two datasets another name, and record its runs again."
+            )
         known = same["reference_weights"].isin(table["weights"])
         same = pd.concat([same[~known], same[known]])
         return dict(zip(same["seed"].tolist(), same["file"], strict=True))

@@ -52,6 +52,10 @@ def enter(entry: dict[str, Any], ranks: pd.DataFrame, ledger: Path = FOLDER) -> 
         if experiment_of(known) == same:
             if known["test"] != entry["test"] or known["test_masked"] != entry["test_masked"]:
                 raise InputError(f"{known_path} holds other test metrics for the same run; the ledger is append-only.")
+            if entry.get("drift", {}) not in ({}, known.get("drift")):
+                raise InputError(
+                    f"{known_path} holds another drift for the same run, or none: measure before recording."
+                )
             return known_path
     checkpoint.write_bytes(ledger / "ranks" / f"{name}.parquet", _compact(ranks))
     checkpoint.write_json(path, entry)
@@ -85,6 +89,7 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
             "n_items": entry["dataset"]["n_items"],
             "n_interactions": entry["dataset"]["n_interactions"],
             "modalities": _modalities(entry["dataset"].get("checksums") or {}),
+            "checksums": json.dumps(entry["dataset"].get("checksums"), sort_keys=True),
             "stage": entry["stage"],
             "base": entry.get("encoder", {}).get("base"),
             "encoder": build(EncoderConfig, entry.get("encoder", {})).model_dump(mode="json"),
@@ -221,7 +226,7 @@ def differing(ledger: Path = FOLDER) -> list[str]:
         kept, stored = entry(path.name, ledger), ranks(path.name, ledger)
         for part, column in (("test", "rank"), ("test_masked", "rank_masked")):
             again = metrics.from_ranks(stored[column].to_numpy())
-            found += [f"{path.name}: {part} {name}" for name, value in kept[part].items() if again.get(name) != value]
+            found += [f"{path.name}: {part} {name}" for name, value in again.items() if kept[part].get(name) != value]
     return found
 
 

@@ -117,7 +117,7 @@ class RankProfile:
         Entry 0 is `hard`; entry N - 1 is `uniform`. With `depth`, only the best so many ranks count as informative.
         """
         weight = self.weight(loss)
-        pool = np.minimum(np.arange(1, weight.shape[1] + 1), self.eligible[:, None])
+        pool = np.minimum(np.arange(1, weight.shape[1] + 1), self.eligible[:, None]).clip(min=1)
         counted = np.arange(weight.shape[1]) < (depth or weight.shape[1])
         erroneous = np.cumsum(weight * self.false_negative, 1) / pool
         informative = np.cumsum(weight * ~self.false_negative * counted, 1) / pool

@@ -3,6 +3,7 @@
 import numpy as np
 
 CUTOFFS = (5, 10, 20)
+NAMES = frozenset(f"{name}@{cutoff}" for name in ("hr", "ndcg", "mrr") for cutoff in CUTOFFS)  # of `from_ranks`
 
 
 def ndcg(ranks: np.ndarray, cutoff: int = 5) -> np.ndarray:

@@ -1,17 +1,26 @@
 """The record of one run as the ledger keeps it: what it holds, and how it is made of a finished run."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, FiniteFloat, ValidationError
 
-from rodpo_lite import checkpoint
+from rodpo_lite import checkpoint, metrics
 from rodpo_lite.config import KINDS, EncoderConfig, build
 from rodpo_lite.data.schema import sha256
 from rodpo_lite.errors import InputError
 
 _KINDS_OF_NEGATIVES = [f"{kind}_{what}" for kind in ("past", "future", "planted") for what in ("rate", "share")]
 SELECTION = ("margin", "suppression", "effective_negatives", "repeat_rate", *_KINDS_OF_NEGATIVES)
+
+
+def _complete(found: dict[str, float]) -> dict[str, float]:
+    if found.keys() != metrics.NAMES:
+        raise ValueError("a metric is missing, or unknown")
+    return found
+
+
+_Metrics = Annotated[dict[str, FiniteFloat], AfterValidator(_complete)]
 
 
 class _Data(BaseModel):
@@ -33,10 +42,10 @@ class _Record(BaseModel):
     config: dict[str, Any]
     encoder: dict[str, Any] = {}
     dataset: _Data
-    valid: dict[str, float]
-    valid_masked: dict[str, float]
-    test: dict[str, float]
-    test_masked: dict[str, float]
+    valid: _Metrics
+    valid_masked: _Metrics
+    test: _Metrics
+    test_masked: _Metrics
     curve: list[dict[str, float]] = []
     drift: dict[str, Any] = {}
 

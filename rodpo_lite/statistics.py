@@ -11,6 +11,15 @@ Verdict = Literal["reproduced", "contradicted", "no effect", "inconclusive"]
 NEGLIGIBLE = 1.0  # percent: an interval within ± this much is no effect
 
 
+def signed(value: float, digits: int) -> str:
+    """Such as `+1.20`; what would round to zero has a digit more, and no sign if it still does."""
+    text = f"{value:+.{digits}f}"
+    if float(text) == 0:
+        text = f"{value:+.{digits + 1}f}"
+        text = text if float(text) else f"{0:.{digits}f}"
+    return text.replace("-", "−")
+
+
 @dataclass(frozen=True)
 class Interval:
     """An estimate with its 95 % interval."""
@@ -21,7 +30,7 @@ class Interval:
 
     def text(self, digits: int = 2, unit: str = " %") -> str:
         """Such as `+1.20 % [−0.30 %, +2.70 %]`, the spaces before % not to be broken."""
-        estimate, low, high = (f"{value:+.{digits}f}{unit}".replace("-", "−") for value in self._all())
+        estimate, low, high = (f"{signed(value, digits)}{unit}" for value in self._all())
         return f"{estimate} [{low}, {high}]".replace(" %", "\u00a0%")
 
     def _all(self) -> tuple[float, float, float]:
@@ -62,11 +71,13 @@ def crossed_change(before: np.ndarray, after: np.ndarray) -> Comparison:
     three mean squares (Searle et al. 1992, ch. 4); the ratio enters by its first-order term (after - ratio · before);
     degrees of freedom are Satterthwaite's (1946), so few seeds give wide intervals. A bootstrap that resamples users
     and seeds counts the rest three times over (Owen 2007). With one seed, only users vary: what another seed would
-    change is not in the interval. Raises ValueError if the arms do not have the same seeds and users.
+    change is not in the interval. Raises ValueError if the arms do not have the same seeds and users, or if the mean
+    before is 0 or a value not finite: a change is then undefined.
     """
     before, after = np.atleast_2d(before), np.atleast_2d(after)
     if before.shape != after.shape or before.shape[1] < 2:
         raise ValueError("both arms need one value for each of the same seeds and users")
+    _check_defined(before, after)
     n_seeds, n_users = before.shape
     ratio = after.mean() / before.mean()
     left = 100 * (after - ratio * before) / before.mean()  # percent; its mean is 0
@@ -76,9 +87,9 @@ def crossed_change(before: np.ndarray, after: np.ndarray) -> Comparison:
         parts.append((n_seeds - 1, n_users * (of_seed**2).sum()))
         parts.append(((n_seeds - 1) * (n_users - 1), -((left - of_seed - of_user) ** 2).sum()))
     terms = [(total / freedom / (n_seeds * n_users), freedom) for freedom, total in parts]
-    # Where the rest is larger than what it is taken from, the larger of the others is still a bound.
-    variance = max(sum(value for value, _ in terms), max(value for value, _ in terms))
-    if variance <= 0:
+    # Where the rest is larger than what it is taken from, the largest of the three is still a bound.
+    variance = max(sum(value for value, _ in terms), max(abs(value) for value, _ in terms))
+    if np.abs(left).max() < 1e-9:  # every user of every seed gains in the same proportion, but for rounding
         change = 100 * (ratio - 1)
         return Comparison(change, change, change, 0.0, np.inf, float(change == 0))
     freedom = variance**2 / sum(value**2 / own for value, own in terms)
@@ -92,10 +103,11 @@ def seed_change(before: np.ndarray, after: np.ndarray, relative: bool = True) ->
     """Change of the mean of paired values, one for each of S ≥ 2 seeds, [S] each, with Student's t over the seeds.
 
     In percent of the mean before, to first order as in `crossed_change`; or, not `relative`, in the unit of the values.
-    Raises ValueError if the arms do not have the same seeds, or only one.
+    Raises ValueError if the arms do not have the same seeds, or only one, or if the change is undefined.
     """
     if before.shape != after.shape or before.ndim != 1 or len(before) < 2:
         raise ValueError("both arms need one value for each of the same seeds, at least two")
+    _check_defined(before, after, relative)
     scale, ratio = (100 / before.mean(), after.mean() / before.mean()) if relative else (1.0, 1.0)
     left = scale * (after - ratio * before)
     change = float(scale * (after.mean() - before.mean()))
@@ -105,6 +117,13 @@ def seed_change(before: np.ndarray, after: np.ndarray, relative: bool = True) ->
     half = float(scipy.stats.t.ppf(0.975, freedom)) * error
     p = float(2 * scipy.stats.t.sf(abs(change) / error, freedom))
     return Comparison(change, change - half, change + half, error, freedom, p)
+
+
+def _check_defined(before: np.ndarray, after: np.ndarray, relative: bool = True) -> None:
+    if not (np.isfinite(before).all() and np.isfinite(after).all()):
+        raise ValueError("a value is not finite, so that no change can be computed")
+    if relative and before.mean() == 0:
+        raise ValueError("the mean before is 0, so that no change in percent can be computed")
 
 
 def seed_mean(values: np.ndarray) -> Interval:
@@ -147,10 +166,11 @@ def user_bootstrap(
     """Percentile bootstrap over users of a paired statistic: one value per user and arm, [U] each.
 
     It covers the choice of users only; what another training seed would change is not in it.
-    Raises ValueError if the arms do not have the same users.
+    Raises ValueError if the arms do not have the same users, or if the change is undefined.
     """
     if before.shape != after.shape or before.ndim != 1:
         raise ValueError("both arms need one value for each of the same users")
+    _check_defined(before, after, statistic is relative_change)
     found = scipy.stats.bootstrap(
         (before, after), statistic, paired=True, n_resamples=resamples, batch=100, method="percentile", rng=seed
     )

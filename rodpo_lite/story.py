@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 
 from rodpo_lite.claims import Claim
-from rodpo_lite.comparison import changes, given_up, paired_seeds, whole
+from rodpo_lite.comparison import PUSHED, changes, given_up, mechanism, paired_seeds, whole
 from rodpo_lite.grid import Cell, Grid
-from rodpo_lite.statistics import Interval
+from rodpo_lite.statistics import Interval, signed
 
 REJECTED = {
     "none": "nothing: cross-entropy goes on",
@@ -17,6 +17,7 @@ REJECTED = {
     "hard": "the hardest item",
     "topk_on_moe": "a random one of the best K, on a sparse mixture",
 }
+MODELS = ("fused", "topk", "towers", "towers_topk")  # what is held against plain baselines
 TOWERS = "towers_"  # what the names of the alignments on the base with towers begin with
 
 
@@ -40,7 +41,9 @@ def against_the_reference(grid: Grid, table: pd.DataFrame, folder: Path, prefix:
     found["dataset"] = found["dataset"].map(grid.label)
     told = found.pivot(index="rejected", columns="dataset", values="told")
     order = [grid.label(name) for name in grid.real if grid.label(name) in told]
-    return told.reindex(index=[label for label in labels.values() if label in told.index], columns=order)
+    return told.reindex(index=[label for label in labels.values() if label in told.index], columns=order).rename_axis(
+        "rejected"
+    )
 
 
 def with_history_dropped(grid: Grid, table: pd.DataFrame, folder: Path, prefix: str = "") -> str:
@@ -57,25 +60,106 @@ def with_history_dropped(grid: Grid, table: pd.DataFrame, folder: Path, prefix: 
     return "\n".join(["With the history dropped from the ranking, the pool changes NDCG@5", "", *told]) if told else ""
 
 
-def where_the_reference_may_stay(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
-    """What is left of the pool against the hardest item if no alignment is taken that validates below its reference."""
-    found = whole(grid, changes(grid, [("topk", "hard")], table, folder, grid.real, or_reference=True))
-    found = found[found["protocol"] == "all items"]
-    if found.empty:
+def where_the_reference_may_stay(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """What is left of the pool against the hardest item if no alignment is taken that validates below its reference.
+
+    Three lines for each base: in how many seeds `hard`, and the pool, validate no better than the reference that they
+    started from; and the change of NDCG@5 of test, all items ranked, in words. A column for each dataset that has run.
+    """
+    lines: dict[str, dict[str, str]] = {}
+    for hard, topk in (("hard", "topk"), (f"{TOWERS}hard", f"{TOWERS}topk")):
+        if not {hard, topk} <= grid.rows.keys():
+            continue
+        found = whole(grid, changes(grid, [(topk, hard)], table, folder, grid.real, or_reference=True))
+        for row in found[found["protocol"] == "all items"].itertuples(index=False):
+            for name in (hard, topk):
+                times = given_up(Cell(grid, row.dataset, name), table, folder)
+                told = f"{times} of {len(grid.seeds)} seeds"
+                lines.setdefault(f"`{name}` validates no better in", {})[grid.label(row.dataset)] = told
+            told = Interval(row[5], row.low, row.high).text(1)
+            lines.setdefault(f"what is left of `{topk}` over `{hard}`", {})[grid.label(row.dataset)] = told
+    order = {label for line in lines.values() for label in line}
+    columns = [grid.label(name) for name in grid.real if grid.label(name) in order]
+    return pd.DataFrame.from_dict(lines, orient="index", columns=columns).rename_axis("if the reference may stay")
+
+
+def standing(grid: Grid, pairs: Iterable[tuple[str, str]], table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Each pair of rows (after, before) in a line: the change on every dataset, all items ranked, then history dropped.
+
+    ▲ the 95 % interval lies above zero, ▼ below it, ○ zero is inside; percent of NDCG@5 of test.
+    """
+    found = whole(grid, changes(grid, pairs, table, folder, grid.real))
+    lines: dict[str, dict[str, str]] = {}
+    for row in found.itertuples(index=False):
+        sign = "▲" if row.low > 0 else "▼" if row.high < 0 else "○"
+        column = grid.label(row.dataset) + (", dropped" if row.protocol == "history dropped" else "")
+        lines.setdefault(f"`{row.after}` over `{row.before}`", {})[column] = f"{sign} {signed(row[5], 1)}"
+    columns = [f"{grid.label(name)}{end}" for end in ("", ", dropped") for name in grid.real]
+    columns = [name for name in columns if any(name in line for line in lines.values())]
+    return pd.DataFrame.from_dict(lines, orient="index", columns=columns).rename_axis("pair")
+
+
+def pool_sizes(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
+    """How many items the pool holds, out of which sizes that was chosen, and how many items there are."""
+    items, sizes = table.drop_duplicates("dataset").set_index("dataset")["n_items"], {}
+    for dataset in grid.real:
+        chosen = Cell(grid, dataset, "topk").chosen(folder) if dataset in items else None
+        if chosen and "negatives.k" in chosen:
+            sizes.setdefault(chosen["negatives.k"], []).append(f"{items[dataset]:,} items on {grid.label(dataset)}")
+    if not sizes:
         return ""
-    times = {
-        name: [given_up(Cell(grid, dataset, name), table, folder) for dataset in found["dataset"]]
-        for name in ("hard", "topk")
-    }
-    on, seeds = [grid.label(dataset) for dataset in found["dataset"]], len(grid.seeds)
-    told = (
-        f"`{name}` on {listed(f'{label} in {n}' for label, n in zip(on, numbers))}" for name, numbers in times.items()
-    )
-    return (
-        f"Of {seeds} seeds, these validate no better than the reference that they started from: {'; '.join(told)}. "
-        "Where the reference then stays, which validation alone decides, the pool changes NDCG@5 against the hardest "
-        f"item by {_on_datasets(grid, found)}."
-    )
+    told = "; ".join(f"{size} of {listed(of)}" for size, of in sizes.items())
+    tried = sorted(grid.rows["topk"].search["negatives.k"])
+    return f"The pool holds K = {told}: chosen on validation out of {listed(map(str, tried))}."
+
+
+def pushed(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
+    """Where the pushes of `hard` and of `topk` went: on hidden purchases, by share and in all; on validation items."""
+    means = mechanism(grid, table, folder).groupby(["dataset", "row"])[["on_hidden", PUSHED, "validation"]].mean()
+    told, on_validation = [], []
+    for dataset in grid.datasets:
+        if not {(dataset, "hard"), (dataset, "topk")} <= set(means.index):
+            continue
+        hard, topk = means.loc[(dataset, "hard")], means.loc[(dataset, "topk")]
+        if dataset in grid.planted and grid.tier("topk", dataset) == "A":
+            share, amount = (100 * (topk[name] / hard[name] - 1) for name in ("on_hidden", PUSHED))
+            told.append(
+                f"On {grid.label(dataset)}, the share of the push that lands on hidden purchases changes by "
+                f"{signed(share, 0)} % from `hard` to `topk`, and what lands there in all by {signed(amount, 0)} %, "
+                "each with the β that was chosen for it."
+            )
+        elif dataset in grid.real:
+            on_validation.append(f"{hard['validation']:.0f} and {topk['validation']:.0f} on {grid.label(dataset)}")
+    if on_validation:
+        told.append(
+            "Of 10,000 draws of `hard` and of `topk`, these reject the user's validation item: "
+            f"{listed(on_validation)}."
+        )
+    return " ".join(told).replace(" %", "\u00a0%")
+
+
+def against_baselines(grid: Grid, quality: pd.DataFrame, rows: Iterable[str]) -> tuple[list[str], list[str]]:
+    """How rows stand against the baseline that validates best, and where that one is ahead, a sentence each.
+
+    quality: `comparison.quality`. A sentence of the first list for each dataset and protocol; of the second where a row
+    has less than the baseline.
+    """
+    said, ahead = [], []
+    for dataset in grid.real:
+        part = quality[quality["dataset"] == dataset].set_index("row")
+        baselines = part[part.index.str.endswith(" baseline")]
+        known = [row for row in rows if row in part.index]
+        if baselines.empty or not known:
+            continue
+        for protocol, end in (("all items ranked", ""), ("the history dropped", "_masked")):
+            best = baselines.loc[baselines[f"validation{end}"].idxmax()]
+            name, least = best.name.removesuffix(" baseline"), best[f"test{end}"]
+            changes_of = {row: 100 * (part[f"test{end}"][row] / least - 1) for row in known}
+            against = listed(f"`{row}` {signed(change, 0)}\u00a0%" for row, change in changes_of.items())
+            said.append(f"**{grid.label(dataset)}**, {protocol}: `{name}` has {least:.4f}; against it, {against}.")
+            if below := [f"`{row}`" for row, change in changes_of.items() if change < 0]:
+                ahead.append(f"With {protocol}, `{name}` is ahead of {listed(below)} on {grid.label(dataset)}.")
+    return said, ahead
 
 
 def _on_datasets(grid: Grid, found: pd.DataFrame) -> str:
@@ -143,20 +227,8 @@ def trained_again(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
     return (
         f"{'; '.join(f'{listed(rows)} on {on}' for on, rows in found.items())}: these began at a reference that was "
         "trained once more, with the same settings and seeds, for the ledger keeps no weights. On another machine "
-        "rounding makes of it a reference with other luck, so that a comparison with other rows is a little less sharp."
+        "rounding makes of it a reference with other luck, so that a comparison with other rows is less sharp."
     )
-
-
-def stands(found: pd.DataFrame, after: str, others: Iterable[str], protocol: str = "all items") -> str:
-    """How a row stands against others, by whether the interval leaves zero out; found: `comparison.changes`."""
-    kinds: dict[str, list[str]] = {"beats": [], "is beaten by": [], "cannot be told from": []}
-    for before in others:
-        part = found[(found["after"] == after) & (found["before"] == before) & (found["protocol"] == protocol)]
-        for kind, rows in zip(kinds, (part["low"] > 0, part["high"] < 0, (part["low"] <= 0) & (part["high"] >= 0))):
-            if rows.any():
-                kinds[kind].append(f"`{before}` on {listed(part['dataset'][rows].str.capitalize())}")
-    said = [f"{kind} {', '.join(which)}" for kind, which in kinds.items() if which]
-    return f"`{after}` {'; '.join(said)}" if said else ""
 
 
 def listed(words: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import yaml
 
 from rodpo_lite import checkpoint
+from rodpo_lite.errors import InputError
 from rodpo_lite.grid import CHOSEN, PRIMARY, Cell
 from rodpo_lite.settings import nested
 
@@ -15,7 +16,8 @@ def choose(cell: Cell, runs: Path, ledger_folder: Path) -> dict[str, Any]:
     """Choose the settings of a row by mean validation NDCG@5 over the tuning seeds, all items ranked.
 
     Every trial enters the ledger, as <dataset>.<row>.json in its folder `trials`; the first of equals is chosen.
-    Returns what was chosen.
+    Returns what was chosen. Raises InputError for a trial that has not been run or whose validation is not finite, and
+    if the ledger holds others already.
     """
     trials = []
     for number, settings in enumerate(cell.grid.trials(cell.name)):
@@ -34,9 +36,17 @@ def choose(cell: Cell, runs: Path, ledger_folder: Path) -> dict[str, Any]:
             }
         )
     means = [float(np.mean(trial["valid"])) for trial in trials]
+    if not np.isfinite(means).all():
+        raise InputError(
+            f"Trial {int(np.argmin(np.isfinite(means)))} of {cell.name} on {cell.dataset} has no finite validation "
+            f"{PRIMARY}: narrow the search in the grid, so that it does not diverge."
+        )
     chosen = int(np.argmax(means))
     kept = {"dataset": cell.dataset, "row": cell.name, "seeds": list(cell.grid.tuning.seeds), CHOSEN: chosen}
-    checkpoint.write_json(cell.trials_file(ledger_folder), kept | {"trials": trials})
+    kept["trials"], path = trials, cell.trials_file(ledger_folder)
+    if path.exists() and checkpoint.read_json(path) != kept:
+        raise InputError(f"{path} holds other trials of this row; the ledger is append-only.")
+    checkpoint.write_json(path, kept)
     return trials[chosen]["settings"]
 
 

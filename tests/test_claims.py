@@ -10,6 +10,7 @@ from rodpo_lite.errors import InputError
 from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.ledger import records
 from rodpo_lite.plan import GRID
+from rodpo_lite.statistics import Comparison
 
 CLAIMS = """
 better: {says: more, source: paper, pairs: [[topk, hard], [topk, base]]}
@@ -59,6 +60,67 @@ def test_what_is_better_when_lower_counts_by_its_sign(grid, declared, ledger):
     assert row.verdict == "reproduced" and row.estimate == pytest.approx(0.4, abs=0.1)
 
 
+def test_members_are_judged_by_the_corrected_p(grid, declared, ledger, monkeypatch):
+    """One p below .05 of a family of two: Holm doubles it."""
+    found = {("topk", "hard"): Comparison(1.2, 0.1, 2.3, 0.5, 20.0, 0.03), ("topk", "base"): None}
+    monkeypatch.setattr(claims, "change", lambda after, before, *_: found[after.name, before.name])
+    found["topk", "base"] = Comparison(0.1, -1.5, 1.7, 0.8, 20.0, 0.9)
+    both = assess(declared["better"], grid, records(ledger), ledger)
+    assert both["Holm's p"].tolist() == pytest.approx([0.06, 0.9])
+    assert both["verdict"].tolist() == ["inconclusive", "inconclusive"]
+
+
+def test_a_missing_member_counts_as_a_test(grid, declared, ledger, monkeypatch):
+    kept = Cell.recorded
+    monkeypatch.setattr(Cell, "recorded", lambda cell, *rest: {} if cell.name == "hard" else kept(cell, *rest))
+    monkeypatch.setattr(claims, "change", lambda *_: Comparison(1.2, 0.1, 2.3, 0.5, 20.0, 0.03))
+    missing, found = assess(declared["better"], grid, records(ledger), ledger).to_dict("records")
+    assert found["Holm's p"] == pytest.approx(0.06) and found["verdict"] == "inconclusive"
+    assert missing["verdict"] == NOT_RUN
+
+
+def test_a_drift_within_one_logit_is_not_no_effect(grid, declared, ledger, monkeypatch):
+    monkeypatch.setattr(claims, "change", lambda *_: Comparison(0.01, -0.01, 0.03, 0.01, 4.0, 0.4))
+    assert assess(declared["drift"], grid, records(ledger), ledger)["verdict"].tolist() == ["inconclusive"]
+    assert assess(declared["fewer"], grid, records(ledger), ledger)["verdict"].tolist() == ["no effect"]
+
+
+def test_pairs_beside_a_claim_have_no_verdict(grid, declared, ledger):
+    claim = declared["better"].model_copy(update={"beside": (("hard", "base"),)})
+    (row,) = claims.assess_beside(claim, grid, records(ledger), ledger).to_dict("records")
+    assert (row["after"], row["before"], row["seeds"]) == ("hard", "base", 3) and "verdict" not in row
+    assert claims.assess_beside(declared["better"], grid, records(ledger), ledger).empty
+
+
+def test_a_measure_that_was_not_taken_is_named(grid, declared, ledger):
+    table = records(ledger)
+    file = "world-planted-align-topk2.json"
+    table.loc[table["file"] == file, "planted_share"] = None
+    with pytest.raises(InputError, match=f"{file} lacks planted_share"):
+        assess(declared["fewer"], grid, table, ledger)
+    with pytest.raises(InputError, match="lacks planted_share"):
+        assess(declared["fewer"], grid, table.drop(columns="planted_share"), ledger)
+    table.at[table.index[table["file"] == file][0], "drift"] = {}
+    with pytest.raises(InputError, match=f"{file} lacks planted_drift"):
+        assess(declared["drift"], grid, table, ledger)
+
+
+def test_other_data_cannot_be_compared(grid, declared, ledger):
+    table = records(ledger)
+    table.loc[table["file"] == "world-align-topk2.json", "checksums"] = "other"
+    with pytest.raises(InputError, match="different editions of one dataset"):
+        assess(declared["better"], grid, table, ledger)
+    again = table[table["file"] == "world-reference-base1.json"].assign(file="world-reference-more.json", id="more")
+    with pytest.raises(InputError, match="both base on world with one seed"):
+        Cell(grid, "world", "base").recorded(ledger, pd.concat([table, again]))
+
+
+def test_an_alignment_belongs_to_the_reference_of_its_seed(grid, ledger):
+    table = records(ledger)
+    table.loc[table["file"] == "world-align-topk1.json", "reference"] = "world-reference-base2"
+    assert sorted(Cell(grid, "world", "topk").recorded(ledger, table)) == [2, 3]
+
+
 def test_a_claim_waits_for_all_of_its_runs(grid, declared, ledger):
     (ledger / "world-align-topk3.json").unlink()
     found = assess(declared["better"], grid, records(ledger), ledger)
@@ -72,6 +134,7 @@ def test_the_scoreboard_has_a_line_for_each_claim_of_the_paper(grid, declared, l
     found = claims.scoreboard(declared, grid, records(ledger), ledger)
     assert found["says"].tolist() == ["more", "less", "less far"]
     assert found["verdict"].tolist() == [NOT_RUN, "reproduced", "reproduced"] and found["so_far"].tolist()[0] == ""
+    assert found["tally"].tolist() == ["2 not run yet", "", ""], "of one pair there is nothing to count"
     assert (
         found["so_far"].tolist()[1].startswith("World, 10 % hidden: their share of the push −")
         and "\xa0% [" in found["so_far"].tolist()[1]
@@ -102,6 +165,7 @@ def test_the_verdict_of_a_claim(verdicts, expected):
         ("[topk, base]", "[topk, bass]", "no row bass"),
         ("source: paper", "source: rumour", "better.source"),
         ("says: more, ", "", "better.says"),
+        ("[topk, base]]", "[topk, base]], beside: [[topk, bass]]", "no row bass"),
     ],
 )
 def test_a_wrong_list_is_refused(grid, tmp_path, wrong, right, sentence):
@@ -109,6 +173,13 @@ def test_a_wrong_list_is_refused(grid, tmp_path, wrong, right, sentence):
     path.write_text(CLAIMS.replace(wrong, right, 1))
     with pytest.raises(InputError, match=sentence):
         claims.read(grid, path)
+
+
+def test_a_claim_needs_every_seed_of_the_grid(tmp_path):
+    (tmp_path / "few.yaml").write_text(tiny_ledger.DECLARED.replace("topk: {", "topk: {seeds: [1], "))
+    (tmp_path / "claims.yaml").write_text(CLAIMS)
+    with pytest.raises(InputError, match="better: topk has not all seeds of the grid on world"):
+        claims.read(Grid.read(tmp_path / "few.yaml"), tmp_path / "claims.yaml")
 
 
 def test_a_record_that_started_from_the_recorded_reference_comes_first(grid, ledger):

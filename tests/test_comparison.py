@@ -1,6 +1,7 @@
 """Rows side by side: means by hand, parts that add up, and a ledger that can be recomputed."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -111,13 +112,46 @@ def test_words_in_a_list():
     assert [story.listed("abc"[:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
 
 
-def test_how_a_row_stands_against_others(grid, folder):
-    pairs = [("topk", "hard"), ("hard", "topk"), ("hard", "base")]
-    found = comparison.changes(grid, pairs, records(folder), folder, ["world"])
-    assert story.stands(found, "topk", ["hard", "none"]) == "`topk` beats `hard` on World"
-    said = story.stands(found, "hard", ["topk", "base"])
-    assert said == "`hard` is beaten by `topk` on World; cannot be told from `base` on World"
-    assert story.stands(found, "base", ["hard"]) == "", "no such pair has run"
+def test_how_pairs_stand(grid, folder):
+    found = story.standing(grid, [("topk", "hard"), ("hard", "topk"), ("hard", "base")], records(folder), folder)
+    assert list(found) == ["World", "World, dropped"]
+    assert found["World"].str[0].tolist() == ["▲", "▼", "○"] and found.loc["`topk` over `hard`", "World"][2] == "+"
+    part = records(folder).query("file != 'world-align-topk2.json'")
+    assert story.standing(grid, [("topk", "hard")], part, folder).empty, "a seed is missing"
+
+
+def test_how_many_items_the_pool_holds(folder, tmp_path):
+    searched = tiny_ledger.DECLARED.replace("name: topk}", "name: topk}, search: {negatives.k: [5, 20]}")
+    searched = searched.replace("trials: 1", "trials: 2")
+    (tmp_path / "searched.yaml").write_text(searched)
+    searched = Grid.read(tmp_path / "searched.yaml")
+    assert story.pool_sizes(searched, records(folder), folder) == "", "not chosen yet"
+    first, second = searched.trials("topk")
+    kept = {"seeds": [100], "chosen": 1, "trials": [{"settings": first}, {"settings": second}]}
+    write_json(Cell(searched, "world", "topk").trials_file(folder), kept)
+    said, size = story.pool_sizes(searched, records(folder), folder), second["negatives.k"]
+    assert said == f"The pool holds K = {size} of 201 items on World: chosen on validation out of 5 and 20."
+
+
+def test_where_pushes_went(grid, folder):
+    table = records(folder).assign(suppression=1.0, future_rate=0.001, planted_rate=0.001)
+    table.loc[table["strategy"] == "topk", "suppression"] = 4.0
+    said = story.pushed(grid, table, folder).replace("\xa0", " ")
+    share, amount = (float(part.replace("−", "-")) for part in re.findall(r"by ([+−]\d+) %", said))
+    assert share == pytest.approx(-50, abs=3) and amount == pytest.approx(100, abs=12), "it pushes four times as hard"
+    assert said.endswith("these reject the user's validation item: 10 and 10 on World.")
+
+
+def test_models_beside_plain_baselines(grid):
+    columns = ["dataset", "row", "validation", "test", "validation_masked", "test_masked"]
+    rows = [("world", "a baseline", 0.3, 0.2, 0.1, 0.1), ("world", "b baseline", 0.2, 0.9, 0.2, 0.05)]
+    rows += [("world", "base", 0.4, 0.1, 0.4, 0.1), ("world", "topk", 0.4, 0.3, 0.4, 0.2)]
+    quality = pd.DataFrame(rows, columns=columns)
+    said, ahead = story.against_baselines(grid, quality, ["base", "topk", "other"])
+    assert said[0] == "**World**, all items ranked: `a` has 0.2000; against it, `base` −50\xa0% and `topk` +50\xa0%."
+    assert said[1].startswith("**World**, the history dropped: `b` has 0.0500") and len(said) == 2
+    assert ahead == ["With all items ranked, `a` is ahead of `base` on World."]
+    assert story.against_baselines(grid, quality.iloc[2:], ["base"]) == ([], [])
 
 
 def test_changes_of_pairs_that_both_have_runs(grid, folder):
@@ -210,16 +244,17 @@ def test_an_alignment_that_validates_no_better_gives_way_to_its_reference(grid, 
     )
     assert given["hard", "all items"] == 0 != kept["hard", "all items"]
     assert given["topk", "all items"] != kept["topk", "all items"]
-    said = story.where_the_reference_may_stay(grid, table, folder)
-    assert said.startswith("Of 3 seeds") and "`hard` on World in 3; `topk` on World in 0." in said
+    found = story.where_the_reference_may_stay(grid, table, folder)["World"]
+    assert found["`hard` validates no better in"] == "3 of 3 seeds"
+    assert found["`topk` validates no better in"] == "0 of 3 seeds"
+    assert found["what is left of `topk` over `hard`"].startswith("+")
 
 
 def test_no_words_before_every_seed_is_there(grid, folder):
     table = records(folder)
     part = table[~table["file"].eq("world-align-topk2.json")]
-    assert (
-        story.with_history_dropped(grid, part, folder) == story.where_the_reference_may_stay(grid, part, folder) == ""
-    )
+    assert story.with_history_dropped(grid, part, folder) == ""
+    assert story.where_the_reference_may_stay(grid, part, folder).empty
     found = story.against_the_reference(grid, part, folder)
     assert found.index.tolist() == ["the hardest item (`hard`)"]
 

@@ -62,12 +62,12 @@ def test_equal_epochs(tmp_path):
     ours, replay = costs.best_epochs(table).to_dict("records")
     assert ours["best NDCG@10"] == pytest.approx(0.03) and pd.isna(ours["change %"])
     assert replay["change %"] == pytest.approx(50) and replay["deviation"] == pytest.approx(2**0.5 / 1000)
-    # t(.975, 2) times the root of the pooled variance, .001² · 4 / 2, times 1/2 + 1/2, over .02
-    assert replay["high"] == pytest.approx(50 + 100 * 4.30265 * 2**0.5 * 0.001 / 0.02, rel=1e-4)
+    # t(.975, 2) times the root of the pooled variance, .001² · 4 / 2, times 1/2 + 1.5²/2, over .02
+    assert replay["high"] == pytest.approx(50 + 100 * 4.30265 * (2 * 0.001**2 * 1.625) ** 0.5 / 0.02, rel=1e-4)
     alone = costs.best_epochs(table[(table["library"] == "rodpo_lite") | (table["seed"] == 0)])
     assert alone["change %"][1] == pytest.approx(100 * (30 / 21 - 1))
-    # the deviation is that of the two, t(.975, 1), and the mean of two stands against one
-    half = 100 * 12.7062 * (2 * 0.001**2 * 1.5) ** 0.5 / 0.021
+    # the deviation is that of the two, t(.975, 1), and the mean of two stands against one, which the ratio scales
+    half = 100 * 12.7062 * (2 * 0.001**2 * (0.5 + (30 / 21) ** 2)) ** 0.5 / 0.021
     assert alone["high"][1] == pytest.approx(100 * (30 / 21 - 1) + half, rel=1e-4)
     assert costs.best_epochs(table[table["seed"] == 0])["low"].isna().all(), "nothing says how far seeds are apart"
 

@@ -66,6 +66,9 @@ def test_places_of_a_range_by_hand():
     [
         ("seeds: [1, 2]", "seeds: [1, 100]", "seed 100 is both reported and tuned on"),
         ("reference: base", "reference: bass", "names a row bass"),
+        ("seeds: [1, 2]", "seeds: [1, 1]", "a seed stands there twice"),
+        ("seeds: [1, 2]", "seeds: []", "seeds: Tuple should have at least 1 item"),
+        ("seeds: [100]", "seeds: []", "tuning.seeds: Tuple should have at least 1 item"),
         ("high: 1e-2", "high: 1e-5", "low must be below high"),
         ("negatives.k: 5", "negatives.kk: 5", "Unknown key 'negatives.kk'"),
         ("tier: B", "tier: D", "rows.topk.tier"),
@@ -98,6 +101,46 @@ def test_the_best_on_validation_is_chosen_and_every_trial_is_kept(file, tmp_path
     assert [trial["valid"] for trial in kept["trials"]] == [[0.1], [0.3], [0.3]]
     like = Cell(cell.grid, "world", "topk").chosen(tmp_path / "ledger")
     assert like == chosen | {"negatives.name": "topk", "negatives.k": 5}
+    assert tuning.choose(cell, tmp_path, tmp_path / "ledger") == chosen, "the same once more"
+    _pretend(tmp_path / "world" / "none" / "trial-2" / "seed-100", 0.4)
+    with pytest.raises(InputError, match="append-only"):
+        tuning.choose(cell, tmp_path, tmp_path / "ledger")
+    assert json.loads((tmp_path / "ledger" / "trials" / "world.none.json").read_text()) == kept
+    file.write_text(TINY.replace("seeds: [100]", "seeds: [101]"))
+    with pytest.raises(InputError, match="another declaration"):
+        Cell(Grid.read(file), "world", "none").chosen(tmp_path / "ledger")
+
+
+def test_a_trial_that_diverged_is_not_chosen(file, tmp_path):
+    cell = Cell(Grid.read(file), "world", "none")
+    for number, valid in enumerate((0.1, float("nan"), 0.3)):
+        _pretend(tmp_path / "world" / "none" / f"trial-{number}" / "seed-100", valid)
+    with pytest.raises(InputError, match="Trial 1 of none on world has no finite validation"):
+        tuning.choose(cell, tmp_path, tmp_path / "ledger")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["choose", "--dataset", "world", "--row", "topk"], "`rodpo grid --datasets world --rows none` runs them"),
+        (["choose", "--dataset", "moon", "--row", "topk"], "does not run topk on moon"),
+        (["--datasets", "moon", "--rows", "topk", "--plan"], "declares no run of these rows"),
+        (["--rows", "topk", "--seeds", "2", "--plan"], "declares no run of these rows"),
+    ],
+)
+def test_what_is_not_declared_or_not_chosen_cannot_be_asked_for(
+    file, tmp_path, monkeypatch, capsys, arguments, sentence
+):
+    file.write_text(
+        TINY.replace("[world]", "[world, moon]")
+        .replace("topk: {tier: B", "topk: {tier: B, datasets: [world], seeds: [1]")
+        .replace("  base:\n    tier: A", "  base:\n    tier: A\n    seeds: [1]")
+    )
+    place = ["--grid", str(file), "--ledger", str(tmp_path / "ledger"), "--runs", str(tmp_path / "runs")]
+    monkeypatch.setattr("sys.argv", ["rodpo", "grid", *arguments, *place])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2 and sentence in " ".join(capsys.readouterr().err.split())
 
 
 def test_settings_are_carried_over_to_where_a_row_is_not_tuned(file, tmp_path):

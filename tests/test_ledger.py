@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from rodpo_lite import evaluation, ledger, metrics, runs
+from rodpo_lite.checkpoint import write_json
 from rodpo_lite.config import KINDS, AlignmentConfig, ReferenceConfig, build
 from rodpo_lite.errors import InputError
 
@@ -101,6 +102,12 @@ def test_drift_enters_with_the_run(world, reference_folder, tmp_path):
     evaluation.evaluate(world, tmp_path / "run")
     path = ledger.record(tmp_path / "run", tmp_path / "ledger")
     assert json.loads(path.read_text())["drift"] == found
+    (tmp_path / "run" / "drift.json").unlink()
+    assert ledger.record(tmp_path / "run", tmp_path / "ledger") == path, "it has what it needs"
+    write_json(path, {key: value for key, value in json.loads(path.read_text()).items() if key != "drift"})
+    evaluation.drift(world, tmp_path / "run", reference_folder)
+    with pytest.raises(InputError, match="another drift for the same run, or none"):
+        ledger.record(tmp_path / "run", tmp_path / "ledger")
     with pytest.raises(InputError, match="is a reference"):
         evaluation.drift(world, reference_folder, reference_folder)
 
@@ -130,6 +137,16 @@ def test_the_ledger_is_append_only(world, run, tmp_path):
     with pytest.raises(InputError, match="append-only"):
         ledger.record(run, tmp_path / "ledger")
     assert path.read_bytes() == before
+
+
+def test_a_record_that_lacks_a_metric_is_none(world, run, tmp_path):
+    evaluation.evaluate(world, run)
+    path = ledger.record(run, tmp_path / "ledger")
+    entry = json.loads(path.read_text())
+    for wrong in ({}, entry["test"] | {"ndcg@5": float("nan")}):
+        path.write_text(json.dumps(entry | {"test": wrong}))
+        with pytest.raises(InputError, match=r"test(\.ndcg@5)? is missing or damaged"):
+            ledger.records(tmp_path / "ledger")
 
 
 @pytest.mark.parametrize("folder", ["results", "replication"])

@@ -120,6 +120,12 @@ def test_pool_size_curve_holds_hard_and_uniform_at_its_ends(profile):
         assert [erroneous[entry], informative[entry]] == pytest.approx(expected)
 
 
+def test_a_position_with_nothing_to_reject_pushes_nothing(profile):
+    none = replace(profile, eligible=np.where(np.arange(len(profile.eligible)) == 0, 0, profile.eligible))
+    for before, after in zip(profile.by_pool_size(LossConfig()), none.by_pool_size(LossConfig()), strict=True):
+        assert np.isfinite(after).all() and (after <= before).all() and (after < before).any()
+
+
 def test_informative_push_of_the_best_ranks_only(profile):
     whole, best = (profile.by_pool_size(LossConfig(), depth) for depth in (None, 10))
     np.testing.assert_array_equal(whole[0], best[0])

@@ -25,7 +25,7 @@ def test_a_constant_gain_has_a_point_interval_and_no_gain_none():
     users = np.random.default_rng(0).random(200)
     gain = user_bootstrap(users, 1.1 * users, resamples=200)
     assert (gain.estimate, gain.low, gain.high) == pytest.approx((10, 10, 10))
-    assert user_bootstrap(users, users, resamples=200).text() == "+0.00\xa0% [+0.00\xa0%, +0.00\xa0%]"
+    assert user_bootstrap(users, users, resamples=200).text() == "0.00\xa0% [0.00\xa0%, 0.00\xa0%]"
 
 
 def test_intervals_cover_at_their_level():
@@ -53,7 +53,9 @@ def test_a_bootstrap_is_repeated_by_its_seed():
 
 def test_an_interval_as_text():
     assert Interval(1.2, -0.3, 2.7).text() == "+1.20\xa0% [−0.30\xa0%, +2.70\xa0%]"
-    assert Interval(-0.5, -1, 0).text(1, "") == "−0.5 [−1.0, +0.0]"
+    assert Interval(-0.5, -1, 0).text(1, "") == "−0.5 [−1.0, 0.0]"
+    assert Interval(2.0, 0.047, 4).text(1, "") == "+2.0 [+0.05, +4.0]", "a limit that decides is no zero"
+    assert Interval(-0.001, -0.02, 0.004).text(1, "") == "0.0 [−0.02, 0.0]"
 
 
 def test_crossed_change_by_hand():
@@ -99,6 +101,27 @@ def test_crossed_change_without_any_change():
     assert (twice.estimate, twice.low, twice.p) == (pytest.approx(100), twice.high, 0)
     tiny = crossed_change(np.ones((2, 2)), np.array([[1.0, 1.0], [1.0, 1.001]]))
     assert 0 < tiny.error < 1, "a variance below 1 is one"
+
+
+def test_the_rest_is_a_bound_where_it_is_larger_than_what_it_is_taken_from():
+    """Seed and user means are all the same and the values are not: MS_rest, 2 · 2, over 4 is all that is known."""
+    found = crossed_change(np.full((2, 2), 2.0), np.array([[4.0, 2.0], [2.0, 4.0]]))
+    assert found.estimate == pytest.approx(50) and found.error == pytest.approx(50 * np.sqrt(4 / 4))
+    # A user effect below the rest: its mean square, 1/2 · 2 · 2 (½)², would be less than nothing without the bound.
+    found = crossed_change(np.full((2, 2), 2.0), np.array([[4.0, 2.0], [2.0, 5.0]]))
+    rest, of_mean = 2.5**2 / 1, 0.5**2  # of [[1.25, −1.25], [−1.25, 1.25]], and of user and seed means ±¼, times 2
+    assert found.error == pytest.approx(50 * np.sqrt(max(rest, of_mean) / 4))
+
+
+@pytest.mark.parametrize("before", [np.zeros((2, 3)), np.full((2, 3), np.nan)])
+def test_an_undefined_change_is_no_number(before):
+    with pytest.raises(ValueError, match="no change"):
+        crossed_change(before, np.ones((2, 3)))
+    with pytest.raises(ValueError, match="no change"):
+        seed_change(before[0], np.ones(3))
+    with pytest.raises(ValueError, match="no change"):
+        user_bootstrap(before[0], np.ones(3), resamples=10)
+    assert seed_change(np.zeros(2), np.array([1.0, 2.0]), relative=False).estimate == 1.5
 
 
 def test_one_seed_leaves_the_users():
