@@ -262,8 +262,8 @@ for e, per_row in sorted(cases):
     change = {"experts": e, "experts_per_row": per_row}
     model = Recommender.for_dataset(moe.model_copy(update=change), dataset)
     count = capacity.parameter_counts(model)
-    rows.append((e, per_row, *count, count.active / count.total))
-columns = ["E", "k", "parameters", "active", "of routers", "active share"]
+    rows.append((e, per_row, *map("{:,}".format, count), count.active / count.total))
+columns = ["E", "k", *count._fields, "active share"]
 figures.table(pd.DataFrame(rows, columns=columns), f"Sparse fusion of width {width}")
 
 # %% [markdown]

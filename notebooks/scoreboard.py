@@ -125,6 +125,12 @@ figures.table(
 # %% tags=["hide-input"]
 scoreboard("control")
 
+# %% tags=["hide-input"]
+Markdown(
+    f"The last control has little to go by. {story.ranks_drawn(grid, folder)}, the best rank being 1. Two windows that share nearly all their "
+    "ranks cannot differ much; the one that leaves out more was declared when that was seen."
+)
+
 # %% [markdown]
 # ## All effects at a glance
 #
@@ -147,9 +153,9 @@ figures.show(
     fig,
     caption="Every pair that a claim about NDCG@5 rests on. Shaded: within ±1 %, what the rule calls no effect.",
     alt="Points with intervals for each pair of rows and each dataset, around zero.",
-    data=table[["claim", "dataset", "pair", "protocol", "estimate", "low", "high", "Holm's p", "smallest", "verdict"]].rename(
-        columns={"smallest": "smallest effect shown with power .8, %"}
-    ),
+    data=table[["claim", "dataset", "pair", "protocol", "estimate", "low", "high", "Holm's p", "smallest", "verdict"]]
+    .assign(**{"Holm's p": [p if pd.isna(p) else f"{p:.4f}" if p >= 0.0001 else "< .0001" for p in table["Holm's p"]]})
+    .rename(columns={"smallest": "smallest effect shown with power .8, %"}),
 )
 
 # %% [markdown]

@@ -113,8 +113,8 @@ def scoreboard(declared: dict[str, Claim], grid: Grid, table: pd.DataFrame, fold
             for row in first.itertuples()
             if row.verdict != NOT_RUN
         ]
-        counts = found["verdict"].value_counts(sort=False)
-        tally = ", ".join(f"{number} {kind}" for kind, number in counts.items()) if len(found) > 1 else ""
+        counts = found.loc[found["verdict"] != NOT_RUN, "verdict"].value_counts()
+        tally = ", ".join(f"{number} {kind}" for kind, number in counts.items()) if len(counts) > 1 else ""
         rows.append((claim.says, conclusion(found["verdict"].tolist()), tally, "; ".join(told)))
     return pd.DataFrame(rows, columns=["says", "verdict", "tally", "so_far"])
 

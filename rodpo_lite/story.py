@@ -113,6 +113,22 @@ def pool_sizes(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
     return f"The pool holds K = {told}: chosen on validation out of {listed(map(str, tried))}."
 
 
+def ranks_drawn(grid: Grid, folder: Path, rows: Iterable[str] = ("topk", "rank_window", "window_as_topk")) -> str:
+    """From which ranks rows with a pool draw, the best one being the first."""
+    on: dict[str, list[str]] = {}
+    for dataset in grid.real:
+        told = []
+        for name in rows:
+            cell = Cell(grid, dataset, name)
+            if grid.runs_on(name, dataset) and (settings := cell.chosen(folder)) is not None:
+                negatives = cell.config(settings, 0).negatives
+                skip = negatives.skip if negatives.name == "rank_window" else 0
+                told.append(f"`{name}` from {skip + 1} to {skip + negatives.k}")
+        if told:
+            on.setdefault(listed(told), []).append(grid.label(dataset))
+    return "; ".join(f"On {listed(datasets)}, {told}" for told, datasets in on.items())
+
+
 def pushed(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
     """Where the pushes of `hard` and of `topk` went: on hidden purchases, by share and in all; on validation items."""
     means = mechanism(grid, table, folder).groupby(["dataset", "row"])[["on_hidden", PUSHED, "validation"]].mean()

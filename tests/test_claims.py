@@ -85,6 +85,13 @@ def test_a_drift_within_one_logit_is_not_no_effect(grid, declared, ledger, monke
     assert assess(declared["fewer"], grid, records(ledger), ledger)["verdict"].tolist() == ["no effect"]
 
 
+def test_pairs_that_differ_are_counted(grid, declared, ledger, monkeypatch):
+    found = {"hard": Comparison(2.0, 1.0, 3.0, 0.5, 20.0, 0.001), "base": Comparison(0.1, -0.5, 0.7, 0.3, 20.0, 0.9)}
+    monkeypatch.setattr(claims, "change", lambda after, before, *_: found[before.name])
+    (row,) = claims.scoreboard({"better": declared["better"]}, grid, records(ledger), ledger).to_dict("records")
+    assert (row["verdict"], row["tally"]) == ("reproduced in part", "1 reproduced, 1 no effect")
+
+
 def test_pairs_beside_a_claim_have_no_verdict(grid, declared, ledger):
     claim = declared["better"].model_copy(update={"beside": (("hard", "base"),)})
     (row,) = claims.assess_beside(claim, grid, records(ledger), ledger).to_dict("records")
@@ -134,7 +141,7 @@ def test_the_scoreboard_has_a_line_for_each_claim_of_the_paper(grid, declared, l
     found = claims.scoreboard(declared, grid, records(ledger), ledger)
     assert found["says"].tolist() == ["more", "less", "less far"]
     assert found["verdict"].tolist() == [NOT_RUN, "reproduced", "reproduced"] and found["so_far"].tolist()[0] == ""
-    assert found["tally"].tolist() == ["2 not run yet", "", ""], "of one pair there is nothing to count"
+    assert found["tally"].tolist() == ["", "", ""], "nothing is apart"
     assert (
         found["so_far"].tolist()[1].startswith("World, 10 % hidden: their share of the push −")
         and "\xa0% [" in found["so_far"].tolist()[1]

@@ -133,6 +133,15 @@ def test_how_many_items_the_pool_holds(folder, tmp_path):
     assert said == f"The pool holds K = {size} of 201 items on World: chosen on validation out of 5 and 20."
 
 
+def test_the_ranks_that_are_drawn_from(folder, tmp_path):
+    more = (
+        "  window: {tier: A, reference: base, set: {negatives.name: rank_window, negatives.skip: 3, negatives.k: 7}}\n"
+    )
+    (tmp_path / "more.yaml").write_text(tiny_ledger.DECLARED + more)
+    said = story.ranks_drawn(Grid.read(tmp_path / "more.yaml"), folder, ("topk", "window"))
+    assert said == "On World, `topk` from 1 to 20 and `window` from 4 to 10"
+
+
 def test_where_pushes_went(grid, folder):
     table = records(folder).assign(suppression=1.0, future_rate=0.001, planted_rate=0.001)
     table.loc[table["strategy"] == "topk", "suppression"] = 4.0
