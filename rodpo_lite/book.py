@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -21,11 +21,6 @@ from rodpo_lite.errors import InputError
 from rodpo_lite.execution import execute
 from rodpo_lite.pages import BUILDS, BookError, Page, find_pages, record, record_defaults, require_root
 from rodpo_lite.settings import read_yaml
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from rodpo_lite.grid import Grid
 
 __all__ = ["BookError", "build", "record", "record_defaults"]
 
@@ -71,21 +66,15 @@ def _build(root: Path, profile: str, work: Path, out: Path, force: bool, progres
 def stage(root: Path, pages: list[Page], folder: Path) -> None:
     """Make `folder` the complete source of the site; only files whose content differs are touched, so Sphinx sees
     what changed. RODPO_REPOSITORY, owner/name on GitHub, makes pages offer Binder and Colab."""
+    from rodpo_lite import front
+
     book, repository = root / "book", _repository()
     files: dict[Path, bytes] = {}
     for path in book.rglob("*"):
         if path.is_file():
             first, *rest = path.relative_to(book).parts
             files[Path(_STATIC if first == "_static" else first, *rest)] = path.read_bytes()
-    front = files[Path("index.md")].decode()
-    written = {
-        "<!-- so far -->": _so_far, "<!-- on towers -->": _on_towers, "<!-- may stay -->": _may_stay,
-        "<!-- pushed -->": _pushed, "<!-- baselines -->": _baselines, "<!-- scoreboard -->": _scoreboard,
-    }  # fmt: skip
-    for place, write in written.items():
-        if place in front:
-            front = front.replace(place, write(root / "data" / "results"))
-    files[Path("index.md")] = front.encode()
+    files[Path("index.md")] = front.fill(files[Path("index.md")].decode(), root / "data" / "results").encode()
     for page in pages:
         files[Path("notebooks", f"{page.name}.ipynb")] = sources.for_the_site(page, repository).encode()
         files[Path("downloads", f"{page.name}.ipynb")] = sources.for_readers(page, repository).encode()
@@ -106,86 +95,6 @@ def stage(root: Path, pages: list[Page], folder: Path) -> None:
 def _repository() -> str | None:
     """Where the project lives on GitHub, owner/name; None if nothing says so."""
     return os.environ.get("RODPO_REPOSITORY") or os.environ.get("GITHUB_REPOSITORY")
-
-
-def _recorded(folder: Path) -> tuple[Grid, pd.DataFrame, Path]:
-    """The grid, the ledger's records and its folder."""
-    from rodpo_lite import ledger
-    from rodpo_lite.grid import Grid
-    from rodpo_lite.plan import GRID
-
-    return Grid.read(GRID), ledger.records(folder), folder
-
-
-def _scoreboard(folder: Path) -> str:
-    """The claims of the paper with their verdicts, as the table of the first page."""
-    from rodpo_lite import claims
-
-    grid, *recorded = _recorded(folder)
-    found = claims.scoreboard(claims.read(grid), grid, *recorded)
-    tally = found["tally"].where(found["tally"] == "", " (" + found["tally"] + ")")
-    lines = [
-        f"| {row.says} | **{row.verdict}**{of_pairs} | {row.so_far or '–'} |"
-        for row, of_pairs in zip(found.itertuples(), tally, strict=True)
-    ]
-    head = "| the paper says | verdict (of its pairs) | effect of the first pair |"
-    return "\n".join([head, "|---|---|---|", *lines])
-
-
-def _so_far(folder: Path) -> str:
-    """What each kind of rejected item does to the reference, as a table of the first page, and what it comes to."""
-    from rodpo_lite import story
-
-    recorded = _recorded(folder)
-    words = (story.pool_sizes(*recorded), story.with_history_dropped(*recorded))
-    return "\n\n".join([_table(story.against_the_reference(*recorded)), *words])
-
-
-def _on_towers(folder: Path) -> str:
-    """The same on the base with towers, which has no pool sizes of its own to tell."""
-    from rodpo_lite import story
-
-    given = (*_recorded(folder), story.TOWERS)
-    return f"{_table(story.against_the_reference(*given))}\n\n{story.with_history_dropped(*given)}"
-
-
-def _may_stay(folder: Path) -> str:
-    """How often an alignment validates no better than its reference, and what is left if that may stay."""
-    from rodpo_lite import story
-
-    return _table(story.where_the_reference_may_stay(*_recorded(folder)))
-
-
-def _pushed(folder: Path) -> str:
-    """By how much fewer pushes land on false negatives."""
-    from rodpo_lite import story
-
-    return story.pushed(*_recorded(folder))
-
-
-def _baselines(folder: Path) -> str:
-    """Where a baseline that trains nothing is ahead of a model."""
-    from rodpo_lite import comparison, story
-
-    grid, *recorded = _recorded(folder)
-    _, ahead = story.against_baselines(grid, comparison.quality(grid, *recorded), story.MODELS)
-    if not ahead:
-        return ""
-    told = "Not everything that is trained is ahead of a plain [baseline](notebooks/results), which trains nothing."
-    return f"{told} {' '.join(ahead)}"
-
-
-def _table(found: pd.DataFrame) -> str:
-    """A table of the first page, a column for each dataset."""
-    if found.empty:
-        return "*No run is on record yet.*"
-    found = found.fillna("–")
-    for name in found:  # where a telephone stacks the cells, each says its column
-        interval = found[name].str.replace(r"(\[.*\])", r'<span class="rodpo-whole">\1</span>', regex=True)
-        found[name] = f'<span class="rodpo-stacked">{name}:</span> ' + interval
-    lines = [f"| {label} | {' | '.join(row)} |" for label, row in found.iterrows()]
-    head = f"| {found.index.name} | {' | '.join(found)} |"
-    return "\n".join([head, "|---" * (1 + found.shape[1]) + "|", *lines])
 
 
 def _check(root: Path, out: Path) -> None:

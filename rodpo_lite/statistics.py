@@ -29,7 +29,9 @@ class Interval:
     high: float
 
     def text(self, digits: int = 2, unit: str = " %") -> str:
-        """Such as `+1.20 % [−0.30 %, +2.70 %]`, the spaces before % not to be broken."""
+        """Such as `+1.20 % [−0.30 %, +2.70 %]`, the spaces before % not to be broken; `undefined` for no number."""
+        if np.isnan(self.estimate):
+            return "undefined"
         estimate, low, high = (f"{signed(value, digits)}{unit}" for value in self._all())
         return f"{estimate} [{low}, {high}]".replace(" %", "\u00a0%")
 
@@ -165,12 +167,13 @@ def user_bootstrap(
 ) -> Interval:  # fmt: skip
     """Percentile bootstrap over users of a paired statistic: one value per user and arm, [U] each.
 
-    It covers the choice of users only; what another training seed would change is not in it.
-    Raises ValueError if the arms do not have the same users, or if the change is undefined.
+    It covers the choice of users only; what another training seed would change is not in it. A relative change of
+    nothing is undefined, NaN. Raises ValueError if the arms do not have the same users.
     """
     if before.shape != after.shape or before.ndim != 1:
         raise ValueError("both arms need one value for each of the same users")
-    _check_defined(before, after, statistic is relative_change)
+    if statistic is relative_change and before.mean() == 0:
+        return Interval(np.nan, np.nan, np.nan)
     found = scipy.stats.bootstrap(
         (before, after), statistic, paired=True, n_resamples=resamples, batch=100, method="percentile", rng=seed
     )

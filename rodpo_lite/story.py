@@ -41,9 +41,8 @@ def against_the_reference(grid: Grid, table: pd.DataFrame, folder: Path, prefix:
     found["dataset"] = found["dataset"].map(grid.label)
     told = found.pivot(index="rejected", columns="dataset", values="told")
     order = [grid.label(name) for name in grid.real if grid.label(name) in told]
-    return told.reindex(index=[label for label in labels.values() if label in told.index], columns=order).rename_axis(
-        "rejected"
-    )
+    lines = [label for label in labels.values() if label in told.index]
+    return told.reindex(index=lines, columns=order).rename_axis("rejected")
 
 
 def with_history_dropped(grid: Grid, table: pd.DataFrame, folder: Path, prefix: str = "") -> str:
