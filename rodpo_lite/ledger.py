@@ -151,6 +151,8 @@ def ranks(file: str, ledger: Path = FOLDER) -> pd.DataFrame:
     """Ranks of one record, by its file name: columns user, rank, rank_masked; 255 is 255 or lower down."""
     folder, name = Path(ledger) / "ranks", Path(file).with_suffix(".parquet").name
     stored = _whole_numbers(read_parquet(folder, name), folder / name, ("rank", "own_above"))
+    if (stored["own_above"] > stored["rank"]).any():
+        raise InputError(f"{folder / name} is damaged: more of the user's own items stand above the target than items.")
     columns = {"rank": stored["rank"], "rank_masked": stored["rank"] - stored["own_above"]}
     return pd.DataFrame(columns).rename_axis("user").reset_index()
 

@@ -139,6 +139,18 @@ def test_the_ledger_is_append_only(world, run, tmp_path):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("column", ["rank", "own_above"])
+def test_ranks_that_cannot_be_are_refused(tmp_path, column):
+    (tmp_path / "ranks").mkdir()
+    table = pd.DataFrame({"rank": [3, 0], "own_above": [3, 0]})
+    table.to_parquet(tmp_path / "ranks" / "run.parquet")
+    assert ledger.ranks("run.json", tmp_path)["rank_masked"].tolist() == [0, 0]
+    table[column] = [0, 4] if column == "own_above" else [-1, 0]
+    table.to_parquet(tmp_path / "ranks" / "run.parquet")
+    with pytest.raises(InputError, match=r"run.parquet is damaged"):
+        ledger.ranks("run.json", tmp_path)
+
+
 def test_a_record_that_lacks_a_metric_is_none(world, run, tmp_path):
     evaluation.evaluate(world, run)
     path = ledger.record(run, tmp_path / "ledger")
