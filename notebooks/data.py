@@ -161,7 +161,7 @@ Markdown(
 # ## What the log does not show
 #
 # In the synthetic world each item is relevant or not to each user at each time, drawn once and kept. A user sees only a
-# slate of items at each step, so most of what is relevant is never clicked. A selector of negatives cannot tell such an
+# slate of items at each step and takes one of it, so a history shows only as many relevant items as it is long. A selector of negatives cannot tell such an
 # item from one that the user would reject: it is a **false negative**.
 
 # %%
@@ -257,7 +257,7 @@ Markdown(
 # ## Takeaways
 #
 # - Histories are short and popularity is skewed; packing removes the work on padding.
-# - One item per user is held out twice, by position, and ranked against everything.
+# - Two items per user are held out by position, the last for the test and the one before for validation, and each is ranked against everything.
 # - Most relevant items are never observed. Treating “not clicked” as “not wanted” is wrong exactly where the model is
 #   best, and [gradients under false negatives](gradients) shows what that does.
 #

@@ -241,6 +241,8 @@ figures.show(
     caption=(
         f"How hard each loss pushes the rejected item down, at β = {beta} and the default ε and γ. Below zero the item is "
         "pulled up again: `cdpo` does that once a pair is clearly the right way round, `ipo` from the margin 1/(2β) on. "
+        "`rdpo` pushes every pair harder than `dpo`, by the constant βε/(1 − 2ε), and never stops: what it undoes is what flipped "
+        "labels would have taken off on average. "
         "`bpr` coincides with `dpo` here, because the reference is indifferent. `ipo` is a straight line that leaves the frame."
     ),
     alt=(
@@ -250,7 +252,7 @@ figures.show(
     data=pd.DataFrame(
         {
             "h": margins[::10].numpy().round(6) + 0,
-            **{name: curve[::10] for name, curve in curves.items()},
+            **{name: curve[::10].round(9) + 0 for name, curve in curves.items()},
         }
     ),
 )

@@ -96,7 +96,9 @@ def choose(
     runs: Runs = Path("runs/grid"),
     ledger: Ledger = None,
 ) -> None:
-    """Choose a row's settings by its trials on validation, and write them down for its reported runs.
+    """Choose a row's settings by its trials on validation, if the ledger does not hold them, and write them down.
+
+    They go to <runs>/<dataset>/<row>/final/config.yaml, which `rodpo train` and `rodpo align` take with --config.
 
     Example: `rodpo grid choose --dataset toys --row topk`
     """
@@ -109,7 +111,7 @@ def choose(
     if not grid.runs_on(row, dataset):
         raise InputError(f"The grid does not run {row} on {dataset}.")
     cell = Cell(grid, dataset, row)
-    if cell.tuned == cell:
+    if cell.row.search and cell.tuned == cell and not cell.trials_file(folder).exists():
         tuning.choose(cell, runs, folder)
     if (settings := cell.chosen(folder)) is None:
         tuned = cell.tuned

@@ -63,7 +63,7 @@ def rank_window(selection: Selection, generator: torch.Generator) -> Tensor:
 
 
 def dns(selection: Selection, generator: torch.Generator) -> Tensor:
-    """Uniform over the K best of M uniform candidates, all different. Sources: Zhang et al. 2013; Shi et al. 2023."""
+    """Uniform over the K best of M uniform candidates: DNS(K, M) of Shi et al. 2023, after Zhang et al. 2013."""
     items, scores = _candidates(selection, generator)
     pool = scores.topk(min(selection.config.k, scores.shape[1]), dim=1).indices
     size = torch.isfinite(scores).sum(1, keepdim=True).clamp(max=selection.config.k)

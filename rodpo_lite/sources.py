@@ -111,7 +111,7 @@ def _other(parameters: dict[str, Any]) -> str | None:
     """A parameter of a page with a value, to show how it is set; None if there is none worth changing."""
     number = next((name for name, value in parameters.items() if isinstance(value, int)), None)
     if number is not None:
-        return f"{number} {parameters[number]}"
+        return f"{number} {parameters[number] + 1}"
     return "ledger_folder $PWD/data/results" if "ledger_folder" in parameters else None
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import tiny_ledger
+import yaml
 
 from rodpo_lite import plan, tuning
 from rodpo_lite.checkpoint import write_json
@@ -119,10 +120,25 @@ def test_a_trial_that_diverged_is_not_chosen(file, tmp_path):
         tuning.choose(cell, tmp_path, tmp_path / "ledger")
 
 
+def test_settings_on_record_are_written_down_without_the_trials(file, tmp_path, monkeypatch, capsys):
+    grid = Grid.read(file)
+    settings = grid.trials("none")
+    kept = {"seeds": [100], "chosen": 2, "trials": [{"settings": one} for one in settings]}
+    write_json(Cell(grid, "world", "none").trials_file(tmp_path / "ledger"), kept)
+    place = ["--grid", str(file), "--ledger", str(tmp_path / "ledger"), "--runs", str(tmp_path / "runs")]
+    for row in ("base", "none", "topk"):
+        monkeypatch.setattr("sys.argv", ["rodpo", "grid", "choose", "--dataset", "world", "--row", row, *place])
+        main()
+    written = yaml.safe_load((tmp_path / "runs" / "world" / "none" / "final" / "config.yaml").read_text())
+    assert written["training"]["learning_rate"] == settings[2]["training.learning_rate"]
+    assert "world, topk: " in capsys.readouterr().out and (tmp_path / "runs/world/base/final/config.yaml").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["choose", "--dataset", "world", "--row", "topk"], "`rodpo grid --datasets world --rows none` runs them"),
+        (["choose", "--dataset", "world", "--row", "none"], "is missing"),
         (["choose", "--dataset", "moon", "--row", "topk"], "does not run topk on moon"),
         (["--datasets", "moon", "--rows", "topk", "--plan"], "declares no run of these rows"),
         (["--rows", "topk", "--seeds", "2", "--plan"], "declares no run of these rows"),
