@@ -113,7 +113,7 @@ figures.table(history, f"User {user}, oldest first")
 # ## Packed, not padded
 #
 # Most code fills every history up to 50 positions. Here the histories of a batch stand back to back, and only real
-# positions are computed.
+# positions are computed. Of $n$ interactions, training predicts $n - 3$: the first has nothing before it, and the last two are held out.
 
 # %% tags=["hide-input"]
 sequences = PackedSequences(
