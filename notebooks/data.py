@@ -161,7 +161,7 @@ Markdown(
 # ## What the log does not show
 #
 # In the synthetic world each item is relevant or not to each user at each time, drawn once and kept. A user sees only a
-# slate of items at each step and takes one of it, so a history shows only as many relevant items as it is long. A selector of negatives cannot tell such an
+# slate of items at each step and takes one of it, so a history shows at most as many relevant items as it is long. A selector of negatives cannot tell such an
 # item from one that the user would reject: it is a **false negative**.
 
 # %%

@@ -96,7 +96,7 @@ quality["to run it again"] = [
     else f"`rodpo baseline --data $RODPO_DATA/{row.dataset} --name {row.row.removesuffix(' baseline')}`"
     for row in quality.itertuples()
 ]
-for dataset in real:
+for dataset in [name for name in real if name in set(quality["dataset"])]:
     part = quality[quality["dataset"] == dataset].sort_values("test", ascending=False, kind="stable")
     deviation = [f" ± {row.deviation:.4f}" if row.seeds > 1 else "" for row in part.itertuples()]
     written = {column: [f"{value:.4f}" for value in part[column]] for column in names}
@@ -155,6 +155,7 @@ Markdown(
     f"On Sports, HM4SR is quoted with {base.sports}; "
     + " and ".join(f"our `{row.row}` has {row.test:.4f}, {signed(100 * (row.test / base.sports - 1), 0)}\u00a0%" for row in ranked.itertuples())
     + ". Its features and its training are not ours, so that this gap has many possible reasons."
+    if not ranked.empty else ""
 )
 
 # %% [markdown]
@@ -312,13 +313,13 @@ may_stay.insert(1, "what", may_stay["after"] + " over " + may_stay["before"])
 fig = figures.forest(may_stay, "change %", "what", "dataset", rows=may_stay["what"].unique(), slide="taken")
 fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
 fig.update_xaxes(title="change of test NDCG@5, all items ranked, %")
+fig.update_layout(height=560)
 figures.show(
     fig,
-    caption="Seven changes where an alignment that validates no better than its reference gives way to it, and, by the slider, as recorded.",
+    caption="Seven changes where an alignment that validates no better than its reference gives way to it, and, by the slider, as recorded. A point at zero without an interval is the reference on both sides.",
     alt="For each of seven pairs of rows and each dataset, the change of test NDCG@5 with its interval, with and without the reference as a candidate.",
     data=may_stay.drop(columns=["after", "before", "protocol"]),
 )
-fig.update_layout(height=560)
 over_hard = may_stay[(may_stay["taken"] == "or its reference") & (may_stay["before"] == "hard")]
 for dataset, value in over_hard.set_index("dataset")["change %"].items():
     record(f"{dataset}_topk_over_hard_or_reference_percent", value)
@@ -528,7 +529,7 @@ figures.table(
 # pairs do the two disagree on the sign?
 
 # %% tags=["hide-cell"]
-both = pd.concat([changes, alike, on_towers, bases]).drop_duplicates(["dataset", "after", "before", "protocol"])
+both = pd.concat([changes, alike, on_towers, bases]).drop_duplicates(["dataset", "protocol", "change %", "low"])  # the same runs may have two names
 both = both.assign(pair=both["after"] + " over " + both["before"]).pivot(index=["dataset", "pair"], columns="protocol", values="change %")
 figures.table(
     both[both["all items"] * both["history dropped"] < 0],

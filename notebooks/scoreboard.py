@@ -56,19 +56,19 @@ assessed = {name: claims.assess(claim, grid, runs, folder) for name, claim in de
 # occur, *no effect* if all members are, else *inconclusive*; it is open while a member is missing. The ±1 % are for NDCG@5 and shares:
 # a drift counts by its sign alone. What is compared are the weights of the epoch that validates best, even where the reference validates better.
 #
-# Each list ends with the size of a true change that might well be missed: smaller ones are not shown, at the strictest step of the correction, in four of five
-# repetitions. Pairs that were declared when others were on record, most of them with the same settings on both sides, stand beside a claim and decide nothing.
+# Lists about NDCG@5 end with the size of a true change that would be shown in four of five repetitions, at the strictest step of the correction; smaller ones are
+# missed more often. Pairs that were declared when others were on record, most of them with the same settings on both sides, stand beside a claim and decide nothing.
 #
 # ## The claims of the paper
 
 # %% tags=["hide-input"]
-UNIT = {"ndcg@5": " %", "planted_share": " %", "planted_drift": " logits"}
+TOLD = {"ndcg@5": (2, " %"), "planted_share": (2, " %"), "planted_drift": (3, "")}  # digits, and the unit of each number
 
 
-def told(row, unit):
+def told(row, measure):
     """A member that has run, in a line."""
-    found = Interval(row["estimate"], row["low"], row["high"]).text(2 if unit.endswith("%") else 3, unit)
-    return f"{grid.label(row['dataset'])}: `{row['after']}` over `{row['before']}` {found}"
+    found = Interval(row["estimate"], row["low"], row["high"]).text(*TOLD[measure])
+    return f"{grid.label(row['dataset'])}: `{row['after']}` over `{row['before']}` {found}{' logits' if measure == 'planted_drift' else ''}"
 
 
 def scoreboard(source):
@@ -81,15 +81,15 @@ def scoreboard(source):
         verdict = claims.conclusion([row["verdict"] for row in found])
         record(f"verdict_{name}", verdict)
         lines += [f"**{claim.says}** Verdict: **{verdict}**.", ""]
-        lines += [f"- {told(row, UNIT[claim.measure])}, {row['verdict']}" for row in found if row["verdict"] != claims.NOT_RUN]
+        lines += [f"- {told(row, claim.measure)}, {row['verdict']}" for row in found if row["verdict"] != claims.NOT_RUN]
         if waiting := [f"{grid.label(row['dataset'])}: `{row['after']}` over `{row['before']}`" for row in found if row["verdict"] == claims.NOT_RUN]:
             lines.append(f"- Not run yet: {'; '.join(waiting)}.")
         beside = claims.assess_beside(claim, grid, runs, folder)
         if not beside.empty:
-            lines.append(f"- Declared later, which decides nothing: {'; '.join(told(row, UNIT[claim.measure]) for row in beside.to_dict('records'))}.")
+            lines.append(f"- Declared later, which decides nothing: {'; '.join(told(row, claim.measure) for row in beside.to_dict('records'))}.")
         smallest = assessed[name]["smallest"].dropna()
         if claim.measure == "ndcg@5" and len(smallest):
-            lines.append(f"- Could be missed: a true change below {smallest.min():.1f} % to {smallest.max():.1f} %, from pair to pair.")
+            lines.append(f"- Could well be missed: a true change below {smallest.min():.1f} % to {smallest.max():.1f} %, from pair to pair.")
         lines.append("")
     return Markdown("\n".join(lines))
 
@@ -126,9 +126,11 @@ figures.table(
 scoreboard("control")
 
 # %% tags=["hide-input"]
+drawn_from = story.ranks_drawn(grid, folder)
 Markdown(
-    f"The last control has little to go by. {story.ranks_drawn(grid, folder)}, the best rank being 1. Two windows that share nearly all their "
+    f"The last control has little to go by. {drawn_from}, the best rank being 1. Two windows that share nearly all their "
     "ranks cannot differ much; the one that leaves out more was declared when that was seen."
+    if drawn_from else ""
 )
 
 # %% [markdown]

@@ -48,7 +48,7 @@ tried["training.dropout"] = tried["training.dropout"].map({True: "yes", False: "
 # ## Every setting that was tried
 #
 # One seed, one run a point, so that a difference of a percent or two may be luck. All rows that search the same settings were tried at
-# the same eight points, and eight points cannot take four settings apart: what a panel shows may be due to one of the other three.
+# the same eight points, and eight points cannot take four settings apart, or five with the dropout, which has no panel: what a panel shows may be due to another one.
 
 # %% tags=["hide-input"]
 AXES = {
@@ -91,7 +91,7 @@ if groups:
     low = tried["change %"].lt(LOWEST).sum()
     figures.show(
         fig,
-        caption=f"Validation NDCG@5 of every tried setting against the reference that it started from, all items ranked; large marks were chosen. All four settings change from trial to trial. {low} trials lie below {LOWEST} % and are not drawn. Only the scale of the anchor's weight, which may be 0, is not logarithmic.",
+        caption=f"Validation NDCG@5 of every tried setting against the reference that it started from, all items ranked; large marks were chosen. All settings change from trial to trial. {low} trials lie below {LOWEST} % and are not drawn. Only the scale of the anchor's weight, which may be 0, is not logarithmic.",
         alt="For each row of the grid, points over learning rate, beta, weight of the anchor and pool size.",
         data=tried.rename(columns=AXES | {"training.dropout": "dropout on"}),
     )
@@ -115,7 +115,7 @@ else:
         f"{best['dataset'].capitalize()}, gains {best['change %']:+.1f} %. With a cross-entropy anchor the median preference trial changes "
         f"{with_anchor.median():+.1f} %, without one {without.median():+.1f} %; but the trials without one are few, and differ in their other settings, too. "
         f"Over the settings with a pool, K and β have a rank correlation of {together:+.2f}, so that these trials cannot say which of the two "
-        "helps. Both questions are for the section *One setting at a time*."
+        "helps. Both are questions for *One setting at a time*."
     )
 Markdown(text)
 
@@ -147,7 +147,7 @@ figures.table(
 runs = ledger.records(folder)
 SWEEPS = {"k": "pool size K", "beta": "β", "lambda": "weight of the anchor", "rate": "learning rate", "n": "negatives a position", "dropout": "dropout (1 is on)"}
 pairs = [(name, "fused") for name, row in grid.rows.items() if row.tier == "C" and "=" in name]
-swept = comparison.changes(grid, pairs, runs, folder, ["toys"])
+swept = comparison.whole(grid, comparison.changes(grid, pairs, runs, folder, ["toys"]))
 swept = swept[swept["protocol"] == "all items"].drop(columns=["before", "protocol"])
 swept["selector"] = ["hard" if name.startswith("hard.") else "topk" for name in swept["after"]]
 swept["of"] = [name.removeprefix("hard.").split("=")[0] for name in swept["after"]]
@@ -196,7 +196,7 @@ CHOICES = [
     ("base", "one fused tower; else one tower a modality", ("towers", "fused")),
     ("how far the reference is trained", "to the end; else a third of the schedule, both aligned", ("short_topk", "topk")),
 ]
-effects = comparison.changes(grid, [pair for *_, pair in CHOICES if pair], runs, folder, grid.real)
+effects = comparison.whole(grid, comparison.changes(grid, [pair for *_, pair in CHOICES if pair], runs, folder, grid.real))
 effects = effects[effects["protocol"] == "all items"]
 
 

@@ -225,7 +225,7 @@ Markdown(
     "The interval of the change excludes zero for "
     + (story.listed(f"`{name}`" for name in clear) if clear else "no strategy")
     + ". "
-    f"They say how sure the result is for *these weights* over {dataset.n_users:,} users; another training seed would "
+    f"Such intervals say how sure the result is for *these weights* over {dataset.n_users:,} users; another training seed would "
     "move every row, so one run decides nothing. "
     f"Continued cross-entropy, `none`, changes by {gain['none'].text(1)} here; on validation its best epoch "
     f"has {max(curves['none']):.4f}, and the reference {reference['valid']['ndcg@5']:.4f}."
@@ -278,14 +278,15 @@ Markdown(
 # :::
 #
 # **3. Without the anchor.** With `lambda_ce = 0` nothing but pairs is left: each position compares its target with one item of
-# the pool, and the rest of the catalogue is not looked at. Align with `topk` for two such epochs. Does the ranking hold, and what
+# the pool, and the rest of the catalogue is not looked at. Align with `topk` for as many such epochs. Does the ranking hold, and what
 # is left of it beside `none`?
 
 # %% tags=["hide-cell"]
 stage = {
     "seed": seed,
-    "negatives": {"name": "topk"},
-    "training": {"epochs": 2, "lambda_ce": 0.0, "precision": "fp32"},
+    "negatives": {"name": "topk", "k": k},
+    "loss": {"beta": beta},
+    "training": {"epochs": shared.epochs, "lambda_ce": 0.0, "precision": "fp32"},
 }
 pairs_only = space / "pairs only"
 runs.align(dataset, space / "reference", build(AlignmentConfig, stage), pairs_only)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -68,7 +67,7 @@ def stage(root: Path, pages: list[Page], folder: Path) -> None:
     what changed. RODPO_REPOSITORY, owner/name on GitHub, makes pages offer Binder and Colab."""
     from rodpo_lite import front
 
-    book, repository = root / "book", _repository()
+    book, repository = root / "book", sources.repository_name()
     files: dict[Path, bytes] = {}
     for path in book.rglob("*"):
         if path.is_file():
@@ -92,18 +91,12 @@ def stage(root: Path, pages: list[Page], folder: Path) -> None:
             write_bytes(path, content)
 
 
-def _repository() -> str | None:
-    """Where the project lives on GitHub, owner/name; None if nothing says so."""
-    return os.environ.get("RODPO_REPOSITORY") or os.environ.get("GITHUB_REPOSITORY")
-
-
 def _check(root: Path, out: Path) -> None:
     if missing := [tool for tool in _TOOLS if find_spec(tool) is None]:
         raise InputError(f"The book needs {', '.join(missing)}: install it with `pip install -e '.[book]'`.")
     require_root(root)
     _read_configuration(root / "_config.yml")
-    if (repository := _repository()) and not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-        raise InputError(f"RODPO_REPOSITORY is {repository!r}: it must be owner/name, as GitHub calls the repository.")
+    sources.repository_name()
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / ".buildinfo").exists())):
         raise InputError(f"{out} exists and is not a built site: name another folder.")
 

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rodpo_lite.comparison import change
+from rodpo_lite.comparison import change, paired_seeds
 from rodpo_lite.errors import InputError
 from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.settings import read_yaml
@@ -93,9 +94,19 @@ def assess(claim: Claim, grid: Grid, table: pd.DataFrame, folder: Path) -> pd.Da
 
 
 def assess_beside(claim: Claim, grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """`assess` of the pairs that are shown beside a claim and decide nothing: those on record, without a verdict."""
-    found = assess(claim.model_copy(update={"pairs": claim.beside}), grid, table, folder)
-    return found[found["verdict"] != NOT_RUN].drop(columns=["p", "Holm's p", "smallest", "verdict"])
+    """`assess` of the pairs that are shown beside a claim and decide nothing, without a verdict.
+
+    Those that are on record, but for what is a member once more: rows with the same settings have the same runs.
+    """
+    later = claim.model_copy(update={"pairs": claim.beside})
+    found = assess(later, grid, table, folder)
+    runs, known = ([_files(grid, *pair, table, folder) for pair in one.members(grid)] for one in (later, claim))
+    shown = [verdict != NOT_RUN and files not in known for verdict, files in zip(found["verdict"], runs, strict=True)]
+    return found[np.array(shown, bool)].drop(columns=["p", "Holm's p", "smallest", "verdict"])
+
+
+def _files(grid: Grid, dataset: str, after: str, before: str, table: pd.DataFrame, folder: Path) -> list:
+    return paired_seeds(Cell(grid, dataset, after), Cell(grid, dataset, before), table, folder)
 
 
 def scoreboard(declared: dict[str, Claim], grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:

@@ -111,7 +111,7 @@ def choose(
     if not grid.runs_on(row, dataset):
         raise InputError(f"The grid does not run {row} on {dataset}.")
     cell = Cell(grid, dataset, row)
-    if cell.row.search and cell.tuned == cell and not cell.trials_file(folder).exists():
+    if cell.tuned == cell and cell.chosen(folder) is None:
         tuning.choose(cell, runs, folder)
     if (settings := cell.chosen(folder)) is None:
         tuned = cell.tuned
@@ -188,7 +188,8 @@ def _plan(
         known = ", ".join(map(str, grid.seeds))
         raise InputError(f"--seeds {unknown[0]} is not valid: the reported seeds of the grid are {known}.")
     cells = grid.cells(datasets, tier, rows)
-    if not any(not seeds or set(map(int, seeds)) & set(cell.seeds) for cell in cells):
+    asked = [cell for cell in cells if (cell.name in rows if rows else grid.tier(cell.name, cell.dataset) in tier)]
+    if not any(not seeds or set(map(int, seeds)) & set(cell.seeds) for cell in asked):
         raise InputError(
             "The grid declares no run of these rows on these datasets, in these tiers and with these seeds."
         )

@@ -170,20 +170,10 @@ def paired_seeds(
     were computed on different editions of the dataset.
     """
     first, second = (cell.recorded(folder, table) for cell in (after, before))
-    _check_same_data([*first.values(), *second.values()], table)
+    ledger.check_one_edition([*first.values(), *second.values()], table)
     if or_reference:
         first, second = (_or_reference(*one, table, folder) for one in ((after, first), (before, second)))
     return [(first[seed], second[seed]) for seed in sorted(set(first) & set(second))]
-
-
-def _check_same_data(files: list[str], table: pd.DataFrame) -> None:
-    data = table.set_index("file")["checksums"].reindex(files)
-    if data.nunique() > 1:
-        first, second, *_ = data.drop_duplicates().index
-        raise InputError(
-            f"{first} and {second} in the ledger were computed on different editions of one dataset, so they cannot be "
-            "compared: give one of the two datasets another name, and record its runs again."
-        )
 
 
 def _or_reference(cell: Cell, files: dict[int, str], table: pd.DataFrame, folder: Path) -> dict[int, str]:
@@ -210,6 +200,14 @@ def arms(files: Iterable[tuple[str, str]], folder: Path, column: str = "rank") -
     )  # fmt: skip
 
 
+def _crossed(files: list[tuple[str, str]], folder: Path, column: str) -> Comparison:
+    try:
+        return crossed_change(*arms(files, folder, column))
+    except ValueError as error:
+        after, before = files[0]
+        raise InputError(f"The records {after} and {before}, seed for seed, cannot be compared: {error}.") from None
+
+
 def change(
     after: Cell, before: Cell, table: pd.DataFrame, folder: Path, measure: str = "ndcg@5", column: str = "rank"
 ) -> Comparison | None:
@@ -217,13 +215,13 @@ def change(
 
     measure: ndcg@5 of test, in percent; planted_share, the share of suppression on hidden positives, in percent; or
     planted_drift, in logits. column: rank, or rank_masked for the history dropped; of ndcg@5 only. Raises InputError
-    where a record lacks the measure.
+    where a record lacks the measure, or a change is undefined.
     """
     files = paired_seeds(after, before, table, folder)
     if not files:
         return None
     if measure == "ndcg@5":
-        return crossed_change(*arms(files, folder, column))
+        return _crossed(files, folder, column)
     of_file = table.set_index("file")
     if measure == "planted_share":
         values = of_file.reindex(columns=[measure])[measure]
@@ -256,7 +254,7 @@ def changes(
             if not (files := paired_seeds(*cells, table, folder, or_reference)):
                 continue
             for protocol, column in ledger.PROTOCOLS.items():
-                one = crossed_change(*arms(files, folder, column))
+                one = _crossed(files, folder, column)
                 found.append((dataset, after, before, protocol, len(files), one.estimate, one.low, one.high))
     return pd.DataFrame(
         found, columns=["dataset", "after", "before", "protocol", "seeds", "change %", "low", "high"]

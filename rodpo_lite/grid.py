@@ -240,8 +240,9 @@ class Cell:
     def recorded(self, ledger_folder: Path, table: pd.DataFrame) -> dict[int, str]:
         """Files of this cell's records, by seed; table is `ledger.records`.
 
-        An alignment started from the reference of its own seed; of several, the one that did so from the recorded
-        weights is taken. Raises InputError for two references of one seed, which differ in their data.
+        An alignment started from the reference of its own seed. Of several with one seed, an alignment is taken that
+        started from recorded weights, and a reference that has the very configuration, precision and device included.
+        Raises InputError for two references of one seed that were trained on different data.
         """
         settings = self.chosen(ledger_folder)
         if settings is None or table.empty:
@@ -258,12 +259,12 @@ class Cell:
             ids = table.set_index("file")["id"]
             own = {seed: ids[file] for seed, file in self.reference.recorded(ledger_folder, table).items()}
             same = same[same["reference"] == same["seed"].map(own)]
-        elif (twice := same["seed"].duplicated(keep=False)).any():
-            first, second, *_ = same.loc[twice].sort_values("seed")["file"]
-            raise InputError(
-                f"{first} and {second} in the ledger are both {self.name} on {self.dataset} with one seed, so their "
-                "data differ: give one of the two datasets another name, and record its runs again."
-            )
-        known = same["reference_weights"].isin(table["weights"])
-        same = pd.concat([same[~known], same[known]])
+            preferred = same["reference_weights"].isin(table["weights"])
+        else:
+            for _, of_seed in same.groupby("seed"):
+                ledger.check_one_edition(of_seed["file"], table)
+            wanted = [self.config(settings, seed).model_dump(mode="json") for seed in same["seed"]]
+            exact = [config == one for config, one in zip(same["config"], wanted, strict=True)]
+            preferred = pd.Series(exact, index=same.index, dtype=bool)
+        same = pd.concat([same[~preferred], same[preferred]])
         return dict(zip(same["seed"].tolist(), same["file"], strict=True))

@@ -6,6 +6,7 @@ later changes that hash, so an experiment is also recognised by what it does: it
 
 import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,17 @@ def of(
         encoder = config.encoder
     wanted = _does(config.model_dump(mode="json"), config.stage, encoder.model_dump() if encoder else {})
     return table[table["does"] == wanted]
+
+
+def check_one_edition(files: Iterable[str], table: pd.DataFrame) -> None:
+    """Raise InputError unless these records were computed on one edition of their dataset; table is `records`."""
+    editions = table[table["file"].isin(list(files))].drop_duplicates("checksums")["file"]
+    if len(editions) > 1:
+        first, second, *_ = editions
+        raise InputError(
+            f"{first} and {second} in the ledger were computed on different editions of one dataset, so they cannot be "
+            "compared: give one of the two datasets another name, and record its runs again."
+        )
 
 
 def ranks(file: str, ledger: Path = FOLDER) -> pd.DataFrame:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from html import escape
 from typing import Any
 
 from docutils import nodes
+
+from rodpo_lite.sources import repository_name
 
 CARD = "_static/card.png"
 LONGEST = 200  # characters of a description
@@ -43,5 +44,5 @@ def _add(app: Any, page: str, template: str, context: dict[str, Any], doctree: n
     description = " ".join(first.astext().split()) if first else app.config.project
     if len(description) > LONGEST:
         description = description[:LONGEST].rsplit(" ", 1)[0] + " …"
-    site = address(os.environ.get("RODPO_REPOSITORY") or os.environ.get("GITHUB_REPOSITORY"))
+    site = address(repository_name())
     context["metatags"] = context.get("metatags", "") + tags(context["title"], description, page, site)

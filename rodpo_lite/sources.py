@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import re
 from typing import Any
 
 from rodpo_lite import markup, still
+from rodpo_lite.errors import InputError
 from rodpo_lite.pages import METRIC, Page
 
 BRANCH = "notebooks"  # where the executed notebooks are published
@@ -19,6 +22,19 @@ if "google.colab" in sys.modules:
     sys.path.insert(0, "/content/project")
     %cd /content/project/notebooks
 """
+
+
+def repository_name() -> str | None:
+    """Where the project lives on GitHub, owner/name, by RODPO_REPOSITORY or GITHUB_REPOSITORY; None if neither says.
+
+    Raises InputError for what is no such name.
+    """
+    for variable in ("RODPO_REPOSITORY", "GITHUB_REPOSITORY"):
+        if name := os.environ.get(variable):
+            if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+                raise InputError(f"{variable} is {name!r}: it must be owner/name, as GitHub calls the repository.")
+            return name
+    return None
 
 
 def for_the_site(page: Page, repository: str | None = None) -> str:

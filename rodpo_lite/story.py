@@ -60,7 +60,7 @@ def with_history_dropped(grid: Grid, table: pd.DataFrame, folder: Path, prefix: 
 
 
 def where_the_reference_may_stay(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """What is left of the pool against the hardest item if no alignment is taken that validates below its reference.
+    """What is left of the pool against the hardest item if an alignment must validate better than its reference.
 
     Three lines for each base: in how many seeds `hard`, and the pool, validate no better than the reference that they
     started from; and the change of NDCG@5 of test, all items ranked, in words. A column for each dataset that has run.
@@ -71,11 +71,14 @@ def where_the_reference_may_stay(grid: Grid, table: pd.DataFrame, folder: Path) 
             continue
         found = whole(grid, changes(grid, [(topk, hard)], table, folder, grid.real, or_reference=True))
         for row in found[found["protocol"] == "all items"].itertuples(index=False):
+            always = True
             for name in (hard, topk):
-                times = given_up(Cell(grid, row.dataset, name), table, folder)
-                told = f"{times} of {len(grid.seeds)} seeds"
+                cell = Cell(grid, row.dataset, name)
+                times = given_up(cell, table, folder)
+                always &= times == len(cell.seeds)
+                told = f"{times} of {len(cell.seeds)} seeds"
                 lines.setdefault(f"`{name}` validates no better in", {})[grid.label(row.dataset)] = told
-            told = Interval(row[5], row.low, row.high).text(1)
+            told = "the reference on both sides" if always else Interval(row[5], row.low, row.high).text(1)
             lines.setdefault(f"what is left of `{topk}` over `{hard}`", {})[grid.label(row.dataset)] = told
     order = {label for line in lines.values() for label in line}
     columns = [grid.label(name) for name in grid.real if grid.label(name) in order]
@@ -98,17 +101,20 @@ def standing(grid: Grid, pairs: Iterable[tuple[str, str]], table: pd.DataFrame, 
     return pd.DataFrame.from_dict(lines, orient="index", columns=columns).rename_axis("pair")
 
 
-def pool_sizes(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
-    """How many items the pool holds, out of which sizes that was chosen, and how many items there are."""
+def pool_sizes(grid: Grid, table: pd.DataFrame, folder: Path, prefix: str = "") -> str:
+    """How many items the pool holds, out of which sizes that was chosen, and how many items there are.
+
+    prefix: "" or TOWERS.
+    """
     items, sizes = table.drop_duplicates("dataset").set_index("dataset")["n_items"], {}
     for dataset in grid.real:
-        chosen = Cell(grid, dataset, "topk").chosen(folder) if dataset in items else None
+        chosen = Cell(grid, dataset, f"{prefix}topk").chosen(folder) if dataset in items else None
         if chosen and "negatives.k" in chosen:
             sizes.setdefault(chosen["negatives.k"], []).append(f"{items[dataset]:,} items on {grid.label(dataset)}")
     if not sizes:
         return ""
     told = "; ".join(f"{size} of {listed(of)}" for size, of in sizes.items())
-    tried = sorted(grid.rows["topk"].search["negatives.k"])
+    tried = sorted(grid.rows[f"{prefix}topk"].search["negatives.k"])
     return f"The pool holds K = {told}: chosen on validation out of {listed(map(str, tried))}."
 
 

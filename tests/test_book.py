@@ -224,7 +224,8 @@ def test_parameters_that_do_not_fit_are_refused(book, edit, name, old, new, mess
         build(book, progress=lambda line: None, force=True)
 
 
-def test_bad_arguments_are_refused(book, tmp_path):
+def test_bad_arguments_are_refused(book, tmp_path, monkeypatch):
+    monkeypatch.delenv("RODPO_REPOSITORY", raising=False)
     with pytest.raises(InputError, match="'large' is unknown: choose one of smoke, paper"):
         build(book, "large")
     with pytest.raises(InputError, match=r"has no _config\.yml"):
@@ -232,6 +233,9 @@ def test_bad_arguments_are_refused(book, tmp_path):
     (tmp_path / "precious.txt").write_text("")
     with pytest.raises(InputError, match="not a built site"):
         build(book, out=tmp_path)
+    monkeypatch.setenv("GITHUB_REPOSITORY", "https://github.com/a/b")
+    with pytest.raises(InputError, match=r"GITHUB_REPOSITORY is 'https://github\.com/a/b': it must be owner/name"):
+        build(book)
 
 
 def test_a_metric_recorded_twice_or_not_finite_is_refused(book, edit):

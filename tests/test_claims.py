@@ -97,6 +97,8 @@ def test_pairs_beside_a_claim_have_no_verdict(grid, declared, ledger):
     (row,) = claims.assess_beside(claim, grid, records(ledger), ledger).to_dict("records")
     assert (row["after"], row["before"], row["seeds"]) == ("hard", "base", 3) and "verdict" not in row
     assert claims.assess_beside(declared["better"], grid, records(ledger), ledger).empty
+    twice = declared["better"].model_copy(update={"beside": (("topk", "hard"),)})
+    assert claims.assess_beside(twice, grid, records(ledger), ledger).empty, "it is a member"
 
 
 def test_a_measure_that_was_not_taken_is_named(grid, declared, ledger):
@@ -118,8 +120,18 @@ def test_other_data_cannot_be_compared(grid, declared, ledger):
     with pytest.raises(InputError, match="different editions of one dataset"):
         assess(declared["better"], grid, table, ledger)
     again = table[table["file"] == "world-reference-base1.json"].assign(file="world-reference-more.json", id="more")
-    with pytest.raises(InputError, match="both base on world with one seed"):
-        Cell(grid, "world", "base").recorded(ledger, pd.concat([table, again]))
+    with pytest.raises(InputError, match="different editions of one dataset"):
+        Cell(grid, "world", "base").recorded(ledger, pd.concat([table, again.assign(checksums="other")]))
+
+
+def test_of_two_references_the_one_with_the_very_configuration_counts(grid, ledger):
+    table = records(ledger)
+    other = table[table["file"] == "world-reference-base1.json"].assign(file="world-reference-more.json", id="more")
+    (config,) = other["config"]
+    other["config"] = [config | {"training": config["training"] | {"precision": "fp32"}}]
+    for order in ([table, other], [other, table]):
+        recorded = Cell(grid, "world", "base").recorded(ledger, pd.concat(order, ignore_index=True))
+        assert recorded[1] == "world-reference-base1.json"
 
 
 def test_an_alignment_belongs_to_the_reference_of_its_seed(grid, ledger):

@@ -142,15 +142,16 @@ def test_settings_on_record_are_written_down_without_the_trials(file, tmp_path, 
         (["choose", "--dataset", "moon", "--row", "topk"], "does not run topk on moon"),
         (["--datasets", "moon", "--rows", "topk", "--plan"], "declares no run of these rows"),
         (["--rows", "topk", "--seeds", "2", "--plan"], "declares no run of these rows"),
+        (["--tier", "B", "--seeds", "2", "--plan"], "declares no run of these rows"),
     ],
 )
 def test_what_is_not_declared_or_not_chosen_cannot_be_asked_for(
     file, tmp_path, monkeypatch, capsys, arguments, sentence
 ):
     file.write_text(
-        TINY.replace("[world]", "[world, moon]")
-        .replace("topk: {tier: B", "topk: {tier: B, datasets: [world], seeds: [1]")
-        .replace("  base:\n    tier: A", "  base:\n    tier: A\n    seeds: [1]")
+        TINY.replace("[world]", "[world, moon]").replace(
+            "topk: {tier: B", "topk: {tier: B, datasets: [world], seeds: [1]"
+        )
     )
     place = ["--grid", str(file), "--ledger", str(tmp_path / "ledger"), "--runs", str(tmp_path / "runs")]
     monkeypatch.setattr("sys.argv", ["rodpo", "grid", *arguments, *place])

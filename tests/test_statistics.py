@@ -107,10 +107,9 @@ def test_the_rest_is_a_bound_where_it_is_larger_than_what_it_is_taken_from():
     """Seed and user means are all the same and the values are not: MS_rest, 2 · 2, over 4 is all that is known."""
     found = crossed_change(np.full((2, 2), 2.0), np.array([[4.0, 2.0], [2.0, 4.0]]))
     assert found.estimate == pytest.approx(50) and found.error == pytest.approx(50 * np.sqrt(4 / 4))
-    # A user effect below the rest: its mean square, 1/2 · 2 · 2 (½)², would be less than nothing without the bound.
+    # Effects of users and seeds below the rest: mean squares of 2 · 2 (¼)² each against 4 (1.25)².
     found = crossed_change(np.full((2, 2), 2.0), np.array([[4.0, 2.0], [2.0, 5.0]]))
-    rest, of_mean = 2.5**2 / 1, 0.5**2  # of [[1.25, −1.25], [−1.25, 1.25]], and of user and seed means ±¼, times 2
-    assert found.error == pytest.approx(50 * np.sqrt(max(rest, of_mean) / 4))
+    assert found.error == pytest.approx(50 * np.sqrt(4 * 1.25**2 / 4))
 
 
 @pytest.mark.parametrize("before", [np.zeros((2, 3)), np.full((2, 3), np.nan)])
