@@ -153,7 +153,7 @@ Markdown(
     f"false negatives rise is {together['hidden purchases']:+.2f} for hidden purchases and {together['validation items']:+.2f} "
     f"for validation items. Under `hard` the hidden purchases move by {Interval(*of_hard[['mean', 'low', 'high']]).text(3, '')}, "
     f"under `topk` by {Interval(*of_topk[['mean', 'low', 'high']]).text(3, '')}; for scale, under `uniform` by {signed(of_uniform['mean'], 3)}. "
-    f"Whether the two differ is decided on the [scoreboard](scoreboard), seed by seed; by these intervals hidden purchases are {'shown to sink under ' + story.listed(sink) if sink else 'shown to sink under neither'}. A caution: each run is judged at the epoch "
+    f"Whether the two differ is decided on the scoreboard, seed by seed; by these intervals hidden purchases are {'shown to sink under ' + story.listed(sink) if sink else 'shown to sink under neither'}. A caution: each run is judged at the epoch "
     "that validated best and with its own settings, so the runs have not been trained equally long or equally hard; and the "
     "selectors differ in more than in how often they hit. "
     + (

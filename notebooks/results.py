@@ -70,8 +70,8 @@ Markdown(
     f"are tuned on one dataset and take its settings to the others ({'; '.join(f'{story.listed(rows)} on {source.capitalize()}' for source, rows in carried.items())}); "
     f"{len(runs)} runs are on record so far.\n\n"
     f"{story.pool_sizes(grid, runs, folder)} Negatives are picked from the scores of the policy as it trains: where dropout was chosen, the hardest item is the "
-    "hardest under that dropout, and seldom the same twice. What was chosen, and how often the last epoch's item came again, stands under "
-    "[sensitivity](sensitivity) and on the [scoreboard](scoreboard).\n\n"
+    "hardest under that dropout, and seldom the same twice. What was chosen is told under *Sensitivity*, and how often "
+    "the last epoch's item came again on the *scoreboard*.\n\n"
     f"{story.precisions(grid, claims.read(grid).values(), runs, folder)} {story.trained_again(grid, runs, folder)}"
 )
 

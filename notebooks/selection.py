@@ -316,7 +316,7 @@ Markdown(
     "In this world:\n\n" + "\n".join(map(sentence, readings))
     + f"\n\nWhat counts as right decides far more than the β that weighs these pushes: over all its values, the informative push at K = {k} changes by "
     f"{at_k.min():+.1f} to {at_k.max():+.1f} %. All are pushes on one policy, which was aligned at one β and whose margins are small; what *training* at another β does "
-    "is a question for [sensitivity](sensitivity)."
+    "is a question for the page on sensitivity."
 )
 
 # %% [markdown]

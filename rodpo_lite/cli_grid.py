@@ -108,7 +108,7 @@ def choose(
 
     grid, folder = Grid.read(grid_file or GRID), _ledger(ledger)
     grid.cells((dataset,), rows=(row,))  # says which names there are
-    if not grid.runs_on(row, dataset):
+    if not any(grid.runs_on(row, name) for name in grid.datasets if dataset in (name, grid.source(name))):
         raise InputError(f"The grid does not run {row} on {dataset}.")
     cell = Cell(grid, dataset, row)
     if cell.tuned == cell and cell.chosen(folder) is None:
