@@ -95,7 +95,7 @@ def standing(grid: Grid, pairs: Iterable[tuple[str, str]], table: pd.DataFrame, 
     for row in found.itertuples(index=False):
         sign = "▲" if row.low > 0 else "▼" if row.high < 0 else "○"
         column = grid.label(row.dataset) + (", dropped" if row.protocol == "history dropped" else "")
-        lines.setdefault(f"`{row.after}` over `{row.before}`", {})[column] = f"{sign} {signed(row[5], 1)}"
+        lines.setdefault(f"`{row.after}` over `{row.before}`", {})[column] = f"{sign}\u00a0{signed(row[5], 1)}"
     columns = [f"{grid.label(name)}{end}" for end in ("", ", dropped") for name in grid.real]
     columns = [name for name in columns if any(name in line for line in lines.values())]
     return pd.DataFrame.from_dict(lines, orient="index", columns=columns).rename_axis("pair")
