@@ -137,8 +137,8 @@ for task, label in costs.QUALITY.items():
 Markdown(" ".join(lines))
 
 # %% [markdown]
-# The race is not quite fair: ours ran with settings chosen on validation for it (a schedule of six epochs, learning rates and batches of its own, 2,048 sampled items), the others
-# with their defaults, and of some only two epochs fit into the time limit. Nor is a cheaper step always the faster way: compare our two times.
+# The race is not quite fair: ours ran with settings that were chosen on validation for it (`QUALITY` in `benchmarks/ours.py`), the others
+# with their defaults, and some of them met the time limit after few epochs. Nor is a cheaper step always the faster way: compare our two times.
 #
 # A race to a fixed value does not say where each would end. So those in the next figure were also left to train for equally many epochs, each
 # with its own defaults; RePlay has none for the batch, and was given 64 users. Our defaults were chosen on validation of such datasets, the others' by their authors on theirs.

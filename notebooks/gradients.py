@@ -264,11 +264,11 @@ Markdown(
 # digits, the third within the error of its draws, which the law of the selector states beforehand.
 
 # %% tags=["hide-input"]
-draws = 40
+draws, temperature, candidates = 40, 0.5, 100
 ways = mechanism.three_ways(
     profile_of,
     [
-        NegativesConfig(name=name, k=k, temperature=0.5, candidates=100)
+        NegativesConfig(name=name, k=k, temperature=temperature, candidates=candidates)
         for name in ("hard", "topk", "topk_softmax", "rank_window", "dns", "uniform")
     ],
     LossConfig(beta=beta),
@@ -282,7 +282,8 @@ figures.table(
             "gap in errors": "gap / error",
         }
     ),
-    f"Erroneous suppression per position, three ways; {draws} draws a position; `topk_softmax` with τ = 0.5, `dns` with 100 candidates, `rank_window` without the best 5",
+    f"Erroneous suppression per position, three ways; {draws} draws a position; `topk_softmax` with τ = {temperature}, `dns` with {candidates} candidates, "
+    f"`rank_window` without the best {NegativesConfig().skip}",
 )
 record(
     "autograd_error_below_1e-12",

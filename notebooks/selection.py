@@ -242,6 +242,7 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
+usual = NegativesConfig()
 Markdown(
     f"Averaged first within users, drawing from the top {k} changes erroneous suppression by **{change['erroneous'].text(1)}** "
     f"against `hard` and informative suppression by **{change['informative'].text(1)}** (95 % intervals over users; one world, one "
@@ -249,7 +250,7 @@ Markdown(
     f"it: there it is {100 * (pushes.loc['topk', 'erroneous'] / pushes.loc['hard', 'erroneous'] - 1):+.1f} % and "
     f"{100 * (pushes.loc['topk', 'informative'] / pushes.loc['hard', 'informative'] - 1):+.1f} %. The anchor's push on false negatives is {pushes.loc['anchor', 'erroneous']:.3f} per position, "
     f"that of `topk` {pushes.loc['topk', 'erroneous']:.3f}. A low bar is no merit by itself: `uniform` has one because it hardly meets what is wanted, and `ahns` because it "
-    "aims at middling scores, between 0.13 and 0.4 after the sigmoid at its defaults. *Where the trade turns* asks for pushes near the top."
+    f"aims at middling scores, between {usual.ahns_beta / (1 + usual.ahns_alpha):.2f} and {usual.ahns_beta / usual.ahns_alpha:.2f} after the sigmoid at its defaults. *Where the trade turns* asks for pushes near the top."
 )
 
 # %% [markdown]

@@ -96,7 +96,7 @@ def _check(root: Path, out: Path) -> None:
         raise InputError(f"The book needs {', '.join(missing)}: install it with `pip install -e '.[book]'`.")
     require_root(root)
     _read_configuration(root / "_config.yml")
-    sources.repository_name()
+    sources.repository_name()  # refuses what is none
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / ".buildinfo").exists())):
         raise InputError(f"{out} exists and is not a built site: name another folder.")
 

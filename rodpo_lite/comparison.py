@@ -43,6 +43,14 @@ def quality(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     return pd.DataFrame(found, columns=columns)
 
 
+def complete(grid: Grid, found: pd.DataFrame) -> pd.DataFrame:
+    """Of `quality` the baselines, and the rows of which every seed is on record that they declare."""
+    enough = [
+        row.row not in grid.rows or row.seeds == len(grid.seeds_of(row.row, row.dataset)) for row in found.itertuples()
+    ]
+    return found[np.array(enough, bool)]
+
+
 def _cells(grid: Grid, table: pd.DataFrame, folder: Path) -> Iterator[tuple[Cell, dict[int, str]]]:
     """Every cell with its records, by seed; of rows that have the same settings, and so the same runs, the first."""
     seen = set()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from rodpo_lite.claims import Claim
-from rodpo_lite.comparison import PUSHED, changes, given_up, mechanism, paired_seeds, whole
+from rodpo_lite.comparison import PUSHED, changes, complete, given_up, mechanism, paired_seeds, whole
 from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.statistics import Interval, signed
 
@@ -162,10 +162,10 @@ def pushed(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
 def against_baselines(grid: Grid, quality: pd.DataFrame, rows: Iterable[str]) -> tuple[list[str], list[str]]:
     """How rows stand against the baseline that validates best, and where that one is ahead, a sentence each.
 
-    quality: `comparison.quality`. A sentence of the first list for each dataset and protocol; of the second where a row
-    has less than the baseline.
+    quality: `comparison.quality`, of which rows that lack a seed are left out. A sentence of the first list for each
+    dataset and protocol; of the second where a row has less than the baseline.
     """
-    said, ahead = [], []
+    said, ahead, quality = [], [], complete(grid, quality)
     for dataset in grid.real:
         part = quality[quality["dataset"] == dataset].set_index("row")
         baselines = part[part.index.str.endswith(" baseline")]

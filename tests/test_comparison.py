@@ -152,11 +152,12 @@ def test_where_pushes_went(grid, folder):
 
 
 def test_models_beside_plain_baselines(grid):
-    columns = ["dataset", "row", "validation", "test", "validation_masked", "test_masked"]
-    rows = [("world", "a baseline", 0.3, 0.2, 0.1, 0.1), ("world", "b baseline", 0.2, 0.9, 0.2, 0.05)]
-    rows += [("world", "base", 0.4, 0.1, 0.4, 0.1), ("world", "topk", 0.4, 0.3, 0.4, 0.2)]
+    columns = ["dataset", "row", "seeds", "validation", "test", "validation_masked", "test_masked"]
+    rows = [("world", "a baseline", 1, 0.3, 0.2, 0.1, 0.1), ("world", "b baseline", 1, 0.2, 0.9, 0.2, 0.05)]
+    rows += [("world", "base", 3, 0.4, 0.1, 0.4, 0.1), ("world", "topk", 3, 0.4, 0.3, 0.4, 0.2)]
+    rows += [("world", "hard", 2, 0.4, 0.1, 0.4, 0.1)]  # a seed is missing
     quality = pd.DataFrame(rows, columns=columns)
-    said, ahead = story.against_baselines(grid, quality, ["base", "topk", "other"])
+    said, ahead = story.against_baselines(grid, quality, ["base", "topk", "hard", "other"])
     assert said[0] == "**World**, all items ranked: `a` has 0.2000; against it, `base` −50\xa0% and `topk` +50\xa0%."
     assert said[1].startswith("**World**, the history dropped: `b` has 0.0500") and len(said) == 2
     assert ahead == ["With all items ranked, `a` is ahead of `base` on World."]
