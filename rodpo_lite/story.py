@@ -25,7 +25,7 @@ def against_the_reference(grid: Grid, table: pd.DataFrame, folder: Path, prefix:
     """What each rejected item does to NDCG@5 of test, all items ranked: a column for each dataset that has run.
 
     table: `ledger.records`; prefix: "" or TOWERS. Cells are percent of the reference without a mixture, with a 95 %
-    interval, in words.
+    interval, in words and without the unit.
     """
     if f"{prefix}topk" not in grid.rows:
         return pd.DataFrame()
@@ -36,7 +36,7 @@ def against_the_reference(grid: Grid, table: pd.DataFrame, folder: Path, prefix:
     found = found[found["protocol"] == "all items"]
     if found.empty:
         return pd.DataFrame()
-    found["told"] = [Interval(*row).text(1) for row in found[["change %", "low", "high"]].itertuples(index=False)]
+    found["told"] = [Interval(*row).text(1, "") for row in found[["change %", "low", "high"]].itertuples(index=False)]
     found["rejected"] = found["after"].map(labels)
     found["dataset"] = found["dataset"].map(grid.label)
     told = found.pivot(index="rejected", columns="dataset", values="told")
@@ -78,8 +78,8 @@ def where_the_reference_may_stay(grid: Grid, table: pd.DataFrame, folder: Path) 
                 always &= times == len(cell.seeds)
                 told = f"{times} of {len(cell.seeds)} seeds"
                 lines.setdefault(f"`{name}` validates no better in", {})[grid.label(row.dataset)] = told
-            told = "the reference on both sides" if always else Interval(row[5], row.low, row.high).text(1)
-            lines.setdefault(f"what is left of `{topk}` over `{hard}`", {})[grid.label(row.dataset)] = told
+            told = "the reference on both sides" if always else Interval(row[5], row.low, row.high).text(1, "")
+            lines.setdefault(f"what is left of `{topk}` over `{hard}`, %", {})[grid.label(row.dataset)] = told
     order = {label for line in lines.values() for label in line}
     columns = [grid.label(name) for name in grid.real if grid.label(name) in order]
     return pd.DataFrame.from_dict(lines, orient="index", columns=columns).rename_axis("if the reference may stay")

@@ -257,10 +257,10 @@ def test_an_alignment_that_validates_no_better_gives_way_to_its_reference(grid, 
     found = story.where_the_reference_may_stay(grid, table, folder)["World"]
     assert found["`hard` validates no better in"] == "3 of 3 seeds"
     assert found["`topk` validates no better in"] == "0 of 3 seeds"
-    assert found["what is left of `topk` over `hard`"].startswith("+")
+    assert found["what is left of `topk` over `hard`, %"].startswith("+")
     never = table.assign(**{"valid.ndcg@5": table["valid.ndcg@5"].where(table["strategy"] != "topk", 0.0)})
     found = story.where_the_reference_may_stay(grid, never, folder)["World"]
-    assert found["what is left of `topk` over `hard`"] == "the reference on both sides"
+    assert found["what is left of `topk` over `hard`, %"] == "the reference on both sides"
 
 
 def test_no_words_before_every_seed_is_there(grid, folder):
