@@ -21,7 +21,7 @@ TASKS = {
 }
 
 # Of ours alone: what scaling.py measures.
-CURVES = ("cost", "encoders", "items", "users", "length", "pool", "seeds")
+CURVES = ("cost", "encoders", "inference", "items", "users", "length", "pool", "seeds")
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
     python benchmarks/scaling.py cost --interactions beauty.csv
 
-One line of JSON for each measurement: `of`, what was measured, at `x`, and the seconds of a step or of an epoch. What
-is to be compared takes turns within one process, after a round that does not count.
+One line of JSON for each measurement: its curve, `of`, what was measured, at `x`, and the seconds of a step or of an
+epoch. What is to be compared takes turns within one process, after a round that does not count.
 """
 # ruff: noqa: E402
 
@@ -16,14 +16,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-CURVES = ("cost", "encoders", "items", "users", "length", "pool", "seeds")
+CURVES = ("cost", "encoders", "inference", "items", "users", "length", "pool", "seeds")
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("curve", choices=CURVES)
+parser.add_argument("curves", choices=CURVES, nargs="+")
 parser.add_argument("--interactions", type=Path, required=True, help="CSV file: user, item, position")
 parser.add_argument("--repeats", type=int, default=3)
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--threads", type=int, default=2)
-parser.add_argument("--largest", type=float, default=1e6, help="items, for a check")
+parser.add_argument("--largest", type=float, default=1e6, help="items or seeds, for a check")
+parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
 options = parser.parse_args()
 os.environ["OMP_NUM_THREADS"] = str(options.threads)
 
@@ -40,10 +41,12 @@ from rodpo_lite.data.synthetic import open_world
 from rodpo_lite.engine import Engine, keep_freed_memory
 from rodpo_lite.model.cross_entropy import full_cross_entropy
 from rodpo_lite.model.scoring import Recommender
+from rodpo_lite.ranking import rank_dataset
 from rodpo_lite.reference import ReferenceObjective
 from rodpo_lite.replicas import fit_together
 from rodpo_lite.training import Trainer
 
+DEVICE = torch.device(options.device)
 POSITIONS = 2_667  # of a step, as in Beauty at 48 batches an epoch
 STEPS = 12  # of a measurement that takes no whole epoch
 FOLDER = tempfile.TemporaryDirectory()
@@ -72,20 +75,21 @@ def random_sequences(users: int, length: int, n_items: int) -> list[np.ndarray]:
 
 
 def reference(dataset: Dataset, encoder: dict | None = None, seed: int = 0, **training) -> Trainer:
+    training["device"] = options.device
     config = build(ReferenceConfig, {"seed": seed, "encoder": encoder or {}, "training": training})
     torch.manual_seed(seed)
-    model = Recommender.for_dataset(config.encoder, dataset)
+    model = Recommender.for_dataset(config.encoder, dataset).to(DEVICE)
     objective = ReferenceObjective(model, dataset, config, Engine.of(config.training))
-    return trainer(model, objective, dataset, config, torch.Generator().manual_seed(seed))
+    return trainer(model, objective, dataset, config, torch.Generator(DEVICE).manual_seed(seed))
 
 
 def alignment(dataset: Dataset, name: str, k: int = 20, batches_per_epoch: int = 48) -> Trainer:
-    training = {"batches_per_epoch": batches_per_epoch}
+    training = {"batches_per_epoch": batches_per_epoch, "device": options.device}
     config = build(AlignmentConfig, {"training": training, "negatives": {"name": name, "k": k}})
     torch.manual_seed(0)
-    policy, frozen = (Recommender.for_dataset(EncoderConfig(), dataset) for _ in range(2))
+    policy, frozen = (Recommender.for_dataset(EncoderConfig(), dataset).to(DEVICE) for _ in range(2))
     frozen.load_state_dict(policy.state_dict())
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(DEVICE).manual_seed(0)
     objective = AlignmentObjective(policy, frozen, dataset, config, generator, None, Engine.of(config.training))
     return trainer(policy, objective, dataset, config, generator)
 
@@ -96,31 +100,39 @@ def trainer(model, objective, dataset, config, generator) -> Trainer:
     )
 
 
+def now() -> float:
+    """Seconds on the clock when all that was asked of the device is done."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def epoch_of(of: Trainer, steps: int | None = None) -> Timed:
     """Seconds of an epoch, or of a step: the median of so many."""
 
     def timed() -> float:
-        took, started = [], time.perf_counter()
+        took, started = [], now()
         for batch in itertools.islice(of.batches(), steps):
-            began = time.perf_counter()
+            began = now() if steps else 0.0
             of.step(batch)
-            took.append(time.perf_counter() - began)
-        return float(np.median(took)) if steps else time.perf_counter() - started
+            took.append(now() - began if steps else 0.0)
+        return float(np.median(took)) if steps else now() - started
 
     return timed
 
 
 def products(of: Trainer, n_items: int, dtype: torch.dtype) -> Timed:
     """Seconds of the three products of a cross-entropy over an epoch's positions, as plain calls in blocks of 352."""
-    hidden, vectors = torch.randn(352, 64).to(dtype), torch.randn(n_items, 64).to(dtype)
-    scores = torch.randn(352, n_items).to(dtype)
+    hidden, vectors, scores = (
+        torch.randn(shape, device=DEVICE).to(dtype) for shape in ((352, 64), (n_items, 64), (352, n_items))
+    )
     blocks = -(-of.sequences.n_positions // 352)
 
     def timed() -> float:
-        began = time.perf_counter()
+        began = now()
         for _ in range(blocks):
             hidden @ vectors.T, scores @ vectors, scores.T @ hidden
-        return time.perf_counter() - began
+        return now() - began
 
     return timed
 
@@ -128,14 +140,15 @@ def products(of: Trainer, n_items: int, dtype: torch.dtype) -> Timed:
 def cross_entropy_alone(of: Trainer) -> Timed:
     """Seconds of the cross-entropy and its gradients over an epoch's positions, of made-up states."""
     count, n_items = round(of.batch_positions), of.dataset.n_items
-    hidden, vectors = torch.randn(count, 64).requires_grad_(), torch.randn(n_items, 64).mul_(0.1).requires_grad_()
-    targets, objective = torch.randint(n_items, (count,)), of.objective
+    hidden = torch.randn(count, 64, device=DEVICE).requires_grad_()
+    vectors = torch.randn(n_items, 64, device=DEVICE).mul_(0.1).requires_grad_()
+    targets, objective = torch.randint(n_items, (count,), device=DEVICE), of.objective
 
     def timed() -> float:
-        began = time.perf_counter()
+        began = now()
         for _ in range(of.steps_per_epoch):
             full_cross_entropy(hidden, vectors, targets, objective.rows, dtype=objective.engine.dtype).backward()
-        return time.perf_counter() - began
+        return now() - began
 
     return timed
 
@@ -159,11 +172,30 @@ def cost(beauty: Dataset) -> Iterator[tuple[str, float, Timed]]:
 
 
 def encoders(beauty: Dataset) -> Iterator[tuple[str, float, Timed]]:
-    yield "linear", 0, epoch_of(reference(beauty))
+    return ((name, 0, epoch_of(of)) for name, of in each_encoder(beauty))
+
+
+def inference(beauty: Dataset) -> Iterator[tuple[str, float, Timed]]:
+    return ((name, 0, ranking_by(of)) for name, of in each_encoder(beauty))
+
+
+def each_encoder(beauty: Dataset) -> Iterator[tuple[str, Trainer]]:
+    yield "linear", reference(beauty)
     for name in ("fusion", "feedforward"):
         sparse = EncoderConfig(**{name: "moe"})
-        yield f"sparse {name}", 0, epoch_of(reference(beauty, sparse.model_dump()))
-        yield f"dense twin of the {name}", 0, epoch_of(reference(beauty, dense_twin(sparse).model_dump()))
+        yield f"sparse {name}", reference(beauty, sparse.model_dump())
+        yield f"dense twin of the {name}", reference(beauty, dense_twin(sparse).model_dump())
+
+
+def ranking_by(of: Trainer) -> Timed:
+    """Seconds until the validation item of every user is ranked among all items."""
+
+    def timed() -> float:
+        began = now()
+        rank_dataset(of.model, of.dataset, "valid", of.max_length)
+        return now() - began
+
+    return timed
 
 
 def items(_: Dataset) -> Iterator[tuple[str, float, Timed]]:
@@ -206,32 +238,36 @@ def seeds(_: Dataset) -> Iterator[tuple[str, float, Timed]]:
     def run(together: bool, count: int) -> Timed:
         def timed() -> float:
             several = [reference(world, seed=seed, epochs=2) for seed in range(count)]
-            began = time.perf_counter()
+            began = now()
             if together:
                 fit_together(several, resume=False)
             else:
                 for one in several:
                     one.fit(resume=False)
-            return (time.perf_counter() - began) / count
+            return (now() - began) / count
 
         return timed
 
     for count in (2, 5, 10):
-        yield "one after the other", count, run(False, count)
-        yield "side by side", count, run(True, count)
+        if count <= options.largest:
+            yield "one after the other", count, run(False, count)
+            yield "side by side", count, run(True, count)
 
 
 def main() -> None:
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     interactions = read_interactions(options.interactions)
-    beauty = dataset_of(interactions.sequences, interactions.n_items, 64 if options.curve == "encoders" else 0)
-    measured = list(globals()[options.curve](beauty))
-    for number in range(options.repeats + 1):
-        for of, x, timed in measured:
-            seconds = timed()
-            if number:
-                print(json.dumps({"of": of, "x": x, "seconds": seconds}), flush=True)
+    for curve in options.curves:
+        beauty = dataset_of(
+            interactions.sequences, interactions.n_items, 64 if curve in ("encoders", "inference") else 0
+        )
+        measured = list(globals()[curve](beauty))
+        for number in range(options.repeats + 1):
+            for of, x, timed in measured:
+                seconds = timed()
+                if number:
+                    print(json.dumps({"curve": curve, "of": of, "x": x, "seconds": seconds}), flush=True)
 
 
 if __name__ == "__main__":

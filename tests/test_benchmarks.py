@@ -264,7 +264,7 @@ def test_adapter_prints_one_line_for_each_epoch_and_stops_in_time(tmp_path, task
         assert [line["reached"] for line in lines[1:]] == [i == 2 for i in range(len(expected))]
 
 
-@pytest.mark.parametrize("curve", ["encoders", "pool"])
+@pytest.mark.parametrize("curve", ["encoders", "inference", "pool"])
 def test_our_own_curves_are_measured(tmp_path, curve):
     random = np.random.default_rng(0)
     rows = [(u, i, p) for u in range(60) for p, i in enumerate(random.permutation(25)[:6])]
@@ -276,4 +276,5 @@ def test_our_own_curves_are_measured(tmp_path, curve):
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     of = [(line["of"], line["x"]) for line in lines]
     assert len(of) == 2 * len(set(of)) and of[: len(of) // 2] == of[len(of) // 2 :], "they take turns"
-    assert len(set(of)) == {"encoders": 5, "pool": 10}[curve] and all(line["seconds"] > 0 for line in lines)
+    assert len(set(of)) == {"encoders": 5, "inference": 5, "pool": 10}[curve]
+    assert all(line["seconds"] > 0 for line in lines)
