@@ -174,14 +174,25 @@ def paired_seeds(
 ) -> list[tuple[str, str]]:
     """Files of the records (after, before) of each seed that both cells have.
 
+    Of several with one seed, two that began at the same weights; where none did, those that each cell prefers.
     or_reference: an alignment that validates no better than its reference gives way to it. Raises InputError if they
     were computed on different editions of the dataset.
     """
-    first, second = (cell.recorded(folder, table) for cell in (after, before))
-    ledger.check_one_edition([*first.values(), *second.values()], table)
+    first, second = (cell.candidates(folder, table) for cell in (after, before))
+    began = table.set_index("file")["reference_weights"].fillna(table.set_index("file")["weights"])
+    pairs = {seed: _alike(first[seed], second[seed], began) for seed in sorted(set(first) & set(second))}
+    ledger.check_one_edition([file for pair in pairs.values() for file in pair], table)
     if or_reference:
-        first, second = (_or_reference(*one, table, folder) for one in ((after, first), (before, second)))
-    return [(first[seed], second[seed]) for seed in sorted(set(first) & set(second))]
+        arms = zip((after, before), zip(*pairs.values(), strict=True)) if pairs else ()
+        kept = [_or_reference(cell, dict(zip(pairs, files, strict=True)), table, folder) for cell, files in arms]
+        return [tuple(arm[seed] for arm in kept) for seed in pairs]
+    return list(pairs.values())
+
+
+def _alike(first: list[str], second: list[str], began: pd.Series) -> tuple[str, str]:
+    """The first two, one of each list, that began at the same weights; else the first of each."""
+    pairs = ((one, other) for one in first for other in second)
+    return next((pair for pair in pairs if began[pair[0]] == began[pair[1]]), (first[0], second[0]))
 
 
 def _or_reference(cell: Cell, files: dict[int, str], table: pd.DataFrame, folder: Path) -> dict[int, str]:

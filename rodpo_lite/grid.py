@@ -238,11 +238,15 @@ class Cell:
         return self.row.kind.model_validate(nested(settings) | {"seed": seed})
 
     def recorded(self, ledger_folder: Path, table: pd.DataFrame) -> dict[int, str]:
-        """Files of this cell's records, by seed; table is `ledger.records`.
+        """Files of this cell's records, by seed, the first of `candidates`; table is `ledger.records`."""
+        return {seed: files[0] for seed, files in self.candidates(ledger_folder, table).items()}
 
-        An alignment started from the reference of its own seed. Of several with one seed, an alignment is taken that
-        started from recorded weights, and a reference that has the very configuration, precision and device included.
-        Raises InputError for two references of one seed that were trained on different data.
+    def candidates(self, ledger_folder: Path, table: pd.DataFrame) -> dict[int, list[str]]:
+        """Files of this cell's records, by seed, what is to be preferred first; table is `ledger.records`.
+
+        An alignment started from the reference of its own seed. Of several with one seed, an alignment is preferred
+        that started from recorded weights, and a reference that has the very configuration, precision and device
+        included. Raises InputError for two references of one seed that were trained on different data.
         """
         settings = self.chosen(ledger_folder)
         if settings is None or table.empty:
@@ -266,5 +270,5 @@ class Cell:
             wanted = [self.config(settings, seed).model_dump(mode="json") for seed in same["seed"]]
             exact = [config == one for config, one in zip(same["config"], wanted, strict=True)]
             preferred = pd.Series(exact, index=same.index, dtype=bool)
-        same = pd.concat([same[~preferred], same[preferred]])
-        return dict(zip(same["seed"].tolist(), same["file"], strict=True))
+        same = pd.concat([same[preferred], same[~preferred]])
+        return {int(seed): files.tolist() for seed, files in same.groupby("seed")["file"]}

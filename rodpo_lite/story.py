@@ -248,7 +248,8 @@ def trained_again(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
     return (
         f"{'; '.join(f'{listed(rows)} on {on}' for on, rows in found.items())}: these began at a reference that was "
         "trained once more, with the same settings and seeds, for the ledger keeps no weights. On another machine "
-        "rounding makes of it a reference with other luck, so that a comparison with other rows is less sharp."
+        "rounding makes of it a reference with other luck, so that a comparison with other rows is less sharp; where "
+        "both rows of a pair have runs from the same one, those are compared."
     )
 
 

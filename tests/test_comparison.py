@@ -237,6 +237,25 @@ def test_trials_against_the_reference_that_they_started_from(tmp_path):
     assert reference.keys() > set(grid.rows["base"].search)
 
 
+def test_a_pair_began_at_the_same_weights_where_the_ledger_has_such_runs(grid, folder):
+    """A reference that was trained again, elsewhere: rows that have runs from both are compared with either."""
+    table = records(folder)
+    table["weights"] = [file if stage == "reference" else None for file, stage in zip(table["file"], table["stage"])]
+    table["reference_weights"] = [reference and f"{reference}.json" for reference in table["reference"]]
+    topk, hard = (Cell(grid, "world", name) for name in ("topk", "hard"))
+    usual = [(f"world-align-topk{seed}.json", f"world-align-hard{seed}.json") for seed in (1, 2, 3)]
+    assert comparison.paired_seeds(topk, hard, table, folder) == usual
+    of_first = table["file"] == "world-align-hard1.json"
+    table.loc[of_first, "reference_weights"] = "again"
+    assert comparison.paired_seeds(topk, hard, table, folder) == usual, "no other run of topk began there"
+    again = table[table["file"] == "world-align-topk1.json"].assign(file="a-topk1.json", reference_weights="again")
+    for order in ([table, again], [again, table]):
+        both = pd.concat(order, ignore_index=True)
+        assert topk.recorded(folder, both)[1] == "world-align-topk1.json"
+        found = comparison.paired_seeds(topk, hard, both, folder)
+        assert found == [("a-topk1.json", "world-align-hard1.json"), *usual[1:]]
+
+
 def test_an_alignment_that_validates_no_better_gives_way_to_its_reference(grid, folder):
     for path in folder.glob("world-align-hard*.json"):  # as recorded it validates as its reference does, give or take
         entry = json.loads(path.read_text())
