@@ -33,7 +33,7 @@ from IPython.display import Markdown, display
 from plotly.subplots import make_subplots
 from scipy.stats import spearmanr
 
-from rodpo_lite import comparison, figures, ledger
+from rodpo_lite import comparison, figures, ledger, sweeps
 from rodpo_lite.book import record
 from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.plan import GRID, Plan
@@ -140,43 +140,61 @@ figures.table(
 # %% [markdown]
 # ## One setting at a time
 #
-# Around the settings chosen for `topk` on Toys, one is changed and the rest is kept; three seeds, test NDCG@5, all items ranked. `hard`
-# with the same change stands beside it where it has that setting.
+# Around the settings chosen for `topk` on Toys, one is changed and the rest is kept; three seeds, test NDCG@5, all items ranked, against
+# `topk` as it was chosen. `hard` with the same change stands beside it where it has that setting.
 
 # %% tags=["hide-input"]
 runs = ledger.records(folder)
-SWEEPS = {"k": "pool size K", "beta": "β", "lambda": "weight of the anchor", "rate": "learning rate", "n": "negatives a position", "dropout": "dropout (1 is on)"}
-pairs = [(name, "fused") for name, row in grid.rows.items() if row.tier == "C" and "=" in name]
-swept = comparison.whole(grid, comparison.changes(grid, pairs, runs, folder, ["toys"]))
-swept = swept[swept["protocol"] == "all items"].drop(columns=["before", "protocol"])
-swept["selector"] = ["hard" if name.startswith("hard.") else "topk" for name in swept["after"]]
-swept["of"] = [name.removeprefix("hard.").split("=")[0] for name in swept["after"]]
-swept["value"] = [float(name.split("=")[1]) for name in swept["after"]]
-swept = swept[
-    swept.groupby("of")["value"].transform("nunique") > 1
-]  # one value is no curve
+swept = sweeps.against_topk(grid, runs, folder)
 fig, groups, count = go.Figure(), {}, 0
 for (of, selector), part in swept.groupby(["of", "selector"], sort=False):
-    part = part.sort_values("value")
     fig.add_scatter(
         x=[f"{value:g}" for value in part["value"]], y=part["change %"], name=selector, mode="lines+markers", **figures.style(selector),
         error_y=figures.whiskers(part["change %"], part["low"], part["high"]),
     )
-    groups.setdefault(SWEEPS[of], []).append(count)
+    groups.setdefault(of, []).append(count)
     count += 1
 if count:
     fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
     fig.update_xaxes(title="value", type="category")
-    fig.update_yaxes(title="test NDCG@5 against the reference, %")
+    fig.update_yaxes(title="test NDCG@5 against topk, %")
     figures.slider(fig, groups, next(iter(groups)), "Over: ")
     figures.show(
         fig,
-        caption="Change of test NDCG@5 against the reference when one setting changes, with 95 % intervals over users and seeds.",
+        caption="Change of test NDCG@5 against `topk` as it was chosen when one setting changes, with 95 % intervals over users and seeds. A value that was chosen has no change. `topk` at K = 1 and `hard` are the same rule, and K = 11,924 is the catalogue, so that any item may be drawn.",
         alt="Curves with intervals for topk and hard over pool size, beta, weight of the anchor, learning rate and number of negatives.",
-        data=swept.drop(columns="after"),
+        data=swept,
     )
 else:
     display(Markdown("*These runs are not on record yet.*"))
+
+# %% [markdown]
+# ## Where is the pool worth most?
+#
+# Both sides of each line have the same settings and the same seeds, and differ in the rejected item alone: one of the pool, or the hardest.
+
+# %% tags=["hide-input"]
+apart = sweeps.over_hard(grid, runs, folder)
+if apart.empty:
+    text = "*These runs are not on record yet.*"
+else:
+    fig = go.Figure(
+        go.Scatter(x=apart["change %"], y=apart["setting"], mode="markers", error_x=figures.whiskers(apart["change %"], apart["low"], apart["high"]), **figures.style("topk"))
+    )
+    fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
+    fig.update_xaxes(title="topk over hard, test NDCG@5, %")
+    fig.update_yaxes(autorange="reversed")
+    fig.update_layout(height=520)
+    figures.show(
+        fig,
+        caption="Change of test NDCG@5 from `hard` to `topk` at the same settings, Toys, all items ranked, with 95 % intervals over users and seeds, the largest on top.",
+        alt="Points with intervals, a line for each setting, all to the right of zero where the pool is ahead.",
+        data=apart,
+    )
+    record("topk_over_hard_least", apart["change %"].min())
+    record("topk_over_hard_most", apart["change %"].max())
+    text = sweeps.strongest(apart)
+Markdown(text)
 
 # %% [markdown]
 # ## What we could not know

@@ -126,8 +126,9 @@ SEARCHED = ("training.learning_rate", "training.dropout", "training.lambda_ce", 
 def trials(grid: Grid, folder: Path) -> pd.DataFrame:
     """Every setting that was tried for an alignment: dataset, row, chosen, the keys that are searched, change %.
 
-    change % is that of validation NDCG@5, all items ranked, against the reference that the trials started from, mean
-    over the tuning seeds; a key that a row has no use for is missing.
+    change % is that of validation NDCG@5, all items ranked, against the reference that the trials started from (where
+    they do not say, the trial of it that was chosen), mean over the tuning seeds; a key that a row has no use for is
+    missing.
     """
     found = []
     for cell in grid.cells():
@@ -136,7 +137,7 @@ def trials(grid: Grid, folder: Path) -> pd.DataFrame:
         if not path.exists() or start is None or not start.exists():
             continue
         kept, of_reference = checkpoint.read_json(path), checkpoint.read_json(start)
-        before = np.mean(of_reference["trials"][of_reference["chosen"]]["valid"])
+        before = np.mean(kept.get("reference_valid") or of_reference["trials"][of_reference["chosen"]]["valid"])
         for number, trial in enumerate(kept["trials"]):
             config = cell.config(trial["settings"], 0).model_dump()
             row = {"dataset": cell.dataset, "row": cell.name, "chosen": number == kept["chosen"]}

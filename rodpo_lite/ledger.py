@@ -74,7 +74,7 @@ def locate(folder: str | Path | None) -> Path:
 
 
 def records(ledger: Path = FOLDER) -> pd.DataFrame:
-    """Every record as a row: id, dataset, modalities, stage, strategy, seed, metrics, seconds, commit.
+    """Every record as a row: id, dataset, modalities, stage, strategy, seed, metrics, device, seconds, commit.
 
     Metric columns are `<part>.<metric>`, part one of valid, valid_masked, test, test_masked; what selection did, such
     as `planted_rate`, is the mean over the epochs.
@@ -104,6 +104,7 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
             "reference_weights": entry.get("reference_weights"),
             "weights": entry.get("weights"),
             "precision": entry.get("precision"),
+            "device": entry.get("device"),
             "seconds": entry["seconds"],
             "parameters": entry.get("parameters"),
             "best_epoch": entry.get("best_epoch"),

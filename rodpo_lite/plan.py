@@ -55,9 +55,9 @@ class Plan:
     def summary(self, measured: Path | None = None) -> pd.DataFrame:
         """A row for each cell with work left: trials, runs to report, and minutes, from what took how long before.
 
-        Minutes are those of one run after the other on the machine of the records of `measured`, by default the plan's
-        own ledger, NaN where nothing like it was measured; evaluations and the references that have to be trained again
-        are not in them.
+        Minutes are those of one run after the other on one core of a CPU, as the records of `measured` have it, by
+        default the plan's own ledger, NaN where nothing like it was measured; evaluations and the references that have
+        to be trained again are not in them.
         """
         table, rows = _records(measured or self.ledger), []
         for entry in self.todo():
@@ -135,13 +135,13 @@ def _records(folder: Path) -> pd.DataFrame:
 
 
 def _seconds_of_one(cell: Cell, table: pd.DataFrame) -> float:
-    """Median seconds of a recorded run of this row on this dataset, else of any of its stage and base there."""
+    """Median seconds of a run of this row on this dataset and a CPU, else of any of its stage and base there."""
     if table.empty:
         return float("nan")
     settings = cell.grid.trials(cell.name)[0]
     of_reference = cell.grid.trials(cell.reference.name)[0] if cell.reference else settings
     same = (table["dataset"] == cell.dataset) & (table["stage"] == ("align" if cell.reference else "reference"))
-    same &= table["base"] == of_reference.get("encoder.base", "fused")
+    same &= (table["base"] == of_reference.get("encoder.base", "fused")) & (table["device"] == "cpu")
     exact = same & (table["strategy"] == settings.get("negatives.name", "topk" if cell.reference else "reference"))
     return float(table.loc[exact if exact.any() else same, "seconds"].median())
 

@@ -8,14 +8,15 @@ import yaml
 
 from rodpo_lite import checkpoint
 from rodpo_lite.errors import InputError
-from rodpo_lite.grid import CHOSEN, PRIMARY, Cell
+from rodpo_lite.grid import CHOSEN, FINAL, PRIMARY, Cell
 from rodpo_lite.settings import nested
 
 
 def choose(cell: Cell, runs: Path, ledger_folder: Path) -> dict[str, Any]:
     """Choose the settings of a row by mean validation NDCG@5 over the tuning seeds, all items ranked.
 
-    Every trial enters the ledger, as <dataset>.<row>.json in its folder `trials`; the first of equals is chosen.
+    Every trial enters the ledger, as <dataset>.<row>.json in its folder `trials`, with the validation NDCG@5 of the
+    reference that those of an alignment started from; the first of equals is chosen.
     Returns what was chosen. Raises InputError for a trial that has not been run or whose validation is not finite, and
     if the ledger holds others already.
     """
@@ -43,6 +44,9 @@ def choose(cell: Cell, runs: Path, ledger_folder: Path) -> dict[str, Any]:
         )
     chosen = int(np.argmax(means))
     kept = {"dataset": cell.dataset, "row": cell.name, "seeds": list(cell.grid.tuning.seeds), CHOSEN: chosen}
+    if cell.reference:
+        starts = [cell.reference.folder(runs) / FINAL / f"seed-{seed}" / checkpoint.RUN for seed in kept["seeds"]]
+        kept["reference_valid"] = [checkpoint.read_json(start)["valid"][PRIMARY] for start in starts]
     kept["trials"], path = trials, cell.trials_file(ledger_folder)
     if path.exists() and checkpoint.read_json(path) != kept:
         raise InputError(f"{path} holds other trials of this row; the ledger is append-only.")

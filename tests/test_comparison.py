@@ -231,6 +231,10 @@ def test_trials_against_the_reference_that_they_started_from(tmp_path):
     assert found["negatives.k"].tolist()[0] == 20, "what is not set is at its default"
     assert found["loss.beta"].isna().all(), "what is not searched is left out"
     assert comparison.trials(grid, tmp_path / "empty").empty
+    kept = json.loads((path := tmp_path / "trials" / "world.topk.json").read_text())
+    write_json(path, kept | {"reference_valid": [0.1]})
+    again = comparison.trials(grid, tmp_path)["change %"].tolist()
+    assert again == pytest.approx([120, 80]), "against the very one, where that is known"
 
     (reference,) = comparison.references(grid, tmp_path).to_dict("records")
     assert (reference["row"], reference["trials"], reference["validation NDCG@5"]) == ("base", 2, 0.2)

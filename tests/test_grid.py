@@ -96,10 +96,11 @@ def test_the_best_on_validation_is_chosen_and_every_trial_is_kept(file, tmp_path
     assert cell.chosen(tmp_path / "ledger") is None
     for number, valid in enumerate((0.1, 0.3, 0.3)):
         _pretend(tmp_path / "world" / "none" / f"trial-{number}" / "seed-100", valid)
+    _pretend(tmp_path / "world" / "base" / "final" / "seed-100", 0.2)
     chosen = tuning.choose(cell, tmp_path, tmp_path / "ledger")
     assert chosen == cell.grid.trials("none")[1] == cell.chosen(tmp_path / "ledger"), "the first of equals"
     kept = json.loads((tmp_path / "ledger" / "trials" / "world.none.json").read_text())
-    assert [trial["valid"] for trial in kept["trials"]] == [[0.1], [0.3], [0.3]]
+    assert [trial["valid"] for trial in kept["trials"]] == [[0.1], [0.3], [0.3]] and kept["reference_valid"] == [0.2]
     like = Cell(cell.grid, "world", "topk").chosen(tmp_path / "ledger")
     assert like == chosen | {"negatives.name": "topk", "negatives.k": 5}
     assert tuning.choose(cell, tmp_path, tmp_path / "ledger") == chosen, "the same once more"
@@ -178,6 +179,7 @@ def test_trials_of_another_declaration_are_refused(file, tmp_path):
     cell = Cell(Grid.read(file), "world", "none")
     for number in range(3):
         _pretend(tmp_path / "world" / "none" / f"trial-{number}" / "seed-100", 0.1)
+    _pretend(tmp_path / "world" / "base" / "final" / "seed-100", 0.1)
     tuning.choose(cell, tmp_path, tmp_path / "ledger")
     file.write_text(TINY.replace("high: 1e-2", "high: 2e-2"))
     with pytest.raises(InputError, match="another declaration"):
