@@ -31,7 +31,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from IPython.display import Markdown, display
 
-from rodpo_lite import claims, comparison, examples, figures, ledger, story
+from rodpo_lite import claims, comparison, examples, figures, ledger, repeats, story
 from rodpo_lite.book import record
 from rodpo_lite.data.schema import locate, read_dataset
 from rodpo_lite.grid import Cell, Grid
@@ -72,7 +72,7 @@ Markdown(
     f"{story.pool_sizes(grid, runs, folder)} Negatives are picked from the scores of the policy as it trains: where dropout was chosen, the hardest item is the "
     "hardest under that dropout, and seldom the same twice. What was chosen is told under *Sensitivity*, and how often "
     "the last epoch's item came again on the *scoreboard*.\n\n"
-    f"{story.precisions(grid, claims.read(grid).values(), runs, folder)} {story.trained_again(grid, runs, folder)}"
+    f"{story.precisions(grid, claims.read(grid).values(), runs, folder)} {repeats.told(grid, runs, folder)}"
 )
 
 # %% [markdown]
@@ -96,8 +96,10 @@ quality["to run it again"] = [
     else f"`rodpo baseline --data $RODPO_DATA/{row.dataset} --name {row.row.removesuffix(' baseline')}`"
     for row in quality.itertuples()
 ]
+marked = set(repeats.began_elsewhere(grid, runs, folder))
 for dataset in [name for name in real if name in set(quality["dataset"])]:
     part = quality[quality["dataset"] == dataset].sort_values("test", ascending=False, kind="stable")
+    part = part.assign(row=[f"{row} {repeats.MARK}" if (dataset, row) in marked else row for row in part["row"]])
     deviation = [f" ± {row.deviation:.4f}" if row.seeds > 1 else "" for row in part.itertuples()]
     written = {column: [f"{value:.4f}" for value in part[column]] for column in names}
     written["test"] = [f"{value}{more}" for value, more in zip(written["test"], deviation)]
@@ -249,6 +251,37 @@ else:
     )
 
 # %% [markdown]
+# ## Other selectors, other losses
+#
+# Each of these puts something else in the place of the pool, or of DPO; [negative selection](selection) and [the objective](objective) say what each does.
+# All were tuned as `topk` was, with as many trials. No claim rests on them.
+
+# %% tags=["hide-input"]
+OTHERS = [name for name, row in grid.rows.items() if row.tier == "B" and row.reference == "fused" and not row.like]
+others = comparison.whole(grid, comparison.changes(grid, [(row, "topk") for row in OTHERS], runs, folder, real))
+if others.empty:
+    display(Markdown("*These runs are not on record yet.*"))
+else:
+    fig = figures.forest(others, "change %", "after", "dataset", rows=OTHERS, slide="protocol")
+    fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
+    fig.update_layout(height=760)
+    fig.update_xaxes(title="change of test NDCG@5 from topk, %")
+    figures.show(
+        fig,
+        caption="What another selector (the first six) or another loss changes over `topk` with DPO, with 95 % intervals over users and seeds.",
+        alt="For each of six selectors and eight losses and each dataset, the relative change of test NDCG@5 from topk with its interval.",
+        data=others.drop(columns="before"),
+    )
+
+# %% tags=["hide-input"]
+shown = others[others["protocol"] == "all items"]
+Markdown(
+    f"Of these {len(shown)} intervals with all items ranked, {((shown['low'] > 0) | (shown['high'] < 0)).sum()} leave zero out, where chance alone would let about {len(shown) / 20:.0f}. "
+    f"Against `topk`:\n\n{story.ahead_and_behind(grid, others)}"
+    if len(shown) else ""
+)
+
+# %% [markdown]
 # ## On another base
 #
 # The likely base of the paper gives each modality a tower of its own. `towers` does that, and is aligned here in the same ways; its alignments were tuned
@@ -365,7 +398,7 @@ sure = second_set[(second_set["low"] > 0) | (second_set["high"] < 0)].index
 same = (second_set["change %"] * first_set["change %"])[sure] > 0
 Markdown(
     f"Of the second set's {len(met)} changes, both protocols counted, {met.sum()} lie in the first set's interval; of those whose interval "
-    f"leaves zero out, {same.sum()} of {len(same)} have the first set's sign."
+    f"leaves zero out, {same.sum()} of {len(same)} have the first set's sign.\n\n{repeats.how_far(grid, runs, folder)}"
 )
 
 # %% [markdown]

@@ -105,6 +105,7 @@ def records(ledger: Path = FOLDER) -> pd.DataFrame:
             "weights": entry.get("weights"),
             "precision": entry.get("precision"),
             "device": entry.get("device"),
+            "accelerator": entry.get("machine", {}).get("accelerator"),
             "seconds": entry["seconds"],
             "parameters": entry.get("parameters"),
             "best_epoch": entry.get("best_epoch"),

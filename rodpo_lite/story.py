@@ -101,6 +101,20 @@ def standing(grid: Grid, pairs: Iterable[tuple[str, str]], table: pd.DataFrame, 
     return pd.DataFrame.from_dict(lines, orient="index", columns=columns).rename_axis("pair")
 
 
+def ahead_and_behind(grid: Grid, found: pd.DataFrame) -> str:
+    """Of `changes` over one row those whose interval leaves zero out, all items ranked, as a list of datasets."""
+    found = found[found["protocol"] == "all items"]
+    lines = []
+    for dataset, part in found.groupby("dataset", sort=False):
+        told = {
+            word: [f"`{row[1]}` {Interval(*row[5:8]).text(1)}" for row in part[which].itertuples(index=False)]
+            for word, which in (("ahead", part["low"] > 0), ("behind", part["high"] < 0))
+        }
+        said = "; ".join(f"{word} {listed(rows)}" for word, rows in told.items() if rows) or "none"
+        lines.append(f"- **{grid.label(dataset)}**: {said}")
+    return "\n".join(lines)
+
+
 def pool_sizes(grid: Grid, table: pd.DataFrame, folder: Path, prefix: str = "") -> str:
     """How many items the pool holds, out of which sizes that was chosen, and how many items there are.
 
@@ -234,23 +248,6 @@ def precisions(grid: Grid, declared: Iterable[Claim], table: pd.DataFrame, folde
     if others and not divided:
         told += "; both sides of every pair that a claim rests on had the same"
     return told + (f"; it differs within {listed(divided)}." if divided else ".")
-
-
-def trained_again(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
-    """Which alignments began at a reference that is not the one on record, but the same trained once more."""
-    known, of_file = set(table["weights"].dropna()), table.set_index("file")["reference_weights"].dropna()
-    found: dict[str, list[str]] = {}
-    for cell in grid.cells(grid.real):
-        if not set(of_file.reindex(cell.recorded(folder, table).values()).dropna()) <= known:
-            found.setdefault(grid.label(cell.dataset), []).append(f"`{cell.name}`")
-    if not found:
-        return ""
-    return (
-        f"{'; '.join(f'{listed(rows)} on {on}' for on, rows in found.items())}: these began at a reference that was "
-        "trained once more, with the same settings and seeds, for the ledger keeps no weights. On another machine "
-        "rounding makes of it a reference with other luck, so that a comparison with other rows is less sharp; where "
-        "both rows of a pair have runs from the same one, those are compared."
-    )
 
 
 def listed(words: Iterable[str]) -> str:

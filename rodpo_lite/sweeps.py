@@ -58,8 +58,8 @@ def strongest(apart: pd.DataFrame) -> str:
     )
     ahead = (apart["low"] > 0).sum()
     return (
-        f"At {ahead} of {len(apart)} settings the interval lies above zero. The pool is ahead the furthest at {most}, and "
-        f"the least at {least}."
+        f"At {ahead} of {len(apart)} settings the interval lies above zero. The pool is ahead the furthest at {most}, "
+        f"and the least at {least}."
     )
 
 

@@ -93,13 +93,6 @@ def test_where_the_precision_was_another(grid, folder):
     assert "both sides of every pair that a claim rests on had the same" in said
 
 
-def test_alignments_of_a_reference_that_is_not_on_record(grid, folder):
-    table = records(folder).assign(weights="known", reference_weights="known")
-    assert story.trained_again(grid, table, folder) == ""
-    table.loc[table["strategy"] == "hard", "reference_weights"] = "other"
-    assert story.trained_again(grid, table, folder).startswith("`hard` on World: these began at a reference")
-
-
 def test_what_the_pool_does_when_the_history_is_dropped(grid, folder):
     said = story.with_history_dropped(grid, records(folder), folder)
     assert said.startswith("With the history dropped") and "\n- against the hardest item +" in said

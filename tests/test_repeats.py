@@ -1,0 +1,49 @@
+"""References that were trained once more: what is said of rows that began there, and of runs that are there twice."""
+
+import pandas as pd
+import pytest
+import tiny_ledger
+
+from rodpo_lite import repeats
+from rodpo_lite.ledger import records
+
+
+@pytest.fixture
+def grid(tmp_path):
+    return tiny_ledger.declare(tmp_path)
+
+
+@pytest.fixture
+def folder(grid, tmp_path):
+    return tiny_ledger.fill(grid, tmp_path / "ledger")
+
+
+@pytest.fixture
+def table(folder):
+    return records(folder).assign(weights="known", reference_weights="known")
+
+
+def test_rows_that_began_at_a_reference_that_is_not_on_record(grid, folder, table):
+    assert repeats.began_elsewhere(grid, table, folder) == [] and repeats.told(grid, table, folder) == ""
+    table.loc[table["strategy"] == "hard", "reference_weights"] = "other"
+    assert repeats.began_elsewhere(grid, table, folder) == [("world", "hard")], "no planted dataset"
+    assert "below, 1 on World, began at" in repeats.told(grid, table, folder)
+    table.loc[table["strategy"] == "hard", "accelerator"] = "Some GPU"
+    assert "1 on World, 1 of them on a GPU (Some GPU), began at" in repeats.told(grid, table, folder)
+
+
+def test_how_far_a_run_moves_with_its_reference(grid, folder, table):
+    assert repeats.moves(grid, table, folder).empty and repeats.how_far(grid, table, folder) == ""
+    again = table[table["file"].isin(["world-align-topk1.json", "world-align-topk2.json"])].copy()
+    again["file"], again["reference_weights"] = [f"again{number}" for number in (1, 2)], "other"
+    again["test.ndcg@5"] *= [1.1, 0.9]
+    both = pd.concat([again, table], ignore_index=True)
+    found = repeats.moves(grid, both, folder)
+    assert found[["row", "seed"]].values.tolist() == [["topk", 1], ["topk", 2]]
+    assert found["change %"].tolist() == pytest.approx([10, -10])
+    said = repeats.how_far(grid, both, folder)
+    assert said.startswith("2 runs of `topk` on World are on record once more") and "that move is 14.1 %" in said
+    assert "on a GPU" not in said
+    both["accelerator"] = both["accelerator"].mask(both["file"] == "again1", "Some GPU")
+    assert "and seed, 1 of them on a GPU (Some GPU). Test" in repeats.how_far(grid, both, folder)
+    assert repeats.began_elsewhere(grid, both, folder) == [], "what counts began at what is on record"
