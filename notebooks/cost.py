@@ -13,11 +13,11 @@
 # %% [markdown]
 # # Cost and scaling
 #
-# **You will learn** what an epoch, an alignment and an evaluation cost on two CPU cores, what bounds that, and how it grows
-# with users, items, history length and $K$.
+# **You will learn** what an epoch, an alignment and an evaluation cost on two CPU cores, what bounds that, how it grows
+# with users, items, history length and $K$, and what a GPU changes.
 #
 # *Reading: 7 minutes. Running: seconds. Before this: [training](training).* Numbers are read from `benchmarks/results.json`, which
-# `make bench` writes, and from `converged.json` and `precision.json` beside it; nothing is timed while this page is built. Unless a section says
+# `make bench` writes, and from `converged.json`, `precision.json` and `accelerator.json` beside it; nothing is timed while this page is built. Unless a section says
 # otherwise the model is SASRec {cite}`kang2018sasrec` with 2 blocks, width 64, 2 heads, at most 50 items, item IDs only, and machine and data are these:
 
 # %% tags=["parameters"]
@@ -28,7 +28,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from IPython.display import Markdown
 
-from rodpo_lite import costs, figures
+from rodpo_lite import costs, figures, story
 from rodpo_lite.book import record
 
 figures.setup()
@@ -287,7 +287,39 @@ Markdown(
     f"A step with `topk` takes {', '.join(f'{times:.1f} times one without a preference loss at K = {k:,.0f}' if n == 0 else f'{times:.1f} at {k:,.0f}' for n, (k, times) in enumerate(of_pool.items()))}. "
     f"From {sampled['x'].min():,.0f} to {sampled['x'].max():,.0f} items the sampled step varies by {spread:.0f} %. Several seeds in one "
     f"process (`rodpo train --seeds 1,2,3`) take {1 / gain.max():.2f} to {1 / gain.min():.2f} times what they take one after the other on this "
-    "CPU, which one seed keeps busy; the option is made for accelerators, on which none of this has been measured yet."
+    "CPU, which one seed keeps busy."
+)
+
+# %% [markdown]
+# ## On a GPU
+#
+# The same epochs of Beauty on a GPU, in bf16 both; a GPU is not twice two cores, so what can be compared is the ratio to the plain epoch on either.
+
+# %% tags=["hide-input"]
+gpu = costs.accelerator()
+of_gpu = costs.on_a_gpu(gpu, results)
+figures.table(
+    of_gpu.round({"GPU, s": 2, "GPU, ratio": 2, "CPU, s": 1, "CPU, ratio": 2}),
+    f"Median seconds of an epoch of {gpu['dataset'].capitalize()} on one {gpu['accelerator']} (torch {gpu['versions']['torch']}) and on the CPU above; ratios are to the plain epoch on the same device, of alignments to the reference and of encoders, which have random features in two modalities, to the linear fusion",
+    rows=len(of_gpu),
+)
+
+# %% tags=["hide-input"]
+on_gpu = {name: costs.curve(gpu, name) for name in ("cost", "inference", "encoders", "seeds")}
+encoder_share = costs.ratio(on_gpu["cost"], "reference, encoder alone", "reference")
+loss_share = costs.ratio(on_gpu["cost"], "reference, cross-entropy alone", "reference")
+together = on_gpu["seeds"].pivot(index="x", columns="of", values="seconds")
+together = together["side by side"] / together["one after the other"]
+ranking = {name: costs.ratio(on_gpu["inference"], f"sparse {name}", f"dense twin of the {name}") for name in ("fusion", "feedforward")}
+record("gpu_topk_over_plain_epoch", costs.ratio(on_gpu["cost"], "alignment, topk", "reference"))
+record("gpu_sparse_fusion_inference_over_dense", ranking["fusion"])
+Markdown(
+    f"There the encoder alone takes {encoder_share:.2f} of the plain epoch and the cross-entropy over the catalogue {loss_share:.2f}: the arithmetic is nearly free, "
+    "and an epoch takes as long as one thread of the processor needs to ask for its many small operations. So seeds that are computed as one "
+    f"(`--replicas`) pay from a few on: {story.listed(f'{times:.2f} times with {seeds:.0f}' for seeds, times in together.items())}, against one after the other. "
+    f"**At inference**, to rank every user among all items takes a sparse mixture {ranking['fusion']:.2f} times its dense twin as fusion, where items are encoded once, and "
+    f"{ranking['feedforward']:.2f} times as feed-forward, where every position is routed. Training with it takes "
+    f"{costs.ratio(on_gpu['encoders'], 'sparse fusion', 'dense twin of the fusion'):.2f} and {costs.ratio(on_gpu['encoders'], 'sparse feedforward', 'dense twin of the feedforward'):.2f} times."
 )
 
 # %% [markdown]

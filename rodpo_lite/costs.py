@@ -132,6 +132,26 @@ def curve(found: dict[str, Any], name: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def accelerator(folder: Path = FOLDER) -> dict[str, Any]:
+    """Our own curves on a GPU, with what they were measured on; raises InputError where none was at hand."""
+    return _read(folder / "accelerator.json", "python benchmarks/accelerator.py")
+
+
+def on_a_gpu(found: dict[str, Any], on_cpu: dict[str, Any]) -> pd.DataFrame:
+    """Seconds of an epoch on a GPU, and on the CPU of `results`: epoch of, GPU s, its ratio, CPU s, its ratio.
+
+    Ratios are to the plain epoch on the same device: alignments to the reference, encoders to the linear fusion.
+    """
+    rows = []
+    for name, plain, kind in (("cost", "reference", "alignment"), ("encoders", "linear", "")):
+        there, here = (curve(source, name).set_index("of")["seconds"] for source in (found, on_cpu))
+        for of in there.index:
+            if of == plain or of.startswith(kind):
+                ratios = there[of] / there[plain], here[of] / here[plain]
+                rows.append((of, there[of], ratios[0], here[of], ratios[1]))
+    return pd.DataFrame(rows, columns=["epoch of", "GPU, s", "GPU, ratio", "CPU, s", "CPU, ratio"])
+
+
 def ratio(table: pd.DataFrame, of: str, to: str) -> float:
     """Median of one line of a `curve` over that of another."""
     medians = table.set_index("of")["seconds"]

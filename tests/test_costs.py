@@ -42,6 +42,23 @@ def test_curves_and_their_ratios():
     assert reached[["round", "seconds", "NDCG@10"]].values.tolist() == [[0, 1.0, 0.01], [0, 2.0, 0.02], [1, 1.5, 0.03]]
 
 
+def test_epochs_on_a_gpu_beside_those_on_a_cpu(tmp_path):
+    def curves(**seconds):
+        return [{"of": of, "x": 0, "seconds": {"min": s, "median": s, "max": s}} for of, s in seconds.items()]
+
+    cpu = {"cost": curves(**{"reference": 4, "reference, fp32": 6, "alignment, topk": 6}), "encoders": curves(linear=5)}
+    gpu = {"cost": curves(**{"reference": 1, "reference, fp32": 1, "alignment, topk": 2}), "encoders": curves(linear=1)}
+    (tmp_path / "accelerator.json").write_text(json.dumps({"curves": gpu}))
+    found = costs.on_a_gpu(costs.accelerator(tmp_path), {"curves": cpu})
+    assert found.values.tolist() == [
+        ["reference", 1, 1, 4, 1],
+        ["alignment, topk", 2, 2, 6, 1.5],
+        ["linear", 1, 1, 5, 1],
+    ]
+    with pytest.raises(InputError, match=r"accelerator.json does not exist; `python benchmarks/accelerator.py` writes"):
+        costs.accelerator(tmp_path / "elsewhere")
+
+
 def test_pairs_of_both_precisions(tmp_path):
     pairs = [{"dataset": "a", "seed": seed, "fp32": 0.1, "bf16": 0.1 + change} for seed, change in enumerate((0, 0.01))]
     (tmp_path / "precision.json").write_text(json.dumps({"pairs": pairs}))
