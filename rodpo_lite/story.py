@@ -115,6 +115,25 @@ def ahead_and_behind(grid: Grid, found: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def as_more_is_hidden(gaps: pd.DataFrame, counted: pd.DataFrame) -> str:
+    """What becomes of the change from `hard` to `topk` as a larger share is hidden, in words.
+
+    gaps: `changes` with a column `hidden, %`, in its order; counted: `mechanism`.
+    """
+    hits = counted[counted["row"] == "hard"].groupby("dataset")["hidden"].mean()
+    told = listed([f"{hits[row.dataset]:.0f} with {row[-1]:g} % hidden" for row in gaps.itertuples() if row[-1]])
+    (least, most), shares = (
+        (Interval(*gaps[["change %", "low", "high"]].iloc[end]) for end in (0, -1)),
+        gaps["hidden, %"],
+    )
+    trend = "widens" if most.low > least.high else "narrows" if most.high < least.low else "is not seen to widen"
+    return (
+        f"Of 10,000 draws `hard` rejects a hidden purchase in {told}. The gap between `topk` and `hard` is "
+        f"{least.text(1)} with {shares.iloc[0]:g} % hidden and {most.text(1)} with {shares.iloc[-1]:g} %: "
+        f"it **{trend}**. What is hidden is also missing from training, so that all rows have less to learn from."
+    )
+
+
 def pool_sizes(grid: Grid, table: pd.DataFrame, folder: Path, prefix: str = "") -> str:
     """How many items the pool holds, out of which sizes that was chosen, and how many items there are.
 

@@ -101,6 +101,23 @@ def test_what_the_pool_does_when_the_history_is_dropped(grid, folder):
     assert story.with_history_dropped(grid, records(folder), folder, story.TOWERS) == "", "no such rows are declared"
 
 
+def test_what_becomes_of_the_gap_as_more_is_hidden():
+    counted = pd.DataFrame({"dataset": ["few", "few", "many"], "row": "hard", "hidden": [10.0, 20.0, 60.0]})
+    gaps = pd.DataFrame(
+        {
+            "dataset": ["none", "few", "many"],
+            "change %": [2.0, 3.0, 5.0],
+            "low": [1.0, 2.0, 4.0],
+            "high": [3.0, 4.0, 6.0],
+            "hidden, %": [0, 5, 40],
+        }
+    )
+    said = story.as_more_is_hidden(gaps, counted)
+    assert "hidden purchase in 15 with 5 % hidden and 60 with 40 % hidden." in said and "it **widens**" in said
+    assert "it **is not seen to widen**" in story.as_more_is_hidden(gaps.assign(high=9.0), counted)
+    assert "it **narrows**" in story.as_more_is_hidden(gaps.assign(**{"low": [4, 2, 1], "high": [9, 4, 3]}), counted)
+
+
 def test_words_in_a_list():
     assert [story.listed("abc"[:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
 
