@@ -310,5 +310,6 @@ Markdown(
 # - Sparse means that unrouted rows are not computed; a test counts them.
 # - Equal active parameters is the fair comparison, and it is what the dense twin is for.
 # - “Nearly unchanged inference cost” {cite}`huang2026rodpo` holds for a fusion whose results are kept, not for a mixture that runs with every request. Which of the two the paper has is not known to us.
+#   [Cost and scaling](cost) has both on a GPU.
 #
 # **Next:** [the results](results).
