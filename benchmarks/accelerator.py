@@ -51,6 +51,7 @@ def main() -> None:
     done = subprocess.run([*command, "--largest", "5"], stdout=subprocess.PIPE, text=True, check=True)
     about = {"date": datetime.date.today().isoformat(), "dataset": options.dataset, "commit": commit()}
     about |= {"accelerator": torch.cuda.get_device_name(), "cpu": machine(1).cpu, "versions": versions()}
+    about["measured"] = f"{options.repeats} times each"
     write_json(options.out, summary([json.loads(line) for line in done.stdout.splitlines()], **about))
 
 

@@ -300,23 +300,24 @@ gpu = costs.accelerator()
 of_gpu = costs.on_a_gpu(gpu, results)
 figures.table(
     of_gpu.round({"GPU, s": 2, "GPU, ratio": 2, "CPU, s": 1, "CPU, ratio": 2}),
-    f"Median seconds of an epoch of {gpu['dataset'].capitalize()} on one {gpu['accelerator']} (torch {gpu['versions']['torch']}) and on the CPU above; ratios are to the plain epoch on the same device, of alignments to the reference and of encoders, which have random features in two modalities, to the linear fusion",
+    f"Median seconds of an epoch of {gpu['dataset'].capitalize()} on one {gpu['accelerator']} (torch {gpu['versions']['torch']}; {gpu['measured']}) and on the CPU above; ratios are to the plain epoch on the same device, of alignments to the reference and of encoders, which have random features in two modalities, to the linear fusion",
     rows=len(of_gpu),
 )
 
 # %% tags=["hide-input"]
 on_gpu = {name: costs.curve(gpu, name) for name in ("cost", "inference", "encoders", "seeds")}
-encoder_share = costs.ratio(on_gpu["cost"], "reference, encoder alone", "reference")
-loss_share = costs.ratio(on_gpu["cost"], "reference, cross-entropy alone", "reference")
+parts = {name: costs.ratio(on_gpu["cost"], of, "reference") for name, of in (("products", "bf16 products"), ("loss", "reference, cross-entropy alone"), ("encoder", "reference, encoder alone"), ("fp32", "reference, fp32"))}
 together = on_gpu["seeds"].pivot(index="x", columns="of", values="seconds")
+times = on_gpu["seeds"].groupby("of")[["least", "most"]].agg({"least": "min", "most": "max"}).loc["one after the other"]
 together = together["side by side"] / together["one after the other"]
 ranking = {name: costs.ratio(on_gpu["inference"], f"sparse {name}", f"dense twin of the {name}") for name in ("fusion", "feedforward")}
 record("gpu_topk_over_plain_epoch", costs.ratio(on_gpu["cost"], "alignment, topk", "reference"))
 record("gpu_sparse_fusion_inference_over_dense", ranking["fusion"])
 Markdown(
-    f"There the encoder alone takes {encoder_share:.2f} of the plain epoch and the cross-entropy over the catalogue {loss_share:.2f}: the arithmetic is nearly free, "
-    "and an epoch takes as long as one thread of the processor needs to ask for its many small operations. So seeds that are computed as one "
-    f"(`--replicas`) pay from a few on: {story.listed(f'{times:.2f} times with {seeds:.0f}' for seeds, times in together.items())}, against one after the other. "
+    f"There the products, which bound an epoch on the CPU, take {parts['products']:.2f} of the plain epoch, the whole cross-entropy {parts['loss']:.2f}, and the encoder alone "
+    f"{parts['encoder']:.2f}: it is not arithmetic that takes the time, but asking for many small operations, one after the other. In fp32 the epoch takes {parts['fp32']:.2f} times that in bf16. "
+    f"Several seeds computed as one (`--replicas`) take {story.listed(f'{ratio:.2f} times with {seeds:.0f}' for seeds, ratio in together.items())} what they take one after the other, "
+    f"which itself went from {times['least']:.2f} to {times['most']:.2f} s a seed, on a small synthetic world. "
     f"**At inference**, to rank every user among all items takes a sparse mixture {ranking['fusion']:.2f} times its dense twin as fusion, where items are encoded once, and "
     f"{ranking['feedforward']:.2f} times as feed-forward, where every position is routed. Training with it takes "
     f"{costs.ratio(on_gpu['encoders'], 'sparse fusion', 'dense twin of the fusion'):.2f} and {costs.ratio(on_gpu['encoders'], 'sparse feedforward', 'dense twin of the feedforward'):.2f} times."

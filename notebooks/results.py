@@ -254,10 +254,12 @@ else:
 # ## Other selectors, other losses
 #
 # Each of these puts something else in the place of the pool, or of DPO; [negative selection](selection) and [the objective](objective) say what each does.
-# All were tuned as `topk` was, with as many trials. No claim rests on them.
+# All were tuned with as many trials as `topk`. Where they began at a reference that was trained once more, so did the runs of `topk` that they are compared with, which are
+# not those of the tables above. No claim rests on them.
 
 # %% tags=["hide-input"]
 OTHERS = [name for name, row in grid.rows.items() if row.tier == "B" and row.reference == "fused" and not row.like]
+of_losses = sum("loss.name" in grid.rows[name].set for name in OTHERS)
 others = comparison.whole(grid, comparison.changes(grid, [(row, "topk") for row in OTHERS], runs, folder, real))
 if others.empty:
     display(Markdown("*These runs are not on record yet.*"))
@@ -268,8 +270,8 @@ else:
     fig.update_xaxes(title="change of test NDCG@5 from topk, %")
     figures.show(
         fig,
-        caption="What another selector (the first six) or another loss changes over `topk` with DPO, with 95 % intervals over users and seeds.",
-        alt="For each of six selectors and eight losses and each dataset, the relative change of test NDCG@5 from topk with its interval.",
+        caption=f"What another selector or, in the last {of_losses} lines, another loss changes over `topk` with DPO, with 95 % intervals over users and seeds.",
+        alt=f"For each of {len(OTHERS) - of_losses} selectors and {of_losses} losses and each dataset, the relative change of test NDCG@5 from topk with its interval.",
         data=others.drop(columns="before"),
     )
 

@@ -33,11 +33,11 @@ from IPython.display import Markdown, display
 from plotly.subplots import make_subplots
 from scipy.stats import spearmanr
 
-from rodpo_lite import comparison, figures, ledger, sweeps
+from rodpo_lite import comparison, figures, ledger, repeats, story, sweeps
 from rodpo_lite.book import record
 from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.plan import GRID, Plan
-from rodpo_lite.statistics import Interval
+from rodpo_lite.statistics import Interval, signed
 
 figures.setup()
 folder, grid = ledger.locate(ledger_folder), Grid.read(GRID)
@@ -93,7 +93,7 @@ if groups:
         fig,
         caption=f"Validation NDCG@5 of every tried setting against the reference that it started from, all items ranked; large marks were chosen. All settings change from trial to trial. {low} trials lie below {LOWEST} % and are not drawn. Only the scale of the anchor's weight, which may be 0, is not logarithmic.",
         alt="For each row of the grid, points over learning rate, beta, weight of the anchor and pool size.",
-        data=tried.rename(columns=AXES | {"training.dropout": "dropout on"}),
+        data=tried.drop(columns="start %").rename(columns=AXES | {"training.dropout": "dropout on"}),
     )
 
 # %% tags=["hide-input"]
@@ -103,7 +103,8 @@ else:
     preference = tried[tried["row"] != "none"]
     with_anchor = preference[preference["training.lambda_ce"] > 0]["change %"]
     without = preference[preference["training.lambda_ce"] == 0]["change %"]
-    best = tried.loc[tried["change %"].idxmax()]
+    elsewhere = tried[tried["start %"] != 0]
+    starts = [f"{signed(part['start %'].iloc[0], 1)} % on {grid.label(dataset)}" for dataset, part in elsewhere.groupby("dataset", sort=False)]
     of_pool = preference.dropna(subset=["negatives.k", "loss.beta"])
     settings = of_pool.drop_duplicates(["negatives.k", "loss.beta"])
     together = spearmanr(settings["negatives.k"], settings["loss.beta"]).statistic
@@ -111,12 +112,16 @@ else:
     record("median_change_with_anchor", with_anchor.median())
     record("median_change_without_anchor", without.median())
     text = (
-        f"Of {len(tried)} trials, {(tried['change %'] > 0).sum()} end above their reference. The best of all, `{best['row']}` on "
-        f"{best['dataset'].capitalize()}, gains {best['change %']:+.1f} %. With a cross-entropy anchor the median preference trial changes "
-        f"{with_anchor.median():+.1f} %, without one {without.median():+.1f} %; but the trials without one are few, and differ in their other settings, too. "
+        f"Of {len(tried)} trials, {(tried['change %'] > 0).sum()} end above their reference. With a cross-entropy anchor the median of {len(with_anchor)} preference trials changes "
+        f"{with_anchor.median():+.1f} %, without one that of {len(without)} {without.median():+.1f} %; but those differ in their other settings, too. "
         f"Over the settings with a pool, K and β have a rank correlation of {together:+.2f}, so that these trials cannot say which of the two "
         "helps. Both are questions for *One setting at a time*."
     )
+    if starts:
+        text += (
+            f"\n\n{len(elsewhere)} trials, of the rows marked {repeats.MARK} below, started from a reference that was trained once more, and whose validation differs from the one on record by "
+            f"{story.listed(starts)}. One seed: their changes are against a reference with other luck, and cannot be ranked among those of the other rows."
+        )
 Markdown(text)
 
 # %% [markdown]
@@ -125,8 +130,9 @@ Markdown(text)
 # %% tags=["hide-input"]
 SHORT = AXES | {"training.lambda_ce": "anchor", "negatives.k": "K", "training.dropout": "dropout on", "change %": "change, %"}
 for dataset, part in tried[tried["chosen"].astype(bool)].groupby("dataset"):
+    part = part.assign(row=[f"{row} {repeats.MARK}" if start else row for row, start in zip(part["row"], part["start %"])])
     figures.table(
-        part.drop(columns=["chosen", "dataset"]).rename(columns=SHORT).round({"change, %": 2}),
+        part.drop(columns=["chosen", "dataset", "start %"]).rename(columns=SHORT).round({"change, %": 2}),
         f"{dataset.capitalize()}: the settings of the reported runs, and their validation NDCG@5 against the reference on the tuning seed",
     )
 
@@ -161,8 +167,8 @@ if count:
     figures.slider(fig, groups, next(iter(groups)), "Over: ")
     figures.show(
         fig,
-        caption="Change of test NDCG@5 against `topk` as it was chosen when one setting changes, with 95 % intervals over users and seeds. A value that was chosen has no change. `topk` at K = 1 and `hard` are the same rule, and K = 11,924 is the catalogue, so that any item may be drawn.",
-        alt="Curves with intervals for topk and hard over pool size, beta, weight of the anchor, learning rate and number of negatives.",
+        caption="Change of test NDCG@5 against `topk` as it was chosen when one setting changes, with 95 % intervals over users and seeds. At the value that was chosen `topk` has no change. `topk` at K = 1 and `hard` are the same rule, and K = 11,924 is the catalogue, so that any item may be drawn.",
+        alt="Curves with intervals for topk and hard over pool size, beta, weight of the anchor, learning rate, number of negatives and dropout.",
         data=swept,
     )
 else:
@@ -171,7 +177,7 @@ else:
 # %% [markdown]
 # ## Where is the pool worth most?
 #
-# Both sides of each line have the same settings and the same seeds, and differ in the rejected item alone: one of the pool, or the hardest.
+# Both sides of each line have the same settings and seeds, and differ in the rejected item alone: one of the pool, or the hardest.
 
 # %% tags=["hide-input"]
 apart = sweeps.over_hard(grid, runs, folder)
@@ -188,12 +194,12 @@ else:
     figures.show(
         fig,
         caption="Change of test NDCG@5 from `hard` to `topk` at the same settings, Toys, all items ranked, with 95 % intervals over users and seeds, the largest on top.",
-        alt="Points with intervals, a line for each setting, all to the right of zero where the pool is ahead.",
+        alt="A point with an interval for each setting, in the order of the change from hard to topk.",
         data=apart,
     )
     record("topk_over_hard_least", apart["change %"].min())
     record("topk_over_hard_most", apart["change %"].max())
-    text = sweeps.strongest(apart)
+    text = f"{sweeps.strongest(apart, swept)}\n\n{sweeps.from_a_short_reference(grid, runs, folder)}"
 Markdown(text)
 
 # %% [markdown]
@@ -252,12 +258,12 @@ figures.table(
 # Guess first, then open what stands below the question.
 #
 # **1. How far can one tuning seed be trusted?** The setting that validated best on the tuning seed was chosen. What is left of its gain over
-# the reference, on validation, with the reported seeds?
+# the reference, on validation, with the reported seeds? Rows whose runs began at another reference than the one on record are left out.
 
 # %% tags=["hide-cell"]
 quality = comparison.quality(grid, runs, folder).set_index(["dataset", "row"])["validation"]
 chosen = tried[tried["chosen"].astype(bool)].set_index(["dataset", "row"])["change %"]
-chosen = chosen[chosen.index.isin(quality.index)]
+chosen = chosen[chosen.index.isin(quality.index) & ~chosen.index.isin(repeats.began_elsewhere(grid, runs, folder))]
 again = [100 * (quality[key] / quality[key[0], grid.rows[key[1]].reference] - 1) for key in chosen.index]
 figures.table(
     pd.DataFrame({"as tuned, %": chosen, "reported seeds, %": again}),

@@ -124,11 +124,11 @@ SEARCHED = ("training.learning_rate", "training.dropout", "training.lambda_ce", 
 
 
 def trials(grid: Grid, folder: Path) -> pd.DataFrame:
-    """Every setting that was tried for an alignment: dataset, row, chosen, the keys that are searched, change %.
+    """Every setting that was tried for an alignment: dataset, row, chosen, the keys searched, start %, change %.
 
-    change % is that of validation NDCG@5, all items ranked, against the reference that the trials started from (where
-    they do not say, the trial of it that was chosen), mean over the tuning seeds; a key that a row has no use for is
-    missing.
+    change % is that of validation NDCG@5, all items ranked, against the reference that the trials started from, mean
+    over the tuning seeds; start % is that of this reference against the one on record, 0 where it is that one. A key
+    that a row has no use for is missing.
     """
     found = []
     for cell in grid.cells():
@@ -137,13 +137,15 @@ def trials(grid: Grid, folder: Path) -> pd.DataFrame:
         if not path.exists() or start is None or not start.exists():
             continue
         kept, of_reference = checkpoint.read_json(path), checkpoint.read_json(start)
-        before = np.mean(kept.get("reference_valid") or of_reference["trials"][of_reference["chosen"]]["valid"])
+        on_record = np.mean(of_reference["trials"][of_reference["chosen"]]["valid"])
+        before = np.mean(kept["reference_valid"]) if "reference_valid" in kept else on_record
         for number, trial in enumerate(kept["trials"]):
             config = cell.config(trial["settings"], 0).model_dump()
             row = {"dataset": cell.dataset, "row": cell.name, "chosen": number == kept["chosen"]}
             row |= {key: _at(config, key) for key in SEARCHED if key in cell.row.search or key in cell.row.set}
+            row["start %"] = 100 * (before / on_record - 1)
             found.append(row | {"change %": 100 * (np.mean(trial["valid"]) / before - 1)})
-    return pd.DataFrame(found, columns=["dataset", "row", "chosen", *SEARCHED, "change %"])
+    return pd.DataFrame(found, columns=["dataset", "row", "chosen", *SEARCHED, "start %", "change %"])
 
 
 def references(grid: Grid, folder: Path) -> pd.DataFrame:
@@ -175,13 +177,14 @@ def paired_seeds(
 ) -> list[tuple[str, str]]:
     """Files of the records (after, before) of each seed that both cells have.
 
-    Of several with one seed, two that began at the same weights; where none did, those that each cell prefers.
-    or_reference: an alignment that validates no better than its reference gives way to it. Raises InputError if they
-    were computed on different editions of the dataset.
+    Of several with one seed, two that began at the same weights; where none did, two of the same device and precision;
+    else those that each cell prefers. or_reference: an alignment that validates no better than its reference gives way
+    to it, if that is on record. Raises InputError if they were computed on different editions of the dataset.
     """
     first, second = (cell.candidates(folder, table) for cell in (after, before))
-    began = table.set_index("file")["reference_weights"].fillna(table.set_index("file")["weights"])
-    pairs = {seed: _alike(first[seed], second[seed], began) for seed in sorted(set(first) & set(second))}
+    of_file = table.set_index("file")
+    alike = [of_file["reference_weights"].fillna(of_file["weights"]), of_file["device"] + of_file["precision"]]
+    pairs = {seed: _alike(first[seed], second[seed], alike) for seed in sorted(set(first) & set(second))}
     ledger.check_one_edition([file for pair in pairs.values() for file in pair], table)
     if or_reference:
         arms = zip((after, before), zip(*pairs.values(), strict=True)) if pairs else ()
@@ -190,19 +193,26 @@ def paired_seeds(
     return list(pairs.values())
 
 
-def _alike(first: list[str], second: list[str], began: pd.Series) -> tuple[str, str]:
-    """The first two, one of each list, that began at the same weights; else the first of each."""
-    pairs = ((one, other) for one in first for other in second)
-    return next((pair for pair in pairs if began[pair[0]] == began[pair[1]]), (first[0], second[0]))
+def _alike(first: list[str], second: list[str], in_what: list[pd.Series]) -> tuple[str, str]:
+    """The first two, one of each list, that share a value by file, of the earliest of `in_what`; else the first."""
+    pairs = [(one, other) for one in first for other in second]
+    found = (pair for values in in_what for pair in pairs if values[pair[0]] == values[pair[1]])
+    return next(found, pairs[0])
 
 
 def _or_reference(cell: Cell, files: dict[int, str], table: pd.DataFrame, folder: Path) -> dict[int, str]:
-    """The records, or those of the reference where they validate no better; what has no reference stays."""
+    """The records, or those of the reference where they validate no better; what has none on record stays."""
     if cell.reference is None:
         return files
-    starts, valid = cell.reference.recorded(folder, table), table.set_index("file")["valid.ndcg@5"]
-    pairs = ((seed, file, starts.get(seed, file)) for seed, file in files.items())
-    return {seed: file if valid[file] > valid[start] else start for seed, file, start in pairs}
+    starts, of_file = cell.reference.recorded(folder, table), table.set_index("file")
+    valid, began, weights = (of_file[name] for name in ("valid.ndcg@5", "reference_weights", "weights"))
+    kept = dict(files)
+    for seed, file in files.items():
+        start = starts.get(seed)
+        apart = start and pd.notna(began[file]) and pd.notna(weights[start]) and began[file] != weights[start]
+        if start and not apart and not valid[file] > valid[start]:
+            kept[seed] = start
+    return kept
 
 
 def given_up(cell: Cell, table: pd.DataFrame, folder: Path) -> int:

@@ -133,7 +133,7 @@ def curve(found: dict[str, Any], name: str) -> pd.DataFrame:
 
 
 def accelerator(folder: Path = FOLDER) -> dict[str, Any]:
-    """Our own curves on a GPU, with what they were measured on; raises InputError where none was at hand."""
+    """Our own curves on a GPU, with what they were measured on; raises InputError where that was not done."""
     return _read(folder / "accelerator.json", "python benchmarks/accelerator.py")
 
 
@@ -146,7 +146,7 @@ def on_a_gpu(found: dict[str, Any], on_cpu: dict[str, Any]) -> pd.DataFrame:
     for name, plain, kind in (("cost", "reference", "alignment"), ("encoders", "linear", "")):
         there, here = (curve(source, name).set_index("of")["seconds"] for source in (found, on_cpu))
         for of in there.index:
-            if of == plain or of.startswith(kind):
+            if of in (plain, f"{plain}, fp32") or of.startswith(kind):
                 ratios = there[of] / there[plain], here[of] / here[plain]
                 rows.append((of, there[of], ratios[0], here[of], ratios[1]))
     return pd.DataFrame(rows, columns=["epoch of", "GPU, s", "GPU, ratio", "CPU, s", "CPU, ratio"])

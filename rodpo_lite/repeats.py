@@ -1,10 +1,11 @@
 """References that were trained once more: which rows began at one, and how far a run moves with it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import chi2
 
 from rodpo_lite.comparison import quality
 from rodpo_lite.grid import Cell, Grid
@@ -14,15 +15,17 @@ from rodpo_lite.story import listed
 MARK = "†"
 
 
-def began_elsewhere(grid: Grid, table: pd.DataFrame, folder: Path) -> list[tuple[str, str]]:
+def began_elsewhere(
+    grid: Grid, table: pd.DataFrame, folder: Path, datasets: Iterable[str] = ()
+) -> list[tuple[str, str]]:
     """Dataset and row of every alignment whose runs began at a reference other than the one on record.
 
-    table: `ledger.records`. The other one has the same settings and seed.
+    table: `ledger.records`; datasets: by default the real ones. The other one has the same settings and seed.
     """
     known, began = set(table["weights"].dropna()), table.set_index("file")["reference_weights"]
     return [
         (cell.dataset, cell.name)
-        for cell, files in _alignments(grid, table, folder)
+        for cell, files in _alignments(grid, table, folder, datasets)
         if not set(began.reindex(seed[0] for seed in files.values()).dropna()) <= known
     ]
 
@@ -38,16 +41,17 @@ def told(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
     on_gpu = _trained_on(table, [next(iter(files)) for files in recorded])
     return (
         f"Rows marked {MARK} in the tables below, {counted}{on_gpu}, began at a reference that was trained once more "
-        "with the same settings and seeds, for the ledger keeps no weights. On another machine rounding makes of it a "
-        "reference with other luck, so that a comparison with other rows is less sharp; where both rows of a pair have "
-        "runs from the same one, those are compared."
+        "with the same settings and seeds, for the ledger keeps no weights. Where a machine rounds otherwise, that is "
+        "a reference with other luck, so that a comparison with other rows is less sharp; where both rows of a pair "
+        "have runs from the same one, those are compared."
     )
 
 
 def _trained_on(table: pd.DataFrame, files: list[str]) -> str:
     """Such as `, 80 of them on a GPU (NVIDIA H200)`; empty where none was."""
     found = table.set_index("file")["accelerator"].reindex(files).dropna()
-    return f", {len(found)} of them on a GPU ({listed(sorted(set(found)))})" if len(found) else ""
+    count = "all" if len(found) == len(files) else len(found)
+    return f", {count} of them on a GPU ({listed(sorted(set(found)))})" if len(found) else ""
 
 
 def moves(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -75,19 +79,21 @@ def how_far(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
     names = listed([f"`{row}`" for row in rows["row"].unique()])
     where = listed([grid.label(dataset) for dataset in rows["dataset"].unique()])
     on_gpu = _trained_on(table, found["file"].tolist())
-    text = (
+    low, high = deviation * np.sqrt((len(found) - 1) / chi2.ppf([0.975, 0.025], len(found) - 1))
+    return (
         f"{len(found)} runs of {names} on {where} are on record once more, from a reference that was trained again "
         f"with the same settings and seed{on_gpu}. Test NDCG@5, all items ranked, moves by {mean.text(1)} on average; "
-        f"from run to run the deviation of that move is {deviation:.1f} %, and in these rows that of the difference of "
-        f"two seeds is {apart:.1f} %."
+        f"from run to run the deviation of that move is {deviation:.1f} % [{low:.1f} %, {high:.1f} %], and in these "
+        f"rows that of the difference of two seeds is {apart:.1f} %."
     )
-    return text + (" So the same seed on another machine is another seed." if 2 * deviation > apart else "")
 
 
-def _alignments(grid: Grid, table: pd.DataFrame, folder: Path) -> Iterator[tuple[Cell, dict[int, list[str]]]]:
-    """Cells of real datasets that start from a reference, with their records; rows with the same runs stand once."""
+def _alignments(
+    grid: Grid, table: pd.DataFrame, folder: Path, datasets: Iterable[str] = ()
+) -> Iterator[tuple[Cell, dict[int, list[str]]]]:
+    """Cells that start from a reference, with their records; of rows with the same runs the first."""
     seen: set[str] = set()
-    for cell in grid.cells(grid.real):
+    for cell in grid.cells(tuple(datasets or grid.real)):
         files = cell.candidates(folder, table) if cell.reference else {}
         if files and not seen & {seed[0] for seed in files.values()}:
             yield cell, files

@@ -6,7 +6,8 @@ import pandas as pd
 
 from rodpo_lite.comparison import changes, whole
 from rodpo_lite.grid import Cell, Grid
-from rodpo_lite.statistics import Interval
+from rodpo_lite.statistics import Interval, signed
+from rodpo_lite.story import listed
 
 DATASET = "toys"
 SETTINGS = {  # what a row's name begins with
@@ -17,7 +18,8 @@ SETTINGS = {  # what a row's name begins with
     "n": "negatives a position",
     "dropout": "dropout (1 is on)",
 }
-OTHERS = {"topk": ("hard_as_topk", "as chosen"), "short_topk": ("short_hard", "a reference trained a third as long")}
+AS_CHOSEN = "topk", "hard_as_topk"
+SHORT = "short_topk", ("short_hard", "short_none")  # from a reference trained a third as long
 
 
 def against_topk(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -41,25 +43,47 @@ def over_hard(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
     Columns setting (in words), seeds, change %, low, high. What was chosen stands once, as such.
     """
-    chosen = Cell(grid, DATASET, "topk").chosen(folder)
+    chosen = Cell(grid, DATASET, AS_CHOSEN[0]).chosen(folder)
     pairs = {name: (f"hard.{name}", _told(name)) for name in _varied(grid) if f"hard.{name}" in grid.rows}
-    pairs = {row: told for row, told in pairs.items() if Cell(grid, DATASET, row).chosen(folder) != chosen}
-    pairs |= {row: told for row, told in OTHERS.items() if {row, told[0]} <= grid.rows.keys()}
+    pairs = {row: other for row, other in pairs.items() if Cell(grid, DATASET, row).chosen(folder) != chosen}
+    if AS_CHOSEN[1] in grid.rows:
+        pairs[AS_CHOSEN[0]] = AS_CHOSEN[1], "as chosen"
     found = _changes(grid, [(row, other) for row, (other, _) in pairs.items()], table, folder)
     found.insert(0, "setting", found["after"].map({row: told for row, (_, told) in pairs.items()}))
     return found.sort_values("change %", ascending=False).drop(columns=["after", "before"])
 
 
-def strongest(apart: pd.DataFrame) -> str:
-    """The largest and the smallest of `over_hard`, in words."""
+def strongest(apart: pd.DataFrame, swept: pd.DataFrame) -> str:
+    """The range of `over_hard`, and whose change it is by `against_topk`, in words."""
     most, least = (
-        f"*{row['setting']}*, by {Interval(*row[['change %', 'low', 'high']]).text(1)}"
+        f"{Interval(*row[['change %', 'low', 'high']]).text(1)} at *{row['setting']}*"
         for _, row in apart.iloc[[0, -1]].iterrows()
     )
-    ahead = (apart["low"] > 0).sum()
+    both = swept[swept["of"].isin(swept.loc[swept["selector"] == "hard", "of"])].groupby("selector")["change %"]
+    ranges = [
+        f"`{name}` lies between {signed(both.min()[name], 1)} and {signed(both.max()[name], 1)} %"
+        for name in ("topk", "hard")
+    ]
     return (
-        f"At {ahead} of {len(apart)} settings the interval lies above zero. The pool is ahead the furthest at {most}, "
-        f"and the least at {least}."
+        f"At {(apart['low'] > 0).sum()} of {len(apart)} settings the interval lies above zero; nothing is corrected "
+        f"for so many. The change from `hard` to `topk` runs from {least} to {most}. Whose it is, the sweeps above "
+        f"tell, where both are held against `topk` as chosen: over those that both have {listed(ranges)}."
+    )
+
+
+def from_a_short_reference(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
+    """What becomes of `topk` from a reference that has not converged, in words; empty where that has not run."""
+    after, others = SHORT
+    found = _changes(grid, [(after, other) for other in others if {after, other} <= grid.rows.keys()], table, folder)
+    told = [
+        f"over `{row['before'].removeprefix('short_')}` {Interval(*row[['change %', 'low', 'high']]).text(1)}"
+        for _, row in found.iterrows()
+    ]
+    if not told:
+        return ""
+    return (
+        "From a reference that was trained a third as long, each row with the settings that were chosen for it from "
+        f"the full one, `topk` changes test NDCG@5 {listed(told)}."
     )
 
 

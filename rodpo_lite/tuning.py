@@ -48,7 +48,7 @@ def choose(cell: Cell, runs: Path, ledger_folder: Path) -> dict[str, Any]:
         starts = [cell.reference.folder(runs) / FINAL / f"seed-{seed}" / checkpoint.RUN for seed in kept["seeds"]]
         kept["reference_valid"] = [checkpoint.read_json(start)["valid"][PRIMARY] for start in starts]
     kept["trials"], path = trials, cell.trials_file(ledger_folder)
-    if path.exists() and checkpoint.read_json(path) != kept:
+    if path.exists() and kept | checkpoint.read_json(path) != kept:  # an older file names no reference
         raise InputError(f"{path} holds other trials of this row; the ledger is append-only.")
     checkpoint.write_json(path, kept)
     return trials[chosen]["settings"]

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))  # scripts, not a package: each library's own python runs some of them
 
+import accelerator  # noqa: E402
 from adapter import Run, arguments  # noqa: E402
 from libraries import LIBRARIES, TASKS  # noqa: E402
 from machine import machine  # noqa: E402
@@ -180,6 +181,14 @@ def test_curves_are_summarised_point_by_point(tmp_path):
         ("none", 0, [0.05, 0.05]),
     ]
     assert "| topk | 20 | 300 (100 to 1.1e+03; 4) |" in table(results)
+
+
+def test_curves_of_a_gpu_are_kept_apart():
+    lines = [{"curve": curve, "of": "linear", "x": 0, "seconds": s} for s in (1.0, 3.0) for curve in accelerator.CURVES]
+    found = accelerator.summary([*lines, lines[0] | {"of": "sparse"}], date="2026-01-01", accelerator="Some GPU")
+    assert (found["accelerator"], list(found["curves"])) == ("Some GPU", list(accelerator.CURVES))
+    assert [point["of"] for point in found["curves"][accelerator.CURVES[0]]] == ["linear", "sparse"]
+    assert found["curves"]["cost"][0]["seconds"] == {"min": 1, "median": 2, "max": 3, "raw": [1, 3]}
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):

@@ -103,19 +103,37 @@ def test_what_the_pool_does_when_the_history_is_dropped(grid, folder):
 
 def test_what_becomes_of_the_gap_as_more_is_hidden():
     counted = pd.DataFrame({"dataset": ["few", "few", "many"], "row": "hard", "hidden": [10.0, 20.0, 60.0]})
-    gaps = pd.DataFrame(
-        {
-            "dataset": ["none", "few", "many"],
-            "change %": [2.0, 3.0, 5.0],
-            "low": [1.0, 2.0, 4.0],
-            "high": [3.0, 4.0, 6.0],
-            "hidden, %": [0, 5, 40],
-        }
-    )
-    said = story.as_more_is_hidden(gaps, counted)
-    assert "hidden purchase in 15 with 5 % hidden and 60 with 40 % hidden." in said and "it **widens**" in said
-    assert "it **is not seen to widen**" in story.as_more_is_hidden(gaps.assign(high=9.0), counted)
-    assert "it **narrows**" in story.as_more_is_hidden(gaps.assign(**{"low": [4, 2, 1], "high": [9, 4, 3]}), counted)
+    gaps = pd.DataFrame({"dataset": ["none", "few", "many"], "seeds": [5, 3, 3], "hidden, %": [0, 20, 40]})
+    for changes, width, seen in (
+        ([1, 3, 5], 0.5, "widens"),
+        ([5, 3, 1], 0.5, "narrows"),
+        ([1, 3, 5], 9, "is not seen"),
+    ):
+        around = {"change %": changes, "low": np.array(changes) - width, "high": np.array(changes) + width}
+        said = story.as_more_is_hidden(gaps.assign(**around), counted)
+        assert f"percentage points: it **{seen}" in said and "Seeds are 5 at 0 %, 3 at 20 % and 3 at 40 %." in said
+        assert "hidden purchase in 15 with 20 % hidden and 60 with 40 % hidden." in said
+    # the line through three points of error e, two tenths apart, has a slope with the error e / sqrt(8)
+    assert "changes by +1.0 [−2.2, +4.2] percentage points" in said
+
+
+def test_what_would_flatten_the_others():
+    found = story.out_of_scale(pd.Series({"a": 0.01, "b": -0.5, "c": -0.02, "d": 0.03, "e": 0.01}))
+    assert found == ["b"], "five times the median of the distances is 0.08"
+
+
+def test_which_rows_are_ahead_and_behind(grid):
+    rows = [
+        ("all items", "up", 2.0, 1.0, 3.0),
+        ("all items", "down", -2.0, -3.0, -1.0),
+        ("all items", "open", 0, -1, 1),
+    ]
+    rows.append(("history dropped", "other", 2.0, 1.0, 3.0))
+    found = pd.DataFrame(rows, columns=["protocol", "after", "change %", "low", "high"])
+    found = pd.concat([found.assign(dataset="world"), found[2:3].assign(dataset="world-planted")])
+    said = story.ahead_and_behind(grid, found).replace("\u00a0", " ").splitlines()
+    assert said[0] == "- **World**: ahead `up` +2.0 % [+1.0 %, +3.0 %]; behind `down` −2.0 % [−3.0 %, −1.0 %]"
+    assert said[1:] == ["- **World, 10 % hidden**: none"]
 
 
 def test_words_in_a_list():
@@ -243,8 +261,9 @@ def test_trials_against_the_reference_that_they_started_from(tmp_path):
     assert comparison.trials(grid, tmp_path / "empty").empty
     kept = json.loads((path := tmp_path / "trials" / "world.topk.json").read_text())
     write_json(path, kept | {"reference_valid": [0.1]})
-    again = comparison.trials(grid, tmp_path)["change %"].tolist()
-    assert again == pytest.approx([120, 80]), "against the very one, where that is known"
+    again = comparison.trials(grid, tmp_path)
+    assert again["change %"].tolist() == pytest.approx([120, 80]), "against the very one, where that is known"
+    assert found["start %"].tolist() == [0, 0] and again["start %"].tolist() == pytest.approx([-50, -50])
 
     (reference,) = comparison.references(grid, tmp_path).to_dict("records")
     assert (reference["row"], reference["trials"], reference["validation NDCG@5"]) == ("base", 2, 0.2)
@@ -268,6 +287,17 @@ def test_a_pair_began_at_the_same_weights_where_the_ledger_has_such_runs(grid, f
         assert topk.recorded(folder, both)[1] == "world-align-topk1.json"
         found = comparison.paired_seeds(topk, hard, both, folder)
         assert found == [("a-topk1.json", "world-align-hard1.json"), *usual[1:]]
+        both.loc[both["file"] == "world-align-hard1.json", "reference_weights"] = "a third one"
+        both["device"] = both["file"].map(lambda file: "gpu" if file in ("a-topk1.json", usual[0][1]) else "cpu")
+        found = comparison.paired_seeds(topk, hard, both, folder)
+        assert found[0] == ("a-topk1.json", "world-align-hard1.json"), "else of one device"
+    base = Cell(grid, "world", "base")
+    assert comparison.paired_seeds(topk, base, both, folder)[0] == (
+        "world-align-topk1.json",
+        "world-reference-base1.json",
+    )
+    worse = both.assign(**{"valid.ndcg@5": both["valid.ndcg@5"].where(both["strategy"] != "hard", 0.0)})
+    assert comparison.given_up(hard, worse, folder) == 2, "what the first one began at is not on record"
 
 
 def test_an_alignment_that_validates_no_better_gives_way_to_its_reference(grid, folder):

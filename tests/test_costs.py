@@ -52,6 +52,7 @@ def test_epochs_on_a_gpu_beside_those_on_a_cpu(tmp_path):
     found = costs.on_a_gpu(costs.accelerator(tmp_path), {"curves": cpu})
     assert found.values.tolist() == [
         ["reference", 1, 1, 4, 1],
+        ["reference, fp32", 1, 1, 6, 1.5],
         ["alignment, topk", 2, 2, 6, 1.5],
         ["linear", 1, 1, 5, 1],
     ]

@@ -104,6 +104,9 @@ def test_the_best_on_validation_is_chosen_and_every_trial_is_kept(file, tmp_path
     like = Cell(cell.grid, "world", "topk").chosen(tmp_path / "ledger")
     assert like == chosen | {"negatives.name": "topk", "negatives.k": 5}
     assert tuning.choose(cell, tmp_path, tmp_path / "ledger") == chosen, "the same once more"
+    without = {key: value for key, value in kept.items() if key != "reference_valid"}
+    write_json(tmp_path / "ledger" / "trials" / "world.none.json", without)
+    assert tuning.choose(cell, tmp_path, tmp_path / "ledger") == chosen, "an older file names no reference"
     _pretend(tmp_path / "world" / "none" / "trial-2" / "seed-100", 0.4)
     with pytest.raises(InputError, match="append-only"):
         tuning.choose(cell, tmp_path, tmp_path / "ledger")
@@ -201,6 +204,17 @@ def test_a_plan_says_what_is_left(file, tmp_path):
     (final / "1.evaluated").touch()
     made.write(tmp_path, 1)
     assert not (final / "1.evaluated").exists(), "the ledger does not hold it, whatever was done before"
+
+
+def test_minutes_are_those_of_a_cpu(tmp_path):
+    grid = tiny_ledger.declare(tmp_path)
+    folder = tiny_ledger.fill(grid, tmp_path / "ledger")
+    for path in folder.glob("world-align-topk*.json"):
+        entry, of_gpu = json.loads(path.read_text()), path.stem.endswith("3")
+        write_json(path, entry | {"device": "cuda:0" if of_gpu else "cpu", "seconds": 1.0 if of_gpu else 120.0})
+    made = Plan(tmp_path / "grid.yaml", grid, grid.cells(), tmp_path / "runs", tmp_path / "empty")
+    minutes = made.summary(folder).set_index(["dataset", "row"])["minutes"]
+    assert minutes["world", "topk"] == 3 * 2.0 and minutes.drop([("world", "topk"), ("world", "hard")]).isna().all()
 
 
 def test_some_seeds_of_every_row(file, tmp_path, monkeypatch, capsys):

@@ -29,7 +29,11 @@ def test_rows_that_began_at_a_reference_that_is_not_on_record(grid, folder, tabl
     assert repeats.began_elsewhere(grid, table, folder) == [("world", "hard")], "no planted dataset"
     assert "below, 1 on World, began at" in repeats.told(grid, table, folder)
     table.loc[table["strategy"] == "hard", "accelerator"] = "Some GPU"
-    assert "1 on World, 1 of them on a GPU (Some GPU), began at" in repeats.told(grid, table, folder)
+    assert "1 on World, all of them on a GPU (Some GPU), began at" in repeats.told(grid, table, folder)
+    assert repeats.began_elsewhere(grid, table, folder, ["world-planted"]) == [("world-planted", "hard")]
+    sweep = grid.rows["hard"].model_copy(update={"tier": "C"})
+    swept = grid.model_copy(update={"rows": grid.rows | {"hard": sweep}})
+    assert repeats.told(swept, table, folder) == "", "sweeps are not in the tables"
 
 
 def test_how_far_a_run_moves_with_its_reference(grid, folder, table):
@@ -42,7 +46,10 @@ def test_how_far_a_run_moves_with_its_reference(grid, folder, table):
     assert found[["row", "seed"]].values.tolist() == [["topk", 1], ["topk", 2]]
     assert found["change %"].tolist() == pytest.approx([10, -10])
     said = repeats.how_far(grid, both, folder)
-    assert said.startswith("2 runs of `topk` on World are on record once more") and "that move is 14.1 %" in said
+    assert said.startswith("2 runs of `topk` on World are on record once more")
+    assert "that move is 14.1 % [6.3 %, 451.3 %]" in said
+    twin = grid.model_copy(update={"rows": grid.rows | {"again": grid.rows["topk"]}})
+    assert len(repeats.moves(twin, both, folder)) == 2, "a row with the same runs stands once"
     assert "on a GPU" not in said
     both["accelerator"] = both["accelerator"].mask(both["file"] == "again1", "Some GPU")
     assert "and seed, 1 of them on a GPU (Some GPU). Test" in repeats.how_far(grid, both, folder)
