@@ -126,7 +126,7 @@ reach = (others["high"].max() - others["low"].min()) / 4
 fig.update_yaxes(title="score against its neighbours, logits", range=[others["low"].min() - reach, others["high"].max() + reach])
 for name in out:
     far = drifts.xs(name, level="row")["mean"]
-    fig.add_annotation(x=name, y=1, yref="y domain", yanchor="top", text="<br>".join(f"{'↑' if value > 0 else '↓'} {value:+.2f}" for value in far), showarrow=False)
+    fig.add_annotation(x=name, y=1, yref="y domain", yanchor="top", text="<br>".join(f"{'↑' if value > 0 else '↓'} {signed(value, 2)}" for value in far), showarrow=False)
 figures.show(
     fig,
     caption="How far false negatives moved against candidates beside them, relative to continued cross-entropy, at each run's best epoch; intervals over seeds. Selectors that hit them more often stand further right" + (f"; {story.listed(f'`{name}`' for name in out)}, out where the arrows say, would flatten the rest." if out else "."),
@@ -151,7 +151,7 @@ sink = [f"`{name}`" for name, one in (("hard", of_hard), ("topk", of_topk)) if o
 Markdown(
     f"The interval lies below zero in {len(below)} of {len(drifts)} cases ({', '.join(told) or 'none'}), and above it in "
     f"{len(above)}. Over the {len(hits)} selectors, the rank correlation between how often hidden purchases are hit and how far "
-    f"false negatives rise is {together['hidden purchases']:+.2f} for hidden purchases and {together['validation items']:+.2f} "
+    f"false negatives rise is {signed(together['hidden purchases'], 2)} for hidden purchases and {signed(together['validation items'], 2)} "
     f"for validation items. Under `hard` the hidden purchases move by {Interval(*of_hard[['mean', 'low', 'high']]).text(3, '')}, "
     f"under `topk` by {Interval(*of_topk[['mean', 'low', 'high']]).text(3, '')}; for scale, under `uniform` by {signed(of_uniform['mean'], 3)}. "
     f"Whether the two differ is decided on the scoreboard, seed by seed; by these intervals hidden purchases are {'shown to sink under ' + story.listed(sink) if sink else 'shown to sink under neither'}. A caution: each run is judged at the epoch "

@@ -39,7 +39,7 @@ from rodpo_lite.book import record
 from rodpo_lite.config import AlignmentConfig, LossConfig, NegativesConfig, ReferenceConfig, build
 from rodpo_lite.data.synthetic import Oracle, open_world
 from rodpo_lite.relevance import oracle_relevance
-from rodpo_lite.statistics import user_bootstrap
+from rodpo_lite.statistics import signed, user_bootstrap
 
 figures.setup()
 
@@ -248,8 +248,8 @@ Markdown(
     f"Against always taking the hardest item, the top-{k} pool changes erroneous suppression by "
     f"**{change['erroneous'].text(1)}** and informative suppression by **{change['informative'].text(1)}** (95 % interval over users, one world and one training seed). "
     "The table averages over positions, so users with long histories weigh more in it: there it is "
-    f"{100 * (pushes.loc['topk', 'erroneous'] / pushes.loc['hard', 'erroneous'] - 1):+.1f} % and "
-    f"{100 * (pushes.loc['topk', 'informative'] / pushes.loc['hard', 'informative'] - 1):+.1f} %."
+    f"{signed(100 * (pushes.loc['topk', 'erroneous'] / pushes.loc['hard', 'erroneous'] - 1), 1)} % and "
+    f"{signed(100 * (pushes.loc['topk', 'informative'] / pushes.loc['hard', 'informative'] - 1), 1)} %."
     f"\n\nAdd the two columns: the sums lie between {(pushes['erroneous'] + pushes['informative']).min():.3f} and {(pushes['erroneous'] + pushes['informative']).max():.3f}, "
     f"and β/2 is {beta / 2:g}. Every margin starts at zero, however easy the rejected item, because the reference's own difference is subtracted, and after a few epochs it is still small. So "
     "both columns are nearly β/2 times the shares of false negatives and of the rest, and what one gains the other loses. In BPR, where nothing is subtracted, the push on an easy item has "
@@ -334,7 +334,7 @@ figures.show(
     caption=(
         "False negatives against their neighbours of the same rank: on average "
         "over the first 50 ranks the true value is "
-        f"{100 * (joint.sum() / product.sum() - 1):+.1f} % away from the product "
+        f"{signed(100 * (joint.sum() / product.sum() - 1), 1)} % away from the product "
         "of the averages."
     ),
     alt="Points for ranks 1 to 50 around the line at one.",

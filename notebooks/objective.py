@@ -35,6 +35,7 @@ from rodpo_lite import figures, losses
 from rodpo_lite.book import record, record_defaults
 from rodpo_lite.config import LossConfig, build
 from rodpo_lite.errors import InputError
+from rodpo_lite.statistics import signed
 
 figures.setup()
 config = build(LossConfig, {"beta": beta})
@@ -321,7 +322,7 @@ moved[rejected] -= push
 change = (moved.log_softmax(0) - policy.log_softmax(0)).tolist()
 others = [x for item, x in enumerate(change) if item not in (chosen, rejected)]
 Markdown(
-    f"By {change[chosen]:+.4f} for i⁺, by {change[rejected]:+.4f} for i⁻, and by "
+    f"By {signed(change[chosen], 4)} for i⁺, by {signed(change[rejected], 4)} for i⁻, and by "
     f"{others[0]:+.1e} for each of the others; these differ by at most "
     f"{max(others) - min(others):.0e}."
 )

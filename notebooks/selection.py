@@ -42,7 +42,7 @@ from rodpo_lite.data.synthetic import Oracle, open_world
 from rodpo_lite.drift import embedding_drift
 from rodpo_lite.negatives import SELECTORS
 from rodpo_lite.relevance import oracle_relevance
-from rodpo_lite.statistics import user_bootstrap
+from rodpo_lite.statistics import signed, user_bootstrap
 
 figures.setup()
 
@@ -247,8 +247,8 @@ Markdown(
     f"Averaged first within users, drawing from the top {k} changes erroneous suppression by **{change['erroneous'].text(1)}** "
     f"against `hard` and informative suppression by **{change['informative'].text(1)}** (95 % intervals over users; one world, one "
     "training seed, one policy). The table averages over positions, so users with long histories weigh more in "
-    f"it: there it is {100 * (pushes.loc['topk', 'erroneous'] / pushes.loc['hard', 'erroneous'] - 1):+.1f} % and "
-    f"{100 * (pushes.loc['topk', 'informative'] / pushes.loc['hard', 'informative'] - 1):+.1f} %. The anchor's push on false negatives is {pushes.loc['anchor', 'erroneous']:.3f} per position, "
+    f"it: there it is {signed(100 * (pushes.loc['topk', 'erroneous'] / pushes.loc['hard', 'erroneous'] - 1), 1)} % and "
+    f"{signed(100 * (pushes.loc['topk', 'informative'] / pushes.loc['hard', 'informative'] - 1), 1)} %. The anchor's push on false negatives is {pushes.loc['anchor', 'erroneous']:.3f} per position, "
     f"that of `topk` {pushes.loc['topk', 'erroneous']:.3f}. A low bar is no merit by itself: `uniform` has one because it hardly meets what is wanted, and `ahns` because it "
     f"aims at middling scores, between {usual.ahns_beta / (1 + usual.ahns_alpha):.2f} and {usual.ahns_beta / usual.ahns_alpha:.2f} after the sigmoid at its defaults. *Where the trade turns* asks for pushes near the top."
 )
@@ -316,7 +316,7 @@ at_k = relative["all items"][:, k - 1]
 Markdown(
     "In this world:\n\n" + "\n".join(map(sentence, readings))
     + f"\n\nWhat counts as right decides far more than the β that weighs these pushes: over all its values, the informative push at K = {k} changes by "
-    f"{at_k.min():+.1f} to {at_k.max():+.1f} %. All are pushes on one policy, which was aligned at one β and whose margins are small; what *training* at another β does "
+    f"{signed(at_k.min(), 1)} to {signed(at_k.max(), 1)} %. All are pushes on one policy, which was aligned at one β and whose margins are small; what *training* at another β does "
     "is a question for the page on sensitivity."
 )
 
@@ -444,7 +444,7 @@ low, high = drift["difference"] - drift["± 95 %"], drift["difference"] + drift[
 apart = drift.loc["hard", "difference"] - drift.loc["topk", "difference"]
 Markdown(
     f"False negatives end above their neighbours in {(low > 0).sum()} of {len(drift)} rows and below them in {(high < 0).sum()}. "
-    f"`hard` and `topk` differ by {apart:+.3f}, where each is known to about "
+    f"`hard` and `topk` differ by {signed(apart, 3)}, where each is known to about "
     f"±{drift.loc[['hard', 'topk'], '± 95 %'].max():.3f}. What was pushed wrongly need not show in where scores end, nor in vectors: under `hard` those of false negatives "
     f"turned by {drift.loc['hard', 'vectors: false negatives']:.4f}, the others by {drift.loc['hard', 'the others']:.4f}."
 )

@@ -113,8 +113,8 @@ else:
     record("median_change_without_anchor", without.median())
     text = (
         f"Of {len(tried)} trials, {(tried['change %'] > 0).sum()} end above their reference. With a cross-entropy anchor the median of {len(with_anchor)} preference trials changes "
-        f"{with_anchor.median():+.1f} %, without one that of {len(without)} {without.median():+.1f} %; but those differ in their other settings, too. "
-        f"Over the settings with a pool, K and β have a rank correlation of {together:+.2f}, so that these trials cannot say which of the two "
+        f"{signed(with_anchor.median(), 1)} %, without one that of {len(without)} {signed(without.median(), 1)} %; but those differ in their other settings, too. "
+        f"Over the settings with a pool, K and β have a rank correlation of {signed(together, 2)}, so that these trials cannot say which of the two "
         "helps. Both are questions for *One setting at a time*."
     )
     if starts:
