@@ -167,13 +167,14 @@ def _browse(rng, lengths, tastes, latent, popularity, relevance, sizes: WorldSiz
     taken = np.zeros((sizes.users, sizes.items), bool)
     day = rng.integers(0, 120, sizes.users)
     previous, columns = latent[rng.integers(0, sizes.items, sizes.users)], []
-    exposure = np.log(popularity).astype(np.float32)
+    exposure = np.log(popularity)
     for step in range(int(lengths.max())):
         users = everyone[lengths > step]
         phase = step * sizes.phases // lengths[users]
-        gumbel = -np.log(rng.exponential(size=(len(users), sizes.items), scale=1.0).astype(np.float32) + 1e-30)
+        gumbel = -np.log(rng.exponential(size=(len(users), sizes.items)))
         seen = np.where(taken[users], -np.inf, exposure + gumbel)
-        slate = np.argpartition(-seen, sizes.slate, axis=1)[:, : sizes.slate]
+        # In item order: the one in which a partition leaves them depends on the processor.
+        slate = np.sort(np.argpartition(-seen, sizes.slate, axis=1)[:, : sizes.slate], axis=1)
         fits = np.take_along_axis(relevance[users, phase], slate, 1)
         closeness = np.einsum("ul,usl->us", tastes[users, phase] + previous[users], latent[slate])
         # Nothing relevant on the slate: the user still takes what is closest, as people do.
