@@ -30,6 +30,7 @@ from IPython.display import Markdown
 
 from rodpo_lite import costs, figures, story
 from rodpo_lite.book import record
+from rodpo_lite.config import NegativesConfig
 
 figures.setup()
 results = costs.results()
@@ -236,7 +237,7 @@ of_topk = costs.ratio(cost, "alignment, topk", "reference")
 record("topk_over_plain_epoch", of_topk)
 record("sparse_fusion_over_dense", of_fusion)
 Markdown(
-    f"`topk` takes **{of_topk:.2f} times** a plain epoch; how that depends on K is below. Training with a sparse mixture takes {of_fusion:.2f} times its dense twin as "
+    f"`topk` takes **{of_topk:.2f} times** a plain epoch at K = {NegativesConfig().k}; how that depends on K is below. Training with a sparse mixture takes {of_fusion:.2f} times its dense twin as "
     f"fusion and {of_feedforward:.2f} times as feed-forward."
 )
 
@@ -293,7 +294,7 @@ Markdown(
 # %% [markdown]
 # ## On a GPU
 #
-# The same epochs of Beauty on a GPU, in bf16 both; a GPU is not twice two cores, so what can be compared is the ratio to the plain epoch on either.
+# The same epochs of Beauty on a GPU, in bf16 on both devices unless a line says otherwise. The two differ in kind: compare the ratios to the plain epoch of each.
 
 # %% tags=["hide-input"]
 gpu = costs.accelerator()
@@ -315,9 +316,9 @@ record("gpu_topk_over_plain_epoch", costs.ratio(on_gpu["cost"], "alignment, topk
 record("gpu_sparse_fusion_inference_over_dense", ranking["fusion"])
 Markdown(
     f"There the products, which bound an epoch on the CPU, take {parts['products']:.2f} of the plain epoch, the whole cross-entropy {parts['loss']:.2f}, and the encoder alone "
-    f"{parts['encoder']:.2f}: it is not arithmetic that takes the time, but asking for many small operations, one after the other. In fp32 the epoch takes {parts['fp32']:.2f} times that in bf16. "
-    f"Several seeds computed as one (`--replicas`) take {story.listed(f'{ratio:.2f} times with {seeds:.0f}' for seeds, ratio in together.items())} what they take one after the other, "
-    f"which itself went from {times['least']:.2f} to {times['most']:.2f} s a seed, on a small synthetic world. "
+    f"{parts['encoder']:.2f}: it is not the large products that take the time; probably it is the many small operations of the encoder, one after the other, which were not profiled. In fp32 the epoch takes {parts['fp32']:.2f} times that in bf16. "
+    f"Several seeds computed as one (`rodpo grid --replicas`) take, on a small synthetic world, {story.listed(f'{ratio:.2f} times as long with {seeds:.0f} seeds' for seeds, ratio in together.items())} as one after the other, "
+    f"where a seed took between {times['least']:.2f} and {times['most']:.2f} s. "
     f"**At inference**, to rank every user among all items takes a sparse mixture {ranking['fusion']:.2f} times its dense twin as fusion, where items are encoded once, and "
     f"{ranking['feedforward']:.2f} times as feed-forward, where every position is routed. Training with it takes "
     f"{costs.ratio(on_gpu['encoders'], 'sparse fusion', 'dense twin of the fusion'):.2f} and {costs.ratio(on_gpu['encoders'], 'sparse feedforward', 'dense twin of the feedforward'):.2f} times."

@@ -31,7 +31,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from IPython.display import Markdown, display
 
-from rodpo_lite import claims, comparison, examples, figures, ledger, repeats, story
+from rodpo_lite import claims, comparison, examples, figures, ledger, repeats, rivals, story
 from rodpo_lite.book import record
 from rodpo_lite.data.schema import locate, read_dataset
 from rodpo_lite.grid import Cell, Grid
@@ -68,7 +68,7 @@ Markdown(
     "best are kept. What an alignment started from is never among them: the section *If the reference may stay* tells what that changes.\n\n"
     f"{len(grid.rows)} rows are declared, {tuned} of them tuned with {grid.tuning.trials} trials each on every dataset that they run on, but for some that "
     f"are tuned on one dataset and take its settings to the others ({'; '.join(f'{story.listed(rows)} on {source.capitalize()}' for source, rows in carried.items())}); "
-    f"{len(runs)} runs are on record so far.\n\n"
+    f"{len(runs)} runs are on record.\n\n"
     f"{story.pool_sizes(grid, runs, folder)} Negatives are picked from the scores of the policy as it trains: where dropout was chosen, the hardest item is the "
     "hardest under that dropout, and seldom the same twice. What was chosen is told under *Sensitivity*, and how often "
     "the last epoch's item came again on the *scoreboard*.\n\n"
@@ -121,8 +121,9 @@ for row in quality[quality["row"] == "fused"].itertuples():
 # less for them than for the models.
 
 # %% tags=["hide-input"]
-said, ahead = story.against_baselines(grid, quality, story.MODELS)
-Markdown("Against the baseline that validates best:\n\n" + "\n".join(f"- {line}" for line in said) + f"\n\n{' '.join(ahead)}" if said else "")
+beside_baselines = rivals.over_baselines(grid, runs, folder)
+said, ahead = rivals.told(grid, beside_baselines), rivals.ahead(grid, beside_baselines)
+Markdown("Against the baseline that validates best, with 95 % intervals over users and seeds:\n\n" + "\n".join(f"- {line}" for line in said) + f"\n\n{' '.join(ahead)}" if said else "")
 
 # %% [markdown]
 # With all items ranked, a model that puts what the user has already on top pays for it, and a baseline that seldom does so has that much for free.
@@ -278,7 +279,7 @@ else:
 # %% tags=["hide-input"]
 shown = others[others["protocol"] == "all items"]
 Markdown(
-    f"Of these {len(shown)} intervals with all items ranked, {((shown['low'] > 0) | (shown['high'] < 0)).sum()} leave zero out, where chance alone would let about {len(shown) / 20:.0f}. "
+    f"Of these {len(shown)} intervals with all items ranked, {((shown['low'] > 0) | (shown['high'] < 0)).sum()} leave zero out, where by chance alone about {len(shown) / 20:.0f} would. "
     f"Against `topk`:\n\n{story.ahead_and_behind(grid, others)}"
     if len(shown) else ""
 )
@@ -451,7 +452,7 @@ for found in parts:
             numbers = story.listed(str(group + 1) for group in found["group"][which])
             sure.append(f"- **{found['dataset'].iloc[0].capitalize()}** {kind} in group{'s' if which.sum() > 1 else ''} {numbers} by {found['by'].iloc[0]}.")
 Markdown(
-    "Where the interval leaves zero out:\n\n" + "\n".join(sure)
+    "Users are in five groups, the first with the least popular items or the shortest histories. Where the interval leaves zero out:\n\n" + "\n".join(sure)
     if sure
     else "No group's interval leaves zero out."
 )

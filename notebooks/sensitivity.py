@@ -48,7 +48,7 @@ tried["training.dropout"] = tried["training.dropout"].map({True: "yes", False: "
 # ## Every setting that was tried
 #
 # One seed, one run a point, so that a difference of a percent or two may be luck. All rows that search the same settings were tried at
-# the same eight points, and eight points cannot take four settings apart, or five with the dropout, which has no panel: what a panel shows may be due to another one.
+# the same eight points, and eight points cannot take four settings apart, or five with the dropout, which has no panel: what a panel shows may be due to another setting.
 
 # %% tags=["hide-input"]
 AXES = {

@@ -230,7 +230,8 @@ def arms(files: Iterable[tuple[str, str]], folder: Path, column: str = "rank") -
     )  # fmt: skip
 
 
-def _crossed(files: list[tuple[str, str]], folder: Path, column: str) -> Comparison:
+def crossed(files: list[tuple[str, str]], folder: Path, column: str = "rank") -> Comparison:
+    """Change of NDCG@5 over records (after, before), seed for seed; raises InputError where it is undefined."""
     try:
         return crossed_change(*arms(files, folder, column))
     except ValueError as error:
@@ -251,7 +252,7 @@ def change(
     if not files:
         return None
     if measure == "ndcg@5":
-        return _crossed(files, folder, column)
+        return crossed(files, folder, column)
     of_file = table.set_index("file")
     if measure == "planted_share":
         values = of_file.reindex(columns=[measure])[measure]
@@ -284,7 +285,7 @@ def changes(
             if not (files := paired_seeds(*cells, table, folder, or_reference)):
                 continue
             for protocol, column in ledger.PROTOCOLS.items():
-                one = _crossed(files, folder, column)
+                one = crossed(files, folder, column)
                 found.append((dataset, after, before, protocol, len(files), one.estimate, one.low, one.high))
     return pd.DataFrame(
         found, columns=["dataset", "after", "before", "protocol", "seeds", "change %", "low", "high"]

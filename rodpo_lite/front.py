@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rodpo_lite import claims, comparison, ledger, story
+from rodpo_lite import claims, ledger, rivals, story
 from rodpo_lite.grid import Grid
 from rodpo_lite.plan import GRID
 
@@ -36,7 +36,7 @@ def _may_stay(*recorded) -> str:
 
 def _baselines(grid: Grid, *recorded) -> str:
     """Where a baseline that trains nothing is ahead of a model."""
-    _, ahead = story.against_baselines(grid, comparison.quality(grid, *recorded), story.MODELS)
+    ahead = rivals.ahead(grid, rivals.over_baselines(grid, *recorded))
     if not ahead:
         return ""
     told = "Not everything that is trained is ahead of a plain [baseline](notebooks/results), which trains nothing."

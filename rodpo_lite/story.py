@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from rodpo_lite.claims import Claim
-from rodpo_lite.comparison import PUSHED, changes, complete, given_up, mechanism, paired_seeds, whole
+from rodpo_lite.comparison import PUSHED, changes, given_up, mechanism, paired_seeds, whole
 from rodpo_lite.grid import Cell, Grid
 from rodpo_lite.statistics import Interval, signed
 
@@ -18,7 +18,6 @@ REJECTED = {
     "hard": "the hardest item",
     "topk_on_moe": "a random one of the best K, on a sparse mixture",
 }
-MODELS = ("fused", "topk", "towers", "towers_topk")  # what is held against plain baselines
 TOWERS = "towers_"  # what the names of the alignments on the base with towers begin with
 
 
@@ -158,8 +157,10 @@ def pool_sizes(grid: Grid, table: pd.DataFrame, folder: Path, prefix: str = "") 
     if not sizes:
         return ""
     told = "; ".join(f"{size} of {listed(of)}" for size, of in sizes.items())
-    tried = sorted(grid.rows[f"{prefix}topk"].search["negatives.k"])
-    return f"The pool holds K = {told}: chosen on validation out of {listed(map(str, tried))}."
+    row = grid.rows[f"{prefix}topk"]
+    tried, sources = sorted(row.search["negatives.k"]), {row.tuned_on.get(dataset, dataset) for dataset in grid.real}
+    where = "" if len(sources) == len(grid.real) else f" of {listed(grid.label(source) for source in sorted(sources))}"
+    return f"The pool holds K = {told}: chosen on validation{where} out of {listed(map(str, tried))}."
 
 
 def ranks_drawn(grid: Grid, folder: Path, rows: Iterable[str] = ("topk", "rank_window", "window_as_topk")) -> str:
@@ -172,10 +173,10 @@ def ranks_drawn(grid: Grid, folder: Path, rows: Iterable[str] = ("topk", "rank_w
             if grid.runs_on(name, dataset) and (settings := cell.chosen(folder)) is not None:
                 negatives = cell.config(settings, 0).negatives
                 skip = negatives.skip if negatives.name == "rank_window" else 0
-                told.append(f"`{name}` from {skip + 1} to {skip + negatives.k}")
+                told.append(f"`{name}` from ranks {skip + 1} to {skip + negatives.k}")
         if told:
             on.setdefault(listed(told), []).append(grid.label(dataset))
-    return "; ".join(f"On {listed(datasets)}, {told}" for told, datasets in on.items())
+    return "; ".join(f"On {listed(datasets)}, what is rejected is drawn in {told}" for told, datasets in on.items())
 
 
 def pushed(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
@@ -203,28 +204,17 @@ def pushed(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
     return " ".join(told).replace(" %", "\u00a0%")
 
 
-def against_baselines(grid: Grid, quality: pd.DataFrame, rows: Iterable[str]) -> tuple[list[str], list[str]]:
-    """How rows stand against the baseline that validates best, and where that one is ahead, a sentence each.
-
-    quality: `comparison.quality`, of which rows that lack a seed are left out. A sentence of the first list for each
-    dataset and protocol; of the second where a row has less than the baseline.
-    """
-    said, ahead, quality = [], [], complete(grid, quality)
-    for dataset in grid.real:
-        part = quality[quality["dataset"] == dataset].set_index("row")
-        baselines = part[part.index.str.endswith(" baseline")]
-        known = [row for row in rows if row in part.index]
-        if baselines.empty or not known:
-            continue
-        for protocol, end in (("all items ranked", ""), ("the history dropped", "_masked")):
-            best = baselines.loc[baselines[f"validation{end}"].idxmax()]
-            name, least = best.name.removesuffix(" baseline"), best[f"test{end}"]
-            changes_of = {row: 100 * (part[f"test{end}"][row] / least - 1) for row in known}
-            against = listed(f"`{row}` {signed(change, 0)}\u00a0%" for row, change in changes_of.items())
-            said.append(f"**{grid.label(dataset)}**, {protocol}: `{name}` has {least:.4f}; against it, {against}.")
-            if below := [f"`{row}`" for row, change in changes_of.items() if change < 0]:
-                ahead.append(f"With {protocol}, `{name}` is ahead of {listed(below)} on {grid.label(dataset)}.")
-    return said, ahead
+def against_the_trend(counted: pd.DataFrame) -> str:
+    """Rows of a dataset's `mechanism` under which hidden purchases sink more than under `hard`, which hits more."""
+    means = counted.groupby("row")[["drift", "hidden"]].mean()
+    found = means[(means < means.reindex(["hard"]).iloc[0]).all(axis=1)].sort_values("hidden")
+    if found.empty:
+        return ""
+    times = listed(f"{means.loc['hard', 'hidden'] / hits:.0f}" for hits in found["hidden"])
+    return (
+        f"hidden purchases sink further under {listed(f'`{name}`' for name in found.index)} than under `hard`, though "
+        f"{'these hit' if len(found) > 1 else 'this hits'} them {times} times less often"
+    )
 
 
 def _on_datasets(grid: Grid, found: pd.DataFrame) -> str:

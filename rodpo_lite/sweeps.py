@@ -61,13 +61,13 @@ def strongest(apart: pd.DataFrame, swept: pd.DataFrame) -> str:
     )
     both = swept[swept["of"].isin(swept.loc[swept["selector"] == "hard", "of"])].groupby("selector")["change %"]
     ranges = [
-        f"`{name}` lies between {signed(both.min()[name], 1)} and {signed(both.max()[name], 1)} %"
+        f"`{name}` changes by {signed(both.min()[name], 1)} to {signed(both.max()[name], 1)} %"
         for name in ("topk", "hard")
     ]
     return (
         f"At {(apart['low'] > 0).sum()} of {len(apart)} settings the interval lies above zero; nothing is corrected "
         f"for so many. The change from `hard` to `topk` runs from {least} to {most}. Whose it is, the sweeps above "
-        f"tell, where both are held against `topk` as chosen: over those that both have {listed(ranges)}."
+        f"tell, where both are held against `topk` as chosen: in those that have both, {listed(ranges)}."
     )
 
 

@@ -167,7 +167,7 @@ def test_the_ranks_that_are_drawn_from(folder, tmp_path):
     )
     (tmp_path / "more.yaml").write_text(tiny_ledger.DECLARED + more)
     said = story.ranks_drawn(Grid.read(tmp_path / "more.yaml"), folder, ("topk", "window"))
-    assert said == "On World, `topk` from 1 to 20 and `window` from 4 to 10"
+    assert said == "On World, what is rejected is drawn in `topk` from ranks 1 to 20 and `window` from ranks 4 to 10"
 
 
 def test_where_pushes_went(grid, folder):
@@ -179,17 +179,19 @@ def test_where_pushes_went(grid, folder):
     assert said.endswith("these reject the user's validation item: 10 and 10 on World.")
 
 
-def test_models_beside_plain_baselines(grid):
-    columns = ["dataset", "row", "seeds", "validation", "test", "validation_masked", "test_masked"]
-    rows = [("world", "a baseline", 1, 0.3, 0.2, 0.1, 0.1), ("world", "b baseline", 1, 0.2, 0.9, 0.2, 0.05)]
-    rows += [("world", "base", 3, 0.4, 0.1, 0.4, 0.1), ("world", "topk", 3, 0.4, 0.3, 0.4, 0.2)]
-    rows += [("world", "hard", 2, 0.4, 0.1, 0.4, 0.1)]  # a seed is missing
-    quality = pd.DataFrame(rows, columns=columns)
-    said, ahead = story.against_baselines(grid, quality, ["base", "topk", "hard", "other"])
-    assert said[0] == "**World**, all items ranked: `a` has 0.2000; against it, `base` −50\xa0% and `topk` +50\xa0%."
-    assert said[1].startswith("**World**, the history dropped: `b` has 0.0500") and len(said) == 2
-    assert ahead == ["With all items ranked, `a` is ahead of `base` on World."]
-    assert story.against_baselines(grid, quality.iloc[2:], ["base"]) == ([], [])
+def test_who_sinks_further_though_it_hits_less_often():
+    rows = [
+        ("hard", 60.0, -0.01),
+        ("topk", 10.0, 0.02),
+        ("static", 12.0, -0.07),
+        ("window", 6.0, -0.03),
+        ("soft", 80.0, -0.5),
+    ]
+    counted = pd.DataFrame(rows, columns=["row", "hidden", "drift"])
+    said = story.against_the_trend(counted)
+    assert "under `window` and `static` than under `hard`, though these hit them 10 and 5 times" in said
+    assert "`static` than under `hard`, though this hits them 5 times" in story.against_the_trend(counted.drop(3))
+    assert story.against_the_trend(counted.head(2)) == "" == story.against_the_trend(counted.tail(2)), "none, no `hard`"
 
 
 def test_changes_of_pairs_that_both_have_runs(grid, folder):

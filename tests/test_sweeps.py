@@ -64,7 +64,7 @@ def test_the_pool_against_the_hardest_item_at_the_same_settings(filled):
     assert found["change %"].iloc[0] > 100 > found["change %"].iloc[1] > 0
     text = sweeps.strongest(found, sweeps.against_topk(*filled))
     assert "At 1 of 2 settings" in text and " at *as chosen* to +" in text and "%] at *β 10*." in text
-    assert "both have `topk` lies between −" in text and "and `hard` lies between −" in text
+    assert "both, `topk` changes by −" in text and "and `hard` changes by −" in text
 
 
 def test_a_reference_that_has_not_converged_is_told_apart(filled):
