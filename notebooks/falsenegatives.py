@@ -16,7 +16,7 @@
 # **You will learn** how often each selector rejects something that the user was about to buy, on real purchases; whether
 # those items lose score by it; and how much of what alignment does is merely learning not to repeat.
 #
-# *Reading: 9 minutes. Running: seconds. Before this: [negative selection](selection), [results](results).* In the synthetic world the truth is
+# *Reading: 10 minutes. Running: under a minute. Before this: [negative selection](selection), [results](results).* In the synthetic world the truth is
 # known. Here it is not, so three stand-ins are used, a review standing for a purchase: purchases that were hidden on purpose, the validation item, and later training
 # purchases. All numbers are read from the runs on record: tuned on
 # validation, several training seeds, as [the results](results) say in full. Intervals are 95 %.

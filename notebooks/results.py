@@ -16,7 +16,7 @@
 # **You will learn** how good references, alignments and plain baselines are on real data, how sure that is, where a change comes
 # from, and which users it reaches.
 #
-# *Reading: 10 minutes. Running: seconds. Before this: [negative selection](selection), [training](training). Verdicts are on the
+# *Reading: 16 minutes. Running: a minute or two. Before this: [negative selection](selection), [training](training). Verdicts are on the
 # [scoreboard](scoreboard).* Every number is read from the **run ledger**
 # in `data/results`: one record per finished run, with its configuration, the checksums of its data, the commit, and the rank of
 # every user's test item. The data itself may not be redistributed; the ranks may, and all metrics follow from them

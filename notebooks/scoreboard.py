@@ -15,7 +15,7 @@
 #
 # **You will learn** what the paper claims, the rule that decides on each claim, and what the recorded runs say.
 #
-# *Reading: 5 minutes. Running: seconds. Before this: [results](results).* The rules stand in `workflow/claims.yaml`. They were
+# *Reading: 10 minutes. Running: about a minute. Before this: [results](results).* The rules stand in `workflow/claims.yaml`. They were
 # committed before any of the runs that they judge; members that came later, such as the mixture on Beauty, before their own runs, which makes the correction stricter for the others.
 
 # %% tags=["parameters"]

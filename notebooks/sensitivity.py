@@ -16,7 +16,7 @@
 # **You will learn** how much the settings of the paper that we do not know move the result, and how far a
 # setting that looked best on one seed can be trusted.
 #
-# *Reading: 4 minutes. Running: seconds. Before this: [results](results).* The $K$, $\beta$, learning rate and
+# *Reading: 6 minutes. Running: under a minute. Before this: [results](results).* The $K$, $\beta$, learning rate and
 # weight of the cross-entropy anchor that the paper used are not known to us. Before the reported runs, each strategy was tried at the same number of settings on
 # validation, with a seed of its own. Those trials are shown here: of alignments all of them, what was chosen and what was not, and of references what was chosen.
 
