@@ -412,29 +412,26 @@ Markdown(
 # such intervals leaves zero out by chance.
 
 # %% tags=["hide-input"]
-GROUPS = {
-    "popularity": "group {}",
-    "history": "group {} ",
-}  # a space more: the axis keeps the two apart
+GROUPS = {"popularity": ("{}", 10), "history": ("{} ", 5)}  # names and how many; a space more keeps the two apart
 fig, parts, groups, shown = go.Figure(), [], {}, 0
-for by, label in (("popularity", "popularity"), ("history", "history")):
+for by, (name, count) in GROUPS.items():
     for number, dataset in enumerate(real):
         cells = Cell(grid, dataset, "topk"), Cell(grid, dataset, "fused")
         if not comparison.paired_seeds(*cells, runs, folder):
             continue
-        found = comparison.contributions(*cells, runs, folder, by, 5)
+        found = comparison.contributions(*cells, runs, folder, by, count)
         fig.add_bar(
-            x=[GROUPS[by].format(group + 1) for group in found["group"]], y=found["change %"], name=dataset,
+            x=[name.format(group + 1) for group in found["group"]], y=found["change %"], name=dataset,
             marker_color=figures.COLOURS[number],
             error_y=figures.whiskers(found["change %"], found["low"], found["high"]),
             customdata=found[["from", "to", "users"]],
             hovertemplate="%{y:.2f} %: %{customdata[2]} users, %{customdata[0]} to %{customdata[1]} interactions",
         )
-        parts.append(found.assign(dataset=dataset, by=label))
-        groups.setdefault(label, []).append(shown)
+        parts.append(found.assign(dataset=dataset, by=by))
+        groups.setdefault(by, []).append(shown)
         shown += 1
 if parts:
-    fig.update_xaxes(title="users by that number, from the lowest to the highest")
+    fig.update_xaxes(title="groups of users, the lowest first", type="category")
     fig.update_yaxes(title="contribution to the change, %")
     figures.slider(fig, groups, next(iter(groups)), "By: ")
     figures.show(
@@ -445,14 +442,15 @@ if parts:
     )
 
 # %% tags=["hide-input"]
-sure = []
+sure, sizes = [], {}
 for found in parts:
+    sizes.setdefault(len(found), found["by"].iloc[0])
     for kind, which in (("gains", found["low"] > 0), ("loses", found["high"] < 0)):
         if which.any():
             numbers = story.listed(str(group + 1) for group in found["group"][which])
             sure.append(f"- **{found['dataset'].iloc[0].capitalize()}** {kind} in group{'s' if which.sum() > 1 else ''} {numbers} by {found['by'].iloc[0]}.")
 Markdown(
-    "Users are in five groups, the first with the least popular items or the shortest histories. Where the interval leaves zero out:\n\n" + "\n".join(sure)
+    f"Users are in {story.listed(f'{size} groups by {by}' for size, by in sizes.items())}, the first with the least popular items or the shortest histories. Where the interval leaves zero out:\n\n" + "\n".join(sure)
     if sure
     else "No group's interval leaves zero out."
 )
