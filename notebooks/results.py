@@ -31,7 +31,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from IPython.display import Markdown, display
 
-from rodpo_lite import claims, comparison, examples, figures, ledger, repeats, rivals, story
+from rodpo_lite import claims, comparison, examples, figures, groups, ledger, repeats, rivals, story
 from rodpo_lite.book import record
 from rodpo_lite.data.schema import locate, read_dataset
 from rodpo_lite.grid import Cell, Grid
@@ -407,52 +407,36 @@ Markdown(
 # %% [markdown]
 # ## For whom?
 #
-# The change of `topk` over the reference, split by how popular the test item is (its training interactions) and by how long the
+# The change over the reference, split by how popular the test item is (its training interactions) and by how long the
 # history is. Each bar says what a group of users adds to the whole change, so that the bars of a dataset add up to it. One in twenty of
 # such intervals leaves zero out by chance.
 
 # %% tags=["hide-input"]
-GROUPS = {"popularity": ("{}", 10), "history": ("{} ", 5)}  # names and how many; a space more keeps the two apart
-fig, parts, groups, shown = go.Figure(), [], {}, 0
-for by, (name, count) in GROUPS.items():
-    for number, dataset in enumerate(real):
-        cells = Cell(grid, dataset, "topk"), Cell(grid, dataset, "fused")
-        if not comparison.paired_seeds(*cells, runs, folder):
-            continue
-        found = comparison.contributions(*cells, runs, folder, by, count)
-        fig.add_bar(
-            x=[name.format(group + 1) for group in found["group"]], y=found["change %"], name=dataset,
-            marker_color=figures.COLOURS[number],
-            error_y=figures.whiskers(found["change %"], found["low"], found["high"]),
-            customdata=found[["from", "to", "users"]],
-            hovertemplate="%{y:.2f} %: %{customdata[2]} users, %{customdata[0]} to %{customdata[1]} interactions",
-        )
-        parts.append(found.assign(dataset=dataset, by=by))
-        groups.setdefault(by, []).append(shown)
-        shown += 1
-if parts:
+parts, fig, choices = groups.over_the_reference(grid, runs, folder), go.Figure(), {}
+for (row, by, dataset), part in parts.groupby(["row", "by", "dataset"], sort=False):
+    choices.setdefault(row if by == groups.POPULARITY else f"{row}, by {by}", []).append(len(fig.data))
+    fig.add_bar(
+        x=[f"{group}{'' if by == groups.POPULARITY else ' '}" for group in part["group"]],  # a space keeps the two apart
+        y=part["change %"], name=dataset, marker_color=figures.COLOURS[real.index(dataset)],
+        error_y=figures.whiskers(part["change %"], part["low"], part["high"]), customdata=part[["from", "to", "users"]],
+        hovertemplate="%{y:.2f} %: %{customdata[2]} users, %{customdata[0]} to %{customdata[1]} interactions",
+    )
+if choices:
     fig.update_xaxes(title="groups of users, the lowest first", type="category")
     fig.update_yaxes(title="contribution to the change, %")
-    figures.slider(fig, groups, next(iter(groups)), "By: ")
+    figures.slider(fig, choices, next(iter(choices)), "Row: ")
     figures.show(
         fig,
-        caption="What groups of users add to the change of test NDCG@5 from the reference to topk, all items ranked. Hover, or open the data, for how many users a group has and from how many to how many interactions: many histories are equally long, so groups differ in size.",
-        alt="Bars with intervals for groups of the users by popularity of the test item and by length of the history.",
-        data=pd.concat(parts).assign(group=lambda table: table["group"] + 1),
+        caption="What groups of users add to the change of test NDCG@5 from the reference, all items ranked: tenths by popularity, least popular first, and for `topk` also groups by length of the history. Hover, or open the data, for how many users a group has and from how many to how many interactions: many histories are equally long, so groups differ in size.",
+        alt="Bars with intervals for groups of the users by popularity of the test item, under topk, hard and none, and for topk by length of the history.",
+        data=parts,
     )
 
 # %% tags=["hide-input"]
-sure, sizes = [], {}
-for found in parts:
-    sizes.setdefault(len(found), found["by"].iloc[0])
-    for kind, which in (("gains", found["low"] > 0), ("loses", found["high"] < 0)):
-        if which.any():
-            numbers = story.listed(str(group + 1) for group in found["group"][which])
-            sure.append(f"- **{found['dataset'].iloc[0].capitalize()}** {kind} in group{'s' if which.sum() > 1 else ''} {numbers} by {found['by'].iloc[0]}.")
+where = groups.told(grid, parts)
 Markdown(
-    f"Users are in {story.listed(f'{size} groups by {by}' for size, by in sizes.items())}, the first with the least popular items or the shortest histories. Where the interval leaves zero out:\n\n" + "\n".join(sure)
-    if sure
-    else "No group's interval leaves zero out."
+    (f"Under `topk` the interval leaves zero out here:\n\n{where}\n\n" if where else "Under `topk` no group's interval leaves zero out.\n\n")
+    + groups.with_the_most_popular(grid, runs, folder) + " (This was looked at when the verdicts were known, and decides none.)"
 )
 
 # %% [markdown]
@@ -475,19 +459,19 @@ moves = pd.DataFrame(
     for row, moved in found["moved"].items()
     for what, values in moved["moves"].items()
 )
-fig, groups = go.Figure(), {}
+fig, choices = go.Figure(), {}
 for (dataset, what), part in moves[moves["what"] != "stayed"].groupby(["dataset", "what"], sort=False):
-    groups.setdefault(dataset.capitalize(), []).append(len(fig.data))
+    choices.setdefault(dataset.capitalize(), []).append(len(fig.data))
     fig.add_bar(
         y=part["row"],
         x=part[NAMES["next"]],
         name={"came": "came in"}.get(what, what),
         orientation="h",
     )
-if groups:
+if choices:
     fig.update_xaxes(title="taken next, per 10,000 items")
     fig.update_yaxes(autorange="reversed")
-    figures.slider(fig, groups, next(iter(groups)), "Dataset: ")
+    figures.slider(fig, choices, next(iter(choices)), "Dataset: ")
     figures.show(
         fig,
         caption="Of the items that left the lists of 20 and of those that came in, how many were what the user took next.",

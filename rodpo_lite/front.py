@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rodpo_lite import claims, ledger, rivals, story
+from rodpo_lite import claims, groups, ledger, rivals, story
 from rodpo_lite.grid import Grid
 from rodpo_lite.plan import GRID
 
@@ -73,6 +73,7 @@ _WRITTEN = {
     "<!-- on towers -->": _on_towers,
     "<!-- may stay -->": _may_stay,
     "<!-- pushed -->": story.pushed,
+    "<!-- popular -->": groups.with_the_most_popular,
     "<!-- baselines -->": _baselines,
     "<!-- scoreboard -->": _scoreboard,
 }

@@ -1,0 +1,77 @@
+"""For whom a change is: what groups of users, by popularity of the next item or length of the history, add to it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from rodpo_lite.comparison import contributions, paired_seeds
+from rodpo_lite.grid import Cell, Grid
+from rodpo_lite.statistics import Interval, signed
+from rodpo_lite.story import listed
+
+POPULARITY, TENTHS = "popularity", 10
+SHOWN = [(row, POPULARITY, TENTHS) for row in ("topk", "hard", "none")] + [("topk", "history", 5)]
+
+
+def over_the_reference(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """`contributions` to the change of test NDCG@5 over the reference, all items ranked, for each of SHOWN.
+
+    table: `ledger.records`. Columns row, by, dataset, group (from 1, the lowest), users, from, to, change %, low, high.
+    """
+    found = []
+    for name, by, count in SHOWN:
+        for dataset, cells in _recorded(grid, table, folder, name):
+            part = contributions(*cells, table, folder, by, count)
+            found.append(part.assign(row=name, by=by, dataset=dataset, group=part["group"] + 1))
+    columns = ["row", "by", "dataset", "group", "users", "from", "to", "change %", "low", "high"]
+    return pd.concat(found)[columns] if found else pd.DataFrame(columns=columns)
+
+
+def told(grid: Grid, found: pd.DataFrame, row: str = "topk") -> str:
+    """Groups of `over_the_reference` whose interval leaves zero out under a row, as a list; empty if there are none."""
+    lines = []
+    for (by, dataset), part in found[found["row"] == row].groupby(["by", "dataset"], sort=False):
+        for kind, which in (("gains", part["low"] > 0), ("loses", part["high"] < 0)):
+            if which.any():
+                numbers = listed(map(str, part.loc[which, "group"]))
+                groups = f"group{'s' if which.sum() > 1 else ''} {numbers} of {len(part)} by {by}"
+                lines.append(f"- **{grid.label(dataset)}** {kind} in {groups}.")
+    return "\n".join(lines)
+
+
+def with_the_most_popular(
+    grid: Grid, table: pd.DataFrame, folder: Path, others: Iterable[str] = ("hard", "hard_as_topk")
+) -> str:
+    """How much of what `topk` has over other rows lies with users whose next item is of the most popular tenth.
+
+    In words, all items ranked; empty where no two rows are on record.
+    """
+    lines, shares = [], []
+    for other in others:
+        numbers = []
+        for dataset, cells in _recorded(grid, table, folder, "topk", other):
+            part = contributions(*cells, table, folder, POPULARITY, TENTHS)
+            top, whole = part.iloc[-1], part["change %"].sum()
+            shares.append(top["change %"] / whole if whole > 0 else 0.0)
+            of_top = Interval(*top[["change %", "low", "high"]]).text(1)
+            numbers.append(f"{of_top} of {signed(whole, 1)}\u00a0% on {grid.label(dataset)}")
+        if numbers:
+            lines.append(f"over `{other}` for {listed(numbers)}")
+    if not lines:
+        return ""
+    most = sum(share > 0.5 for share in shares)
+    return (
+        "The tenth of the users whose next item is the most popular accounts, of what `topk` has "
+        f"{', and '.join(lines)}. In {most} of these {len(shares)} comparisons that is more than half."
+    )
+
+
+def _recorded(grid: Grid, table: pd.DataFrame, folder: Path, after: str, before: str | None = None):
+    """Datasets, and the cells of a row and of another one, by default its reference, where both have runs."""
+    for dataset in grid.real:
+        names = after, before or (grid.rows[after].reference if after in grid.rows else None)
+        if all(name in grid.rows and grid.runs_on(name, dataset) for name in names):
+            cells = tuple(Cell(grid, dataset, name) for name in names)
+            if paired_seeds(*cells, table, folder):
+                yield dataset, cells
