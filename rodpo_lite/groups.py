@@ -45,7 +45,7 @@ def with_the_most_popular(
 ) -> str:
     """How much of what `topk` has over other rows lies with users whose next item is of the most popular tenth.
 
-    In words, all items ranked; empty where no two rows are on record.
+    In words and a list, all items ranked; empty where no two rows are on record.
     """
     lines, shares = [], []
     for other in others:
@@ -57,13 +57,16 @@ def with_the_most_popular(
             of_top = Interval(*top[["change %", "low", "high"]]).text(1)
             numbers.append(f"{of_top} of {signed(whole, 1)}\u00a0% on {grid.label(dataset)}")
         if numbers:
-            lines.append(f"over `{other}` for {listed(numbers)}")
+            lines.append(f"- over `{other}`, {listed(numbers)}")
     if not lines:
         return ""
     most = sum(share > 0.5 for share in shares)
-    return (
-        "The tenth of the users whose next item is the most popular accounts, of what `topk` has "
-        f"{', and '.join(lines)}. In {most} of these {len(shares)} comparisons that is more than half."
+    return "\n".join(
+        [
+            "How much of that comes from the tenth of the users whose next item is the most popular? Of what `topk` has\n",
+            *lines,
+            f"\nIn {most} of {len(shares)} comparisons it is more than half.",
+        ]
     )
 
 

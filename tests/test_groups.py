@@ -56,7 +56,7 @@ def test_what_lies_with_the_most_popular_items(grid, folder):
     table = records(folder)
     whole = comparison.change(Cell(grid, "world", "topk"), Cell(grid, "world", "hard"), table, folder).estimate
     said = groups.with_the_most_popular(grid, table, folder).replace("\xa0", " ")
-    of_top, of_all = re.search(r"over `hard` for \+([\d.]+) % \[.*\] of \+([\d.]+) % on World\.", said).groups()
+    of_top, of_all = re.search(r"over `hard`, \+([\d.]+) % \[.*\] of \+([\d.]+) % on World", said).groups()
     assert float(of_top) == float(of_all) == pytest.approx(whole, abs=0.06)
-    assert said.endswith("In 1 of these 1 comparisons that is more than half.") and "hard_as_topk" not in said
+    assert said.endswith("In 1 of 1 comparisons it is more than half.") and "hard_as_topk" not in said
     assert groups.with_the_most_popular(grid, table, folder, ["none"]) == ""
