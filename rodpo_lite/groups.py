@@ -61,13 +61,11 @@ def with_the_most_popular(
     if not lines:
         return ""
     most = sum(share > 0.5 for share in shares)
-    return "\n".join(
-        [
-            "How much of that comes from the tenth of the users whose next item is the most popular? Of what `topk` has\n",
-            *lines,
-            f"\nIn {most} of {len(shares)} comparisons it is more than half.",
-        ]
+    asked = (
+        "How much of the gap comes from the tenth of the users whose next item is the most popular? Of what `topk` has"
     )
+    answer = f"In {most} of {len(shares)} comparisons it is more than half."
+    return "\n".join([asked, "", *lines, "", answer])
 
 
 def _recorded(grid: Grid, table: pd.DataFrame, folder: Path, after: str, before: str | None = None):
