@@ -35,7 +35,7 @@ from protocol import read_interactions
 
 from rodpo_lite.alignment import AlignmentObjective
 from rodpo_lite.capacity import dense_twin
-from rodpo_lite.config import AlignmentConfig, EncoderConfig, ReferenceConfig, build
+from rodpo_lite.config import AlignmentConfig, EncoderConfig, NegativesConfig, ReferenceConfig, build
 from rodpo_lite.data.schema import Dataset, read_dataset, write_dataset
 from rodpo_lite.data.synthetic import open_world
 from rodpo_lite.engine import Engine, keep_freed_memory
@@ -83,7 +83,7 @@ def reference(dataset: Dataset, encoder: dict | None = None, seed: int = 0, **tr
     return trainer(model, objective, dataset, config, torch.Generator(DEVICE).manual_seed(seed))
 
 
-def alignment(dataset: Dataset, name: str, k: int = 20, batches_per_epoch: int = 48) -> Trainer:
+def alignment(dataset: Dataset, name: str, k: int = NegativesConfig().k, batches_per_epoch: int = 48) -> Trainer:
     training = {"batches_per_epoch": batches_per_epoch, "device": options.device}
     config = build(AlignmentConfig, {"training": training, "negatives": {"name": name, "k": k}})
     torch.manual_seed(0)

@@ -436,7 +436,7 @@ if choices:
 where = groups.told(grid, parts)
 Markdown(
     (f"Under `topk` the interval leaves zero out here:\n\n{where}\n\n" if where else "Under `topk` no group's interval leaves zero out.\n\n")
-    + groups.with_the_most_popular(grid, runs, folder) + " This was looked at when the verdicts were known, and decides none of them."
+    + groups.with_the_most_popular(grid, runs, folder)
 )
 
 # %% [markdown]

@@ -299,23 +299,3 @@ def whole(grid: Grid, found: pd.DataFrame) -> pd.DataFrame:
         for row in found.itertuples()
     ]
     return found[found["seeds"] == declared]
-
-
-def contributions(
-    after: Cell, before: Cell, table: pd.DataFrame, folder: Path, by: str, groups: int = 10, column: str = "rank"
-) -> pd.DataFrame:
-    """What each group of users adds to the change: group, users, from, to, change %, low, high.
-
-    by: popularity (of the test item) or history (items before it); groups of about as many users each. Percent are of
-    the mean over all users before, so that contributions add up to the whole change.
-    """
-    first, second = arms(paired_seeds(after, before, table, folder), folder, column)
-    values = ledger.users(after.dataset, folder)[by]
-    group = pd.qcut(values, groups, labels=False, duplicates="drop")
-    found = []
-    for number, members in values.groupby(group):
-        inside = np.zeros(len(values), bool)
-        inside[members.index] = True
-        one = crossed_change(first, np.where(inside, second, first))
-        found.append((int(number), len(members), members.min(), members.max(), one.estimate, one.low, one.high))
-    return pd.DataFrame(found, columns=["group", "users", "from", "to", "change %", "low", "high"])

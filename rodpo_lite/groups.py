@@ -3,15 +3,37 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from rodpo_lite.comparison import contributions, paired_seeds
+from rodpo_lite import ledger
+from rodpo_lite.comparison import arms, paired_seeds
 from rodpo_lite.grid import Cell, Grid
-from rodpo_lite.statistics import Interval, signed
+from rodpo_lite.statistics import Interval, crossed_change, signed
 from rodpo_lite.story import listed
 
 POPULARITY, TENTHS = "popularity", 10
 SHOWN = [(row, POPULARITY, TENTHS) for row in ("topk", "hard", "none")] + [("topk", "history", 5)]
+
+
+def contributions(
+    after: Cell, before: Cell, table: pd.DataFrame, folder: Path, by: str, groups: int = 10, column: str = "rank"
+) -> pd.DataFrame:
+    """What each group of users adds to the change: group, users, from, to, change %, low, high.
+
+    by: popularity (of the test item) or history (items before it); groups of about as many users each. Percent are of
+    the mean over all users before, so that contributions add up to the whole change.
+    """
+    first, second = arms(paired_seeds(after, before, table, folder), folder, column)
+    values = ledger.users(after.dataset, folder)[by]
+    group = pd.qcut(values, groups, labels=False, duplicates="drop")
+    found = []
+    for number, members in values.groupby(group):
+        inside = np.zeros(len(values), bool)
+        inside[members.index] = True
+        one = crossed_change(first, np.where(inside, second, first))
+        found.append((int(number), len(members), members.min(), members.max(), one.estimate, one.low, one.high))
+    return pd.DataFrame(found, columns=["group", "users", "from", "to", "change %", "low", "high"])
 
 
 def over_the_reference(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -57,14 +79,17 @@ def with_the_most_popular(
             of_top = Interval(*top[["change %", "low", "high"]]).text(1)
             numbers.append(f"{of_top} of {signed(whole, 1)}\u00a0% on {grid.label(dataset)}")
         if numbers:
-            lines.append(f"- over `{other}`, {listed(numbers)}")
+            which = ", which has its settings," if other.endswith("_as_topk") else ","
+            lines.append(f"- over `{other}`{which} {listed(numbers)}")
     if not lines:
         return ""
     most = sum(share > 0.5 for share in shares)
     asked = (
         "How much of the gap comes from the tenth of the users whose next item is the most popular? Of what `topk` has"
     )
-    answer = f"In {most} of {len(shares)} comparisons it is more than half."
+    answer = (
+        f"In {most} of {len(shares)} comparisons it is more than half. This was looked at when the verdicts were known."
+    )
     return "\n".join([asked, "", *lines, "", answer])
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny_grid
+import tiny_ledger
 from command_line import rodpo
 
 from rodpo_lite import runs
@@ -97,3 +98,15 @@ def real_data() -> Path:
     if not (folder / "toys" / "dataset.json").is_file():
         pytest.skip(f"no real data in {folder}: set RODPO_DATA to the folder that holds toys, beauty and sports")
     return folder
+
+
+@pytest.fixture
+def grid(tmp_path):
+    """What the ledger of made-up runs declares."""
+    return tiny_ledger.declare(tmp_path)
+
+
+@pytest.fixture
+def folder(grid, tmp_path):
+    """A ledger of made-up runs whose effects are known."""
+    return tiny_ledger.fill(grid, tmp_path / "ledger")

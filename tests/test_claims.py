@@ -20,13 +20,8 @@ drift: {says: less far, source: paper, measure: planted_drift, pairs: [[topk, ha
 
 
 @pytest.fixture
-def grid(tmp_path):
-    return tiny_ledger.declare(tmp_path)
-
-
-@pytest.fixture
-def ledger(grid, tmp_path):
-    return tiny_ledger.fill(grid, tmp_path / "ledger")
+def ledger(folder):
+    return folder
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from rodpo_lite.checkpoint import write_json
 from rodpo_lite.claims import Claim
 from rodpo_lite.errors import InputError
 from rodpo_lite.grid import Cell, Grid
+from rodpo_lite.groups import contributions
 from rodpo_lite.ledger import differing, records
 
 SEARCHED = """
@@ -23,16 +24,6 @@ rows:
   base: {tier: A, search: {training.learning_rate: {low: 1e-3, high: 1e-2}}}
   topk: {tier: A, reference: base, search: {negatives.k: [5, 50]}}
 """
-
-
-@pytest.fixture
-def grid(tmp_path):
-    return tiny_ledger.declare(tmp_path)
-
-
-@pytest.fixture
-def folder(grid, tmp_path):
-    return tiny_ledger.fill(grid, tmp_path / "ledger")
 
 
 def test_quality_is_the_mean_over_seeds(grid, folder):
@@ -234,7 +225,7 @@ def test_means_over_seeds_with_student_s_interval(grid, folder):
 def test_contributions_add_up_to_the_whole_change(grid, folder, by, groups):
     cells = Cell(grid, "world", "topk"), Cell(grid, "world", "hard")
     table = records(folder)
-    found = comparison.contributions(*cells, table, folder, by, groups)
+    found = contributions(*cells, table, folder, by, groups)
     assert len(found) == groups and found["users"].sum() == tiny_ledger.USERS
     assert found["change %"].sum() == pytest.approx(comparison.change(*cells, table, folder).estimate)
     assert (found["low"] < found["change %"]).all() and (found["to"].shift() < found["from"])[1:].all()

@@ -2,20 +2,9 @@
 
 import pandas as pd
 import pytest
-import tiny_ledger
 
 from rodpo_lite import repeats
 from rodpo_lite.ledger import records
-
-
-@pytest.fixture
-def grid(tmp_path):
-    return tiny_ledger.declare(tmp_path)
-
-
-@pytest.fixture
-def folder(grid, tmp_path):
-    return tiny_ledger.fill(grid, tmp_path / "ledger")
 
 
 @pytest.fixture

@@ -14,14 +14,8 @@ FOUND = {"popularity": 0.1, "item_knn": 0.45}  # of each baseline, the share of 
 
 
 @pytest.fixture
-def grid(tmp_path):
-    return tiny_ledger.declare(tmp_path)
-
-
-@pytest.fixture
-def folder(grid, tmp_path):
+def folder(folder):
     """The tiny ledger with two baselines on its dataset; the weaker one validates worse."""
-    folder = tiny_ledger.fill(grid, tmp_path / "ledger")
     like = read_json(folder / "world-reference-base1.json")
     for name, found in FOUND.items():
         ranks = np.where(np.arange(tiny_ledger.USERS) % 100 < 100 * found, 0, 200)
@@ -35,9 +29,7 @@ def folder(grid, tmp_path):
 
 def test_each_row_against_the_baseline_that_validates_best(grid, folder):
     found = rivals.over_baselines(grid, ledger.records(folder), folder, ["base", "topk", "other"])
-    assert found["baseline"].unique().tolist() == ["item_knn"] and found["its"].unique() == pytest.approx(
-        FOUND["item_knn"]
-    )
+    assert set(found["baseline"]) == {"item_knn"} and found["its"].unique() == pytest.approx(FOUND["item_knn"])
     assert found["row"].tolist() == ["base", "topk"] * 2, "under both protocols; what is not declared is left out"
     arms = [
         np.stack([metrics.ndcg(ledger.ranks(f"world-{name}.json", folder)["rank"].to_numpy()) for name in names])
