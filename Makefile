@@ -48,9 +48,10 @@ test: $(READY) ## run the tests; ARGS="-k ranks" chooses some
 trust: $(READY) ## kill jobs and break files, all of it, and write what was counted; ARGS="fuzz" chooses
 	@OMP_NUM_THREADS=1 PYTHONPATH=tests $(VENV) -m trust.run $(ARGS)
 
-lint: $(READY) ## check style with ruff
+lint: $(READY) ## check style with ruff, and the layers of both packages
 	@$(VENV) -m ruff check .
 	@$(VENV) -m ruff format --check .
+	@.venv/bin/lint-imports
 
 # The peers' environments lie in .bench/, with the same build of torch; what is finished is not measured again.
 bench: $(READY) ## compare with peer libraries; ARGS=--quick for a check
@@ -75,7 +76,7 @@ licences: $(READY) ## rewrite LICENCES.csv, what the locked packages are license
 
 clean: ## remove the built book and caches
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis
-	find rodpo_lite tests notebooks -name __pycache__ -prune -exec rm -rf {} +
+	find rodpo_lite companion tests notebooks -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## remove .venv and .bench as well
 	rm -rf .venv .bench *.egg-info

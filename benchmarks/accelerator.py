@@ -41,7 +41,7 @@ def main() -> None:
 
     import torch
 
-    from rodpo_lite.checkpoint import write_json
+    from rodpo_lite.files import write_json
     from rodpo_lite.provenance import commit, versions
 
     if not torch.cuda.is_available():

@@ -4,8 +4,8 @@
 from adapter import Run
 
 run = Run(__doc__)
-from rodpo_lite.reference import ReferenceObjective
-from rodpo_lite.training import Trainer
+from rodpo_lite.training.reference import ReferenceObjective
+from rodpo_lite.training.trainer import Trainer
 
 run.imported("rodpo-lite", "torch", "numpy")
 import itertools
@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rodpo_lite import metrics
-from rodpo_lite.config import EncoderConfig, ReferenceConfig, build
+from rodpo_lite.config import ReferenceConfig
 from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.schema import read_dataset, write_dataset
-from rodpo_lite.engine import Engine
-from rodpo_lite.model.scoring import Recommender
-from rodpo_lite.ranking import rank_dataset
+from rodpo_lite.evaluation import metrics
+from rodpo_lite.evaluation.ranking import rank_dataset
+from rodpo_lite.model.config import EncoderConfig
+from rodpo_lite.model.recommender import Recommender
+from rodpo_lite.settings import build
 
 # Chosen by validation NDCG@10 after so many seconds; the epochs are the length of the cosine.
 QUALITY = {"batches_per_epoch": 96, "learning_rate": 2.5e-3, "id_learning_rate": 6, "epochs": 6, "patience": 6}
@@ -59,7 +60,7 @@ class Model:
         self.targets = interactions.training_targets(self._model.max_length)
 
     def fit(self, after_epoch, steps) -> None:
-        objective = ReferenceObjective(self._model, self._dataset, self._config, Engine.of(self._config.training))
+        objective = ReferenceObjective(self._model, self._dataset, self._config, self._config.training.engine())
 
         def report(line) -> None:
             if after_epoch(line["epoch_seconds"]):

@@ -26,11 +26,12 @@ os.environ["OMP_NUM_THREADS"] = str(options.threads)
 import torch
 from machine import machine
 
-from rodpo_lite import runs
-from rodpo_lite.checkpoint import write_json
-from rodpo_lite.config import ReferenceConfig, build
+from rodpo_lite.config import ReferenceConfig
 from rodpo_lite.data.schema import read_dataset
+from rodpo_lite.files import write_json
 from rodpo_lite.provenance import commit, versions
+from rodpo_lite.settings import build
+from rodpo_lite.training import runs
 
 FIRST_SEED = 200
 

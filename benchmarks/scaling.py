@@ -33,18 +33,21 @@ import pandas as pd
 import torch
 from protocol import read_interactions
 
-from rodpo_lite.alignment import AlignmentObjective
-from rodpo_lite.capacity import dense_twin
-from rodpo_lite.config import AlignmentConfig, EncoderConfig, NegativesConfig, ReferenceConfig, build
+from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.data.schema import Dataset, read_dataset, write_dataset
 from rodpo_lite.data.synthetic import open_world
-from rodpo_lite.engine import Engine, keep_freed_memory
-from rodpo_lite.model.cross_entropy import full_cross_entropy
-from rodpo_lite.model.scoring import Recommender
-from rodpo_lite.ranking import rank_dataset
-from rodpo_lite.reference import ReferenceObjective
-from rodpo_lite.replicas import fit_together
-from rodpo_lite.training import Trainer
+from rodpo_lite.engine import keep_freed_memory
+from rodpo_lite.evaluation.ranking import rank_dataset
+from rodpo_lite.losses.cross_entropy import full_cross_entropy
+from rodpo_lite.model.capacity import dense_twin
+from rodpo_lite.model.config import EncoderConfig
+from rodpo_lite.model.recommender import Recommender
+from rodpo_lite.sampling.selectors import NegativesConfig
+from rodpo_lite.settings import build
+from rodpo_lite.training.alignment import AlignmentObjective
+from rodpo_lite.training.reference import ReferenceObjective
+from rodpo_lite.training.replicas import fit_together
+from rodpo_lite.training.trainer import Trainer
 
 DEVICE = torch.device(options.device)
 POSITIONS = 2_667  # of a step, as in Beauty at 48 batches an epoch
@@ -79,7 +82,7 @@ def reference(dataset: Dataset, encoder: dict | None = None, seed: int = 0, **tr
     config = build(ReferenceConfig, {"seed": seed, "encoder": encoder or {}, "training": training})
     torch.manual_seed(seed)
     model = Recommender.for_dataset(config.encoder, dataset).to(DEVICE)
-    objective = ReferenceObjective(model, dataset, config, Engine.of(config.training))
+    objective = ReferenceObjective(model, dataset, config, config.training.engine())
     return trainer(model, objective, dataset, config, torch.Generator(DEVICE).manual_seed(seed))
 
 
@@ -90,7 +93,7 @@ def alignment(dataset: Dataset, name: str, k: int = NegativesConfig().k, batches
     policy, frozen = (Recommender.for_dataset(EncoderConfig(), dataset).to(DEVICE) for _ in range(2))
     frozen.load_state_dict(policy.state_dict())
     generator = torch.Generator(DEVICE).manual_seed(0)
-    objective = AlignmentObjective(policy, frozen, dataset, config, generator, None, Engine.of(config.training))
+    objective = AlignmentObjective(policy, frozen, dataset, config, generator, None, config.training.engine())
     return trainer(policy, objective, dataset, config, generator)
 
 

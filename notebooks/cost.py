@@ -26,11 +26,12 @@ profile = "smoke"
 # %%
 import pandas as pd
 import plotly.graph_objects as go
+from companion.findings import costs, story
+from companion.site import figures
+from companion.site.pages import record
 from IPython.display import Markdown
 
-from rodpo_lite import costs, figures, story
-from rodpo_lite.book import record
-from rodpo_lite.config import NegativesConfig
+from rodpo_lite.sampling.selectors import NegativesConfig
 
 figures.setup()
 results = costs.results()

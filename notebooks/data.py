@@ -33,10 +33,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from companion.site import figures
+from companion.site.pages import record
 from IPython.display import Markdown
 
-from rodpo_lite import figures
-from rodpo_lite.book import record
 from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.data.split import leave_one_out

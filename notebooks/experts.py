@@ -35,15 +35,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from companion.findings import experts as mixture
+from companion.findings.kinds import kinds
+from companion.site import figures
+from companion.site.pages import record, record_defaults
 from IPython.display import Markdown
 
-from rodpo_lite import capacity, figures, runs
-from rodpo_lite.book import record, record_defaults
-from rodpo_lite.config import EncoderConfig, ReferenceConfig, build
-from rodpo_lite.data.kinds import kinds
+from rodpo_lite.config import ReferenceConfig
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.data.synthetic import WorldSizes, open_world, synthesise
-from rodpo_lite.model.scoring import Recommender
+from rodpo_lite.model import capacity
+from rodpo_lite.model.config import EncoderConfig
+from rodpo_lite.model.recommender import Recommender
+from rodpo_lite.settings import build
+from rodpo_lite.training import runs
 
 figures.setup()
 dataset, _ = open_world(data, seed)
@@ -128,8 +133,8 @@ figures.table(
 # each kind would go to an expert as often as all items do.
 
 # %% tags=["hide-input"]
-chosen, kind = capacity.chosen_experts(trained["sparse fusion"]), kinds(dataset)
-lift = capacity.preferences(kind, chosen, experts)
+chosen, kind = mixture.chosen_experts(trained["sparse fusion"]), kinds(dataset)
+lift = mixture.preferences(kind, chosen, experts)
 fig = go.Figure(
     go.Heatmap(
         x=[str(e) for e in lift.columns], y=lift.index, z=lift.to_numpy(), zmin=0, colorscale="Cividis",
@@ -145,8 +150,8 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-found = capacity.apart(kind, chosen, experts)
-shuffled = [capacity.apart(np.random.default_rng(n).permutation(kind), chosen, experts) for n in range(100)]
+found = mixture.apart(kind, chosen, experts)
+shuffled = [mixture.apart(np.random.default_rng(n).permutation(kind), chosen, experts) for n in range(100)]
 record("kinds_apart", found)
 Markdown(
     f"For an average kind, {100 * found:.0f} % of its assignments would have to go elsewhere to look like those of all items. With kinds "
@@ -156,7 +161,7 @@ Markdown(
 
 # %% tags=["hide-input"]
 load = pd.concat(
-    capacity.expert_load(trained[name], dataset, moe.max_length)
+    mixture.expert_load(trained[name], dataset, moe.max_length)
     for name in ("sparse fusion", "sparse feed-forward")
 )
 fig = go.Figure()
@@ -193,10 +198,10 @@ record_defaults(EncoderConfig)
 sizes = WorldSizes(users=400, items=catalogue)
 large = read_dataset(synthesise(space / "large", seed, sizes))
 models = {name: Recommender.for_dataset(encoder, large) for name, encoder in encoders_of(64).items()}
-measured = capacity.costs(models, large, moe.max_length)
+measured = mixture.costs(models, large, moe.max_length)
 cost = measured.drop(columns="repeat").groupby("model", sort=False).min()
 relative = {
-    place: capacity.against(measured, f"sparse {place}", f"twin of the {place}")
+    place: mixture.against(measured, f"sparse {place}", f"twin of the {place}")
     for place in ("fusion", "feed-forward")
 }
 counts = pd.DataFrame({name: capacity.parameter_counts(model)._asdict() for name, model in models.items()}).T

@@ -28,14 +28,16 @@ ledger_folder = None  # the project's own, data/results
 # %%
 import pandas as pd
 import plotly.graph_objects as go
+from companion.evidence import comparison, ledger
+from companion.evidence.grid import Grid
+from companion.evidence.plan import GRID
+from companion.findings import repeats, story
+from companion.site import figures
+from companion.site.pages import record
 from IPython.display import Markdown, display
 from scipy.stats import spearmanr
 
-from rodpo_lite import comparison, figures, ledger, repeats, story
-from rodpo_lite.book import record
-from rodpo_lite.grid import Grid
-from rodpo_lite.plan import GRID
-from rodpo_lite.statistics import Interval, signed
+from rodpo_lite.evaluation.statistics import Interval, signed
 
 figures.setup()
 folder, grid = ledger.locate(ledger_folder), Grid.read(GRID)

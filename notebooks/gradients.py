@@ -32,14 +32,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from companion.site import figures
+from companion.site.pages import record
 from IPython.display import Markdown
 
-from rodpo_lite import figures, mechanism, runs
-from rodpo_lite.book import record
-from rodpo_lite.config import AlignmentConfig, LossConfig, NegativesConfig, ReferenceConfig, build
+from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.data.synthetic import Oracle, open_world
-from rodpo_lite.relevance import oracle_relevance
-from rodpo_lite.statistics import signed, user_bootstrap
+from rodpo_lite.evaluation.statistics import signed, user_bootstrap
+from rodpo_lite.losses.preference import LossConfig
+from rodpo_lite.mechanism import rank_profiles
+from rodpo_lite.mechanism.relevance import oracle_relevance
+from rodpo_lite.sampling.selectors import NegativesConfig
+from rodpo_lite.settings import build
+from rodpo_lite.training import runs
 
 figures.setup()
 
@@ -116,7 +121,7 @@ runs.align(dataset, space / "reference", build(AlignmentConfig, align), space / 
 
 reference, policy = (runs.load(space / name, dataset) for name in ("reference", "topk"))
 relevance = oracle_relevance(dataset, Oracle.of(dataset, folder))
-profile_of = mechanism.rank_profile(
+profile_of = rank_profiles.rank_profile(
     policy.model, reference.model, dataset, relevance, policy.encoder.max_length
 )
 
@@ -265,7 +270,7 @@ Markdown(
 
 # %% tags=["hide-input"]
 draws, temperature, candidates = 40, 0.5, 100
-ways = mechanism.three_ways(
+ways = rank_profiles.three_ways(
     profile_of,
     [
         NegativesConfig(name=name, k=k, temperature=temperature, candidates=candidates)
@@ -301,7 +306,7 @@ record("monte_carlo_within_4_errors", bool(ways["gap in errors"].abs().max() < 4
 
 # %% tags=["hide-input"]
 anchor = profile_of.anchor_push()
-gap = mechanism.anchor_error(profile_of)
+gap = rank_profiles.anchor_error(profile_of)
 record("anchor_error_below_1e-6", gap < 1e-6)
 wrong_here = profile_of.expected(
     NegativesConfig(name="topk", k=k), LossConfig(beta=beta)
@@ -320,7 +325,7 @@ Markdown(
 
 # %% tags=["hide-input"]
 top = slice(0, 50)
-weight = profile_of.weight(LossConfig(beta=beta))
+weight = profile_of.suppression(LossConfig(beta=beta))
 joint = (weight * profile_of.false_negative)[:, top].mean(0)
 product = weight[:, top].mean(0) * share[top]
 fig = go.Figure(

@@ -29,13 +29,15 @@ n_items = 50  # of the toy catalogue on which each step is checked
 import pandas as pd
 import plotly.graph_objects as go
 import torch
+from companion.site import figures
+from companion.site.pages import record, record_defaults
 from IPython.display import Markdown
 
-from rodpo_lite import figures, losses
-from rodpo_lite.book import record, record_defaults
-from rodpo_lite.config import LossConfig, build
 from rodpo_lite.errors import InputError
-from rodpo_lite.statistics import signed
+from rodpo_lite.evaluation.statistics import signed
+from rodpo_lite.losses import preference
+from rodpo_lite.losses.preference import LossConfig
+from rodpo_lite.settings import build
 
 figures.setup()
 config = build(LossConfig, {"beta": beta})
@@ -144,7 +146,7 @@ scores = [
     for model in (policy, reference)
     for item, shape in ((chosen, (1,)), (rejected, (1, 1)))
 ]
-pair = losses.Pairs(*scores)
+pair = preference.Pairs(*scores)
 gap = float((pair.margin - by_probability).abs())
 record("margin_from_four_scores_error_below_1e-12", gap < 1e-12)
 Markdown(
@@ -166,7 +168,7 @@ Markdown(
 # gives the same:
 
 # %%
-push = losses.suppression("dpo", pair, config).item()
+push = preference.suppression_by_autograd("dpo", pair, config).item()
 formula = beta * torch.sigmoid(-beta * pair.margin).item()
 record("suppression_error_below_1e-12", abs(push - formula) < 1e-12)
 Markdown(f"By autograd **{push:.9f}**, by the formula **{formula:.9f}**.")
@@ -197,7 +199,7 @@ rows = [
         "looks at the reference": "yes" if loss.reference else "no",
         "keys": ", ".join(f"`{key}`" for key in loss.uses),
     }
-    for name, loss in losses.LOSSES.items()
+    for name, loss in preference.LOSSES.items()
 ]
 figures.table(
     pd.DataFrame(rows),
@@ -216,10 +218,10 @@ figures.table(
 # %% tags=["hide-input"]
 margins = torch.linspace(-6, 6, 121, dtype=torch.float64)
 zero = torch.zeros_like(margins)
-grid = losses.Pairs(margins, zero[:, None], zero, zero[:, None])
+grid = preference.Pairs(margins, zero[:, None], zero, zero[:, None])
 drawn = ["dpo", "cdpo", "rdpo", "ipo", "simpo"]
 curves = {
-    name: losses.suppression(name, grid, LossConfig(name=name, beta=beta))[:, 0].numpy()
+    name: preference.suppression_by_autograd(name, grid, LossConfig(name=name, beta=beta))[:, 0].numpy()
     for name in drawn
 }
 fig = go.Figure(

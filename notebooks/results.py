@@ -29,14 +29,16 @@ ledger_folder = None  # the project's own, data/results
 # %%
 import pandas as pd
 import plotly.graph_objects as go
+from companion.evidence import claims, comparison, ledger
+from companion.evidence.grid import Cell, Grid
+from companion.evidence.plan import GRID
+from companion.findings import examples, groups, repeats, rivals, story
+from companion.site import figures
+from companion.site.pages import record
 from IPython.display import Markdown, display
 
-from rodpo_lite import claims, comparison, examples, figures, groups, ledger, repeats, rivals, story
-from rodpo_lite.book import record
 from rodpo_lite.data.schema import locate, read_dataset
-from rodpo_lite.grid import Cell, Grid
-from rodpo_lite.plan import GRID
-from rodpo_lite.statistics import Interval, crossed_change, signed
+from rodpo_lite.evaluation.statistics import Interval, crossed_change, signed
 
 figures.setup()
 folder, grid = ledger.locate(ledger_folder), Grid.read(GRID)

@@ -24,13 +24,15 @@ ledger_folder = None  # the project's own, data/results
 
 # %%
 import pandas as pd
+from companion.evidence import claims, comparison, ledger
+from companion.evidence.grid import Grid
+from companion.evidence.plan import GRID
+from companion.findings import story
+from companion.site import figures
+from companion.site.pages import record
 from IPython.display import Markdown
 
-from rodpo_lite import claims, comparison, figures, ledger, story
-from rodpo_lite.book import record
-from rodpo_lite.grid import Grid
-from rodpo_lite.plan import GRID
-from rodpo_lite.statistics import Interval
+from rodpo_lite.evaluation.statistics import Interval
 
 figures.setup()
 folder, grid = ledger.locate(ledger_folder), Grid.read(GRID)

@@ -32,17 +32,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from companion.site import figures
+from companion.site.pages import record, record_defaults
 from IPython.display import Markdown
 from plotly.subplots import make_subplots
 
-from rodpo_lite import figures, mechanism, runs
-from rodpo_lite.book import record, record_defaults
-from rodpo_lite.config import AlignmentConfig, LossConfig, NegativesConfig, ReferenceConfig, build
+from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.data.synthetic import Oracle, open_world
-from rodpo_lite.drift import embedding_drift
-from rodpo_lite.negatives import SELECTORS
-from rodpo_lite.relevance import oracle_relevance
-from rodpo_lite.statistics import signed, user_bootstrap
+from rodpo_lite.evaluation.statistics import signed, user_bootstrap
+from rodpo_lite.losses.preference import LossConfig
+from rodpo_lite.mechanism import rank_profiles
+from rodpo_lite.mechanism.drift import embedding_drift
+from rodpo_lite.mechanism.relevance import oracle_relevance
+from rodpo_lite.sampling.selectors import SELECTORS, NegativesConfig
+from rodpo_lite.settings import build
+from rodpo_lite.training import runs
 
 figures.setup()
 
@@ -61,7 +65,7 @@ figures.table(
             "selector": name,
             "what it draws": selector.summary,
             "scores": whose[selector.scorer],
-            "law": "stated" if selector.law else "–",
+            "law": "stated" if selector.probabilities else "–",
             "keys": ", ".join(selector.uses) or "–",
         }
         for name, selector in SELECTORS.items()
@@ -106,7 +110,7 @@ def aligned(name):
 
 def profile_of(model):
     length = reference.encoder.max_length
-    return mechanism.rank_profile(model, reference.model, dataset, relevance, length, positions)
+    return rank_profiles.rank_profile(model, reference.model, dataset, relevance, length, positions)
 
 
 found = {name: aligned(name) for name in ("none", "uniform", "topk", "hard")}
@@ -127,7 +131,7 @@ depth = 60
 wanted = of_topk.false_negative[:, :depth]
 example = int(np.argmin(np.abs(wanted.sum(1) - np.median(wanted.sum(1)))))
 scores = of_topk.pairs.policy_negative[example, :depth].numpy()
-push = of_topk.weight(LossConfig(beta=beta))[example, :depth]
+push = of_topk.suppression(LossConfig(beta=beta))[example, :depth]
 ranks, marked = np.arange(1, depth + 1), wanted[example]
 sizes = sorted({1, 2, 5, 10, 20, 40, depth, min(k, depth)})
 fig = make_subplots(
@@ -189,13 +193,13 @@ for name, selector in SELECTORS.items():
     negatives = NegativesConfig(name=name, **settings)
     parts = (
         of_topk.expected(negatives, loss)
-        if selector.law
+        if selector.probabilities
         else of_topk.sampled(negatives, loss, draws=20)
     )
     push = pd.DataFrame(parts, index=["erroneous", "informative"]).T
     per_user[name] = push.groupby(of_topk.users).mean()
     noise = (
-        mechanism.gradient_noise(of_topk, negatives, loss) if selector.law else np.nan
+        rank_profiles.gradient_noise(of_topk, negatives, loss) if selector.probabilities else np.nan
     )
     rows.append(
         {
@@ -341,7 +345,7 @@ turned = pd.DataFrame(
     for value in values
 )
 strengths = [0.1, 0.5, 2.0, 5.0]
-swept = mechanism.sweep(of_topk, list(turned["config"]), [LossConfig(beta=b) for b in strengths])
+swept = rank_profiles.sweep(of_topk, list(turned["config"]), [LossConfig(beta=b) for b in strengths])
 swept = swept.join(turned[["dial", "value"]], on="setting")
 swept["β"] = np.array(strengths)[swept["loss"]]
 at_hard = swept[(swept["dial"] == "topk, K") & (swept["value"] == 1)].set_index("β")
@@ -467,7 +471,7 @@ taus = (0.01, 0.5, 100.0)
 softmax = {"name": "topk_softmax", "k": k}
 dial = [NegativesConfig(**softmax, temperature=tau) for tau in taus]
 ends = [NegativesConfig(name="hard"), *dial, NegativesConfig(name="topk", k=k)]
-between = mechanism.sweep(of_topk, ends, [loss])
+between = rank_profiles.sweep(of_topk, ends, [loss])
 between.index = ["hard", *(f"topk_softmax, τ = {tau:g}" for tau in taus), "topk"]
 figures.table(
     between[["erroneous", "informative", "noise"]].rename_axis("selector"),
@@ -487,7 +491,7 @@ figures.table(
 strong = [0.05, 0.5, 5.0]
 laws = [NegativesConfig(name="topk", k=n) for n in (2, k, 5 * k)]
 laws.append(NegativesConfig(name="topk_softmax", k=k, temperature=0.5))
-draw = mechanism.sweep(of_topk, laws, [LossConfig(beta=b) for b in strong])
+draw = rank_profiles.sweep(of_topk, laws, [LossConfig(beta=b) for b in strong])
 noise = draw.pivot(index="setting", columns="loss", values="noise")
 noise.columns = [f"β = {b}" for b in strong]
 noise.index = pd.Index([f"{law.name}, K = {law.k}" for law in laws], name="selector")
@@ -510,7 +514,7 @@ own = of_topk.selections["policy"].is_excluded.numpy()
 models = (policies["topk"], reference.model, dataset, relevance)
 length, rows = reference.encoder.max_length, []
 for rule in ("train", "past", "none"):
-    case = mechanism.rank_profile(*models, length, positions, exclude=rule)
+    case = rank_profiles.rank_profile(*models, length, positions, exclude=rule)
     wrong, right = (x.mean() for x in case.expected(NegativesConfig(k=k), loss))
     mine = np.take_along_axis(own, case.items[:, :k], 1).mean()
     rows.append((rule, f"{mine:.1%}", wrong, wrong / (wrong + right)))

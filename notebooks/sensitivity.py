@@ -29,15 +29,17 @@ from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
+from companion.evidence import comparison, ledger
+from companion.evidence.grid import Cell, Grid
+from companion.evidence.plan import GRID, Plan
+from companion.findings import repeats, story, sweeps
+from companion.site import figures
+from companion.site.pages import record
 from IPython.display import Markdown, display
 from plotly.subplots import make_subplots
 from scipy.stats import spearmanr
 
-from rodpo_lite import comparison, figures, ledger, repeats, story, sweeps
-from rodpo_lite.book import record
-from rodpo_lite.grid import Cell, Grid
-from rodpo_lite.plan import GRID, Plan
-from rodpo_lite.statistics import Interval, signed
+from rodpo_lite.evaluation.statistics import Interval, signed
 
 figures.setup()
 folder, grid = ledger.locate(ledger_folder), Grid.read(GRID)

@@ -35,13 +35,18 @@ from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
+from companion.findings import story
+from companion.site import figures
+from companion.site.pages import record, record_defaults
 from IPython.display import Markdown
 
-from rodpo_lite import evaluation, figures, metrics, runs, story
-from rodpo_lite.book import record, record_defaults
-from rodpo_lite.config import AlignmentConfig, AlignmentTrainingConfig, ReferenceConfig, TrainingConfig, build
+from rodpo_lite.config import AlignmentConfig, AlignmentTrainingConfig, ReferenceConfig, TrainingConfig
 from rodpo_lite.data.synthetic import open_world
-from rodpo_lite.statistics import user_bootstrap
+from rodpo_lite.evaluation import metrics
+from rodpo_lite.evaluation.statistics import user_bootstrap
+from rodpo_lite.settings import build
+from rodpo_lite.training import runs
+from rodpo_lite.training.results import evaluate
 
 figures.setup()
 dataset, _ = open_world(data, seed)
@@ -152,10 +157,10 @@ for name in strategies:
         "training": {"epochs": shared.epochs, "precision": shared.precision},
     }
     runs.align(dataset, space / "reference", build(AlignmentConfig, stage), space / name)
-    results[name] = evaluation.evaluate(dataset, space / name)
+    results[name] = evaluate(dataset, space / name)
     history = pd.read_json(space / name / "history.jsonl", lines=True)
     curves[name] = list(history["valid"].str["ndcg@5"])
-results["reference"] = evaluation.evaluate(dataset, space / "reference")
+results["reference"] = evaluate(dataset, space / "reference")
 
 # %% tags=["hide-input"]
 fig = go.Figure()
@@ -290,7 +295,7 @@ stage = {
 }
 pairs_only = space / "pairs only"
 runs.align(dataset, space / "reference", build(AlignmentConfig, stage), pairs_only)
-evaluation.evaluate(dataset, pairs_only)
+evaluate(dataset, pairs_only)
 ranks = pd.read_parquet(pairs_only / "ranks.parquet")["rank"].to_numpy()
 pairs_gain, beside = (user_bootstrap(ndcg[name], metrics.ndcg(ranks)).text(1) for name in ("reference", "none"))
 Markdown(f"NDCG@5 changes by {pairs_gain} against the reference, and by {beside} against `none`.")

@@ -40,18 +40,25 @@ from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
+from companion.findings.shop import write_example
+from companion.site import figures
+from companion.site.pages import record
 from IPython.display import Markdown
 
-from rodpo_lite import evaluation, figures, mechanism, metrics, runs
-from rodpo_lite.book import record
-from rodpo_lite.config import AlignmentConfig, LossConfig, NegativesConfig, ReferenceConfig, build
+from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.data.importers.dataset import import_dataset
-from rodpo_lite.data.importers.example import write_example
 from rodpo_lite.data.importers.request import Request
 from rodpo_lite.data.importers.tables import preview
 from rodpo_lite.data.schema import read_dataset
-from rodpo_lite.relevance import future_relevance
-from rodpo_lite.statistics import user_bootstrap
+from rodpo_lite.evaluation import metrics
+from rodpo_lite.evaluation.recommend import recommend
+from rodpo_lite.evaluation.statistics import user_bootstrap
+from rodpo_lite.losses.preference import LossConfig
+from rodpo_lite.mechanism import rank_profiles
+from rodpo_lite.mechanism.relevance import future_relevance
+from rodpo_lite.sampling.selectors import NegativesConfig
+from rodpo_lite.settings import build
+from rodpo_lite.training import results, runs
 
 figures.setup()
 holder = tempfile.TemporaryDirectory()
@@ -122,7 +129,7 @@ record("reference_valid_ndcg5", reference["valid"]["ndcg@5"])
 
 # %% tags=["hide-input"]
 model = runs.load(space / "reference", dataset)
-ranked = mechanism.rank_profile(
+ranked = rank_profiles.rank_profile(
     model.model, model.model, dataset, future_relevance(dataset), model.encoder.max_length, exclude="past", seed=seed
 )
 share = 100 * ranked.false_negative_share()[:200]
@@ -166,7 +173,7 @@ for name in strategies:
         "training": {"epochs": 4, "precision": "fp32"},
     }
     runs.align(dataset, space / "reference", build(AlignmentConfig, stage), space / name)
-found = {name: evaluation.evaluate(dataset, space / name) for name in ["reference", *strategies]}
+found = {name: results.evaluate(dataset, space / name) for name in ["reference", *strategies]}
 
 # %% tags=["hide-input"]
 ndcg = {name: metrics.ndcg(pd.read_parquet(space / name / "ranks.parquet")["rank"].to_numpy()) for name in found}
@@ -195,7 +202,7 @@ for name in strategies:
 
 # %%
 figures.table(
-    evaluation.recommend(dataset, space / "topk", user=0, top=5),
+    recommend(runs.load(space / "topk", dataset).model, dataset, user=0, top=5),
     f"What {dataset.user_ids[0]} would be shown",
 )
 

@@ -1,79 +1,19 @@
-"""Run configurations: frozen, complete, and hashed to a run id."""
+"""The configuration of a run: what the families declare beside their registries, put together for each stage."""
 
-import hashlib
-import json
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from rodpo_lite.errors import InputError, shown
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class EncoderConfig(_Frozen):
-    """Sizes and parts of the sequential recommender (DESIGN: encoders)."""
-
-    base: Literal["fused", "towers"] = Field(
-        "fused", description="one sequence tower over fused item vectors, or one tower per modality (HM4SR)"
-    )
-    fusion: Literal["linear", "mlp", "moe", "interactive"] = Field(
-        "linear",
-        description="what text and image add: linear maps (in towers: towers that do not meet), or on top of these an "
-        "MLP, a sparse mixture of experts, or (towers only) HM4SR's dense interactive mixture over all modalities",
-    )
-    feedforward: Literal["dense", "moe"] = Field("dense", description="feed-forward of the Transformer blocks")
-    width: int = Field(64, ge=4, le=4096, description="width D of item vectors and hidden states")
-    blocks: int = Field(2, ge=1, le=64, description="Transformer blocks")
-    heads: int = Field(2, ge=1, le=64, description="attention heads; must divide width")
-    id_std: float = Field(0.1, gt=0, le=10, description="standard deviation of the ID embedding before training")
-    dropout: float = Field(0.4, ge=0, lt=1, description="dropout on the input and on every residual branch")
-    max_length: int = Field(50, ge=1, le=4096, description="most recent items that the encoder sees")
-    hidden: int | None = Field(None, ge=1, description="hidden width of the mlp fusion; null is twice the width")
-    feedforward_hidden: int | None = Field(
-        None, ge=1, description="hidden width of the dense feed-forward; null is four times the width"
-    )
-    experts: int = Field(8, ge=1, le=1024, description="experts E of every sparse mixture")
-    experts_per_row: int = Field(2, ge=1, description="experts k that compute each item or position; at most experts")
-    expert_width: int = Field(64, ge=1, description="hidden width of one expert")
-    shared_expert: bool = Field(True, description="one more expert that computes every row")
-    router_noise: float = Field(0.0, ge=0, description="standard deviation of noise on router logits while training")
-    placeholder: bool = Field(False, description="towers only: stand-ins for masked items, for placeholder_contrast")
-
-    @field_validator("fusion")
-    @classmethod
-    def _fusion_fits_base(cls, fusion: str, info) -> str:
-        if fusion == "interactive" and info.data.get("base") == "fused":
-            raise ValueError("it needs encoder.base = towers; with fused, allowed are linear, mlp, moe")
-        return fusion
-
-    @field_validator("placeholder")
-    @classmethod
-    def _placeholder_fits_base(cls, placeholder: bool, info) -> bool:
-        if placeholder and info.data.get("base") == "fused":
-            raise ValueError("it needs encoder.base = towers")
-        return placeholder
-
-    @field_validator("heads")
-    @classmethod
-    def _heads_divide_width(cls, heads: int, info) -> int:
-        width = info.data.get("width")
-        if width is not None and width % heads:
-            raise ValueError(f"heads must divide width {width}")
-        return heads
-
-    @field_validator("experts_per_row")
-    @classmethod
-    def _enough_experts(cls, per_row: int, info) -> int:
-        experts = info.data.get("experts")
-        if experts is not None and per_row > experts:
-            raise ValueError(f"at most encoder.experts = {experts} experts can compute a row")
-        return per_row
+from rodpo_lite.engine import Engine
+from rodpo_lite.evaluation.baselines import BaselineConfig
+from rodpo_lite.losses.contrast import ContrastConfig, PlaceholderConfig
+from rodpo_lite.losses.preference import LossConfig
+from rodpo_lite.model.config import EncoderConfig
+from rodpo_lite.sampling.selectors import NegativesConfig
+from rodpo_lite.settings import Settings, keys
 
 
-class TrainingConfig(_Frozen):
+class TrainingConfig(Settings):
     """Optimisation of the reference (stage 1)."""
 
     epochs: int = Field(25, ge=1, le=10_000, description="length of the cosine schedule")
@@ -104,6 +44,10 @@ class TrainingConfig(_Frozen):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is one")
 
+    def engine(self) -> Engine:
+        """Where and how to compute; raises InputError if this machine does not have it."""
+        return Engine.choose(self.device, self.precision, self.memory_budget_mib)
+
 
 class AlignmentTrainingConfig(TrainingConfig):
     """Optimisation of the policy (stage 2): fewer, smaller steps from the reference."""
@@ -117,76 +61,23 @@ class AlignmentTrainingConfig(TrainingConfig):
     dropout: bool = Field(True, description="dropout in the policy, hence in the scores that negatives are picked from")
 
 
-class NegativesConfig(_Frozen):
-    """How the rejected item is selected."""
+class _StageConfig(Settings):
+    """A stage; a key of the other stage is told from an unknown one."""
 
-    name: str = Field("topk", description="selector; `none` is the continued cross-entropy control")
-    k: int = Field(20, ge=1, description="pool size K")
-    n: int = Field(1, ge=1, description="negatives per position, drawn independently")
-    exclude: Literal["none", "past", "train"] = Field(
-        "train", description="the user's own items that are never selected: none, those so far, all training items"
-    )
-    refresh: Literal["step", "epoch"] = Field(
-        "step",
-        description="whose scores rank the pool: the policy's now, or at the start of the epoch (first: uniform)",
-    )
-    pool: Literal["catalogue", "sample"] = Field(
-        "catalogue", description="what is selected from: every item, or the sample of training.loss = sampled"
-    )
-    temperature: float = Field(1.0, gt=0, description="τ of topk_softmax")
-    skip: int = Field(5, ge=0, description="m of rank_window: so many of the best are never selected")
-    candidates: int = Field(200, ge=1, description="uniform candidates M of dns and ahns")
-    ahns_alpha: float = Field(0.5, gt=0, description="a of ahns")
-    ahns_beta: float = Field(0.2, gt=0, description="b of ahns")
+    where_else: ClassVar[str]
 
-    @field_validator("name")
     @classmethod
-    def _known(cls, name: str) -> str:
-        from rodpo_lite.negatives import SELECTORS
-
-        return _one_of(name, ["none", *SELECTORS])
-
-
-class LossConfig(_Frozen):
-    """The preference loss."""
-
-    name: str = Field("dpo", description="preference loss")
-    beta: float = Field(0.5, gt=0, description="strength β of the implicit reward")
-    epsilon: float = Field(
-        0.1, ge=0, lt=0.5, description="ε of cdpo and rdpo: share of pairs that are the wrong way round"
-    )
-    gamma: float = Field(0.5, ge=0, description="γ of simpo: the margin that is aimed at")
-    beta_prime: float = Field(1.0, gt=0, description="β' of dr_dpo: the smaller, the less a bad pair counts")
-    alpha: float = Field(0.6, ge=0, description="α of beta_dpo: how far β follows the batch")
-    rho: float = Field(0.2, ge=0, lt=1, description="ρ of beta_dpo: share of the batch that is left out")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of beta_dpo's running mean and deviation")
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        from rodpo_lite.losses import LOSSES
-
-        return _one_of(name, list(LOSSES))
+    def about_unknown(cls, key: str) -> str:
+        (other,) = {ReferenceConfig, AlignmentConfig} - {cls}
+        if any(f"{known}.".startswith(f"{key}.") for known in keys(other)):
+            return f"The key {key!r} belongs to the other stage: {cls.where_else}."
+        return super().about_unknown(key)
 
 
-class ContrastConfig(_Frozen):
-    """HM4SR's contrast of the ID tower with the target's ID, beside the cross-entropy."""
-
-    weight: float = Field(0.0, ge=0, description="weight of the contrast; needs encoder.base = towers")
-    temperature: float = Field(0.2, gt=0, description="temperature τ of its cosines")
-
-
-class PlaceholderConfig(_Frozen):
-    """HM4SR's contrast of a history with itself, some of its items replaced by what their times alone say."""
-
-    weight: float = Field(0.0, ge=0, description="weight of the contrast; needs encoder.placeholder = true")
-    temperature: float = Field(1.0, gt=0, description="temperature τ of its cosines")
-    share: float = Field(0.3, gt=0, le=1, description="share of each history that is replaced")
-
-
-class ReferenceConfig(_Frozen):
+class ReferenceConfig(_StageConfig):
     """Stage 1: next-item cross-entropy over the whole catalogue."""
 
+    where_else = "set it with `rodpo align`"
     stage: Literal["reference"] = "reference"
     seed: int = Field(0, ge=0, le=2**31 - 1)
     encoder: EncoderConfig = EncoderConfig()
@@ -203,9 +94,10 @@ class ReferenceConfig(_Frozen):
         return self
 
 
-class AlignmentConfig(_Frozen):
+class AlignmentConfig(_StageConfig):
     """Stage 2: preference alignment from a frozen reference, whose encoder it inherits."""
 
+    where_else = "set it with `rodpo train`; the policy inherits the encoder from its reference"
     stage: Literal["align"] = "align"
     seed: int = Field(0, ge=0, le=2**31 - 1)
     training: AlignmentTrainingConfig = AlignmentTrainingConfig()
@@ -225,67 +117,8 @@ class AlignmentConfig(_Frozen):
         return self
 
 
-class BaselineConfig(_Frozen):
-    """A baseline that trains nothing (baselines.py)."""
-
-    stage: Literal["baseline"] = "baseline"
-    name: Literal["popularity", "item_knn", "content_knn"]
-    decay: float = Field(ge=0, le=1, description="weight of a history item, to the power of its age")
-
-
-_OTHER: dict[type, type] = {ReferenceConfig: AlignmentConfig, AlignmentConfig: ReferenceConfig}
-_WHERE = {
-    ReferenceConfig: "set it with `rodpo align`",
-    AlignmentConfig: "set it with `rodpo train`; the policy inherits the encoder from its reference",
-}
-
 KINDS: dict[str, type] = {"reference": ReferenceConfig, "align": AlignmentConfig, "baseline": BaselineConfig}
 ENGINE_KEYS = ("memory_budget_mib", "precision", "device")
-
-Config = TypeVar("Config", ReferenceConfig, AlignmentConfig)
-
-
-def _one_of(name: str, allowed: list[str]) -> str:
-    if name not in allowed:
-        raise ValueError(f"allowed are {', '.join(allowed)}")
-    return name
-
-
-def build(kind: type[Config], values: dict[str, Any]) -> Config:
-    """Validate a plain dictionary as a configuration.
-
-    Raises InputError naming the key, the value and what is allowed.
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden" and _belongs_to(_OTHER.get(kind), key):
-            raise InputError(f"The key {key!r} belongs to the other stage: {_WHERE[kind]}.") from None
-        if first["type"] == "extra_forbidden":
-            raise InputError(f"Unknown key {shown(key)}; the keys are {', '.join(keys(kind))}.") from None
-        message = first["msg"].removeprefix("Value error, ")
-        if not first["loc"]:
-            raise InputError(f"{message}.") from None
-        raise InputError(
-            f"{key} = {shown(first['input'])} is not valid: {message[:1].lower() + message[1:]}."
-        ) from None
-
-
-def keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
-    """Every settable key of a configuration, dotted."""
-    found = []
-    for name, field in kind.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found += keys(field.annotation, f"{prefix}{name}.")
-        elif name != "stage":
-            found.append(prefix + name)
-    return found
-
-
-def _belongs_to(kind: type[BaseModel] | None, key: str) -> bool:
-    return kind is not None and any(f"{known}.".startswith(f"{key}.") for known in keys(kind))
 
 
 def experiment(config: dict[str, Any], stage: str) -> dict[str, Any]:
@@ -295,9 +128,3 @@ def experiment(config: dict[str, Any], stage: str) -> dict[str, Any]:
     if "training" in found:
         found["training"] = {key: value for key, value in found["training"].items() if key not in ENGINE_KEYS}
     return {key: value for key, value in found.items() if key != "seed"}
-
-
-def identity(config: BaseModel, **inputs: Any) -> str:
-    """The run id: 12 hex digits of SHA-256 over the configuration and what it was applied to."""
-    text = json.dumps({"config": config.model_dump(mode="json"), **inputs}, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from rodpo_lite.config import TrainingConfig
 from rodpo_lite.errors import InputError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -25,23 +24,22 @@ class Engine:
     budget_mib: float | None = None
 
     @classmethod
-    def of(cls, training: TrainingConfig) -> "Engine":
-        """What a configuration asks for; raises InputError if this machine does not have it.
+    def choose(cls, device: str = "auto", precision: str = "auto", budget_mib: float | None = None) -> "Engine":
+        """What is asked for by the `training` keys; raises InputError if this machine does not have it.
 
         RODPO_PRECISION says what `auto` means, where that is not for the processor to decide: a run that is compared
         with one on record keeps its configuration, and so its id.
         """
-        if training.device == "cuda" and not torch.cuda.is_available():
+        if device == "cuda" and not torch.cuda.is_available():
             raise InputError("training.device = 'cuda', but this machine has no CUDA device; use auto or cpu.")
-        device = best_device() if training.device == "auto" else torch.device(training.device)
-        if device.type == "cuda":  # of several processes on a machine each has its own
-            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        wanted = training.precision
-        if wanted == "auto":
-            wanted = os.environ.get("RODPO_PRECISION") or ("bf16" if has_bf16_products(device) else "fp32")
-            if wanted not in PRECISIONS:
-                raise InputError(f"RODPO_PRECISION is {wanted!r}; it can be {' or '.join(PRECISIONS)}, or unset.")
-        return cls(device, PRECISIONS[wanted], training.memory_budget_mib)
+        chosen = best_device() if device == "auto" else torch.device(device)
+        if chosen.type == "cuda":  # of several processes on a machine each has its own
+            chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if precision == "auto":
+            precision = os.environ.get("RODPO_PRECISION") or ("bf16" if has_bf16_products(chosen) else "fp32")
+            if precision not in PRECISIONS:
+                raise InputError(f"RODPO_PRECISION is {precision!r}; it can be {' or '.join(PRECISIONS)}, or unset.")
+        return cls(chosen, PRECISIONS[precision], budget_mib)
 
     @property
     def precision(self) -> str:

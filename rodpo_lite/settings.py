@@ -1,16 +1,28 @@
-"""Configurations from files and from the command line."""
+"""Settings: frozen pydantic models, built from defaults, a YAML file and `key=value`, and hashed to a run id."""
 
-import re
+import hashlib
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rodpo_lite.config import Config, build
 from rodpo_lite.errors import InputError, shown
+from rodpo_lite.files import parse_yaml, read_yaml
 
-# What the parser raises for text that is not valid; 2024-99-99 is a ValueError, !!bool x a KeyError, and so on.
-_BROKEN = (yaml.YAMLError, ValueError, RecursionError, AttributeError, LookupError, TypeError, OverflowError)
+
+class Settings(BaseModel):
+    """Base of everything that can be configured: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def about_unknown(cls, key: str) -> str:
+        """What to tell the user about a key that these settings do not have."""
+        return f"Unknown key {shown(key)}; the keys are {', '.join(keys(cls))}."
+
+
+Config = TypeVar("Config", bound=Settings)
 
 
 def resolve(kind: type[Config], file: Path | None = None, overrides: list[str] | None = None) -> Config:
@@ -29,11 +41,46 @@ def resolve(kind: type[Config], file: Path | None = None, overrides: list[str] |
             target = target.setdefault(parent, {})
             if not isinstance(target, dict):
                 raise InputError(f"{key!r} is not a key: {parent!r} holds a value, not a group of keys.")
-        try:
-            target[leaf] = yaml.load(text, _Loader)
-        except _BROKEN:
-            raise InputError(f"The value of {key!r} is not a plain value: {shown(text)}.") from None
+        target[leaf] = parse_yaml(text, f"The value of {key!r}")
     return build(kind, values)
+
+
+def build(kind: type[Config], values: dict[str, Any]) -> Config:
+    """Validate a plain dictionary as a configuration.
+
+    Raises InputError naming the key, the value and what is allowed.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise InputError(kind.about_unknown(key)) from None
+        message = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:
+            raise InputError(f"{message}.") from None
+        raise InputError(
+            f"{key} = {shown(first['input'])} is not valid: {message[:1].lower() + message[1:]}."
+        ) from None
+
+
+def keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every settable key of a configuration, dotted."""
+    found = []
+    for name, field in kind.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found += keys(field.annotation, f"{prefix}{name}.")
+        elif name != "stage":
+            found.append(prefix + name)
+    return found
+
+
+def one_of(name: str, allowed: list[str]) -> str:
+    """The name; raises ValueError, for a validator, if it is not allowed."""
+    if name not in allowed:
+        raise ValueError(f"allowed are {', '.join(allowed)}")
+    return name
 
 
 def nested(settings: dict[str, Any]) -> dict[str, Any]:
@@ -48,31 +95,7 @@ def nested(settings: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as people write numbers: 1e-3 is a number."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in pairs if tag != "tag:yaml.org,2002:float"]
-    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"),
-    list("-+0123456789."),
-)
-
-
-def read_yaml(file: Path, what: str) -> dict[str, Any]:
-    """Keys and values of a YAML file; raises InputError, `what` first, if it has none."""
-    try:
-        values = yaml.load(Path(file).read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        raise InputError(f"{what} {file} cannot be read: {error.strerror}.") from None
-    except _BROKEN:
-        raise InputError(f"{what} {file} is not valid YAML.") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise InputError(f"{what} {file} must hold keys and values, such as 'seed: 1'.")
-    return values
+def identity(config: BaseModel, **inputs: Any) -> str:
+    """The run id: 12 hex digits of SHA-256 over the configuration and what it was applied to."""
+    text = json.dumps({"config": config.model_dump(mode="json"), **inputs}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -13,7 +13,9 @@ from pathlib import Path
 SMALL = ["-o", "encoder.width=8", "-o", "training.epochs=1", "-o", "training.batches_per_epoch=4"]
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["rodpo_lite.cli", "rodpo_lite.runs", "rodpo_lite.evaluation", "rodpo_lite.baselines"])
+SERVER.set_forkserver_preload(
+    ["rodpo_lite.cli", "rodpo_lite.training.runs", "rodpo_lite.training.results", "rodpo_lite.evaluation.baselines"]
+)
 
 
 def rodpo(*arguments, cwd=None, **environment) -> subprocess.CompletedProcess:

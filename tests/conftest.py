@@ -11,18 +11,19 @@ import tiny_grid
 import tiny_ledger
 from command_line import rodpo
 
-from rodpo_lite import runs
-from rodpo_lite.config import ReferenceConfig, build
+from rodpo_lite.config import ReferenceConfig
 from rodpo_lite.data.schema import read_dataset, write_dataset
 from rodpo_lite.data.synthetic import WorldSizes, synthesise
+from rodpo_lite.settings import build
+from rodpo_lite.training import runs
 
 LONGEST = "slurm workflow book browser check benchmarks faults distributed replicas matrix cli".split()
 
 
 def pytest_collection_modifyitems(items):
     """Files that take longest come first, so that no worker is left with one of them when the others have ended."""
-    places = {Path(__file__).parent / f"test_{name}.py": place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path, len(places)))
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +95,7 @@ def plain_folder(tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real datasets, or a visible skip."""
-    folder = Path(os.environ.get("RODPO_DATA", Path(__file__).parent.parent / "data" / "amazon"))
+    folder = Path(os.environ.get("RODPO_DATA", Path(__file__).parents[1] / "data" / "amazon"))
     if not (folder / "toys" / "dataset.json").is_file():
         pytest.skip(f"no real data in {folder}: set RODPO_DATA to the folder that holds toys, beauty and sports")
     return folder

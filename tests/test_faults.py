@@ -14,10 +14,13 @@ import pytest
 from command_line import SMALL
 from trust.faults import kill_all
 
-from rodpo_lite import book, checkpoint, cli, evaluation, ledger, runs, training
-from rodpo_lite.cli import main
+from companion.evidence import ledger
+from companion.site import build
+from rodpo_lite import files
+from rodpo_lite.cli import main, train
 from rodpo_lite.data.synthetic import WorldSizes, synthesise
 from rodpo_lite.errors import InputError
+from rodpo_lite.training import checkpoint, results, runs, trainer
 
 
 def test_killed_runs_end_like_one_that_was_not(tmp_path):
@@ -117,7 +120,7 @@ def test_a_history_that_was_cut(world, small_config, unfinished, reference_folde
     runs.train(world, small_config, unfinished, resume=True)
     assert weights(unfinished) == weights(reference_folder)
     assert len(checkpoint.read_history(unfinished)) == small_config.training.epochs
-    evaluation.evaluate(world, unfinished)
+    results.evaluate(world, unfinished)
     path.write_text(path.read_text()[:-40])
     with pytest.raises(InputError, match=r"history.jsonl must hold one JSON object for each epoch"):
         ledger.record(unfinished, tmp_path / "ledger")
@@ -125,7 +128,7 @@ def test_a_history_that_was_cut(world, small_config, unfinished, reference_folde
 
 
 def test_a_ledger_says_which_file_was_cut(world, run, tmp_path):
-    evaluation.evaluate(world, run)
+    results.evaluate(world, run)
     path = ledger.record(run, tmp_path / "ledger")
     stored = path.parent / "ranks" / f"{path.stem}.parquet"
     for file, read in ((stored, ledger.differing), (path, ledger.records), (path, ledger.differing)):
@@ -136,13 +139,13 @@ def test_a_ledger_says_which_file_was_cut(world, run, tmp_path):
 
 def test_a_run_folder_has_one_process_at_a_time(world, small_config, unfinished, reference_folder, tmp_path):
     with (
-        checkpoint.alone(unfinished),
+        files.exclusive(unfinished),
         pytest.raises(InputError, match=f"Another process trains in {unfinished}; wait for it"),
     ):
         runs.train(world, small_config, unfinished, resume=True)
     runs.train(world, small_config, unfinished, resume=True)
     assert weights(unfinished) == weights(reference_folder)
-    with checkpoint.alone(tmp_path / "empty"):
+    with files.exclusive(tmp_path / "empty"):
         pass
     assert not (tmp_path / "empty").exists()
 
@@ -151,14 +154,14 @@ def test_a_clock_that_goes_backwards(world, small_config, tmp_path, monkeypatch)
     clock = itertools.count(2e9, -1000)
     monkeypatch.setattr(time, "time", lambda: next(clock))
     assert runs.train(world, small_config, tmp_path / "run")["seconds"] >= 0
-    assert evaluation.evaluate(world, tmp_path / "run")["seconds"] >= 0
+    assert results.evaluate(world, tmp_path / "run")["seconds"] >= 0
     assert all(line["epoch_seconds"] >= 0 for line in checkpoint.read_history(tmp_path / "run"))
 
 
 def test_a_diverging_run_names_its_configuration_and_what_is_kept(world, small_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "cosine", lambda *_: lambda step: 1 if step < 4 else 1e30)
+    monkeypatch.setattr(trainer, "cosine", lambda *_: lambda step: 1 if step < 4 else 1e30)
     folder = tmp_path / "run"
-    with pytest.raises(training.TrainingDiverged) as caught:
+    with pytest.raises(trainer.TrainingDiverged) as caught:
         runs.train(world, small_config, folder)
     said = str(caught.value)
     assert "epoch 2, step 2" in said and f"{folder / 'run.json'}" in said and "0.005" in said
@@ -175,37 +178,37 @@ def heeded():
 
 
 def test_ctrl_c_stops_in_a_sentence_and_the_run_goes_on(world_folder, tmp_path, monkeypatch, capsys, heeded):
-    def train(out):
+    def training(out):
         return ("train", "--data", world_folder, "--out", out, *SMALL, "-o", "training.epochs=3", "--resume")
 
-    assert command(monkeypatch, capsys, *train(tmp_path / "whole"))[0] == 0
+    assert command(monkeypatch, capsys, *training(tmp_path / "whole"))[0] == 0
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "_report", lambda line: signal.raise_signal(signal.SIGINT))
-        code, said = command(monkeypatch, capsys, *train(tmp_path / "run"))
+        patch.setattr(train, "_report", lambda line: signal.raise_signal(signal.SIGINT))
+        code, said = command(monkeypatch, capsys, *training(tmp_path / "run"))
     assert code == 130 and said.startswith("rodpo: Stopped;") and said.count("\n") == 1
     assert len(checkpoint.read_history(tmp_path / "run")) == 1 and not (tmp_path / "run" / checkpoint.MODEL).exists()
-    assert command(monkeypatch, capsys, *train(tmp_path / "run"))[0] == 0
+    assert command(monkeypatch, capsys, *training(tmp_path / "run"))[0] == 0
     assert weights(tmp_path / "run") == weights(tmp_path / "whole")
 
 
 def test_a_site_that_was_being_replaced_is_there_again(tmp_path):
     (tmp_path / "_build" / ".html.old").mkdir(parents=True)
     with pytest.raises(InputError, match="run this in the project"):
-        book.build(tmp_path)
+        build.build(tmp_path)
     assert (tmp_path / "_build" / "html").is_dir()
 
 
 def test_a_site_that_was_being_written_is_written_whole(tmp_path, monkeypatch):
     """Sphinx goes by the age of a page, so it would keep one that is half-written."""
-    monkeypatch.setattr(book.subprocess, "run", raising(Stopped()))
+    monkeypatch.setattr(build.subprocess, "run", raising(Stopped()))
     page = tmp_path / "sphinx" / "half.html"
     page.parent.mkdir()
     page.write_text("ha")
     with pytest.raises(Stopped):
-        book._render(tmp_path)
+        build._render(tmp_path)
     assert page.exists()
-    monkeypatch.setattr(book.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))
-    book._render(tmp_path)
+    monkeypatch.setattr(build.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))
+    build._render(tmp_path)
     assert not page.exists() and list(tmp_path.iterdir()) == []
 
 
@@ -213,16 +216,16 @@ def test_a_site_that_was_being_written_is_written_whole(tmp_path, monkeypatch):
 def test_a_build_that_stumbles_over_older_state_starts_anew_but_a_warning_stands(tmp_path, monkeypatch, log, builds):
     found = []
 
-    def build(*_, **__):
+    def stumble(*_, **__):
         found.append((tmp_path / "sphinx" / "older").exists())
         return SimpleNamespace(returncode=len(found) == 1, stdout="", stderr=log)
 
-    monkeypatch.setattr(book.subprocess, "run", build)
+    monkeypatch.setattr(build.subprocess, "run", stumble)
     (tmp_path / "sphinx").mkdir()
     (tmp_path / "sphinx" / "older").touch()
     if builds == 1:
-        with pytest.raises(book.BookError, match="no such file"):
-            book._render(tmp_path)
+        with pytest.raises(build.BookError, match="no such file"):
+            build._render(tmp_path)
     else:
-        book._render(tmp_path)
+        build._render(tmp_path)
     assert found == [True, False][:builds]

@@ -10,11 +10,11 @@ from importing import refused, write
 from trust.fuzz import try_all
 from trust.fuzz_text import LAUGHS
 
+from companion.site.pages import find_pages
 from rodpo_lite.config import ReferenceConfig
 from rodpo_lite.data.planted import PLANTED, Planted, plant
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.errors import InputError
-from rodpo_lite.pages import find_pages
 from rodpo_lite.settings import resolve
 
 SAMPLE = {

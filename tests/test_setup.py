@@ -191,7 +191,7 @@ def test_notebooks_are_committed_as_py_only():
         ("data/amazon/toys/dataset.json", True),
         ("data/synthetic/dataset.json", True),
         ("notebooks/01_data.ipynb", True),
-        ("rodpo_lite/__pycache__/cli.pyc", True),
+        ("rodpo_lite/__pycache__/config.pyc", True),
         ("data/README.md", False),
         ("data/results/0123abcd.json", False),
         ("notebooks/01_data.py", False),

@@ -44,8 +44,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from rodpo_lite import figures
-from rodpo_lite.book import record
+from companion.site import figures
+from companion.site.pages import record
 
 figures.setup()
 h = np.linspace(-4, 4, 60)
@@ -92,7 +92,7 @@ profile = "smoke"
 last = 3
 
 # %%
-from rodpo_lite.book import record
+from companion.site.pages import record
 
 total = sum(range(last + 1))
 record("total", total)

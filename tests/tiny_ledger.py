@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rodpo_lite import metrics
-from rodpo_lite.checkpoint import write_json
-from rodpo_lite.config import EncoderConfig
-from rodpo_lite.grid import Grid
+from companion.evidence.grid import Grid
+from rodpo_lite.evaluation import metrics
+from rodpo_lite.files import write_json
+from rodpo_lite.model.config import EncoderConfig
 
 USERS = 400
 DECLARED = """

@@ -1,4 +1,4 @@
-/* Draws the figures that rodpo_lite/figures.py writes into the pages: each when the reader nears it, in the reader's
+/* Draws the figures that companion/site/figures.py writes into the pages: each when the reader nears it, in the reader's
    theme, with the plotly.js in vendor/ beside this file. A page without figures does not load plotly. */
 "use strict";
 (() => {

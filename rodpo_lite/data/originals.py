@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from rodpo_lite.errors import InputError, Notice
-from rodpo_lite.settings import read_yaml
+from rodpo_lite.files import read_yaml
 
 ORIGINALS = Path(__file__).resolve().parents[2] / "data" / "originals.yml"
 
@@ -141,7 +141,7 @@ def _read_pins(lock: Path) -> dict[str, Pin]:
 
 
 def _add_pin(lock: Path, key: str, pin: Pin) -> Known:
-    from rodpo_lite.checkpoint import write_json  # imported here: torch takes seconds
+    from rodpo_lite.files import write_json
 
     pins = _read_pins(lock)
     if key not in pins:

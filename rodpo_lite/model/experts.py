@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rodpo_lite.config import EncoderConfig
 from rodpo_lite.engine import rounded_up
+from rodpo_lite.model.config import EncoderConfig
 
 
 class Routing(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rodpo_lite.config import EncoderConfig
+from rodpo_lite.model.config import EncoderConfig
 from rodpo_lite.model.experts import Routing, mlp, sparse_experts, with_routing
 
 

@@ -3,9 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rodpo_lite.config import EncoderConfig
 from rodpo_lite.data.batches import PackedBatch
 from rodpo_lite.model.attention import Bins, Layout, packed_causal_attention
+from rodpo_lite.model.config import EncoderConfig
 from rodpo_lite.model.dropout import Dropout
 from rodpo_lite.model.experts import Routing, mlp, sparse_experts, with_routing
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rodpo_lite.config import EncoderConfig
 from rodpo_lite.data.batches import PackedBatch
 from rodpo_lite.model.attention import Layout
+from rodpo_lite.model.config import EncoderConfig
 from rodpo_lite.model.experts import Routing, mlp, sparse_experts, with_routing
 from rodpo_lite.model.items import Catalogue, ModalityProjection
 from rodpo_lite.model.sequence import SequenceEncoder

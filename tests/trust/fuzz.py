@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from rodpo_lite.errors import InputError
-from rodpo_lite.training import TrainingDiverged
+from rodpo_lite.training.trainer import TrainingDiverged
 from trust import fuzz_book, fuzz_data, fuzz_imports, fuzz_runs, fuzz_text
 
 # A family makes, once, what its cases are made from, and then a case: mutates it and returns what is to be tried.

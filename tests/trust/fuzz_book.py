@@ -5,10 +5,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from rodpo_lite import checkpoint
-from rodpo_lite.check import FOLDER, baseline_file, compare, read_baseline
-from rodpo_lite.pages import Page, parameters_of
-from rodpo_lite.rules import Rules
+from companion.site.check import FOLDER, baseline_file, compare, read_baseline
+from companion.site.pages import Page, parameters_of
+from companion.site.rules import Rules
+from rodpo_lite import files
 from trust import mutations
 from trust.fuzz_text import TEXTS
 
@@ -29,7 +29,7 @@ PYTHON = [
 
 def baselines(place: Path) -> Callable[[Path, random.Random], Callable]:
     whole = place / "whole"
-    checkpoint.write_json(baseline_file(whole, "smoke"), BASELINE)
+    files.write_json(baseline_file(whole, "smoke"), BASELINE)
     (whole / FOLDER / "rules.yml").write_text(RULES)
 
     def make(folder: Path, chance: random.Random) -> Callable:
@@ -40,7 +40,7 @@ def baselines(place: Path) -> Callable[[Path, random.Random], Callable]:
         else:
             mutations.bytes_of(path, chance)
         page = Page(root / "notebooks" / "sums.py", folder / "pages", {}, "")
-        checkpoint.write_json(page.metrics, METRICS)
+        files.write_json(page.metrics, METRICS)
 
         def case() -> None:
             rules = Rules.read(root / FOLDER / "rules.yml")

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rodpo_lite import runs
-from rodpo_lite.config import ReferenceConfig, build
+from rodpo_lite.config import ReferenceConfig
 from rodpo_lite.data.planted import PLANTED, Planted, plant
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.data.synthetic import WorldSizes, synthesise
+from rodpo_lite.settings import build
+from rodpo_lite.training import runs
 from trust import mutations
 
 TABLES = ("interactions.parquet", "items.parquet", "users.parquet", PLANTED)

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from rodpo_lite import evaluation, ledger, runs
-from rodpo_lite.config import AlignmentConfig, build
+from companion.evidence import ledger
+from rodpo_lite.config import AlignmentConfig
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.data.synthetic import WorldSizes, synthesise
+from rodpo_lite.settings import build
+from rodpo_lite.training import results, runs
 from trust import fuzz_data, mutations
 from trust.fuzz_data import TINY
 
@@ -44,7 +46,7 @@ def family(place: Path) -> Callable[[Path, random.Random], Callable]:
     runs.train(dataset, TINY, whole["reference"])
     runs.align(dataset, whole["reference"], ALIGN, whole["align"])
     for name in ("reference", "align"):
-        evaluation.evaluate(dataset, whole[name])
+        results.evaluate(dataset, whole[name])
 
     def stop(line: dict[str, Any]) -> None:
         raise Stop
@@ -66,10 +68,10 @@ def family(place: Path) -> Callable[[Path, random.Random], Callable]:
                     runs.align(dataset, whole["reference"], ALIGN, run, resume=True)
                     return
                 if chance.random() < 0.5:
-                    evaluation.evaluate(dataset, run)
+                    results.evaluate(dataset, run)
                 runs.load(run, dataset).history.mean()
                 if kind == "align" and chance.random() < 0.3:
-                    evaluation.drift(dataset, run, whole["reference"])
+                    results.drift(dataset, run, whole["reference"])
                 ledger.record(run, folder / "ledger")
                 ledger.records(folder / "ledger")
             finally:
@@ -122,7 +124,7 @@ def tensors(path: Path, chance: random.Random, trace: Path) -> None:
 def ledgers(place: Path) -> Callable[[Path, random.Random], Callable]:
     dataset = read_dataset(synthesise(place / "data", 1, WorldSizes(users=30, items=100, slate=20)))
     runs.train(dataset, TINY, place / "run")
-    evaluation.evaluate(dataset, place / "run")
+    results.evaluate(dataset, place / "run")
     ledger.record(place / "run", place / "ledger")
     ledger.record_users(dataset, place / "ledger")
 

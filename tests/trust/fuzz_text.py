@@ -10,10 +10,11 @@ import pandas as pd
 import plotly.graph_objects as go
 import yaml
 
-from rodpo_lite import examples, figures, markup
-from rodpo_lite.config import AlignmentConfig, ReferenceConfig, keys
-from rodpo_lite.pages import find_pages
-from rodpo_lite.settings import resolve
+from companion.findings import examples
+from companion.site import figures, markup
+from companion.site.pages import find_pages
+from rodpo_lite.config import AlignmentConfig, ReferenceConfig
+from rodpo_lite.settings import keys, resolve
 from trust import mutations
 
 TEXTS = [

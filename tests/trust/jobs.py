@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rodpo_lite import runs
-from rodpo_lite.config import ReferenceConfig, build
+from rodpo_lite.config import ReferenceConfig
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.data.synthetic import WorldSizes, synthesise
+from rodpo_lite.settings import build
+from rodpo_lite.training import runs
 
 SMALL = {"encoder.width": 8, "encoder.heads": 1, "encoder.blocks": 1, "encoder.max_length": 8}
 STEPS = {
@@ -28,7 +29,10 @@ STEPS = {
 LEFT_ALONE = ("seconds", "epoch_seconds", "commit", "machine")
 LOADED = [  # by whom jobs are forked: everything that training loads on its way
     *("pandera.pandas", "pandera.backends.pandas.builtin_checks", "pyarrow.parquet", "torch._dynamo"),
-    *(f"rodpo_lite.{name}" for name in ("cli", "runs", "evaluation", "ledger")),
+    "rodpo_lite.cli",
+    "rodpo_lite.training.runs",
+    "rodpo_lite.training.results",
+    "companion.evidence.ledger",
 ]
 COLD = "from rodpo_lite.cli import main; main()"
 GRID = """
@@ -217,6 +221,6 @@ BOOK = Job(
     lambda to: [to],
     ("_build/executed/*/sums.stamp.json", "_build/sphinx.unfinished", "_build/.html.new"),
     site,
-    code="import pathlib, sys; from rodpo_lite.book import build; build(pathlib.Path(sys.argv[1]))",
+    code="import pathlib, sys; from companion.site.build import build; build(pathlib.Path(sys.argv[1]))",
     warm=False,
 )

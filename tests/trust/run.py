@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rodpo_lite import checkpoint
+from rodpo_lite import files
 from rodpo_lite.provenance import commit, versions
 from trust import faults, fuzz, memory, mutants
 
@@ -28,7 +28,7 @@ def main(names: list[str]) -> int:
         counts[name] = {"commit": commit(), "versions": versions()}
         with tempfile.TemporaryDirectory(prefix="rodpo-trust-") as place:
             counts[name] |= SUITES[name](Path(place))
-        checkpoint.write_json(COUNTS, counts)
+        files.write_json(COUNTS, counts)
     print(json.dumps(counts, indent=2))
     return int(
         any(

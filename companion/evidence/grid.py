@@ -1,0 +1,275 @@
+"""The grid of experiments: what workflow/grid.yaml declares, and what of it is still to be done.
+
+A row is one method. Where it declares a `search`, as many settings as `tuning.trials` are tried on the tuning seeds,
+the one that validates best is run with the reported seeds, and only those are ever evaluated on test. Under the folder
+of runs stand <dataset>/<row>/trial-<t>/seed-<s> and <dataset>/<row>/final/seed-<s>, with config.yaml beside the seeds.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, ValidationError, model_validator
+from scipy.stats import qmc
+
+from companion.evidence import ledger
+from companion.evidence.declared import Declared, Hidden, Range, Row, Seeds, Tuning
+from rodpo_lite.config import AlignmentConfig, ReferenceConfig
+from rodpo_lite.errors import InputError
+from rodpo_lite.files import read_json, read_yaml
+from rodpo_lite.settings import build, nested
+
+FINAL, CHOSEN = "final", "chosen"
+PRIMARY = "ndcg@5"
+
+
+class Grid(Declared):
+    """Datasets × rows × seeds.
+
+    planted: datasets that are another one with known positives hidden from training. drift: the row against which it is
+    measured there how far the scores of what was hidden moved.
+    """
+
+    datasets: tuple[str, ...]
+    planted: dict[str, Hidden] = Field(default_factory=dict)
+    drift: str | None = None
+    seeds: Seeds
+    tuning: Tuning
+    rows: dict[str, Row]
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if shared := set(self.seeds) & set(self.tuning.seeds):
+            raise ValueError(f"seed {min(shared)} is both reported and tuned on")
+        for name, hidden in self.planted.items():
+            source = hidden.source
+            if name not in self.datasets or source not in self.datasets or source in self.planted:
+                raise ValueError(f"planted: {name} or {source} is not among the datasets, or planted itself")
+            if not name.startswith(f"{source}-planted"):
+                raise ValueError(f"planted: what is made of {source} is called {source}-planted…, not {name}")
+            if extra := [row for row in hidden.rows or () if row not in self.rows or not self.rows[row].planted]:
+                raise ValueError(f"planted: {name} asks for {extra[0]}, which is no row that is planted")
+            if missing := [row for row in hidden.rows or () if self.rows[row].reference not in (None, *hidden.rows)]:
+                raise ValueError(f"planted: {name} lacks the reference of {missing[0]}")
+            if extra := set(hidden.seeds or ()) - set(self.seeds):
+                raise ValueError(f"planted: {name} has a seed {min(extra)} that the grid has not")
+        if self.drift and not (self.drift in self.rows and self.rows[self.drift].planted):
+            raise ValueError(f"drift: {self.drift} is no row that is run where positives are hidden")
+        for name, row in self.rows.items():
+            if not re.fullmatch(r"[a-z0-9_.=-]+", name):
+                raise ValueError(f"the row name {name!r} may hold small letters, digits and _.=- only")
+            for other in filter(None, (row.reference, row.like)):
+                if other not in self.rows:
+                    raise ValueError(f"the row {name} names a row {other}, which is not declared")
+            if row.reference and self.rows[row.reference].reference:
+                raise ValueError(f"the row {name} starts from {row.reference}, which is no reference")
+            if row.planted and row.reference and not self.rows[row.reference].planted:
+                raise ValueError(f"the row {name} is planted, and its reference {row.reference} is not")
+            if row.like and (self.rows[row.like].like or self.rows[row.like].kind is not row.kind):
+                raise ValueError(f"the row {name} is like {row.like}, which has no settings for it")
+            if unknown := set(row.datasets or ()) - set(self.datasets):
+                raise ValueError(f"the row {name} names an unknown dataset {min(unknown)}")
+            for dataset, source in row.tuned_on.items():
+                if wrong := [d for d in (dataset, source) if d in self.planted or not self.runs_on(name, d)]:
+                    raise ValueError(
+                        f"the row {name} cannot be tuned on {source} for {dataset}: {wrong[0]} is not its own"
+                    )
+                if source in row.tuned_on:
+                    raise ValueError(f"the row {name} is tuned on {source}, which is tuned on {row.tuned_on[source]}")
+            if extra := set(row.seeds or ()) - set(self.seeds):
+                raise ValueError(f"the row {name} has a seed {min(extra)} that the grid has not")
+        return self
+
+    @classmethod
+    def read(cls, path: Path) -> "Grid":
+        """Read the declaration; raises InputError naming the row and the key that is wrong."""
+        try:
+            grid = cls.model_validate(read_yaml(path, "The grid"))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the whole"
+            raise InputError(f"The grid {path}, {where}: {first['msg'].removeprefix('Value error, ')}.") from None
+        for name, row in grid.rows.items():  # every setting that may come up is a valid configuration
+            for settings in grid.trials(name):
+                try:
+                    build(row.kind, nested(settings))
+                except InputError as error:
+                    raise InputError(f"The grid {path}, row {name}: {error}") from None
+        return grid
+
+    @property
+    def real(self) -> list[str]:
+        """The datasets in which nothing was hidden."""
+        return [name for name in self.datasets if name not in self.planted]
+
+    def label(self, dataset: str) -> str:
+        """A dataset's name for readers, such as `Toys` or `Toys, 10 % hidden`."""
+        hidden = self.planted.get(dataset)
+        return (
+            f"{hidden.source.capitalize()}, {hidden.share:.0%} hidden".replace("%", " %")
+            if hidden
+            else dataset.capitalize()
+        )
+
+    def trials(self, name: str) -> list[dict[str, Any]]:
+        """The settings that a row tries: first what it sets, the rest at its default, then Sobol points of its search.
+
+        A row without a search has one. The points are the same in every row with the same search.
+        """
+        row = self.rows[name]
+        if not row.search or self.tuning.trials == 1:
+            return [dict(row.set)]
+        sampler = qmc.Sobol(len(row.search), rng=np.random.default_rng(0))
+        points = sampler.random_base2(int(np.ceil(np.log2(self.tuning.trials))))[: self.tuning.trials - 1]
+        found = [dict(row.set)]
+        for point in points:
+            drawn = {key: _at(choice, place) for (key, choice), place in zip(row.search.items(), point, strict=True)}
+            found.append(row.set | drawn)
+        return found
+
+    def seeds_of(self, name: str, dataset: str) -> tuple[int, ...]:
+        """Reported seeds of a row on a dataset."""
+        hidden = self.planted.get(dataset)
+        return (hidden and hidden.seeds) or self.rows[name].seeds or self.seeds
+
+    def source(self, dataset: str) -> str:
+        """The dataset that decides on the settings: the one itself, or what positives were hidden of."""
+        return self.planted[dataset].source if dataset in self.planted else dataset
+
+    def tier(self, name: str, dataset: str) -> str:
+        """The tier of a row on a dataset: the later one of the two."""
+        hidden = self.planted.get(dataset)
+        return max(self.rows[name].tier, hidden.tier if hidden else "A")
+
+    def cells(self, datasets: tuple[str, ...] = (), tiers: str = "ABC", rows: tuple[str, ...] = ()) -> list["Cell"]:
+        """Dataset by dataset, the rows that are asked for and the references that they start from.
+
+        Raises InputError for a name that is not declared.
+        """
+        for asked, known, kind in ((datasets, self.datasets, "dataset"), (rows, self.rows, "row")):
+            if unknown := [name for name in asked if name not in known]:
+                raise InputError(f"The grid has no {kind} {unknown[0]!r}; it has {', '.join(known)}.")
+        found = []
+        for dataset in datasets or self.datasets:
+            on = [name for name in self.rows if self.runs_on(name, dataset)]
+            wanted = {name for name in on if (name in rows if rows else self.tier(name, dataset) in tiers)}
+            wanted |= {self.rows[name].reference for name in wanted}
+            found += [Cell(self, dataset, name) for name in on if name in wanted]
+        return found
+
+    def runs_on(self, name: str, dataset: str) -> bool:
+        """Whether a row is declared for a dataset."""
+        row = self.rows[name]
+        if dataset in self.planted:
+            only = self.planted[dataset].rows
+            return row.planted and (only is None or name in only)
+        return dataset in (self.datasets if row.datasets is None else row.datasets)
+
+
+def _at(choice: Range | list[Any], place: float) -> Any:
+    return choice.at(place) if isinstance(choice, Range) else choice[int(place * len(choice))]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row on one dataset."""
+
+    grid: Grid
+    dataset: str
+    name: str
+
+    @property
+    def row(self) -> Row:
+        return self.grid.rows[self.name]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return self.grid.seeds_of(self.name, self.dataset)
+
+    @property
+    def reference(self) -> "Cell | None":
+        return Cell(self.grid, self.dataset, self.row.reference) if self.row.reference else None
+
+    @property
+    def drift(self) -> "Cell | None":
+        """The cell against which drift is measured; None where nothing is hidden or nothing was rejected."""
+        row = self.grid.drift
+        if self.dataset not in self.grid.planted or not self.reference or row in (None, self.name):
+            return None
+        return Cell(self.grid, self.dataset, row)
+
+    @property
+    def tuned(self) -> "Cell":
+        """The cell whose trials decide on the settings of this one."""
+        name, dataset = self.row.like or self.name, self.grid.source(self.dataset)
+        return Cell(self.grid, self.grid.rows[name].tuned_on.get(dataset, dataset), name)
+
+    def folder(self, runs: Path) -> Path:
+        return Path(runs) / self.dataset / self.name
+
+    def trials_file(self, ledger_folder: Path) -> Path:
+        """Where the ledger keeps what was tried."""
+        return Path(ledger_folder) / "trials" / f"{self.dataset}.{self.name}.json"
+
+    def chosen(self, ledger_folder: Path) -> dict[str, Any] | None:
+        """The settings of the reported runs, None where the trials are still to be run.
+
+        Raises InputError if the ledger holds the trials of another declaration.
+        """
+        tuned = self.tuned
+        settings = tuned.grid.trials(tuned.name)
+        if len(settings) == 1:
+            found = settings[0]
+        elif (path := tuned.trials_file(ledger_folder)).exists():
+            kept = read_json(path)
+            tried = [trial["settings"] for trial in kept["trials"]]
+            if tried != settings or kept["seeds"] != list(self.grid.tuning.seeds):
+                raise InputError(
+                    f"{path} holds the trials of another declaration of this row; the ledger is append-only."
+                )
+            found = kept["trials"][kept[CHOSEN]]["settings"]
+        else:
+            return None
+        return found | self.row.set
+
+    def config(self, settings: dict[str, Any], seed: int) -> ReferenceConfig | AlignmentConfig:
+        return self.row.kind.model_validate(nested(settings) | {"seed": seed})
+
+    def recorded(self, ledger_folder: Path, table: pd.DataFrame) -> dict[int, str]:
+        """Files of this cell's records, by seed, the first of `candidates`; table is `ledger.records`."""
+        return {seed: files[0] for seed, files in self.candidates(ledger_folder, table).items()}
+
+    def candidates(self, ledger_folder: Path, table: pd.DataFrame) -> dict[int, list[str]]:
+        """Files of this cell's records, by seed, what is to be preferred first; table is `ledger.records`.
+
+        An alignment started from the reference of its own seed. Of several with one seed, an alignment is preferred
+        that started from recorded weights, and a reference that has the very configuration, precision and device
+        included. Raises InputError for two references of one seed that were trained on different data.
+        """
+        settings = self.chosen(ledger_folder)
+        if settings is None or table.empty:
+            return {}
+        encoder = None
+        if self.reference:
+            of_reference = self.reference.chosen(ledger_folder)
+            if of_reference is None:
+                return {}
+            encoder = self.reference.config(of_reference, 0).encoder
+        same = ledger.of(table[table["dataset"] == self.dataset], self.config(settings, 0), encoder)
+        same = same[same["seed"].isin(self.seeds)]
+        if self.reference:
+            ids = table.set_index("file")["id"]
+            own = {seed: ids[file] for seed, file in self.reference.recorded(ledger_folder, table).items()}
+            same = same[same["reference"] == same["seed"].map(own)]
+            preferred = same["reference_weights"].isin(table["weights"])
+        else:
+            for _, of_seed in same.groupby("seed"):
+                ledger.check_one_edition(of_seed["file"], table)
+            wanted = [self.config(settings, seed).model_dump(mode="json") for seed in same["seed"]]
+            exact = [config == one for config, one in zip(same["config"], wanted, strict=True)]
+            preferred = pd.Series(exact, index=same.index, dtype=bool)
+        same = pd.concat([same[preferred], same[~preferred]])
+        return {int(seed): files.tolist() for seed, files in same.groupby("seed")["file"]}

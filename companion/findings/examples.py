@@ -1,0 +1,136 @@
+"""Lists before and after alignment, kept in the ledger as item numbers: a few users' own, and what moved in all."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from companion.evidence.grid import FINAL, Cell, Grid
+from rodpo_lite.data.schema import Dataset
+from rodpo_lite.data.split import leave_one_out, training_counts
+from rodpo_lite.errors import InputError
+from rodpo_lite.evaluation.ranking import encode_histories
+from rodpo_lite.files import read_json, write_json
+from rodpo_lite.training import checkpoint
+from rodpo_lite.training.runs import load
+
+ROWS = ("fused", "none", "uniform", "hard", "topk")
+TOP = 10
+DEPTH = 20  # of a list in which moves are counted
+LOSERS = 10
+
+
+def write(
+    dataset: Dataset, grid: Grid, runs: Path, ledger: Path, rows: tuple[str, ...] = ROWS, users: int = 12
+) -> Path:  # fmt: skip
+    """Write examples/<dataset>.json: users drawn at random among those whose test item some row has in its top 10.
+
+    Every row is taken at the first reported seed, from the folder of runs; all items are ranked. Of each user it holds
+    history (the last ten items), target, and for each row the top ten; of each row but the first, what `moves` and
+    `losers` say of all users. Raises InputError if a row has not been run.
+    """
+    seed, first = grid.seeds[0], {}
+    for row in rows:
+        folder = Cell(grid, dataset.name, row).folder(runs) / FINAL / f"seed-{seed}"
+        if not (folder / checkpoint.MODEL).is_file():
+            raise InputError(f"{folder} has not been run; rodpo grid --datasets {dataset.name} --rows {row} does that.")
+        first[row] = _best(dataset, folder)
+    start, end = leave_one_out(dataset).history("test")
+    targets = dataset.items[end]
+    hit = np.any([(best[:, :TOP] == targets[:, None]).any(1) for best in first.values()], axis=0)
+    chosen = np.random.default_rng(0).permutation(np.flatnonzero(hit))[:users]
+    found = [
+        {
+            "user": int(user),
+            "history": dataset.items[max(start[user], end[user] - TOP) : end[user]].tolist(),
+            "target": int(targets[user]),
+            "top": {row: best[user, :TOP].tolist() for row, best in first.items()},
+        }
+        for user in chosen
+    ]
+    before, *_ = first.values()
+    moved = {
+        row: {"moves": moves(dataset, before, after), "losers": losers(before, after, targets)}
+        for row, after in list(first.items())[1:]
+    }
+    path = Path(ledger) / "examples" / f"{dataset.name}.json"
+    write_json(path, {"seed": seed, "of": int(hit.sum()), "users": found, "moved": moved})
+    return path
+
+
+def moves(dataset: Dataset, before: np.ndarray, after: np.ndarray) -> dict[str, dict[str, float]]:
+    """Of the items that left the lists, came in and stayed: how many, whose they were already, who took them next.
+
+    before, after: lists of every user at test, [U, D]. For each kind: `items` per user, share `owned` by the user
+    already, share `next` that is the user's test item, and median training interactions, `popularity`; where there is
+    no item, the first only.
+    """
+    owner = np.repeat(np.arange(dataset.n_users), dataset.lengths)
+    end = leave_one_out(dataset).history("test")[1]
+    keys = owner * dataset.n_items + dataset.items  # a pair of user and item as one number
+    past, target = keys[np.arange(len(keys)) < end[owner]], keys[end]
+    first, second = (np.arange(dataset.n_users)[:, None] * dataset.n_items + lists for lists in (before, after))
+    stays = np.isin(first, second)
+    kinds = {"left": first[~stays], "came": second[~np.isin(second, first)], "stayed": first[stays]}
+    popularity, found = training_counts(dataset), {}
+    for kind, pairs in kinds.items():
+        found[kind] = {"items": len(pairs) / dataset.n_users}
+        if len(pairs):
+            shares = {"owned": np.isin(pairs, past).mean(), "next": np.isin(pairs, target).mean()}
+            shares["popularity"] = np.median(popularity[pairs % dataset.n_items])
+            found[kind] |= {name: float(value) for name, value in shares.items()}
+    return found
+
+
+def losers(before: np.ndarray, after: np.ndarray, targets: np.ndarray) -> list[dict[str, int]]:
+    """The ten items that leave most lists on balance.
+
+    before, after: lists [U, D]; targets: test items [U]. Of each item: in how many lists it is `before` and `after`,
+    and how many of the users who lost it took it next, `wanted`.
+    """
+    size = int(max(before.max(), after.max())) + 1
+    counts = [np.bincount(lists.ravel(), minlength=size) for lists in (before, after)]
+    had, has = ((lists == targets[:, None]).any(1) for lists in (before, after))
+    wanted = np.bincount(targets[had & ~has], minlength=size)
+    worst = np.argsort(counts[1] - counts[0], kind="stable")[:LOSERS]
+    return [
+        {"item": int(item), "before": int(counts[0][item]), "after": int(counts[1][item]), "wanted": int(wanted[item])}
+        for item in worst
+    ]
+
+
+def read(dataset: str, ledger: Path) -> dict[str, Any] | None:
+    """What `write` left for a dataset, None where there is nothing."""
+    path = Path(ledger) / "examples" / f"{dataset}.json"
+    return read_json(path) if path.is_file() else None
+
+
+def short(text: str) -> str:
+    """The title in an item's text, cut at a word to 40 characters; Amazon's texts go on with a description after it."""
+    title = " ".join(text.removeprefix("Title: ").split(" ;")[0].split())
+    return title if len(title) <= 40 else title[:39].rsplit(" ", 1)[0] + " …"
+
+
+def table(example: dict[str, Any], titles: list[str] | None = None) -> pd.DataFrame:
+    """The top ten of one user, a column for each row: ★ marks the next item, ↩ what the user has already."""
+
+    def told(item: int) -> str:
+        mark = "★ " if item == example["target"] else "↩ " if item in example["history"] else ""
+        return mark + (short(titles[item]) if titles else f"item {item}")
+
+    columns = {row: [told(item) for item in items] for row, items in example["top"].items()}
+    return pd.DataFrame(columns, index=pd.RangeIndex(1, TOP + 1, name="place"))
+
+
+@torch.no_grad()
+def _best(dataset: Dataset, folder: Path) -> np.ndarray:
+    """The best items of every user after all but the test item, [U, 20]."""
+    run = load(folder, dataset)
+    start, end = leave_one_out(dataset).history("test")
+    found = np.empty((dataset.n_users, DEPTH), np.int64)
+    for users, hidden, vectors in encode_histories(run.model, dataset, start, end, run.encoder.max_length):
+        for who, states in zip(users.split(500), hidden.split(500), strict=True):
+            found[who.numpy()] = (states @ vectors.T).topk(DEPTH).indices.numpy()
+    return found

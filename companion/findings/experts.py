@@ -1,0 +1,133 @@
+"""What a sparse mixture of experts costs and how it is used: time, and the load of each expert."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rodpo_lite.data.batches import PackedBatch, PackedSequences
+from rodpo_lite.data.schema import Dataset
+from rodpo_lite.losses.cross_entropy import full_cross_entropy
+from rodpo_lite.model.experts import SparseExperts
+from rodpo_lite.model.items import Catalogue
+from rodpo_lite.model.recommender import Recommender
+
+
+@torch.no_grad()
+def expert_load(model: Recommender, dataset: Dataset, max_length: int) -> pd.DataFrame:
+    """Share of the assignments that each expert gets in eval mode; columns layer, expert, share.
+
+    A fusion is shown every item of the catalogue once, a feed-forward every input position of the training windows.
+    Shares sum to 1 in each layer; a model without mixtures gives an empty table.
+    """
+    device, mode = next(model.parameters()).device, model.training
+    sequences = PackedSequences.for_training(dataset, max_length, device)
+    model.eval()
+    try:
+        catalogue = model.items()
+        loads = {layer: routing.load.cpu().numpy() for layer, routing in catalogue.routing.items()}
+        for batch in sequences.epoch(16_384):
+            for layer, routing in model.encode(batch, catalogue).routing.items():
+                if layer not in catalogue.routing:
+                    share = len(batch.items) / sequences.n_positions
+                    loads[layer] = loads.get(layer, 0.0) + share * routing.load.cpu().numpy()
+    finally:
+        model.train(mode)
+    rows = [(layer, expert, share) for layer, load in loads.items() for expert, share in enumerate(load)]
+    return pd.DataFrame(rows, columns=["layer", "expert", "share"]).astype({"expert": np.int64, "share": np.float64})
+
+
+@torch.no_grad()
+def chosen_experts(model: Recommender) -> NDArray[np.int64]:
+    """The experts of the fusion that each item of the catalogue goes to in eval mode, [N, k].
+
+    Raises ValueError for a model whose fusion is not a sparse mixture.
+    """
+    mixture = getattr(model.items, "experts", None)
+    if not isinstance(mixture, SparseExperts):
+        raise ValueError("the fusion of this model is not a sparse mixture")
+    seen = []
+    handle = mixture.router.register_forward_hook(lambda module, inputs, logits: seen.append(logits))
+    mode = model.training
+    try:
+        model.eval().items()
+    finally:
+        handle.remove()
+        model.train(mode)
+    return mixture.gates(seen[0])[1].cpu().numpy()
+
+
+def preferences(kinds: NDArray[np.str_], chosen: NDArray[np.integer], experts: int) -> pd.DataFrame:
+    """How many times as often each kind goes to each expert as all items do; a row for each kind, 1 without preference.
+
+    kinds: [N], of the items. chosen: [N, k], their experts. An expert that nobody goes to has 1 in every row.
+    """
+    table = pd.crosstab(np.repeat(kinds, chosen.shape[1]), chosen.ravel(), normalize="index")
+    table = table.reindex(columns=range(experts), fill_value=0.0).rename_axis(index="kind", columns="expert")
+    return (table / _load(chosen, experts)).fillna(1.0)
+
+
+def apart(kinds: NDArray[np.str_], chosen: NDArray[np.integer], experts: int) -> float:
+    """The part of a kind's assignments that would have to move for it to look like all items, 0 to 1, mean of kinds."""
+    moved = (preferences(kinds, chosen, experts) - 1).abs() * _load(chosen, experts)
+    return float(moved.sum(axis=1).mean() / 2)
+
+
+def _load(chosen: NDArray[np.integer], experts: int) -> NDArray[np.float64]:
+    return np.bincount(chosen.ravel(), minlength=experts) / chosen.size
+
+
+def costs(models: dict[str, Recommender], dataset: Dataset, max_length: int, repeats: int = 9) -> pd.DataFrame:
+    """Seconds of three things, a row for each repeat and model, all models in turn so that noise hits them alike.
+
+    Columns repeat, model and three times. step: forward and backward over about 2,000 positions with the whole
+    catalogue; rebuild: all item vectors, once per deployment; request: one user's history against vectors that are
+    kept, of which the model encodes the history only.
+    """
+    device = next(next(iter(models.values())).parameters()).device
+    sequences = PackedSequences.for_training(dataset, max_length, device)
+    batch, request = next(sequences.epoch(2000)), next(sequences.epoch(1))
+    rows = []
+    for repeat in range(repeats + 1):
+        for name, model in models.items():
+            catalogue = _rebuild(model.eval())
+            row = {"repeat": repeat, "model": name, "rebuild": _seconds(_rebuild, model)}
+            row["request"] = _seconds(_request, model, request, catalogue)
+            row["step"] = _seconds(_step, model.train(), batch)
+            model.zero_grad(set_to_none=True)
+            rows.append(row)
+    return pd.DataFrame(rows[len(models) :])  # the first repeat warms up
+
+
+def against(costs: pd.DataFrame, model: str, other: str) -> pd.DataFrame:
+    """Of `costs`, how many times as long one model takes as another: median, low and high quartile over the repeats."""
+    times = costs.set_index(["model", "repeat"])
+    ratio = times.loc[model] / times.loc[other]
+    return ratio.quantile([0.5, 0.25, 0.75]).T.set_axis(["times", "low", "high"], axis=1)
+
+
+@torch.no_grad()
+def _rebuild(model: Recommender) -> Catalogue:
+    return model.items()
+
+
+@torch.no_grad()
+def _request(model: Recommender, batch: PackedBatch, catalogue: Catalogue) -> Tensor:
+    encoding = model.encode(batch, catalogue)
+    return (encoding.hidden[batch.last] @ encoding.vectors.T).topk(min(10, len(encoding.vectors)))
+
+
+def _step(model: Recommender, batch: PackedBatch) -> None:
+    encoding = model(batch)
+    extra = sum(routing.balance + routing.z for routing in encoding.routing.values())
+    (full_cross_entropy(encoding.hidden, encoding.vectors, batch.items, 512) + extra).backward()
+
+
+def _seconds(work: Callable[..., object], *arguments: object) -> float:
+    started = time.perf_counter()
+    work(*arguments)
+    return time.perf_counter() - started

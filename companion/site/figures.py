@@ -1,0 +1,206 @@
+"""One look for every figure, shown natively in a notebook and as a self-contained `<figure>` in the book.
+
+The book's figures are drawn in the reader's browser by `book/_static/figures.js`, from JSON that stands in the page.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from companion.site.markup import MAX_ROWS, compact, prose, table_html
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    import pandas
+    import plotly.graph_objects as go
+
+BOOK_MODE = "RODPO_BOOK"  # set to 1 in the kernel that executes a notebook for the book
+TEMPLATE = "rodpo"
+HEIGHT = 420  # pixels, unless the figure sets its own
+NO_SCRIPT = "<noscript><p>This figure is drawn by JavaScript, which is switched off here.</p></noscript>"
+MADE = "<!-- how this was made -->"  # the book replaces both, see still.py
+
+# Okabe and Ito (2008), without the yellow and the black, which vanish on one of the two backgrounds.
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
+)  # fmt: skip
+GREY = "#808890"  # readable on white and on dark: references and annotations
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
+PATTERNS = ("", "/", ".", "\\", "x", "-")
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+# A strategy looks the same on every page, and so does a dataset.
+_STRATEGIES = ("topk", "hard", "none", "uniform", "static_hard", "static_topk")
+_DATASETS = ("toys", "sports", "beauty")
+_PLACES = {name: place for names in (_STRATEGIES, _DATASETS) for place, name in enumerate(names)}
+
+
+def style(series: str | int) -> dict[str, dict[str, str]]:
+    """The line and marker of a series, as keyword arguments of `go.Scatter`: colour, dash and symbol together.
+
+    `series` is a negative-selection strategy, a dataset or a place in the order. Raises KeyError for another name.
+    """
+    if isinstance(series, str):
+        if series not in _PLACES:
+            raise KeyError(f"no style for {series!r}: one of {', '.join(_PLACES)}, or a number")
+        series = _PLACES[series]
+    colour = COLOURS[series % len(COLOURS)]
+    return {
+        "line": {"color": colour, "dash": DASHES[series % len(DASHES)]},
+        "marker": {"color": colour, "symbol": SYMBOLS[series % len(SYMBOLS)]},
+    }
+
+
+def template() -> go.layout.Template:
+    """The book's plotly template: Okabe-Ito colours, and a second channel (dash, symbol, pattern) for each series.
+
+    Backgrounds are transparent and text is a grey that reads on both; the book replaces it with the theme's colours.
+    """
+    import plotly.graph_objects as go
+
+    axis = {
+        "automargin": True, "gridcolor": "rgba(128, 136, 144, .25)", "linecolor": GREY, "zeroline": False,
+        "showline": False, "ticks": "outside", "ticklen": 4, "tickcolor": "rgba(128, 136, 144, .5)",
+        "title": {"standoff": 12, "font": {"size": 14}},
+    }  # fmt: skip
+    error = {"color": GREY}
+    control = {"bgcolor": "rgba(128, 136, 144, .12)", "bordercolor": "rgba(128, 136, 144, .5)"}
+    return go.layout.Template(
+        layout={
+            "colorway": COLOURS,
+            "colorscale": {"sequential": "Cividis", "sequentialminus": "Cividis_r", "diverging": "RdBu"},
+            "font": {"family": FONT, "size": 14, "color": GREY},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "xaxis": {**axis, "showgrid": False, "showline": True},
+            "yaxis": axis,
+            "hovermode": "closest",
+            "hoverlabel": {"font": {"family": FONT}},
+            "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "title": {"text": ""}},
+            "margin": {"l": 16, "r": 16, "t": 16, "b": 40},
+            "updatemenudefaults": {**control, "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 36}},
+            "sliderdefaults": {**control, "pad": {"t": 48}, "ticklen": 4, "currentvalue": {"font": {"size": 14}}},
+        },
+        data={
+            "scatter": [
+                {**style(n), "line": {"dash": DASHES[n], "width": 2.5}, "marker": {"symbol": SYMBOLS[n], "size": 8}}
+                for n in range(len(COLOURS))
+            ],
+            "bar": [
+                {"marker": {"pattern": {"shape": shape, "solidity": 0.35}}, "error_x": error, "error_y": error}
+                for shape in PATTERNS
+            ],
+        },
+    )
+
+
+def setup() -> None:
+    """Make the book's template plotly's default; call it once at the top of a notebook."""
+    import plotly.io as pio
+
+    pio.templates[TEMPLATE] = template()
+    pio.templates.default = TEMPLATE
+
+
+def in_book() -> bool:
+    """Whether this process executes a notebook for the book."""
+    return os.environ.get(BOOK_MODE) == "1"
+
+
+def slider(
+    fig: go.Figure, groups: dict[str, list[int]], active: str, prefix: str, layouts: dict[str, dict] | None = None
+) -> None:  # fmt: skip
+    """Add a slider that shows one named group of traces at a time, `active` first; groups hold trace numbers.
+
+    layouts: what a group changes in the layout, as in {"K": {"xaxis.type": "log"}}, for every group or for none.
+    """
+    for number, trace in enumerate(fig.data):
+        trace.visible = number in groups[active]
+    steps = []
+    for name, chosen in groups.items():
+        visible = {"visible": [n in chosen for n in range(len(fig.data))]}
+        steps.append({"label": name, "method": "update", "args": [visible, layouts[name]] if layouts else [visible]})
+    place = list(groups).index(active)
+    fig.update_layout(  # shorter than the figure: the first and the last label are centred under its ends
+        sliders=[{"steps": steps, "active": place, "currentvalue": {"prefix": prefix}, "x": 0.08, "len": 0.8}]
+    )
+
+
+def forest(
+    data: pandas.DataFrame, value: str, by: str, series: str, *, rows: Iterable[str], slide: str | None = None
+) -> go.Figure:  # fmt: skip
+    """Points with intervals: a line for each of `rows`, from the top, with the series of one line side by side.
+
+    data: a point a line, with its `value`, `low` and `high`, the row that it belongs `by`, and its `series`; where
+    `slide` names a column, a slider shows one of its values at a time, the first at first.
+    """
+    import plotly.graph_objects as go
+
+    fig, groups = go.Figure(), {}
+    for step, shown in data.groupby(slide, sort=False) if slide else [("", data)]:
+        for number, (name, part) in enumerate(shown.groupby(series, sort=False)):
+            groups.setdefault(step, []).append(len(fig.data))
+            fig.add_scatter(
+                x=part[value], y=part[by], name=name, mode="markers", orientation="h",
+                **style(name if name in _PLACES else number), error_x=whiskers(part[value], part["low"], part["high"]),
+            )  # fmt: skip
+    fig.update_layout(scattermode="group")
+    fig.update_yaxes(categoryorder="array", categoryarray=list(rows)[::-1])
+    if slide and groups:
+        slider(fig, groups, next(iter(groups)), f"{slide.capitalize()}: ")
+    return fig
+
+
+def whiskers(middle: Any, low: Any, high: Any) -> dict[str, Any]:
+    """Error bars from values and the ends of their intervals, as `error_x` or `error_y` takes them."""
+    return {"array": high - middle, "arrayminus": middle - low}
+
+
+def show(fig: go.Figure, *, caption: str, alt: str, data: pandas.DataFrame | None = None) -> None:
+    """Show a plotly figure with its caption: natively in Jupyter and VS Code, as accessible HTML in the book.
+
+    caption: a sentence or two; `$…$` in it is mathematics. alt: what a reader who cannot see it must know.
+    data: the numbers behind it, offered as a collapsible table. Raises ValueError when caption or alt is empty.
+    """
+    from IPython.display import HTML, Markdown, display
+
+    if not caption.strip() or not alt.strip():
+        raise ValueError("a figure needs a caption and an alt text")
+    if in_book():
+        display(HTML(figure_html(fig, caption=caption, alt=alt, data=data)))
+    else:
+        display(fig)
+        display(Markdown(f"*{caption}*"))
+
+
+def table(data: pandas.DataFrame, caption: str, *, rows: int = MAX_ROWS, mathematics: Collection[str] = ()) -> None:
+    """Show a data frame as a table with a caption, at most `rows` of it, in a notebook and in the book alike.
+
+    mathematics: columns in which `$…$` is mathematics, as it is in the caption.
+    """
+    from IPython.display import HTML, display
+
+    display(HTML(table_html(data, caption, rows=rows, mathematics=mathematics)))
+
+
+def figure_html(fig: go.Figure, *, caption: str, alt: str, data: pandas.DataFrame | None = None) -> str:
+    """The figure as HTML that `figures.js` draws: placeholder, JSON, caption and data table, no executable script."""
+    content = fig.to_plotly_json()
+    content["layout"]["template"] = template().to_plotly_json()
+    payload = json.dumps(compact(content), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    payload = payload.replace("<", "\\u003c")  # nothing in it can close the script element
+    height = int(fig.layout.height or HEIGHT)
+    details = ""
+    if data is not None:
+        details = f"<details><summary>Data of this figure</summary>{table_html(data, '')}</details>"
+    return (
+        '<figure class="rodpo-figure">'
+        f'<div class="rodpo-plot" role="img" aria-label="{escape(alt)}" style="min-height:{height}px"></div>'
+        f'<script type="application/json">{payload}</script>'
+        f"{NO_SCRIPT}<figcaption>{prose(caption)}</figcaption>{details}{MADE}</figure>"
+    )

@@ -1,0 +1,115 @@
+"""`rodpo evaluate`, `baseline`, `drift` and `recommend`."""
+
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rodpo_lite.errors import InputError
+
+Data = Annotated[Path, typer.Option("--data", help="dataset folder in the canonical format")]
+RunFolder = Annotated[Path, typer.Option("--run", help="finished run folder")]
+
+
+def evaluate(
+    data: Data,
+    run: Annotated[list[Path], typer.Option("--run", help="finished run folder; may be given several times")],
+    split: Annotated[str, typer.Option(help="test or valid")] = "test",
+    record: Annotated[bool, typer.Option("--record", help="enter the run into the ledger")] = False,
+    ledger: Annotated[Path | None, typer.Option(help="ledger folder [default: the project's data/results]")] = None,
+) -> None:
+    """Rank every user's held-out item over the full catalogue, with and without the history masked.
+
+    Example: `rodpo evaluate --data data/amazon/toys --run runs/toys --record`
+    """
+    from rodpo_lite.data.schema import read_dataset
+    from rodpo_lite.training import results
+
+    if split not in ("test", "valid"):
+        raise InputError(f"--split {split!r} is not valid: allowed are test, valid.")
+    if record and split != "test":
+        raise InputError("--record needs the test split: the ledger holds finished runs with their test metrics.")
+    keeper, dataset = _ledger() if record else None, read_dataset(data)
+    for one in run:
+        found = results.evaluate(dataset, one, split)
+        _print_metrics(split, found["unmasked"], found["masked"])
+        if keeper:
+            print(f"recorded in {keeper.record(one, ledger or keeper.FOLDER)}")
+    if keeper:
+        keeper.record_users(dataset, ledger or keeper.FOLDER)
+
+
+def baseline(
+    data: Data,
+    name: Annotated[str, typer.Option("--name", help="popularity, item_knn or content_knn")],
+    record: Annotated[bool, typer.Option("--record", help="enter the result into the ledger")] = False,
+    ledger: Annotated[Path | None, typer.Option(help="ledger folder [default: the project's data/results]")] = None,
+) -> None:
+    """Rank every user's test item by a baseline that trains nothing; how far it looks back is chosen on validation.
+
+    Example: `rodpo baseline --data data/amazon/toys --name item_knn`
+    """
+    from rodpo_lite.data.schema import read_dataset
+    from rodpo_lite.evaluation import baselines
+
+    keeper, dataset = _ledger() if record else None, read_dataset(data)
+    entry, ranks = baselines.evaluate(dataset, name)
+    _print_metrics("test", entry["test"], entry["test_masked"])
+    if keeper:
+        print(f"recorded in {keeper.enter(entry, ranks, ledger or keeper.FOLDER)}")
+        keeper.record_users(dataset, ledger or keeper.FOLDER)
+
+
+def _ledger() -> Any:
+    """What keeps the ledger: a part of the companion, which is known by its entry point alone."""
+    found = entry_points(group="rodpo.ledger")
+    if not found:
+        raise InputError("--record needs the companion, which keeps the ledger: pip install 'rodpo-lite[book]'.")
+    return next(iter(found)).load()
+
+
+def _print_metrics(split: str, unmasked: dict[str, float], masked: dict[str, float]) -> None:
+    for name, found in (("unmasked", unmasked), ("masked", masked)):
+        print(f"{split:5} {name:8} " + "  ".join(f"{metric} {value:.5f}" for metric, value in found.items()))
+
+
+def drift(
+    data: Data,
+    run: RunFolder,
+    against: Annotated[Path, typer.Option("--against", help="finished run to compare with")],
+) -> None:
+    """Say how far false negatives moved from one run to an aligned one, against what stood beside them.
+
+    Example: `rodpo drift --data data/toys-planted --run runs/hard --against runs/none`
+    """
+    from rodpo_lite.data.planted import Planted
+    from rodpo_lite.data.schema import read_dataset
+    from rodpo_lite.training import results
+
+    dataset = read_dataset(data)
+    for notion, found in results.drift(dataset, run, against, Planted.of(dataset, data)).items():
+        if isinstance(found, dict):
+            error, counts = 1.96 * found["standard_error"], f"{found['pairs']} pairs of {found['users']} users"
+            print(f"{notion:8} {found['difference']:+.4f} ± {error:.4f}  ({counts})")
+
+
+def recommend(
+    data: Data, run: RunFolder,
+    user: Annotated[str, typer.Option(help="user id, as in what was imported; a number where no ids are known")],
+    top: Annotated[int, typer.Option(help="how many items")] = 10,
+) -> None:  # fmt: skip
+    """Print the best items for a user after their whole history: rank, score, id and title.
+
+    Example: `rodpo recommend --data data/amazon/toys --run runs/toys --user 7`
+    """
+    from rodpo_lite.data.schema import read_dataset
+    from rodpo_lite.evaluation.recommend import recommend
+    from rodpo_lite.training.runs import load
+
+    dataset = read_dataset(data)
+    found = recommend(load(run, dataset).model, dataset, dataset.user_called(user), top)
+    width = found["item"].str.len().max()
+    for rank, row in enumerate(found.itertuples(), start=1):
+        title = "" if row.title == row.item else row.title
+        print(f"{rank:3}  {row.score:8.4f}  {row.item:{width}}  {title}".rstrip())

@@ -1,0 +1,118 @@
+"""`rodpo train` and `rodpo align`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from rodpo_lite.errors import InputError
+
+Data = Annotated[Path, typer.Option("--data", help="dataset folder in the canonical format")]
+Out = Annotated[Path, typer.Option("--out", help="run folder to write")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with configuration keys")]
+Override = Annotated[list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="set one configuration key")]
+Seeds = Annotated[
+    str | None, typer.Option("--seeds", help="train these seeds, as in 1,2,3, side by side; folders then name {seed}")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="continue an unfinished run in --out")]
+
+
+def train(
+    data: Data, out: Out, config: ConfigFile = None, override: Override = None, seeds: Seeds = None,
+    resume: Resume = False,
+) -> None:  # fmt: skip
+    """Stage 1: train a reference by next-item cross-entropy over the whole catalogue.
+
+    Example: `rodpo train --data data/amazon/toys --out runs/toys -o seed=1`
+    """
+    from rodpo_lite.config import ReferenceConfig
+    from rodpo_lite.data.schema import read_dataset
+    from rodpo_lite.settings import resolve
+    from rodpo_lite.training import runs
+
+    configs = [resolve(ReferenceConfig, config, own) for own in _for_seeds(override, seeds)]
+    outs = [_of_seed("--out", out, config.seed, seeds) for config in configs]
+    _finished(runs.train_seeds(read_dataset(data), configs, outs, resume, _report), outs)
+
+
+class WithRegistries(TyperCommand):
+    """A command whose help ends with every selector and loss, read from the registries when help is asked for."""
+
+    @property
+    def epilog(self) -> str:
+        from rodpo_lite.losses.preference import LOSSES
+        from rodpo_lite.sampling.selectors import SELECTORS
+
+        return "\n\n".join(_list_of(key, entries) for key, entries in (("negatives", SELECTORS), ("loss", LOSSES)))
+
+    @epilog.setter
+    def epilog(self, text: str | None) -> None:
+        """The text is made when it is read."""
+
+
+def _list_of(key: str, entries: dict[str, Any]) -> str:
+    lines = [f"- `{key}.name={name}`: {entry.summary}{_uses(key, entry)}" for name, entry in entries.items()]
+    return f"**{key}.name** is one of\n\n" + "\n".join(lines)
+
+
+def _uses(key: str, entry: Any) -> str:
+    return f" Uses {', '.join(f'`{key}.{name}`' for name in entry.uses)}." if entry.uses else ""
+
+
+def align(
+    data: Data, reference: Annotated[Path, typer.Option("--reference", help="finished run to start from")], out: Out,
+    config: ConfigFile = None, override: Override = None, seeds: Seeds = None, resume: Resume = False,
+) -> None:  # fmt: skip
+    """Stage 2: align a policy with a preference loss, from a frozen reference.
+
+    Example: `rodpo align --data data/amazon/toys --reference runs/toys --out runs/toys-topk -o negatives.name=topk`
+    """
+    from rodpo_lite.config import AlignmentConfig
+    from rodpo_lite.data.planted import Planted
+    from rodpo_lite.data.schema import read_dataset
+    from rodpo_lite.settings import resolve
+    from rodpo_lite.training import runs
+
+    configs = [resolve(AlignmentConfig, config, own) for own in _for_seeds(override, seeds)]
+    outs = [_of_seed("--out", out, config.seed, seeds) for config in configs]
+    references = [_of_seed("--reference", reference, config.seed, seeds) for config in configs]
+    dataset = read_dataset(data)
+    planted = Planted.of(dataset, data)
+    found = runs.align_seeds(dataset, references, configs, outs, resume, _report, planted=planted)
+    _finished(found, outs)
+
+
+def _for_seeds(override: list[str] | None, seeds: str | None) -> list[list[str] | None]:
+    """The overrides of each seed that --seeds names; without it, the overrides."""
+    if seeds is None:
+        return [override]
+    if any(key.startswith("seed=") for key in override or []):
+        raise InputError("--seeds and -o seed=… both name the seed; leave one out.")
+    named = seeds.split(",")
+    if not all(name.isdecimal() for name in named) or len(set(map(int, named))) < len(named):
+        raise InputError(f"--seeds {seeds!r} is not a list of different whole numbers, as in 1,2,3.")
+    return [[*(override or []), f"seed={name}"] for name in named]
+
+
+def _of_seed(option: str, folder: Path, seed: int, seeds: str | None) -> Path:
+    """The folder of a seed: {seed} in its name stands for it when --seeds is given."""
+    if seeds is None:
+        return folder
+    if "{seed}" not in str(folder):
+        raise InputError(f"With --seeds, {option} names a folder for each: put {{seed}} into {folder}.")
+    return Path(str(folder).replace("{seed}", str(seed)))
+
+
+def _report(epoch: dict[str, Any]) -> None:
+    losses = "  ".join(f"{name} {value:.4f}" for name, value in epoch.items() if name.startswith(("loss", "margin")))
+    valid = f"validation NDCG@5 {epoch['valid']['ndcg@5']:.5f} (history masked {epoch['valid_masked']['ndcg@5']:.5f})"
+    print(
+        f"epoch {epoch['epoch']:3} of {epoch['epochs']}  {epoch['epoch_seconds']:6.1f} s  {losses}  {valid}", flush=True
+    )
+
+
+def _finished(records: list[dict[str, Any]], outs: list[Path]) -> None:
+    for record, out in zip(records, outs, strict=True):
+        valid = record["valid"]["ndcg@5"]
+        print(f"{out}: run {record['config_hash']}, best epoch {record['best_epoch']}, validation NDCG@5 {valid:.5f}")

@@ -1,0 +1,96 @@
+"""Exact ranks of held-out targets over the full catalogue."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rodpo_lite.data.batches import PackedSequences
+from rodpo_lite.data.schema import Dataset
+from rodpo_lite.data.split import Part, leave_one_out
+from rodpo_lite.engine import Engine
+from rodpo_lite.model.recommender import Recommender
+
+NOT_FINITE = "a score is not finite"
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Ranks from 0, one per user [U]: over the full catalogue, and with the user's history dropped from it."""
+
+    unmasked: np.ndarray
+    masked: np.ndarray
+
+
+def rank_targets(scores: Tensor, targets: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
+    """Ranks of the targets within rows of scores, unmasked and masked.
+
+    scores [R, N]; targets [R]; history [R, M] item ids, padded with N, repeats allowed. The rank is the number of items
+    with a strictly greater score plus half of the ties among the other items, rounded up, so that a constant scorer
+    lands in the middle and not on top. Masking drops the history, though never the target itself.
+    Raises ValueError if a score is not finite.
+    """
+    if not bool(torch.isfinite(scores.sum(1)).all()):
+        raise ValueError(NOT_FINITE)
+    return _count(scores, targets, history)
+
+
+def _count(scores: Tensor, targets: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
+    """`rank_targets` of scores that are known to be finite."""
+    n_items = scores.shape[1]
+    at_target = scores.gather(1, targets[:, None])
+    greater = (scores > at_target).sum(1, dtype=torch.int32).long()
+    equal = (scores == at_target).sum(1, dtype=torch.int32).long() - 1
+    history = history.sort(1).values
+    dropped = (history < n_items) & (history != targets[:, None])
+    dropped[:, 1:] &= history[:, 1:] != history[:, :-1]
+    of_history = scores.gather(1, history.clamp(max=n_items - 1))
+    greater_masked = greater - (dropped & (of_history > at_target)).sum(1)
+    equal_masked = equal - (dropped & (of_history == at_target)).sum(1)
+    return greater + (equal + 1) // 2, greater_masked + (equal_masked + 1) // 2
+
+
+def rank_dataset(
+    model: Recommender, dataset: Dataset, part: Part, max_length: int, budget_mib: float | None = None
+) -> Ranks:
+    """Ranks of every user's `part` target, from scores in fp32; the model is left in the mode it was in.
+
+    budget_mib: most memory that a block of scores may take; None suits the device. Raises ValueError if a score is not
+    finite.
+    """
+    device = next(model.parameters()).device
+    start, end = leave_one_out(dataset).history(part)
+    items = torch.as_tensor(dataset.items, device=device)
+    first, last = torch.as_tensor(start, device=device), torch.as_tensor(end, device=device)
+    rows = Engine(device, budget_mib=budget_mib).rows(dataset.n_items)
+    unmasked = torch.empty(dataset.n_users, dtype=torch.long, device=device)
+    masked = torch.empty_like(unmasked)
+    for users, hidden, vectors in encode_histories(model, dataset, start, end, max_length):
+        # No score is larger than this product of norms, so the blocks themselves need not be looked through.
+        if not bool(torch.isfinite(vectors.norm(dim=1).max() * hidden.norm(dim=1).max())):
+            raise ValueError(NOT_FINITE)
+        for who, states in zip(users.split(rows), hidden.split(rows), strict=True):
+            scores = (vectors @ states.T).T  # on a CPU this way round is faster, and so is counting in its columns
+            column = torch.arange(int((last - first)[who].max()), device=device)
+            seen = column < (last - first)[who, None]
+            index = torch.where(seen, first[who, None] + column, 0)
+            history = items[index].masked_fill(~seen, dataset.n_items)
+            unmasked[who], masked[who] = _count(scores, items[last[who]], history)
+    return Ranks(unmasked.cpu().numpy(), masked.cpu().numpy())
+
+
+@torch.no_grad()
+def encode_histories(model: Recommender, dataset: Dataset, start: np.ndarray, end: np.ndarray, max_length: int):
+    """Yield (users [B], hidden state after each user's history [B, D], item vectors [N, D]) in eval mode."""
+    device = next(model.parameters()).device
+    mode = model.training
+    model.eval()
+    try:
+        catalogue = model.items()
+        sequences = PackedSequences(dataset.items, start, end, max_length, device, dataset.timestamps)
+        for batch in sequences.epoch(16_384):
+            encoding = model.encode(batch, catalogue, only=batch.last)
+            yield batch.users, encoding.hidden, encoding.vectors
+    finally:
+        model.train(mode)

@@ -1,0 +1,28 @@
+"""The best items for a user."""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rodpo_lite.data.schema import Dataset
+from rodpo_lite.errors import InputError, printable
+from rodpo_lite.evaluation.ranking import encode_histories
+from rodpo_lite.model.recommender import Recommender
+
+
+@torch.no_grad()
+def recommend(model: Recommender, dataset: Dataset, user: int, top: int = 10) -> pd.DataFrame:
+    """The `top` items for a user after their whole history, which is left out; columns item (its id), title, score."""
+    if not 0 <= user < dataset.n_users:
+        raise InputError(f"There is no user {user}: {dataset.name} has users 0 to {dataset.n_users - 1}.")
+    if not 1 <= top <= dataset.n_items:
+        raise InputError(f"--top {top} is out of range: {dataset.name} has {dataset.n_items} items.")
+    start, end = dataset.offsets[:-1].copy(), dataset.offsets[1:].copy()
+    end[np.arange(dataset.n_users) != user] = start[np.arange(dataset.n_users) != user]
+    (_, hidden, vectors), *_ = encode_histories(model, dataset, start, end, model.max_length)
+    scores = (hidden @ vectors.T).squeeze(0)
+    scores[torch.as_tensor(dataset.items[start[user] : end[user]])] = -torch.inf
+    best = scores.topk(min(top, int(torch.isfinite(scores).sum())))
+    items = best.indices.tolist()
+    ids, titles = ([printable(names[item])[:80] for item in items] for names in (dataset.item_ids, dataset.titles))
+    return pd.DataFrame({"item": ids, "title": titles, "score": best.values.numpy()})

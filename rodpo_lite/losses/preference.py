@@ -1,0 +1,209 @@
+"""Preference losses: functions of the scores of chosen and rejected items, unreduced.
+
+With a softmax policy over the catalogue the normalisers of log π(i+|S) - log π(i-|S) cancel, within the policy and
+within the reference, so scores are all that a loss needs. A loss with a batch-level part (`dr_dpo`, `beta_dpo`) sees
+the whole batch, and what it remembers lies in an explicit state that the trainer saves.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from rodpo_lite.settings import Settings, one_of
+
+State = dict[str, Tensor]
+
+
+class LossConfig(Settings):
+    """The preference loss."""
+
+    name: str = Field("dpo", description="preference loss")
+    beta: float = Field(0.5, gt=0, description="strength β of the implicit reward")
+    epsilon: float = Field(
+        0.1, ge=0, lt=0.5, description="ε of cdpo and rdpo: share of pairs that are the wrong way round"
+    )
+    gamma: float = Field(0.5, ge=0, description="γ of simpo: the margin that is aimed at")
+    beta_prime: float = Field(1.0, gt=0, description="β' of dr_dpo: the smaller, the less a bad pair counts")
+    alpha: float = Field(0.6, ge=0, description="α of beta_dpo: how far β follows the batch")
+    rho: float = Field(0.2, ge=0, lt=1, description="ρ of beta_dpo: share of the batch that is left out")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of beta_dpo's running mean and deviation")
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        from rodpo_lite.losses.preference import LOSSES
+
+        return one_of(name, list(LOSSES))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Scores of P positives, each against n negatives, by the policy and by the reference.
+
+    policy_positive, reference_positive [P]; policy_negative, reference_negative [P, n].
+    """
+
+    policy_positive: Tensor
+    policy_negative: Tensor
+    reference_positive: Tensor
+    reference_negative: Tensor
+
+    @property
+    def margin(self) -> Tensor:
+        """h = [s(i+) - s(i-)] - [s_ref(i+) - s_ref(i-)], [P, n]. Source: Rafailov et al. 2023, eq. 7."""
+        return self.policy_margin - (self.reference_positive[:, None] - self.reference_negative)
+
+    @property
+    def policy_margin(self) -> Tensor:
+        """s(i+) - s(i-), [P, n]: the margin without a reference."""
+        return self.policy_positive[:, None] - self.policy_negative
+
+
+def dpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
+    """-log σ(βh), [P, n]. Source: Rafailov et al. 2023, eq. 7."""
+    return F.softplus(-config.beta * pairs.margin)
+
+
+def bpr(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
+    """-log σ(β[s(i+) - s(i-)]), [P, n]: DPO without its reference; β = 1 is Rendle et al. 2009."""
+    return F.softplus(-config.beta * pairs.policy_margin)
+
+
+def cdpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
+    """-(1-ε) log σ(βh) - ε log σ(-βh), [P, n]: labels wrong with probability ε. Source: Mitchell 2023."""
+    right, wrong = F.softplus(-config.beta * pairs.margin), F.softplus(config.beta * pairs.margin)
+    return (1 - config.epsilon) * right + config.epsilon * wrong
+
+
+def rdpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
+    """[-(1-ε) log σ(βh) + ε log σ(-βh)] / (1-2ε), [P, n]: unbiased under flipped labels.
+
+    Source: Chowdhury et al. 2024.
+    """
+    right, wrong = F.softplus(-config.beta * pairs.margin), F.softplus(config.beta * pairs.margin)
+    return ((1 - config.epsilon) * right - config.epsilon * wrong) / (1 - 2 * config.epsilon)
+
+
+def ipo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
+    """(h - 1/(2β))², [P, n]. Source: Azar et al. 2023, eq. 17."""
+    return (pairs.margin - 1 / (2 * config.beta)) ** 2
+
+
+def simpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
+    """-log σ(β[log π(i+) - log π(i-)] - γ), [P, n], an item being one token long. Source: Meng et al. 2024."""
+    return F.softplus(config.gamma - config.beta * pairs.policy_margin)
+
+
+def dr_dpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
+    """-β' log E_batch exp(-ℓ/β') with ℓ the DPO loss, a scalar: pairs with a high loss count less.
+
+    Source: Wu et al. 2024, Towards Robust Alignment of Language Models.
+    """
+    loss = dpo(pairs, config, state).flatten()
+    return -config.beta_prime * (torch.logsumexp(-loss / config.beta_prime, 0) - math.log(len(loss)))
+
+
+def beta_dpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
+    """-log σ(β_b h) with β_b = β[1 + α(mean h - M₀)], at least 1e-3, over a share 1-ρ of the batch; [kept].
+
+    The kept pairs are drawn without replacement in proportion to exp(-½((h - M₀)/σ)²); M₀ and σ are running means
+    (share `momentum` of the past) of the batch mean and standard deviation of h, in `state`. Draws from the global
+    generator.
+    Source: Wu et al. 2024, β-DPO.
+    """
+    margin = pairs.margin.flatten()
+    h = margin.detach()
+    spread = h.std(correction=0)
+    centre, width = state.get("margin_mean", h.mean()), state.get("margin_std", spread)
+    strength = (config.beta * (1 + config.alpha * (h.mean() - centre))).clamp_min(1e-3)
+    log_weight = -0.5 * ((h - centre) / width.clamp_min(1e-6)) ** 2
+    # The largest Gumbel-perturbed log weights are a draw without replacement in proportion to the weights.
+    perturbed = log_weight - torch.empty_like(h).exponential_().log()
+    kept = perturbed.topk(max(1, round((1 - config.rho) * len(h)))).indices
+    state["margin_mean"] = config.momentum * centre + (1 - config.momentum) * h.mean()
+    state["margin_std"] = config.momentum * width + (1 - config.momentum) * spread
+    return F.softplus(-strength * margin[kept])
+
+
+def sdpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
+    """-log σ(-log Σ_l exp(-β h_l)) over the n negatives of a position, [P]. Source: Chen et al. 2024."""
+    return F.softplus(torch.logsumexp(-config.beta * pairs.margin, 1))
+
+
+def dmpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
+    """-log σ(β mean_l h_l) over the n negatives of a position, [P]. Source: Bai et al. 2024."""
+    return F.softplus(-config.beta * pairs.margin.mean(1))
+
+
+@dataclass(frozen=True)
+class Loss:
+    """An entry of the registry.
+
+    function: the loss. suppression: w = ∂ℓ/∂s(i-) in closed form, [P, n]; None where that of a pair depends on other
+    pairs. reference: whether it looks at the reference. uses: the keys of `loss` that it reads.
+    """
+
+    function: Callable[[Pairs, LossConfig, State], Tensor]
+    suppression: Callable[[Pairs, LossConfig], Tensor] | None = None
+    reference: bool = True
+    uses: tuple[str, ...] = ("beta",)
+
+    @property
+    def summary(self) -> str:
+        """First line of the function's documentation."""
+        return (self.function.__doc__ or "").strip().splitlines()[0]
+
+
+def _dpo_suppression(pairs: Pairs, config: LossConfig) -> Tensor:
+    return config.beta * torch.sigmoid(-config.beta * pairs.margin)
+
+
+def _bpr_suppression(pairs: Pairs, config: LossConfig) -> Tensor:
+    return config.beta * torch.sigmoid(-config.beta * pairs.policy_margin)
+
+
+def _cdpo_suppression(pairs: Pairs, config: LossConfig) -> Tensor:
+    return _dpo_suppression(pairs, config) - config.beta * config.epsilon
+
+
+def _rdpo_suppression(pairs: Pairs, config: LossConfig) -> Tensor:
+    return _dpo_suppression(pairs, config) + config.beta * config.epsilon / (1 - 2 * config.epsilon)
+
+
+def _ipo_suppression(pairs: Pairs, config: LossConfig) -> Tensor:
+    return 1 / config.beta - 2 * pairs.margin
+
+
+def _simpo_suppression(pairs: Pairs, config: LossConfig) -> Tensor:
+    return config.beta * torch.sigmoid(config.gamma - config.beta * pairs.policy_margin)
+
+
+LOSSES: dict[str, Loss] = {
+    "dpo": Loss(dpo, _dpo_suppression),
+    "bpr": Loss(bpr, _bpr_suppression, reference=False),
+    "cdpo": Loss(cdpo, _cdpo_suppression, uses=("beta", "epsilon")),
+    "rdpo": Loss(rdpo, _rdpo_suppression, uses=("beta", "epsilon")),
+    "ipo": Loss(ipo, _ipo_suppression),
+    "simpo": Loss(simpo, _simpo_suppression, reference=False, uses=("beta", "gamma")),
+    "dr_dpo": Loss(dr_dpo, uses=("beta", "beta_prime")),
+    "beta_dpo": Loss(beta_dpo, uses=("beta", "alpha", "rho", "momentum")),
+    "sdpo": Loss(sdpo),
+    "dmpo": Loss(dmpo),
+}
+
+
+def suppression_by_autograd(name: str, pairs: Pairs, config: LossConfig) -> Tensor:
+    """w = ∂L/∂s(i-), how hard each rejected score is pushed down, [P, n], for the loss summed over the batch.
+
+    By automatic differentiation, so it holds for every registered loss; `Loss.suppression` is the closed form of some.
+    """
+    negative = pairs.policy_negative.detach().requires_grad_()
+    moved = Pairs(pairs.policy_positive.detach(), negative, pairs.reference_positive, pairs.reference_negative)
+    with torch.enable_grad():
+        (push,) = torch.autograd.grad(LOSSES[name].function(moved, config, {}).sum(), negative)
+    return push

@@ -1,0 +1,67 @@
+"""Sizes and parts of the sequential recommender."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from rodpo_lite.settings import Settings
+
+
+class EncoderConfig(Settings):
+    """Sizes and parts of the sequential recommender (DESIGN: encoders)."""
+
+    base: Literal["fused", "towers"] = Field(
+        "fused", description="one sequence tower over fused item vectors, or one tower per modality (HM4SR)"
+    )
+    fusion: Literal["linear", "mlp", "moe", "interactive"] = Field(
+        "linear",
+        description="what text and image add: linear maps (in towers: towers that do not meet), or on top of these an "
+        "MLP, a sparse mixture of experts, or (towers only) HM4SR's dense interactive mixture over all modalities",
+    )
+    feedforward: Literal["dense", "moe"] = Field("dense", description="feed-forward of the Transformer blocks")
+    width: int = Field(64, ge=4, le=4096, description="width D of item vectors and hidden states")
+    blocks: int = Field(2, ge=1, le=64, description="Transformer blocks")
+    heads: int = Field(2, ge=1, le=64, description="attention heads; must divide width")
+    id_std: float = Field(0.1, gt=0, le=10, description="standard deviation of the ID embedding before training")
+    dropout: float = Field(0.4, ge=0, lt=1, description="dropout on the input and on every residual branch")
+    max_length: int = Field(50, ge=1, le=4096, description="most recent items that the encoder sees")
+    hidden: int | None = Field(None, ge=1, description="hidden width of the mlp fusion; null is twice the width")
+    feedforward_hidden: int | None = Field(
+        None, ge=1, description="hidden width of the dense feed-forward; null is four times the width"
+    )
+    experts: int = Field(8, ge=1, le=1024, description="experts E of every sparse mixture")
+    experts_per_row: int = Field(2, ge=1, description="experts k that compute each item or position; at most experts")
+    expert_width: int = Field(64, ge=1, description="hidden width of one expert")
+    shared_expert: bool = Field(True, description="one more expert that computes every row")
+    router_noise: float = Field(0.0, ge=0, description="standard deviation of noise on router logits while training")
+    placeholder: bool = Field(False, description="towers only: stand-ins for masked items, for placeholder_contrast")
+
+    @field_validator("fusion")
+    @classmethod
+    def _fusion_fits_base(cls, fusion: str, info) -> str:
+        if fusion == "interactive" and info.data.get("base") == "fused":
+            raise ValueError("it needs encoder.base = towers; with fused, allowed are linear, mlp, moe")
+        return fusion
+
+    @field_validator("placeholder")
+    @classmethod
+    def _placeholder_fits_base(cls, placeholder: bool, info) -> bool:
+        if placeholder and info.data.get("base") == "fused":
+            raise ValueError("it needs encoder.base = towers")
+        return placeholder
+
+    @field_validator("heads")
+    @classmethod
+    def _heads_divide_width(cls, heads: int, info) -> int:
+        width = info.data.get("width")
+        if width is not None and width % heads:
+            raise ValueError(f"heads must divide width {width}")
+        return heads
+
+    @field_validator("experts_per_row")
+    @classmethod
+    def _enough_experts(cls, per_row: int, info) -> int:
+        experts = info.data.get("experts")
+        if experts is not None and per_row > experts:
+            raise ValueError(f"at most encoder.experts = {experts} experts can compute a row")
+        return per_row

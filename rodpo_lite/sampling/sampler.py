@@ -1,0 +1,95 @@
+"""Negative selection for a training step: builds what a selector may look at, block by block."""
+
+from contextlib import nullcontext
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rodpo_lite.data.schema import Dataset
+from rodpo_lite.data.split import leave_one_out, training_counts
+from rodpo_lite.engine import Engine
+from rodpo_lite.losses.cross_entropy import Observer
+from rodpo_lite.losses.sampled_softmax import Step
+from rodpo_lite.model.recommender import pair_scores, score_blocks
+from rodpo_lite.sampling.candidates import Candidates, OwnedItems, exclusions, masked, renumbered
+from rodpo_lite.sampling.selectors import SELECTORS, NegativesConfig
+
+
+class Scored(NamedTuple):
+    """Whose scores a selector looks at: hidden states [P, C], vectors [N, C] of the pool, scores [P] of positives."""
+
+    hidden: Tensor
+    vectors: Tensor
+    positive: Tensor
+
+
+class NegativeSampler:
+    """Draws negatives [P, n] for packed batches; `state` is what the selector remembers between steps.
+
+    The pool that is selected from is the catalogue, or the sorted item ids that a step gives: then everything that a
+    selector sees is numbered within it.
+    """
+
+    def __init__(self, dataset: Dataset, config: NegativesConfig, engine: Engine, generator: torch.Generator):
+        self.config, self.engine, self.generator, self.epoch = config, engine, generator, 0
+        self.selector = SELECTORS[config.name]
+        self.rows = engine.rows(dataset.n_items)
+        split = leave_one_out(dataset)
+        self.owned = OwnedItems.within(dataset.items, split.start, split.train_end, dataset.n_items, engine.device)
+        self.popularity = torch.as_tensor(training_counts(dataset), device=engine.device)
+        self.state = self.selector.state(len(dataset.items), engine.device)
+
+    @property
+    def scorer(self) -> str | None:
+        """Whose scores the next draw looks at: policy, reference, start of epoch, or nobody's."""
+        if self.selector.scorer != "policy" or self.config.refresh == "step":
+            return self.selector.scorer
+        return "start of epoch" if self.epoch > 1 else None
+
+    def prepare(self, step: Step, scored: Scored | None, pool: Tensor | None) -> tuple[Tensor, Observer]:
+        """Room for the negatives [P, n], and what fills it in from score blocks over the pool (no scorer: empty)."""
+        batch, positives, config, n_items = step.batch, step.positives, self.config, len(self.popularity)
+        # A pool that is refreshed per epoch starts with a uniform one.
+        draw = self.selector.draw if scored or self.selector.scorer is None else SELECTORS["uniform"].draw
+        excluded = exclusions(config.exclude, batch.user_of_position, batch.rows, positives, self.owned)
+        popularity = self.popularity
+        if pool is None:
+            in_batch = torch.bincount(positives, minlength=n_items)
+        else:
+            place = renumbered(positives, pool)
+            in_batch = torch.bincount(place, minlength=len(pool) + 1)[:-1]
+            excluded, popularity = renumbered(excluded, pool).sort(1).values, popularity[pool]
+        rounded = scored is not None and self.engine.dtype != torch.float32
+        negatives = torch.empty(len(positives), config.n, dtype=torch.long, device=positives.device)
+
+        @torch.no_grad()
+        def select(block: slice, scores: Tensor) -> None:
+            candidates = Candidates(
+                scores,
+                scored.positive[block] if scored else scores,
+                excluded[block],
+                popularity,
+                in_batch,
+                batch.rows[block],
+                self.epoch,
+                self.state,
+                partial(pair_scores, scored.hidden[block], scored.vectors) if rounded else None,
+            )
+            with masked(scores, excluded[block]) if scored else nullcontext():
+                drawn = draw(candidates, config, self.generator)
+            negatives[block] = drawn if pool is None else pool[drawn]
+
+        return negatives, select
+
+    def draw(self, step: Step, scored: Scored | None, pool: Tensor | None) -> Tensor:
+        """Negatives [P, n] from scores that are computed here."""
+        negatives, select = self.prepare(step, scored, pool)
+        if scored is None:
+            select(slice(0, len(negatives)), torch.empty(0, device=negatives.device))
+            return negatives
+        rows = self.rows * len(self.popularity) // len(scored.vectors)
+        for block, scores in score_blocks(scored.hidden, scored.vectors, rows, self.engine.dtype):
+            select(block, scores)
+        return negatives

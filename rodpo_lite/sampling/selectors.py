@@ -1,0 +1,270 @@
+"""Negative selection: which item is pushed down as the rejected one.
+
+A selector draws item ids [R, n] from `Candidates` (a block of R positions) with a `torch.Generator`. It never sees the
+optimiser, and never returns an excluded item. After it come, where they can be stated, the probabilities of each item
+in one draw, [R, N]; the n draws are independent.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from rodpo_lite.sampling.candidates import Candidates
+from rodpo_lite.sampling.draws import (
+    below,
+    best_items,
+    by_rank,
+    categorical,
+    distinct_items,
+    nth_eligible,
+    ranks,
+    uniform_items,
+    weighted_items,
+)
+from rodpo_lite.settings import Settings, one_of
+
+
+class NegativesConfig(Settings):
+    """How the rejected item is selected."""
+
+    name: str = Field("topk", description="selector; `none` is the continued cross-entropy control")
+    k: int = Field(20, ge=1, description="pool size K")
+    n: int = Field(1, ge=1, description="negatives per position, drawn independently")
+    exclude: Literal["none", "past", "train"] = Field(
+        "train", description="the user's own items that are never selected: none, those so far, all training items"
+    )
+    refresh: Literal["step", "epoch"] = Field(
+        "step",
+        description="whose scores rank the pool: the policy's now, or at the start of the epoch (first: uniform)",
+    )
+    pool: Literal["catalogue", "sample"] = Field(
+        "catalogue", description="what is selected from: every item, or the sample of training.loss = sampled"
+    )
+    temperature: float = Field(1.0, gt=0, description="τ of topk_softmax")
+    skip: int = Field(5, ge=0, description="m of rank_window: so many of the best are never selected")
+    candidates: int = Field(200, ge=1, description="uniform candidates M of dns and ahns")
+    ahns_alpha: float = Field(0.5, gt=0, description="a of ahns")
+    ahns_beta: float = Field(0.2, gt=0, description="b of ahns")
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return one_of(name, ["none", *SELECTORS])
+
+
+def uniform(candidates: Candidates, config: NegativesConfig, generator: torch.Generator) -> Tensor:
+    """Uniform over the eligible items."""
+    return uniform_items(candidates, config.n, generator)
+
+
+def _uniform_probabilities(candidates: Candidates, config: NegativesConfig) -> Tensor:
+    return (~candidates.is_excluded).double() / candidates.eligible
+
+
+def popularity(candidates: Candidates, config: NegativesConfig, generator: torch.Generator) -> Tensor:
+    """In proportion to (training interactions)^0.75. Source: Mikolov et al. 2013, for words."""
+    return weighted_items(candidates, candidates.popularity**0.75, config.n, generator)
+
+
+def in_batch(candidates: Candidates, config: NegativesConfig, generator: torch.Generator) -> Tensor:
+    """A random positive of the same batch; uniform where the batch holds nothing eligible."""
+    return weighted_items(candidates, candidates.in_batch, config.n, generator)
+
+
+def _popularity_probabilities(candidates: Candidates, config: NegativesConfig) -> Tensor:
+    return _weighted_probabilities(candidates, candidates.popularity**0.75)
+
+
+def _in_batch_probabilities(candidates: Candidates, config: NegativesConfig) -> Tensor:
+    return _weighted_probabilities(candidates, candidates.in_batch)
+
+
+def _weighted_probabilities(candidates: Candidates, weights: Tensor) -> Tensor:
+    mass = weights.double() * ~candidates.is_excluded
+    total = mass.sum(1, keepdim=True)
+    uniform_over_all = (~candidates.is_excluded).double() / candidates.eligible
+    return torch.where(total > 0, mass / total, uniform_over_all)
+
+
+def hard(candidates: Candidates, config: NegativesConfig, generator: torch.Generator) -> Tensor:
+    """The eligible item with the highest score: `topk` with K = 1."""
+    return best_items(candidates, 1).indices.expand(-1, config.n)
+
+
+def _hard_probabilities(candidates: Candidates, config: NegativesConfig) -> Tensor:
+    return by_rank(candidates, torch.ones_like(candidates.eligible, dtype=torch.double))
+
+
+def topk(candidates: Candidates, config: NegativesConfig, generator: torch.Generator) -> Tensor:
+    """Uniform over the K eligible items with the highest scores: RoDPO as we read Huang et al. 2026.
+
+    Whether the paper draws uniformly, and whether policy or reference ranks the pool, is not known to us.
+    """
+    pool = best_items(candidates, config.k).indices
+    size = candidates.eligible.clamp(max=config.k)
+    return pool.gather(1, below(size, config.n, generator))
+
+
+def _topk_probabilities(candidates: Candidates, config: NegativesConfig) -> Tensor:
+    size = candidates.eligible.clamp(max=config.k)
+    return by_rank(candidates, (ranks(candidates, config.k) < size).double() / size)
+
+
+def topk_softmax(candidates: Candidates, config: NegativesConfig, generator: torch.Generator) -> Tensor:
+    """Among the K best, in proportion to exp(score / τ)."""
+    pool = best_items(candidates, config.k)
+    chance = (pool.values / config.temperature).softmax(1)
+    return pool.indices.gather(1, categorical(chance, config.n, generator))
+
+
+def _topk_softmax_probabilities(candidates: Candidates, config: NegativesConfig) -> Tensor:
+    pool = best_items(candidates, config.k)
+    return by_rank(candidates, (pool.values.double() / config.temperature).softmax(1))
+
+
+def rank_window(candidates: Candidates, config: NegativesConfig, generator: torch.Generator) -> Tensor:
+    """Uniform over ranks m to m + K - 1, or over the last K where there are fewer."""
+    first, size = _window(candidates, config)
+    pool = best_items(candidates, config.skip + config.k).indices
+    return pool.gather(1, first + below(size, config.n, generator))
+
+
+def _rank_window_probabilities(candidates: Candidates, config: NegativesConfig) -> Tensor:
+    (first, size), rank = _window(candidates, config), ranks(candidates, config.skip + config.k)
+    return by_rank(candidates, ((rank >= first) & (rank < first + size)).double() / size)
+
+
+def _window(candidates: Candidates, config: NegativesConfig) -> tuple[Tensor, Tensor]:
+    """First rank and size of the rank window, both [R, 1]: moved up where the eligible items end before it does."""
+    size = candidates.eligible.clamp(max=config.k)
+    return (candidates.eligible - size).clamp(max=config.skip), size
+
+
+def dns(candidates: Candidates, config: NegativesConfig, generator: torch.Generator) -> Tensor:
+    """Uniform over the K best of M uniform candidates: DNS(K, M) of Shi et al. 2023, after Zhang et al. 2013."""
+    items, scores = distinct_items(candidates, config.candidates, generator)
+    pool = scores.topk(min(config.k, scores.shape[1]), dim=1).indices
+    size = torch.isfinite(scores).sum(1, keepdim=True).clamp(max=config.k)
+    return items.gather(1, pool.gather(1, below(size, config.n, generator)))
+
+
+def _dns_probabilities(candidates: Candidates, config: NegativesConfig) -> Tensor:
+    """Rank r is drawn if it is a candidate and fewer than K of the r better items are."""
+    rank = ranks(candidates, candidates.n_items).cpu().numpy()
+    # They depend on a position by its number of eligible items alone, of which there are few different ones.
+    eligible, row = np.unique(candidates.eligible.cpu().numpy(), return_inverse=True)
+    eligible = eligible[:, None]
+    drawn = eligible.clip(max=config.candidates)
+    best = drawn.clip(max=config.k)
+    others = scipy.stats.hypergeom(eligible - 1, rank.clip(max=eligible - 1), drawn - 1)
+    few_better = np.nan_to_num(others.cdf(best - 1), nan=1.0)  # NaN where there are no others
+    chance = (rank < eligible) * (drawn / eligible) * few_better / best
+    return by_rank(candidates, torch.as_tensor(chance[row.ravel()], device=candidates.scores.device))
+
+
+def ahns(candidates: Candidates, config: NegativesConfig, generator: torch.Generator) -> Tensor:
+    """Adaptive hardness: of M uniform candidates the one closest to b(σ(s+) + a)^-1 in σ(s); lower for a sure positive.
+
+    σ makes scores positive, as the rule assumes; a is `ahns_alpha`, b is `ahns_beta`, the exponent p + 1 with p = -2.
+    Source: Lai et al. 2024.
+    """
+    items, scores = distinct_items(candidates, config.candidates, generator)
+    target = config.ahns_beta / (candidates.positive_scores.sigmoid() + config.ahns_alpha)
+    distance = (scores.sigmoid() - target[:, None]).abs().masked_fill(scores.isneginf(), torch.inf)
+    return items.gather(1, distance.argmin(1, keepdim=True)).expand(-1, config.n)
+
+
+def srns(candidates: Candidates, config: NegativesConfig, generator: torch.Generator) -> Tensor:
+    """High score and high variance: argmax of p + α min(1, t / T₀) std(p), p = σ(s - s+), over remembered candidates.
+
+    A position remembers 8 candidates and their last 5 values of p. At every visit the argmax is taken over these, 56
+    uniform ones join, and the next 8 are drawn from all 64 in proportion to exp(s / τ). α = 5, T₀ = 50 epochs, τ = 10.
+    Source: Ding et al. 2020, with the settings reported there.
+    """
+    items, values = (candidates.state[f"srns_{name}"][candidates.rows] for name in ("items", "values"))
+    new = items[:, :1] < 0
+    first = nth_eligible(candidates, below(candidates.eligible, SRNS_MEMORY, generator))
+    items = torch.where(new, first, items)
+    values = torch.cat([values[:, :, 1:], _certainty(candidates, items)[:, :, None]], 2)
+    weight = SRNS_ALPHA * min(1.0, candidates.epoch / SRNS_WARMUP)
+    chosen = items.gather(1, (values[:, :, -1] + weight * _spread(values)).argmax(1, keepdim=True))
+
+    joining = nth_eligible(candidates, below(candidates.eligible, SRNS_JOINING, generator))
+    joining_values = torch.full((*joining.shape, values.shape[2]), torch.nan, device=values.device)
+    joining_values[:, :, -1] = _certainty(candidates, joining)
+    items, values = torch.cat([items, joining], 1), torch.cat([values, joining_values], 1)
+    chance = (candidates.scores_at(items) / SRNS_TEMPERATURE).softmax(1)
+    kept = torch.multinomial(chance, SRNS_MEMORY, generator=generator)
+    candidates.state["srns_items"][candidates.rows] = items.gather(1, kept)
+    candidates.state["srns_values"][candidates.rows] = values[
+        torch.arange(len(kept), device=kept.device)[:, None], kept
+    ]
+    return chosen.expand(-1, config.n)
+
+
+SRNS_MEMORY, SRNS_JOINING, SRNS_ALPHA, SRNS_WARMUP, SRNS_TEMPERATURE = 8, 56, 5.0, 50, 10.0
+
+
+def _srns_state(rows: int, device: torch.device) -> dict[str, Tensor]:
+    return {
+        "srns_items": torch.full((rows, SRNS_MEMORY), -1, device=device),
+        "srns_values": torch.full((rows, SRNS_MEMORY, 5), torch.nan, device=device),
+    }
+
+
+def _certainty(candidates: Candidates, items: Tensor) -> Tensor:
+    return torch.sigmoid(candidates.scores_at(items) - candidates.positive_scores[:, None])
+
+
+def _spread(values: Tensor) -> Tensor:
+    """Standard deviation over the last axis, NaN left out; 0 where there is one value."""
+    centred = values - values.nanmean(-1, keepdim=True)
+    return centred.square().nanmean(-1).sqrt()
+
+
+@dataclass(frozen=True)
+class Selector:
+    """An entry of the registry.
+
+    draw: the function. probabilities: that of each item in one draw, None where it cannot be stated. scorer: whose
+    scores it looks at: the policy's (current or, with `refresh = epoch`, those at the start of the epoch), the frozen
+    reference's, or nobody's. uses: the keys of `negatives` that it reads. state: what it remembers, for I rows.
+    """
+
+    draw: Callable[[Candidates, NegativesConfig, torch.Generator], Tensor]
+    probabilities: Callable[[Candidates, NegativesConfig], Tensor] | None = None
+    scorer: Literal["policy", "reference"] | None = "policy"
+    uses: tuple[str, ...] = ()
+    state: Callable[[int, torch.device], dict[str, Tensor]] = lambda rows, device: {}
+    note: str = ""
+
+    @property
+    def summary(self) -> str:
+        """First line of the function's documentation."""
+        return self.note or (self.draw.__doc__ or "").strip().splitlines()[0]
+
+
+SELECTORS: dict[str, Selector] = {
+    "uniform": Selector(uniform, _uniform_probabilities, None),
+    "popularity": Selector(popularity, _popularity_probabilities, None),
+    "in_batch": Selector(in_batch, _in_batch_probabilities, None),
+    "hard": Selector(hard, _hard_probabilities),
+    "static_hard": Selector(
+        hard, _hard_probabilities, "reference", note="The eligible item that the frozen reference scores highest."
+    ),
+    "topk": Selector(topk, _topk_probabilities, uses=("k",)),
+    "static_topk": Selector(
+        topk, _topk_probabilities, "reference", ("k",), note="Uniform over the K best of the frozen reference."
+    ),
+    "topk_softmax": Selector(topk_softmax, _topk_softmax_probabilities, uses=("k", "temperature")),
+    "rank_window": Selector(rank_window, _rank_window_probabilities, uses=("skip", "k")),
+    "dns": Selector(dns, _dns_probabilities, uses=("k", "candidates")),
+    "srns": Selector(srns, state=_srns_state),
+    "ahns": Selector(ahns, uses=("candidates", "ahns_alpha", "ahns_beta")),
+}

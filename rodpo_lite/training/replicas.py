@@ -1,0 +1,118 @@
+"""Several seeds of one configuration trained side by side in one process: their encoders are computed as one.
+
+A step of a small model on a small batch costs more in its many small operations than in arithmetic. Stacked, R models
+need as many operations as one. What is left to each is its loss, its optimizer and its validation.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rodpo_lite.data.batches import PackedBatch
+from rodpo_lite.engine import rounded_up
+from rodpo_lite.model.attention import Bins, Layout
+from rodpo_lite.model.dropout import RandomNumbers, random_numbers_of_each
+from rodpo_lite.model.experts import SparseExperts
+from rodpo_lite.model.recommender import Encoding, Recommender
+from rodpo_lite.training.trainer import Trainer
+
+
+def can_stack(trainer: Trainer) -> bool:
+    """Whether models can be computed as one: neither with sparse mixtures, which sort their rows by expert, nor with
+    sampled losses, whose items differ."""
+    sorts = any(isinstance(module, SparseExperts) for module in trainer.model.modules())
+    return not sorts and trainer.config.training.loss == "full"
+
+
+def fit_together(trainers: list[Trainer], resume: bool) -> list[dict[str, Any]]:
+    """What `Trainer.fit` does, for trainings that differ in their seeds alone; equal to separate runs up to rounding.
+
+    One that has finished leaves, and the others go on; the first of those that are left shows its progress. Raises
+    TrainingDiverged if a loss of any is not finite.
+    """
+    progress, unseen = trainers[0].progress, Trainer.progress
+    for trainer in trainers:
+        with trainer.random:
+            trainer.start(resume)
+    while active := [trainer for trainer in trainers if not trainer.finished]:
+        stack = Stack([trainer.model for trainer in active])
+        for trainer in active:
+            trainer.progress = progress if trainer is active[0] else unseen
+        epoch = [trainer.batches() for trainer in active]
+        while batches := [batch for trainer, own in zip(active, epoch) if (batch := _next(trainer, own))]:
+            _step(active, stack, batches)
+        for trainer in active:
+            with trainer.random:
+                trainer.end_epoch()
+    return [trainer.end() for trainer in trainers]
+
+
+def _next(trainer: Trainer, batches) -> PackedBatch | None:
+    with trainer.random:
+        return next(batches, None)
+
+
+def _step(trainers: list[Trainer], stack: "Stack", batches: list[PackedBatch]) -> None:
+    streams = [trainer.random for trainer in trainers]
+    with trainers[0].engine.autocast():
+        encodings = stack.encode(batches, streams)
+    found = []
+    for trainer, batch, encoding in zip(trainers, batches, encodings, strict=True):
+        with trainer.random:
+            found.append(trainer.objective.losses(trainer.objective.prepare(batch), encoding))
+    for trainer in trainers:
+        trainer.model.zero_grad(set_to_none=True)
+    shares = [trainer.share_of(*of_one) for trainer, *of_one in zip(trainers, batches, found, strict=True)]
+    torch.stack(shares).sum().backward()
+    stack.hand_out_gradients()
+    for trainer, batch, losses in zip(trainers, batches, found, strict=True):
+        trainer.update(batch, losses)
+
+
+class Stack:
+    """R models of the same shapes whose parameters become views of stacked ones, [R, ...]."""
+
+    def __init__(self, models: list[Recommender]):
+        self.models = models
+        self.parameters: dict[str, Tensor] = {}
+        for name, _ in models[0].named_parameters():
+            of_each = [model.get_parameter(name) for model in models]
+            stacked = torch.stack([parameter.detach() for parameter in of_each])
+            for parameter, view in zip(of_each, stacked, strict=True):
+                parameter.data = view
+            self.parameters[name] = stacked.requires_grad_(of_each[0].requires_grad)
+
+    def encode(self, batches: list[PackedBatch], streams: list[RandomNumbers]) -> list[Encoding]:
+        """Each model's encoding of the catalogue and of its own batch, with dropout from its own random numbers."""
+        positions = [len(batch.items) for batch in batches]
+        layout = Layout.stacked([batch.lengths for batch in batches])
+
+        def padded(name: str, value: float = 0) -> Tensor:
+            columns = [getattr(batch, name) for batch in batches]
+            return torch.stack([F.pad(column, (0, layout.rows - len(column)), value=value) for column in columns])
+
+        times = None if batches[0].times is None else padded("times", torch.nan)
+        inputs = (self.parameters, padded("items"), padded("steps"), times, *layout.bins[0])
+        axes = tuple(None if part is None else 0 for part in inputs)
+        with random_numbers_of_each(streams, [rounded_up(count) for count in positions]):
+            hidden, vectors, read = torch.vmap(self._encode_one, axes)(*inputs)
+        of_each = zip(positions, hidden.unbind(), vectors.unbind(), read.unbind(), strict=True)
+        return [Encoding(hidden[:count], vectors, read, {}) for count, hidden, vectors, read in of_each]
+
+    def _encode_one(
+        self, parameters: dict[str, Tensor], items: Tensor, steps: Tensor, times: Tensor | None, *bins: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        batch, layout = PackedBatch(items, items, steps, items, items, times), Layout([Bins(*bins)], len(items))
+        encoding = torch.func.functional_call(self.models[0], parameters, (batch, None, layout))
+        return encoding.hidden, encoding.vectors, encoding.inputs
+
+    def hand_out_gradients(self) -> None:
+        """Give every model its share of the stacked gradients, added to what it has already."""
+        for name, stacked in self.parameters.items():
+            if stacked.grad is not None:
+                for model, gradient in zip(self.models, stacked.grad, strict=True):
+                    parameter = model.get_parameter(name)
+                    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+                stacked.grad = None

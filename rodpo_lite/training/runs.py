@@ -1,0 +1,292 @@
+"""Run folders: train a reference, align a policy from it, one seed or several together.
+
+A run folder holds run.json (configuration, its hash, dataset checksums, versions, commit), history.jsonl (a line per
+epoch) and model.safetensors, which appears last: a run without it has not finished. `evaluate` adds metrics.json and
+ranks.parquet. Until a run has finished, checkpoint.safetensors holds everything needed to go on.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from rodpo_lite import files
+from rodpo_lite.config import AlignmentConfig, ReferenceConfig
+from rodpo_lite.data.planted import Planted
+from rodpo_lite.data.schema import Dataset, sha256
+from rodpo_lite.data.split import leave_one_out
+from rodpo_lite.engine import Engine
+from rodpo_lite.errors import InputError, Notice
+from rodpo_lite.model.capacity import parameter_counts
+from rodpo_lite.model.config import EncoderConfig
+from rodpo_lite.model.recommender import Recommender
+from rodpo_lite.provenance import commit, machine, versions
+from rodpo_lite.sampling.candidates import OwnedItems
+from rodpo_lite.sampling.selectors import SELECTORS
+from rodpo_lite.settings import build, identity
+from rodpo_lite.training import checkpoint
+from rodpo_lite.training.alignment import AlignmentObjective
+from rodpo_lite.training.distributed import ALONE, Group, joined, processes
+from rodpo_lite.training.progress import bars
+from rodpo_lite.training.reference import ReferenceObjective
+from rodpo_lite.training.replicas import can_stack, fit_together
+from rodpo_lite.training.trainer import Objective, Report, Trainer
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, ready to score: its record (run.json), model in eval mode, and encoder settings."""
+
+    folder: Path
+    record: dict[str, Any]
+    model: Recommender
+    encoder: EncoderConfig
+
+    @property
+    def id(self) -> str:
+        return self.record["config_hash"]
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """What training reported, a row per epoch; validation metrics are left out."""
+        lines = pd.DataFrame(checkpoint.read_history(self.folder))
+        return lines.drop(columns=["valid", "valid_masked"]).set_index("epoch")
+
+
+def train(
+    dataset: Dataset, config: ReferenceConfig, out: Path, resume: bool = False, report: Report | None = None,
+    progress: Callable[..., Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Stage 1: train a reference into the run folder `out`; returns its record.
+
+    A finished run of the same configuration is returned as it is. In a process that torchrun started it trains together
+    with the others. Raises InputError if `out` holds another run, or an unfinished one without `resume`.
+    """
+    return train_seeds(dataset, [config], [out], resume, report, progress)[0]
+
+
+def train_seeds(
+    dataset: Dataset, configs: Sequence[ReferenceConfig], outs: Sequence[Path], resume: bool = False,
+    report: Report | None = None, progress: Callable[..., Any] | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """`train` for configurations that differ in their seeds alone, computed as one where that is possible."""
+    if processes() > 1 and len(configs) > 1:
+        raise InputError("Several seeds run in one process; leave out --seeds or torchrun.")
+    engine, found = configs[0].training.engine(), []
+    with joined(engine.device) as group, ExitStack() as held:
+        for config, out in zip(configs, outs, strict=True):
+            _check_trainable(dataset, config)
+            record = _record(dataset, config, config.encoder, {})
+            if (done := group.from_main(partial(_claim, held, out, record, resume))) is not None:
+                found.append(done)
+                continue
+            model = _initial(dataset, config).to(engine.device)
+            objective, generator = ReferenceObjective(model, dataset, config, engine), _generator(engine, config)
+            found.append(_Job(record, out, model, objective, generator))
+        return _fit(found, dataset, resume, report, progress, group)
+
+
+def _initial(dataset: Dataset, config: ReferenceConfig) -> Recommender:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = Recommender.for_dataset(config.encoder, dataset)
+    if config.encoder.base == "towers" and dataset.first_time is None:
+        warnings.warn(f"{dataset.name} has no timestamps, so the towers go without the temporal mixture.", Notice, 2)
+    return model
+
+
+def align(
+    dataset: Dataset, reference: Path, config: AlignmentConfig, out: Path, resume: bool = False,
+    report: Report | None = None, progress: Callable[..., Any] | None = None, planted: Planted | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Stage 2: align a policy, starting from the finished run `reference` and against its frozen copy.
+
+    With `planted`, the history also says how much of the selection and suppression falls on what was hidden. Returns
+    the record; raises InputError as `train` does, and if the reference does not fit the dataset or `negatives.k` is
+    larger than the catalogue.
+    """
+    return align_seeds(dataset, [reference], [config], [out], resume, report, progress, planted)[0]
+
+
+def align_seeds(
+    dataset: Dataset, references: Sequence[Path], configs: Sequence[AlignmentConfig], outs: Sequence[Path],
+    resume: bool = False, report: Report | None = None, progress: Callable[..., Any] | None = None,
+    planted: Planted | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """`align` for configurations that differ in their seeds alone, computed as one where that is possible."""
+    if processes() > 1:
+        raise InputError("An alignment runs in one process; only `rodpo train` can be started by torchrun.")
+    engine, found = configs[0].training.engine(), []
+    hidden = planted.to(engine.device) if planted else None
+    with ExitStack() as held:
+        for reference, config, out in zip(references, configs, outs, strict=True):
+            _check_negatives(dataset, config)
+            frozen = load(reference, dataset, engine.device)
+            weights = sha256(Path(reference) / checkpoint.MODEL)
+            record = _record(dataset, config, frozen.encoder, {"reference": frozen.id, "reference_weights": weights})
+            if (done := _claim(held, out, record, resume)) is not None:
+                found.append(done)
+                continue
+            policy = load(reference, dataset, engine.device).model
+            if not config.training.dropout:
+                policy.disable_dropout()
+            generator = _generator(engine, config)
+            objective = AlignmentObjective(policy, frozen.model, dataset, config, generator, hidden, engine)
+            found.append(_Job(record, out, policy, objective, generator))
+        return _fit(found, dataset, resume, report, progress)
+
+
+def load(folder: Path, dataset: Dataset, device: torch.device | str = "cpu") -> Run:
+    """Load a finished run for scoring; raises InputError if it is unfinished, damaged or of another dataset."""
+    folder = Path(folder)
+    record = files.read_json(folder / checkpoint.RUN)
+    weights, state = checkpoint.read_tensors(folder / checkpoint.MODEL)
+    try:
+        own_hash, encoder = record["config_hash"], build(EncoderConfig, record["encoder"])
+        name, checksums = record["dataset"]["name"], record["dataset"]["checksums"]
+    except (KeyError, TypeError):
+        raise InputError(f"{folder / checkpoint.RUN} is not the record of a run: it is damaged.") from None
+    if state.get("config_hash") != own_hash:
+        raise InputError(f"{folder / checkpoint.MODEL} belongs to another run than {checkpoint.RUN} beside it.")
+    if checksums != dataset.description["checksums"]:
+        raise InputError(
+            f"The run {folder} belongs to the dataset {name}, whose files differ from those of {dataset.name}."
+        )
+    model = Recommender.for_dataset(encoder, dataset)
+    checkpoint.load_weights(model, weights, folder / checkpoint.MODEL)
+    return Run(folder, record, model.to(device).eval(), encoder)
+
+
+def _check_trainable(dataset: Dataset, config: ReferenceConfig) -> None:
+    if dataset.lengths.max() < 4:
+        raise InputError(
+            f"No user of {dataset.name} has two training items, so there is nothing to learn: "
+            "at least one user needs four interactions."
+        )
+    if config.encoder.placeholder and (dataset.first_time is None or not dataset.features):
+        missing = "no timestamps" if dataset.features else "no item features"
+        raise InputError(f"encoder.placeholder = true, but {dataset.name} has {missing}; leave it out.")
+
+
+def _check_negatives(dataset: Dataset, config: AlignmentConfig) -> None:
+    """Every position must have something that may be rejected, and what is counted must fit into the catalogue."""
+    used = SELECTORS[config.negatives.name].uses if config.negatives.name != "none" else ()
+    for key in {"k", "skip", "candidates"} & set(used):
+        if (value := getattr(config.negatives, key)) > dataset.n_items:
+            raise InputError(
+                f"negatives.{key} = {value} is larger than the catalogue of {dataset.name}, "
+                f"which has {dataset.n_items} items."
+            )
+    if config.negatives.name == "none" or config.negatives.exclude == "none":
+        return
+    split = leave_one_out(dataset)
+    owned = OwnedItems.within(dataset.items, split.start, split.train_end, dataset.n_items).offsets.diff()
+    if int(owned.max()) >= dataset.n_items:
+        raise InputError(
+            f"User {int(owned.argmax())} has the whole catalogue among the training items, "
+            "so nothing is left to reject; use negatives.exclude=none or drop that user."
+        )
+
+
+def _generator(engine: Engine, config: ReferenceConfig | AlignmentConfig) -> torch.Generator:
+    return torch.Generator(engine.device).manual_seed(config.seed)
+
+
+def _record(dataset: Dataset, config: Any, encoder: EncoderConfig, inputs: dict[str, str]) -> dict[str, Any]:
+    description = dataset.description
+    return {
+        "config_hash": identity(config, checksums=description["checksums"], **inputs),
+        "stage": config.stage,
+        "seed": config.seed,
+        "config": config.model_dump(mode="json"),
+        "encoder": encoder.model_dump(mode="json"),
+        **inputs,
+        "dataset": description,
+    }
+
+
+def _claim(held: ExitStack, out: Path, record: dict[str, Any], resume: bool) -> dict[str, Any] | None:
+    """The record of `out` if it is this very run and finished; otherwise make sure that `out` may be written.
+
+    No other process gets `out` until `held` is closed.
+    """
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; name a folder.")
+    held.enter_context(files.exclusive(out))
+    checkpoint.remove_leftovers(out)
+    if not (out / checkpoint.RUN).exists():
+        if out.exists() and any(out.iterdir()):
+            raise InputError(f"--out {out} is not empty and not a run folder; choose another folder.")
+        return None
+    found = files.read_json(out / checkpoint.RUN)
+    if found.get("config_hash") != record["config_hash"]:
+        raise InputError(f"--out {out} holds another run ({found.get('config_hash')}); choose another folder.")
+    if (out / checkpoint.MODEL).exists():
+        (out / checkpoint.CHECKPOINT).unlink(missing_ok=True)
+        return found
+    if not resume:
+        raise InputError(f"--out {out} holds this run, unfinished; continue it with --resume.")
+    return None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A run that is to be trained."""
+
+    record: dict[str, Any]
+    out: Path
+    model: Recommender
+    objective: Objective
+    generator: torch.Generator
+
+
+def _fit(jobs: list, dataset: Dataset, resume: bool, report, progress, group: Group = ALONE) -> list[dict[str, Any]]:
+    """The records of all jobs: those that are records already, and those of runs that are trained here."""
+    hooks = {"report": report, "progress": progress or bars()} if group.is_main else {}
+    hooks = {name: hook for name, hook in hooks.items() if hook is not None}
+    todo, trainers = [job for job in jobs if isinstance(job, _Job)], []
+    for job in todo:
+        engine = job.objective.engine
+        used = {"device": str(engine.device), "precision": engine.precision, "machine": machine()}
+        job.record.update(versions=versions(), commit=commit(), **used)
+        if group.size > 1:
+            job.record["processes"] = group.size
+        group.from_main(partial(files.write_json, job.out / checkpoint.RUN, job.record))
+        trainers.append(
+            Trainer(
+                job.model, job.objective, dataset, job.objective.config, job.model.max_length, Path(job.out),
+                job.generator, group=group, **hooks,
+            )
+        )  # fmt: skip
+    if len(todo) > 1 and all(map(can_stack, trainers)):
+        for job, trainer, best in zip(todo, trainers, fit_together(trainers, resume), strict=True):
+            _finish(job, trainer, best, len(todo))
+    else:
+        for job, trainer in zip(todo, trainers, strict=True):
+            _finish(job, trainer, trainer.fit(resume))
+    return [job.record if isinstance(job, _Job) else job for job in jobs]
+
+
+def _finish(job: _Job, trainer: Trainer, best: dict[str, Any], sharing: int = 1) -> None:
+    """Complete the record of a trained run, of `sharing` that took their time together, and write its weights."""
+    counts = parameter_counts(job.model)
+    job.record.update(
+        best_epoch=best["epoch"],
+        epochs_run=len(trainer.history),
+        seconds=round(sum(line["epoch_seconds"] for line in trainer.history) / sharing, 1),
+        parameters=counts.total,
+        active_parameters=counts.active,
+        valid=best["valid"],
+        valid_masked=best["valid_masked"],
+    )
+    if trainer.group.is_main:
+        files.write_json(job.out / checkpoint.RUN, job.record)
+        checkpoint.write_tensors(job.out / checkpoint.MODEL, trainer.best, {"config_hash": job.record["config_hash"]})
+        (job.out / checkpoint.CHECKPOINT).unlink()

@@ -1,0 +1,217 @@
+"""The claims: declared, decided by their rule, and undecided while runs are missing."""
+
+import pandas as pd
+import pytest
+import tiny_ledger
+
+from companion.evidence import claims
+from companion.evidence.claims import NOT_RUN, assess, conclusion
+from companion.evidence.grid import Cell, Grid
+from companion.evidence.ledger import records
+from companion.evidence.plan import GRID
+from rodpo_lite.errors import InputError
+from rodpo_lite.evaluation.statistics import Comparison
+
+CLAIMS = """
+better: {says: more, source: paper, pairs: [[topk, hard], [topk, base]]}
+fewer: {says: less, source: paper, measure: planted_share, better: lower, pairs: [[topk, hard]]}
+drift: {says: less far, source: paper, measure: planted_drift, pairs: [[topk, hard]]}
+"""
+
+
+@pytest.fixture
+def ledger(folder):
+    return folder
+
+
+@pytest.fixture
+def declared(grid, tmp_path):
+    path = tmp_path / "claims.yaml"
+    path.write_text(CLAIMS)
+    return claims.read(grid, path)
+
+
+def test_the_committed_claims_can_be_read():
+    found = claims.read(Grid.read(GRID))
+    assert {"stochastic_over_hard", "fewer_wrong_pushes", "gain", "mixture"} <= found.keys()
+    assert found["fewer_wrong_pushes"].members(Grid.read(GRID)) == [("toys-planted", "topk", "hard")]
+
+
+def test_a_gain_that_is_there_is_found(grid, declared, ledger):
+    found = assess(declared["better"], grid, records(ledger), ledger)
+    assert found[["dataset", "after", "before"]].values.tolist() == [
+        ["world", "topk", "hard"],
+        ["world", "topk", "base"],
+    ]
+    assert (found["low"] > 0).all() and (found["Holm's p"] < 0.05).all() and (found["estimate"] > 50).all()
+    assert found["verdict"].tolist() == ["reproduced", "reproduced"]
+
+
+def test_what_is_better_when_lower_counts_by_its_sign(grid, declared, ledger):
+    (row,) = assess(declared["fewer"], grid, records(ledger), ledger).itertuples()
+    assert (row.dataset, row.verdict) == ("world-planted", "reproduced")
+    assert row.estimate == pytest.approx(-50, abs=3) and row.high < 0
+    (row,) = assess(declared["drift"], grid, records(ledger), ledger).itertuples()
+    assert row.verdict == "reproduced" and row.estimate == pytest.approx(0.4, abs=0.1)
+
+
+def test_members_are_judged_by_the_corrected_p(grid, declared, ledger, monkeypatch):
+    """One p below .05 of a family of two: Holm doubles it."""
+    found = {("topk", "hard"): Comparison(1.2, 0.1, 2.3, 0.5, 20.0, 0.03), ("topk", "base"): None}
+    monkeypatch.setattr(claims, "change", lambda after, before, *_: found[after.name, before.name])
+    found["topk", "base"] = Comparison(0.1, -1.5, 1.7, 0.8, 20.0, 0.9)
+    both = assess(declared["better"], grid, records(ledger), ledger)
+    assert both["Holm's p"].tolist() == pytest.approx([0.06, 0.9])
+    assert both["verdict"].tolist() == ["inconclusive", "inconclusive"]
+
+
+def test_a_missing_member_counts_as_a_test(grid, declared, ledger, monkeypatch):
+    kept = Cell.recorded
+    monkeypatch.setattr(Cell, "recorded", lambda cell, *rest: {} if cell.name == "hard" else kept(cell, *rest))
+    monkeypatch.setattr(claims, "change", lambda *_: Comparison(1.2, 0.1, 2.3, 0.5, 20.0, 0.03))
+    missing, found = assess(declared["better"], grid, records(ledger), ledger).to_dict("records")
+    assert found["Holm's p"] == pytest.approx(0.06) and found["verdict"] == "inconclusive"
+    assert missing["verdict"] == NOT_RUN
+
+
+def test_a_drift_within_one_logit_is_not_no_effect(grid, declared, ledger, monkeypatch):
+    monkeypatch.setattr(claims, "change", lambda *_: Comparison(0.01, -0.01, 0.03, 0.01, 4.0, 0.4))
+    assert assess(declared["drift"], grid, records(ledger), ledger)["verdict"].tolist() == ["inconclusive"]
+    assert assess(declared["fewer"], grid, records(ledger), ledger)["verdict"].tolist() == ["no effect"]
+
+
+def test_pairs_that_differ_are_counted(grid, declared, ledger, monkeypatch):
+    found = {"hard": Comparison(2.0, 1.0, 3.0, 0.5, 20.0, 0.001), "base": Comparison(0.1, -0.5, 0.7, 0.3, 20.0, 0.9)}
+    monkeypatch.setattr(claims, "change", lambda after, before, *_: found[before.name])
+    (row,) = claims.scoreboard({"better": declared["better"]}, grid, records(ledger), ledger).to_dict("records")
+    assert (row["verdict"], row["tally"]) == ("reproduced in part", "1 reproduced, 1 no effect")
+
+
+def test_pairs_beside_a_claim_have_no_verdict(grid, declared, ledger):
+    claim = declared["better"].model_copy(update={"beside": (("hard", "base"),)})
+    (row,) = claims.assess_beside(claim, grid, records(ledger), ledger).to_dict("records")
+    assert (row["after"], row["before"], row["seeds"]) == ("hard", "base", 3) and "verdict" not in row
+    assert claims.assess_beside(declared["better"], grid, records(ledger), ledger).empty
+    twice = declared["better"].model_copy(update={"beside": (("topk", "hard"),)})
+    assert claims.assess_beside(twice, grid, records(ledger), ledger).empty, "it is a member"
+
+
+def test_a_measure_that_was_not_taken_is_named(grid, declared, ledger):
+    table = records(ledger)
+    file = "world-planted-align-topk2.json"
+    table.loc[table["file"] == file, "planted_share"] = None
+    with pytest.raises(InputError, match=f"{file} lacks planted_share"):
+        assess(declared["fewer"], grid, table, ledger)
+    with pytest.raises(InputError, match="lacks planted_share"):
+        assess(declared["fewer"], grid, table.drop(columns="planted_share"), ledger)
+    table.at[table.index[table["file"] == file][0], "drift"] = {}
+    with pytest.raises(InputError, match=f"{file} lacks planted_drift"):
+        assess(declared["drift"], grid, table, ledger)
+
+
+def test_other_data_cannot_be_compared(grid, declared, ledger):
+    table = records(ledger)
+    table.loc[table["file"] == "world-align-topk2.json", "checksums"] = "other"
+    with pytest.raises(InputError, match="different editions of one dataset"):
+        assess(declared["better"], grid, table, ledger)
+    again = table[table["file"] == "world-reference-base1.json"].assign(file="world-reference-more.json", id="more")
+    with pytest.raises(InputError, match="different editions of one dataset"):
+        Cell(grid, "world", "base").recorded(ledger, pd.concat([table, again.assign(checksums="other")]))
+
+
+def test_of_two_references_the_one_with_the_very_configuration_counts(grid, ledger):
+    table = records(ledger)
+    other = table[table["file"] == "world-reference-base1.json"].assign(file="world-reference-more.json", id="more")
+    (config,) = other["config"]
+    other["config"] = [config | {"training": config["training"] | {"precision": "fp32"}}]
+    for order in ([table, other], [other, table]):
+        recorded = Cell(grid, "world", "base").recorded(ledger, pd.concat(order, ignore_index=True))
+        assert recorded[1] == "world-reference-base1.json"
+
+
+def test_an_alignment_belongs_to_the_reference_of_its_seed(grid, ledger):
+    table = records(ledger)
+    table.loc[table["file"] == "world-align-topk1.json", "reference"] = "world-reference-base2"
+    assert sorted(Cell(grid, "world", "topk").recorded(ledger, table)) == [2, 3]
+
+
+def test_a_claim_waits_for_all_of_its_runs(grid, declared, ledger):
+    (ledger / "world-align-topk3.json").unlink()
+    found = assess(declared["better"], grid, records(ledger), ledger)
+    assert found["verdict"].tolist() == [NOT_RUN, NOT_RUN] and found["seeds"].tolist() == [2, 2]
+    assert found["estimate"].isna().all()
+
+
+def test_the_scoreboard_has_a_line_for_each_claim_of_the_paper(grid, declared, ledger):
+    (ledger / "world-align-topk3.json").unlink()
+    declared["own"] = declared["better"].model_copy(update={"source": "control"})
+    found = claims.scoreboard(declared, grid, records(ledger), ledger)
+    assert found["says"].tolist() == ["more", "less", "less far"]
+    assert found["verdict"].tolist() == [NOT_RUN, "reproduced", "reproduced"] and found["so_far"].tolist()[0] == ""
+    assert found["tally"].tolist() == ["", "", ""], "nothing is apart"
+    assert (
+        found["so_far"].tolist()[1].startswith("World, 10 % hidden: their share of the push −")
+        and "\xa0% [" in found["so_far"].tolist()[1]
+    )
+    assert "%" not in found["so_far"].tolist()[2].partition(":")[2]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        (["reproduced", "reproduced"], "reproduced"),
+        (["reproduced", "no effect"], "reproduced in part"),
+        (["contradicted", "inconclusive"], "contradicted in part"),
+        (["contradicted", "reproduced", "no effect"], "mixed"),
+        (["no effect", "no effect"], "no effect"),
+        (["no effect", "inconclusive"], "inconclusive"),
+        ([NOT_RUN, NOT_RUN], NOT_RUN),
+        (["reproduced", NOT_RUN, NOT_RUN], "open, 1 of 3 have run"),
+    ],
+)
+def test_the_verdict_of_a_claim(verdicts, expected):
+    assert conclusion(verdicts) == expected
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "sentence"),
+    [
+        ("[topk, base]", "[topk, bass]", "no row bass"),
+        ("source: paper", "source: rumour", "better.source"),
+        ("says: more, ", "", "better.says"),
+        ("[topk, base]]", "[topk, base]], beside: [[topk, bass]]", "no row bass"),
+    ],
+)
+def test_a_wrong_list_is_refused(grid, tmp_path, wrong, right, sentence):
+    path = tmp_path / "claims.yaml"
+    path.write_text(CLAIMS.replace(wrong, right, 1))
+    with pytest.raises(InputError, match=sentence):
+        claims.read(grid, path)
+
+
+def test_a_claim_needs_every_seed_of_the_grid(tmp_path):
+    (tmp_path / "few.yaml").write_text(tiny_ledger.DECLARED.replace("topk: {", "topk: {seeds: [1], "))
+    (tmp_path / "claims.yaml").write_text(CLAIMS)
+    with pytest.raises(InputError, match="better: topk has not all seeds of the grid on world"):
+        claims.read(Grid.read(tmp_path / "few.yaml"), tmp_path / "claims.yaml")
+
+
+def test_a_record_that_started_from_the_recorded_reference_comes_first(grid, ledger):
+    """Two records of one experiment, from references that were trained on different machines."""
+    path = ledger / "world-align-hard1.json"
+    table = records(ledger)
+    table["weights"], table["reference_weights"] = "known", "known"
+    other = table[table["file"] == path.name].assign(file="world-align-other.json", reference_weights="unknown")
+    for order in ([table, other], [other, table]):
+        recorded = Cell(grid, "world", "hard").recorded(ledger, pd.concat(order, ignore_index=True))
+        assert recorded[1] == path.name
+    assert Cell(grid, "world", "hard").recorded(ledger, table[table["seed"] > 3]) == {}
+    apart = table.assign(seed=table["seed"] + 100)
+    assert Cell(grid, "world", "hard").recorded(ledger, apart) == {}, "right settings, no reported seed"
+
+
+def test_an_alignment_from_another_reference_is_another_cell(grid, ledger):
+    """The same alignment of a reference that was trained otherwise does not count for this row."""
+    table = records(ledger)
+    table.loc[table["file"] == "world-align-hard1.json", "reference"] = "elsewhere"
+    assert sorted(Cell(grid, "world", "hard").recorded(ledger, table)) == [2, 3]

@@ -1,0 +1,106 @@
+"""The cost chapter's tables: what was measured, read as it stands."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from companion.findings import costs
+from rodpo_lite.errors import InputError
+
+
+def timing(median, spread=0.1):
+    return {"median": median, "min": median - spread, "max": median + spread}
+
+
+FOUND = {
+    "tasks": {
+        "epoch-full": {
+            "ours": {"seconds": timing(2.0), "peak_mib": timing(800)},
+            "ours-fp32": {"seconds": timing(4.0)},
+            "replay": {"seconds": timing(20.0)},
+            "recbole": {"seconds": timing(50.0)},
+            "pmixer": {"note": "has no such loss"},
+        },
+        "quality-full": {"ours": {"seconds": timing(9.0), "curves": [[[1.0, 0.01], [2.0, 0.02]], [[1.5, 0.03]]]}},
+    },
+    "curves": {"cost": [{"of": "all", "x": 1, "seconds": timing(3.0)}, {"of": "part", "x": 1, "seconds": timing(1.5)}]},
+}
+
+
+def test_libraries_side_by_side():
+    table = costs.tasks(FOUND)
+    assert costs.best_peer(table, "epoch-full")["library"] == "RePlay", "ours in fp32 is no peer"
+    assert costs.ratio_to(table, "epoch-full", "RecBole") == 25
+    unmeasured = table.set_index("library").loc["pmixer's SASRec"]
+    assert pd.isna(unmeasured["seconds"]) and unmeasured["note"] == "has no such loss"
+
+
+def test_curves_and_their_ratios():
+    assert costs.ratio(costs.curve(FOUND, "cost"), "all", "part") == 2
+    reached = costs.quality(FOUND)
+    assert reached[["round", "seconds", "NDCG@10"]].values.tolist() == [[0, 1.0, 0.01], [0, 2.0, 0.02], [1, 1.5, 0.03]]
+
+
+def test_epochs_on_a_gpu_beside_those_on_a_cpu(tmp_path):
+    def curves(**seconds):
+        return [{"of": of, "x": 0, "seconds": {"min": s, "median": s, "max": s}} for of, s in seconds.items()]
+
+    cpu = {"cost": curves(**{"reference": 4, "reference, fp32": 6, "alignment, topk": 6}), "encoders": curves(linear=5)}
+    gpu = {"cost": curves(**{"reference": 1, "reference, fp32": 1, "alignment, topk": 2}), "encoders": curves(linear=1)}
+    (tmp_path / "accelerator.json").write_text(json.dumps({"curves": gpu}))
+    found = costs.on_a_gpu(costs.accelerator(tmp_path), {"curves": cpu})
+    assert found.values.tolist() == [
+        ["reference", 1, 1, 4, 1],
+        ["reference, fp32", 1, 1, 6, 1.5],
+        ["alignment, topk", 2, 2, 6, 1.5],
+        ["linear", 1, 1, 5, 1],
+    ]
+    with pytest.raises(InputError, match=r"accelerator.json does not exist; `python benchmarks/accelerator.py` writes"):
+        costs.accelerator(tmp_path / "elsewhere")
+
+
+def test_pairs_of_both_precisions(tmp_path):
+    pairs = [{"dataset": "a", "seed": seed, "fp32": 0.1, "bf16": 0.1 + change} for seed, change in enumerate((0, 0.01))]
+    (tmp_path / "precision.json").write_text(json.dumps({"pairs": pairs}))
+    found = costs.mean_change(costs.precision(tmp_path))
+    assert found.estimate == pytest.approx(5) and found.low == pytest.approx(5 - 12.706 * 5, rel=1e-3)
+
+
+def test_equal_epochs(tmp_path):
+    def run(library, seed, *scores):
+        curve = [[60.0 * epoch, score] for epoch, score in enumerate(scores, start=1)]
+        return {"library": library, "seed": seed, "curve": curve}
+
+    runs = [run("ours", 0, 0.01, 0.031), run("ours", 1, 0.02, 0.029)]
+    runs += [run("replay", 0, 0.021, 0.01), run("replay", 1, 0.019)]
+    (tmp_path / "converged.json").write_text(json.dumps({"dataset": "toys", "epochs": 2, "runs": runs}))
+    table = costs.converged(tmp_path)
+    assert table.values.tolist()[1] == ["rodpo_lite", 0, 2, 0.031] and table.attrs["dataset"] == "toys"
+    ours, replay = costs.best_epochs(table).to_dict("records")
+    assert ours["best NDCG@10"] == pytest.approx(0.03) and pd.isna(ours["change %"])
+    assert replay["change %"] == pytest.approx(50) and replay["deviation"] == pytest.approx(2**0.5 / 1000)
+    # t(.975, 2) times the root of the pooled variance, .001² · 4 / 2, times 1/2 + 1.5²/2, over .02
+    assert replay["high"] == pytest.approx(50 + 100 * 4.30265 * (2 * 0.001**2 * 1.625) ** 0.5 / 0.02, rel=1e-4)
+    alone = costs.best_epochs(table[(table["library"] == "rodpo_lite") | (table["seed"] == 0)])
+    assert alone["change %"][1] == pytest.approx(100 * (30 / 21 - 1))
+    # the deviation is that of the two, t(.975, 1), and the mean of two stands against one, which the ratio scales
+    half = 100 * 12.7062 * (2 * 0.001**2 * (0.5 + (30 / 21) ** 2)) ** 0.5 / 0.021
+    assert alone["high"][1] == pytest.approx(100 * (30 / 21 - 1) + half, rel=1e-4)
+    assert costs.best_epochs(table[table["seed"] == 0])["low"].isna().all(), "nothing says how far seeds are apart"
+
+
+def test_missing_measurements_name_the_command(tmp_path):
+    with pytest.raises(InputError, match="make bench"):
+        costs.results(tmp_path)
+
+
+def test_the_committed_measurements_are_whole():
+    """Three rounds of every task that ours has, in the file that the chapter reads."""
+    found = costs.results()
+    for task in (*costs.EPOCHS, "evaluate", "import", *costs.QUALITY):
+        assert len(found["tasks"][task]["ours"]["seconds"]["raw"]) >= 3, task
+    table = costs.tasks(found)
+    ours = table[table["library"] == "rodpo_lite"].set_index("task")
+    assert set(costs.EPOCHS) | {"evaluate", "import", *costs.QUALITY} <= set(ours.index)
+    assert (ours["least"] <= ours["seconds"]).all() and (ours["seconds"] <= ours["most"]).all()

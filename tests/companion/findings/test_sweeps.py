@@ -1,0 +1,80 @@
+"""One setting at a time: what stands beside what, in which order, and what is said of it."""
+
+import json
+
+import pytest
+import tiny_ledger
+
+from companion.evidence.grid import Grid
+from companion.evidence.ledger import records
+from companion.findings import sweeps
+from rodpo_lite.files import write_json
+
+DECLARED = """
+datasets: [toys]
+seeds: [1, 2, 3]
+tuning: {seeds: [100], trials: 1}
+rows:
+  base: {tier: A}
+  topk: {tier: A, reference: base, set: {loss.beta: 2}}
+  hard_as_topk: {tier: B, reference: base, like: topk, set: {negatives.name: hard}}
+  hard.beta=10: {tier: C, reference: base, like: topk, set: {negatives.name: hard, loss.beta: 10}}
+  beta=10: {tier: C, reference: base, like: topk, set: {loss.beta: 10}}
+  beta=2: {tier: C, reference: base, like: topk, set: {loss.beta: 2}}
+  beta=0.5: {tier: C, reference: base, like: topk, set: {loss.beta: 0.5}}
+  hard.beta=2: {tier: C, reference: base, like: topk, set: {negatives.name: hard, loss.beta: 2}}
+  n=3: {tier: C, reference: base, like: topk, set: {negatives.n: 3}}
+  k=50: {tier: C, reference: base, like: topk, set: {negatives.k: 50}}
+  k=5: {tier: C, reference: base, like: topk, set: {negatives.k: 5}}
+  short: {tier: C, set: {training.epochs: 8}}
+  short_none: {tier: C, reference: short, set: {negatives.name: none}}
+  short_hard: {tier: C, reference: short, set: {negatives.name: hard}}
+  short_topk: {tier: C, reference: short, like: topk}
+"""
+FOUND = {"base": 0.5, "topk": 0.6, "hard_as_topk": 0.5, "hard.beta=10": 0.2, "beta=10": 0.6, "beta=2": 0.6}
+FOUND |= {"beta=0.5": 0.4, "hard.beta=2": 0.5, "n=3": 0.6, "k=50": 0.6, "k=5": 0.5}
+FOUND |= {"short": 0.3, "short_none": 0.3, "short_hard": 0.2, "short_topk": 0.4}
+
+
+@pytest.fixture
+def filled(tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny_ledger, "WORLD", {row: (found, None, None) for row, found in FOUND.items()})
+    (tmp_path / "grid.yaml").write_text(DECLARED)
+    grid = Grid.read(tmp_path / "grid.yaml")
+    folder = tiny_ledger.fill(grid, tmp_path / "ledger")
+    for path in folder.glob("toys-align-short_*.json"):
+        entry = json.loads(path.read_text())
+        write_json(path, entry | {"reference": f"toys-reference-short{entry['seed']}"})
+    return grid, records(folder), folder
+
+
+def test_a_sweep_is_in_the_order_of_its_values(filled):
+    found = sweeps.against_topk(*filled)
+    assert found["of"].unique().tolist() == ["pool size K", "β"], "as they are declared; one value of n is no curve"
+    assert found.loc[found["of"] == "pool size K", "value"].tolist() == [5, 50]
+    of_beta = found[found["of"] == "β"]
+    topk, hard = (of_beta[of_beta["selector"] == name] for name in ("topk", "hard"))
+    assert topk["value"].tolist() == [0.5, 2, 10] and hard["value"].tolist() == [2, 10]
+    assert topk["change %"].iloc[0] < -20 and topk["seeds"].tolist() == [3, 3, 3]
+
+
+def test_the_pool_against_the_hardest_item_at_the_same_settings(filled):
+    found = sweeps.over_hard(*filled)
+    assert found["setting"].tolist() == ["β 10", "as chosen"], "the largest first, what was chosen once"
+    assert found["change %"].iloc[0] > 100 > found["change %"].iloc[1] > 0
+    text = sweeps.strongest(found, sweeps.against_topk(*filled))
+    assert "At 1 of 2 settings" in text and " at *as chosen* to +" in text and "%] at *β 10*." in text
+    assert "both, `topk` changes by −" in text and "and `hard` changes by −" in text
+
+
+def test_a_reference_that_has_not_converged_is_told_apart(filled):
+    said = sweeps.from_a_short_reference(*filled)
+    assert said.startswith("From a reference that was trained a third as long") and "over `hard` +" in said
+    assert "over `none` +" in said and "short" not in sweeps.over_hard(*filled)["setting"].str.cat()
+
+
+def test_nothing_is_said_of_runs_that_are_not_on_record(filled):
+    grid, table, folder = filled
+    few = table[table["strategy"] == "reference"]
+    assert sweeps.against_topk(grid, few, folder).empty and sweeps.over_hard(grid, few, folder).empty
+    assert sweeps.from_a_short_reference(grid, few, folder) == ""

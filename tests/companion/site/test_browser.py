@@ -1,0 +1,319 @@
+"""The site in a real browser, opened from disk with the network off: a tiny book always, the built book if it is there.
+
+RODPO_SITE names another folder than `_build/html`.
+"""
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from html import unescape
+from operator import eq, ne
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+import pytest
+from tiny_book import PROJECT, write_tiny_book
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--no-first-run", "--hide-scrollbars",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+)  # fmt: skip
+# Text that a reader sees, without code and without what MathJax made of it.
+TEXT = """
+    const walk = document.createTreeWalker(document.querySelector("article"), NodeFilter.SHOW_TEXT);
+    const text = [];
+    while (walk.nextNode()) {
+      if (!walk.currentNode.parentElement.closest("pre, code, script, noscript, mjx-container")) {
+        text.push(walk.currentNode.data);
+      }
+    }
+    return text.join("");
+"""
+UNDRAWN = """
+    const marks = ".cartesianlayer :is(.trace path, .hm image), .pielayer path, .polarlayer .trace path";
+    return [...document.querySelectorAll(".rodpo-plot")].filter((plot) => !plot.querySelector(marks)).length;
+"""
+UNTYPESET = """
+    return [...document.querySelectorAll(".math")].filter((math) => !math.querySelector("mjx-container")).length
+      + document.querySelectorAll("mjx-merror, [data-mjx-error]").length;
+"""
+ICONS = """
+    const icons = [...document.querySelectorAll("[class*=' fa-']:not(.fa-layers)")];
+    const drawn = (icon) => icon.matches("svg") && icon.querySelector(":scope > path[d]"); // an unknown one is a group
+    return icons.filter((icon) => !drawn(icon)).map((icon) => icon.getAttribute("class"));
+"""
+AXE = PROJECT / "tests" / "vendor" / "axe.min.js"
+BARRIERS = """
+    const done = arguments[arguments.length - 1];
+    const rules = { type: "tag", values: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] };
+    axe.run(document, { runOnly: rules, resultTypes: ["violations"] }).then(({ violations }) => done(violations
+      .filter(({ impact }) => impact === "serious" || impact === "critical")
+      .map(({ id, nodes }) => `${id}, ${nodes.length} times, as ${nodes[0].html.slice(0, 160)}`)));
+"""
+HEAVIEST_PAGE, HEAVIEST_VISIT = 1e6, 6e6  # bytes: one page alone, and with every file that it loads
+INK = "return getComputedStyle(document.querySelector('.rodpo-plot .xtick text')).fill"
+
+
+class Browser:
+    """Chromium opened on a site from disk."""
+
+    def __init__(self, profile: Path) -> None:
+        from selenium import webdriver
+        from selenium.webdriver.chrome.service import Service
+
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        self.driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+        self.run = self.driver.execute_script
+
+    def open(self, page: Path, query: str = "", width: int = 1280, height: int = 900) -> None:
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        for log in ("browser", "performance"):
+            self.driver.get_log(log)
+        self.driver.get(page.resolve().as_uri() + query)
+
+    def wait(self, script: str, is_done: Callable[[Any], bool], seconds: float = 15) -> Any:
+        """Poll a script until its value is as wished; the last value either way."""
+        end = time.monotonic() + seconds
+        while not is_done(value := self.run(script)) and time.monotonic() < end:
+            time.sleep(0.05)
+        return value
+
+    def draw_all(self) -> int:
+        """Bring each figure near, as a reader does; how many stay without marks."""
+        self.wait("return document.readyState", "complete".__eq__)
+        for n in range(self.run("return document.querySelectorAll('.rodpo-plot').length")):
+            self.run("document.querySelectorAll('.rodpo-plot')[arguments[0]].scrollIntoView()", n)
+            time.sleep(0.05)
+        return self.wait(UNDRAWN, (0).__eq__)
+
+    def loaded(self) -> set[Path]:
+        """Files that the page has asked for since `open`."""
+        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        asked = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
+        return {Path(unquote(urlparse(url).path)) for url in asked if url.startswith("file:")}
+
+    def complaints(self) -> list[str]:
+        """Console errors, requests that leave the disk, and files that are missing, since `open`."""
+        found = [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+        for entry in self.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] == "Network.requestWillBeSent":
+                url = message["params"]["request"]["url"]
+                if not url.startswith(("file:", "data:", "blob:", "chrome:")):
+                    found.append(f"request: {url}")
+            elif message["method"] == "Network.loadingFailed":
+                found.append(f"not loaded: {message['params']}")
+        return found
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator[Browser]:
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("the browser tests need chromium and chromedriver (Debian: chromium chromium-driver)")
+    opened = Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.driver.quit()
+
+
+@pytest.fixture(scope="module")
+def tiny(browser, tmp_path_factory) -> Path:
+    from companion.site.build import build
+
+    return build(write_tiny_book(tmp_path_factory.mktemp("book")), progress=lambda line: None)
+
+
+@pytest.fixture(scope="module", params=["tiny book", "built book"])
+def site(request) -> Path:
+    if request.param == "tiny book":
+        return request.getfixturevalue("tiny")
+    folder = Path(os.environ.get("RODPO_SITE") or PROJECT / "_build" / "html")
+    if not (folder / "index.html").exists():
+        pytest.skip(f"there is no built book in {folder}: run `make book` first")
+    return folder
+
+
+def pages(site: Path) -> list[Path]:
+    return [page for page in sorted(site.rglob("*.html")) if "_static" not in page.parts]
+
+
+def test_each_page_shows_its_figures_and_mathematics_without_a_complaint(browser, site):
+    problems = {}
+    for page in pages(site):
+        browser.open(page)
+        found = []
+        if undrawn := browser.draw_all():
+            found.append(f"{undrawn} figures without marks")
+        if untypeset := browser.wait(UNTYPESET, (0).__eq__):
+            found.append(f"{untypeset} formulas not typeset")
+        text = browser.run(TEXT) if browser.run("return !!document.querySelector('article')") else ""
+        found += [
+            f"raw {sign!r}" for sign in ("\\frac", "\\beta", "\\(", "\\[", "$$", "Traceback (most") if sign in text
+        ]
+        if found := found + browser.complaints():
+            problems[page.name] = found
+    assert not problems
+
+
+def test_icons_are_drawn(browser, site):
+    for name in ("index.html", "search.html"):
+        browser.open(site / name)
+        assert browser.wait(ICONS, [].__eq__) == []
+        assert browser.run("return document.querySelectorAll('svg[data-icon]').length") > 5, name
+
+
+def test_no_page_scrolls_sideways_on_a_telephone(browser, site):
+    too_wide = {}
+    for page in pages(site):
+        browser.open(page, width=375, height=800)
+        assert browser.draw_all() == browser.wait(UNTYPESET, (0).__eq__) == 0, page.name
+        browser.run("document.querySelectorAll('details').forEach((details) => { details.open = true })")
+        if (width := browser.run("return document.documentElement.scrollWidth")) > 375:
+            too_wide[page.name] = width
+    assert not too_wide
+
+
+def test_figures_follow_the_theme(browser, site):
+    with_axes = 0
+    for page in pages(site):
+        browser.open(page)
+        browser.run("document.documentElement.dataset.theme = 'light'")
+        browser.draw_all()
+        if not browser.run("return document.querySelector('.rodpo-plot .xtick text')"):
+            continue
+        with_axes += 1
+        assert (light := browser.wait(INK, bool)), page.name
+        browser.run("document.documentElement.dataset.theme = 'dark'")
+        assert browser.wait(INK, partial(ne, light)) != light, page.name
+        browser.run("document.documentElement.dataset.theme = 'light'")
+        assert browser.wait(INK, partial(eq, light)) == light, page.name
+    assert with_axes
+
+
+def test_nothing_keeps_a_reader_out(browser, site):
+    """axe-core, WCAG 2.2 AA: nothing serious or critical on any page in either theme."""
+    script, problems = AXE.read_text(encoding="utf-8"), {}
+    for page in pages(site):
+        browser.open(page)
+        browser.draw_all()
+        browser.run(script)
+        for theme in ("light", "dark"):
+            browser.run("document.documentElement.dataset.theme = arguments[0]", theme)
+            time.sleep(0.3)  # colours change over a moment
+            if found := browser.driver.execute_async_script(BARRIERS):
+                problems[f"{page.name}, {theme}"] = found
+    assert not problems
+
+
+def test_no_page_is_heavy(browser, site):
+    heavy, most = {}, 0
+    for page in pages(site):
+        browser.open(page)
+        browser.draw_all()
+        files = browser.loaded() - {page.resolve()}
+        own, all_in_all = page.stat().st_size, page.stat().st_size + sum(path.stat().st_size for path in files)
+        most = max(most, len(files))
+        if own > HEAVIEST_PAGE or all_in_all > HEAVIEST_VISIT:
+            heavy[page.name] = (own, all_in_all)
+    assert not heavy and most > 10, "style, scripts, plotly and mathematics were seen"
+
+
+def test_every_link_within_the_site_leads_somewhere(site):
+    broken = []
+    anchors = {
+        page.resolve(): set(re.findall(r'\bid="([^"]+)"', page.read_text(encoding="utf-8"))) for page in pages(site)
+    }
+    for page in pages(site):
+        for link in re.findall(r'<a [^>]*href="([^"]+)"', page.read_text(encoding="utf-8")):
+            target, _, anchor = unescape(link).partition("#")
+            if ":" in target or target.startswith("/"):
+                continue
+            path = (page.parent / unquote(target)).resolve() if target else page.resolve()
+            if not path.is_file() or (anchor and path in anchors and unquote(anchor) not in anchors[path]):
+                broken.append(f"{page.name}: {link}")
+    assert not broken
+
+
+def test_plotly_is_loaded_only_where_there_is_a_figure(browser, tiny):
+    for name, expected in (("plots", True), ("sums", False)):
+        browser.open(tiny / "notebooks" / f"{name}.html")
+        time.sleep(0.3)
+        assert browser.wait("return typeof Plotly !== 'undefined'", expected.__eq__, 5) is expected
+
+
+def test_a_menu_and_a_slider_work(browser, tiny):
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.by import By
+
+    browser.open(tiny / "notebooks" / "plots.html", width=375)
+    assert browser.draw_all() == 0
+    overlap = """
+        const [menu, legend] = [".updatemenu-header", ".legend"].map((s) =>
+          document.querySelector(`.rodpo-plot ${s}`).getBoundingClientRect());
+        return menu.bottom > legend.top;
+    """
+    assert browser.wait(overlap, lambda overlaps: not overlaps) is False
+    lines = "return document.querySelectorAll('.rodpo-plot .scatterlayer .trace').length"
+    assert browser.run(lines) == 3
+    browser.run("document.querySelector('.rodpo-plot').scrollIntoView({block: 'center'})")
+    browser.driver.find_element(By.CSS_SELECTOR, ".updatemenu-header").click()
+    browser.wait("return document.querySelectorAll('.updatemenu-dropdown-button').length", (2).__eq__)
+    time.sleep(0.4)  # the menu unfolds
+    browser.driver.find_elements(By.CSS_SELECTOR, ".updatemenu-dropdown-button")[1].click()
+    assert browser.wait(lines, (1).__eq__) == 1
+
+    browser.run("document.querySelectorAll('.rodpo-plot')[1].scrollIntoView({block: 'center'})")
+    rail = browser.driver.find_element(By.CSS_SELECTOR, ".slider-rail-touch-rect")
+    right_end = rail.size["width"] // 2 - 8
+    ActionChains(browser.driver).move_to_element_with_offset(rail, right_end, 0).click().perform()
+    bar = "return document.querySelectorAll('.rodpo-plot')[1].data[0].y[1]"
+    assert browser.wait(bar, lambda height: height != 2) == pytest.approx(3 / 20)
+
+
+def test_titles_of_items_stay_text(browser, tiny):
+    """HTML and scripts in a title are shown as they are, in tables, on axes, in legends and where a reader hovers."""
+    browser.open(tiny / "notebooks" / "plots.html")
+    browser.draw_all()
+    browser.run("""
+        document.querySelectorAll("details").forEach((details) => { details.open = true });
+        Plotly.Fx.hover([...document.querySelectorAll(".rodpo-plot")].at(-1), [{ curveNumber: 0, pointNumber: 0 }]);
+    """)
+    shown = browser.run("return [...document.querySelectorAll('td')].map((cell) => cell.textContent)")
+    assert any("<script>window.live = 1</script>" in text for text in shown)
+    assert browser.run("return window.live ?? null") is None
+    foreign = "article :is(img[src='x'], a[href^='javascript'], [onerror])"
+    assert browser.run("return document.querySelectorAll(arguments[0]).length", foreign) == 0
+    assert not browser.complaints()
+
+
+def test_printing_draws_every_figure_on_white(browser, tiny):
+    browser.open(tiny / "notebooks" / "plots.html", height=300)
+    browser.run("document.documentElement.dataset.theme = 'dark'")
+    browser.wait("return typeof Plotly !== 'undefined'", bool)
+    assert browser.run(UNDRAWN) > 0  # the second one is far below
+    browser.run("dispatchEvent(new Event('beforeprint'))")
+    assert browser.wait(UNDRAWN, (0).__eq__) == 0
+    assert browser.run("return document.documentElement.dataset.theme") == "light"
+    browser.run("dispatchEvent(new Event('afterprint'))")
+    assert browser.run("return document.documentElement.dataset.theme") == "dark"
+
+
+def test_search_works_from_disk(browser, tiny):
+    browser.open(tiny / "search.html", "?q=margin")
+    results = browser.wait("return document.querySelector('#search-results ul')?.innerText ?? ''", bool)
+    assert "Plots" in results
+    assert not browser.complaints()

@@ -1,0 +1,180 @@
+"""Figures and tables as HTML: nothing in the data escapes into markup, and the numbers stay the numbers."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import plotly.io as pio
+import pytest
+
+from companion.site import figures, markup
+
+
+def payload(html: str) -> dict:
+    return json.loads(re.search(r'<script type="application/json">(.*?)</script>', html, re.DOTALL)[1])
+
+
+def test_nothing_in_a_figure_closes_its_script_or_attribute():
+    evil = '</script><b onload="x">&'
+    fig = go.Figure(go.Scatter(x=[1], y=[2], name=evil))
+    html = figures.figure_html(fig, caption=evil, alt=evil, data=pd.DataFrame({evil: [evil]}))
+    assert html.count("<script") == html.count("</script>") == 1
+    assert "<b " not in html
+    assert payload(html)["data"][0]["name"] == evil
+    assert 'aria-label="&lt;/script&gt;&lt;b onload=&quot;x&quot;&gt;&amp;"' in html
+
+
+def test_numbers_are_rounded_to_six_digits_but_never_coarser_than_units():
+    y = np.array([1 / 3, 12345678.9, 1e-9 / 3, np.nan, np.inf, 0.0, 2.0, -1 / 3])
+    fig = go.Figure(go.Scatter(x=np.arange(8), y=y))
+    fig.add_heatmap(z=np.array([[1.25, 2.0], [3.0, 4.0]]))
+    scatter, heatmap = payload(figures.figure_html(fig, caption="c", alt="a"))["data"]
+    assert scatter["x"] == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert scatter["y"] == [0.333333, 12345679, 3.33333e-10, None, None, 0, 2, -0.333333]
+    assert heatmap["z"] == [[1.25, 2], [3, 4]]
+
+
+def test_dates_sliders_and_frames_survive():
+    fig = go.Figure(go.Scatter(x=pd.to_datetime(["2014-07-23"]), y=[1]), frames=[go.Frame(data=[{"y": [2]}], name="f")])
+    fig.update_layout(sliders=[{"steps": [{"label": "f", "method": "animate", "args": [["f"]]}]}])
+    found = payload(figures.figure_html(fig, caption="c", alt="a"))
+    assert found["data"][0]["x"][0].startswith("2014-07-23")
+    assert found["frames"][0]["data"][0]["y"] == [2]
+    assert found["layout"]["sliders"][0]["steps"][0]["args"] == [["f"]]
+
+
+def test_every_figure_has_the_books_template_even_without_setup():
+    fig = go.Figure(go.Scatter(y=[1]), layout={"template": "plotly_dark"})
+    layout = payload(figures.figure_html(fig, caption="c", alt="a"))["layout"]
+    assert layout["template"]["layout"]["colorway"] == list(figures.COLOURS)
+    assert layout["template"]["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)"
+
+
+def test_setup_makes_the_template_the_default_and_import_does_not():
+    before = pio.templates.default
+    try:
+        assert before != figures.TEMPLATE
+        figures.setup()
+        assert pio.templates.default == figures.TEMPLATE
+    finally:
+        pio.templates.default = before
+
+
+def test_series_differ_in_colour_and_in_a_second_channel():
+    styles = [figures.style(n) for n in range(len(figures.COLOURS))]
+    for channel in (("line", "color"), ("line", "dash"), ("marker", "symbol")):
+        assert len({look[channel[0]][channel[1]] for look in styles}) == len(styles)
+    assert figures.style("topk") == figures.style(0)
+    with pytest.raises(KeyError, match="topkk"):
+        figures.style("topkk")
+
+
+def test_a_long_table_is_cut_and_says_so():
+    html = markup.table_html(pd.DataFrame({"k": range(1200)}), "Pushes at $K$ = 20")
+    assert html.count("<tr>") == 1 + markup.MAX_ROWS
+    assert "The first 300 of 1,200 rows." in html
+    assert r"\(K\)" in html
+
+
+def test_a_command_in_a_table_has_room_to_wrap():
+    html = markup.table_html(pd.DataFrame({"run": ["`rodpo grid --rows topk`"], "row": ["`topk`"]}))
+    words = "<span>rodpo</span> <span>grid</span> <span>--rows</span> <span>topk</span>"
+    assert f'<td class="command"><code>{words}</code></td>' in html and "<td><code>topk</code></td>" in html
+
+
+def test_a_mean_with_its_deviation_is_a_number():
+    html = markup.table_html(pd.DataFrame({"test": ["0.03375 ± 0.00044", "0.01487"], "text": ["a ± 1", "b"]}))
+    assert html.count('<td class="number">') == 2 and '<th scope="col" class="number">test</th>' in html
+
+
+def test_a_table_shows_a_named_index_missing_values_and_prices_as_they_are():
+    data = pd.DataFrame(
+        {"ndcg": [0.0521234, np.nan], "n": [19412, 7], "title": ["$5 & $6", None]},
+        index=pd.Index(["toys", "x<y"], name="set"),
+    )
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", markup.table_html(data))
+    assert cells == ["toys", "0.05212", "19412", "$5 &amp; $6", "x&lt;y", "–", "7", "–"]
+
+
+def test_columns_of_numbers_are_aligned_and_others_are_not():
+    data = pd.DataFrame(
+        {"a": [1, 2], "b": ["1,200", "−3"], "c": ["4 %", "5 %"], "d": ["1", "or 2"], "e": ["sku-1", "2"]}
+    )
+    cells = re.findall(r"<td([^>]*)>", markup.table_html(data.head(1)))
+    assert cells == [' class="number"'] * 4 + [""]
+    cells = re.findall(r"<td([^>]*)>", markup.table_html(data))
+    assert cells == ([' class="number"'] * 3 + ["", ""]) * 2
+
+
+def test_a_figure_needs_words():
+    with pytest.raises(ValueError, match="caption and an alt"):
+        figures.show(go.Figure(), caption="c", alt=" ")
+
+
+def test_show_is_native_in_a_notebook_and_html_in_the_book(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    fig = go.Figure(go.Scatter(y=[1]))
+    figures.show(fig, caption="c", alt="a")
+    assert shown[0] is fig and shown[1].data == "*c*"
+    shown.clear()
+    monkeypatch.setenv(figures.BOOK_MODE, "1")
+    figures.show(fig, caption="c", alt="a")
+    assert len(shown) == 1 and shown[0].data.startswith("<figure")
+
+
+def test_a_slider_shows_one_group_at_a_time():
+    fig = go.Figure([go.Scatter(y=[n]) for n in range(4)])
+    figures.slider(fig, {"low": [0, 1], "high": [2, 3]}, "high", "K = ")
+    assert [trace.visible for trace in fig.data] == [False, False, True, True]
+    slider = fig.layout.sliders[0]
+    assert slider.active == 1 and slider.currentvalue.prefix == "K = "
+    assert [step.args[0]["visible"] for step in slider.steps] == [
+        [True, True, False, False],
+        [False, False, True, True],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("from -5 % to -0.2", "from −5\u00a0% to −0.2"),
+        ("24% of", "24\u00a0% of"),
+        ("[-1.4 %, +2 %]", "[−1.4\u00a0%, +2\u00a0%]"),
+        ("2.2e-16 on 2026-11-25, the top-20", "2.2e-16 on 2026-11-25, the top-20"),
+        ("`x = -1 %`, $-1$ and [there](page-1/-2)", "`x = -1 %`, $-1$ and [there](page-1/-2)"),
+    ],
+)
+def test_numbers_are_set_as_in_print(text, expected):
+    assert markup.typeset(text) == expected
+
+
+def test_mathematics_in_a_column_only_where_it_is_asked_for():
+    data = pd.DataFrame({"formula": ["$x < y$"], "title": ["$5 to $6"]})
+    html = markup.table_html(data, mathematics=["formula"])
+    assert r"\(x &lt; y\)" in html and "$5 to $6" in html
+
+
+def test_a_forest_has_a_line_for_each_row_and_a_step_for_each_slide():
+    data = pd.DataFrame(
+        [(d, p, row, 1.0, 0.5, 2.0) for p in ("all", "new") for d in ("toys", "beauty") for row in ("b", "a")],
+        columns=["dataset", "protocol", "row", "change", "low", "high"],
+    )
+    fig = figures.forest(data, "change", "row", "dataset", rows=["a", "b"], slide="protocol")
+    assert list(fig.layout.yaxis.categoryarray) == ["b", "a"], "plotly counts from below"
+    assert [(trace.name, trace.visible) for trace in fig.data] == [
+        ("toys", True), ("beauty", True), ("toys", False), ("beauty", False),
+    ]  # fmt: skip
+    assert [trace.marker.color for trace in fig.data[:2]] == [figures.COLOURS[0], figures.COLOURS[2]]
+    assert list(fig.data[0].error_x.array) == [1, 1] and list(fig.data[0].error_x.arrayminus) == [0.5, 0.5]
+    assert [step.args[0]["visible"] for step in fig.layout.sliders[0].steps] == [
+        [True, True, False, False], [False, False, True, True],
+    ]  # fmt: skip
+
+
+def test_a_step_of_a_slider_may_change_the_axes():
+    fig = go.Figure([go.Scatter(y=[1]), go.Scatter(y=[2])])
+    figures.slider(fig, {"K": [0], "λ": [1]}, "K", "", {"K": {"xaxis.type": "log"}, "λ": {"xaxis.type": "linear"}})
+    assert [step.args[1]["xaxis.type"] for step in fig.layout.sliders[0].steps] == ["log", "linear"]
