@@ -510,7 +510,7 @@ figures.table(noise, "Variance of one draw's push over its squared mean")
 # fall, and is that good news?
 
 # %% tags=["hide-cell"]
-own = of_topk.selections["policy"].is_excluded.numpy()
+own = of_topk.candidates["policy"].is_excluded.numpy()
 models = (policies["topk"], reference.model, dataset, relevance)
 length, rows = reference.encoder.max_length, []
 for rule in ("train", "past", "none"):
