@@ -1,5 +1,6 @@
 """Intervals for paired comparisons over the same users and seeds, and the verdicts that follow from them."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -22,21 +23,24 @@ def signed(value: float, digits: int) -> str:
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % interval."""
+    """An estimate with its 95 % interval; the limits are NaN where there is none, all three where nothing is defined."""
 
     estimate: float
     low: float
     high: float
 
     def text(self, digits: int = 2, unit: str = " %") -> str:
-        """Such as `+1.20 % [−0.30 %, +2.70 %]`, the spaces before % not to be broken; `undefined` for no number."""
+        """Such as `+1.20 % [−0.30 %, +2.70 %]`, `+1.20 % (no interval)` or `undefined`; the spaces before % do not break."""
         if np.isnan(self.estimate):
             return "undefined"
-        estimate, low, high = (f"{signed(value, digits)}{unit}" for value in self._all())
-        return f"{estimate} [{low}, {high}]".replace(" %", "\u00a0%")
+        estimate, low, high = (f"{signed(value, digits)}{unit}" for value in (self.estimate, self.low, self.high))
+        limits = f"[{low}, {high}]" if self.has_limits else "(no interval)"
+        return f"{estimate} {limits}".replace(" %", "\u00a0%")
 
-    def _all(self) -> tuple[float, float, float]:
-        return self.estimate, self.low, self.high
+    @property
+    def has_limits(self) -> bool:
+        """Whether the limits are numbers."""
+        return bool(np.isfinite([self.low, self.high]).all())
 
 
 @dataclass(frozen=True)
@@ -91,14 +95,11 @@ def crossed_change(before: np.ndarray, after: np.ndarray) -> Comparison:
     terms = [(total / freedom / (n_seeds * n_users), freedom) for freedom, total in parts]
     # Where the rest is larger than what it is taken from, the largest of the three is still a bound.
     variance = max(sum(value for value, _ in terms), max(abs(value) for value, _ in terms))
+    change = 100 * (ratio - 1)
     if np.abs(left).max() < 1e-9:  # every user of every seed gains in the same proportion, but for rounding
-        change = 100 * (ratio - 1)
-        return Comparison(change, change, change, 0.0, np.inf, float(change == 0))
-    freedom = variance**2 / sum(value**2 / own for value, own in terms)
-    change, error = float(100 * (ratio - 1)), float(np.sqrt(variance))
-    half = float(scipy.stats.t.ppf(0.975, freedom)) * error
-    p = float(2 * scipy.stats.t.sf(abs(change) / error, freedom))
-    return Comparison(change, change - half, change + half, error, float(freedom), p)
+        return _student(change, 0.0, np.inf)
+    freedom = variance**2 / sum(value**2 / of_term for value, of_term in terms)
+    return _student(change, np.sqrt(variance), freedom)
 
 
 def seed_change(before: np.ndarray, after: np.ndarray, relative: bool = True) -> Comparison:
