@@ -23,14 +23,14 @@ def signed(value: float, digits: int) -> str:
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % interval; the limits are NaN where there is none, all three where nothing is defined."""
+    """An estimate with its 95 % interval; the limits are NaN where there is none, and so is an undefined estimate."""
 
     estimate: float
     low: float
     high: float
 
     def text(self, digits: int = 2, unit: str = " %") -> str:
-        """Such as `+1.20 % [−0.30 %, +2.70 %]`, `+1.20 % (no interval)` or `undefined`; the spaces before % do not break."""
+        """Such as `+1.20 % [−0.30 %, +2.70 %]`, `+1.20 % (no interval)` or `undefined`; the % stays on its line."""
         if np.isnan(self.estimate):
             return "undefined"
         estimate, low, high = (f"{signed(value, digits)}{unit}" for value in (self.estimate, self.low, self.high))
@@ -113,13 +113,16 @@ def seed_change(before: np.ndarray, after: np.ndarray, relative: bool = True) ->
     _check_defined(before, after, relative)
     scale, ratio = (100 / before.mean(), after.mean() / before.mean()) if relative else (1.0, 1.0)
     left = scale * (after - ratio * before)
-    change = float(scale * (after.mean() - before.mean()))
-    error, freedom = float(left.std(ddof=1) / np.sqrt(len(left))), len(left) - 1
+    return _student(scale * (after.mean() - before.mean()), scipy.stats.sem(left), len(left) - 1)
+
+
+def _student(estimate: float, error: float, freedom: float) -> Comparison:
+    """An estimate with the interval and the p of Student's t; one without error is its own interval."""
+    estimate, error, freedom = float(estimate), float(error), float(freedom)
     if error == 0:
-        return Comparison(change, change, change, 0.0, freedom, float(change == 0))
-    half = float(scipy.stats.t.ppf(0.975, freedom)) * error
-    p = float(2 * scipy.stats.t.sf(abs(change) / error, freedom))
-    return Comparison(change, change - half, change + half, error, freedom, p)
+        return Comparison(estimate, estimate, estimate, error, freedom, float(estimate == 0))
+    low, high = map(float, scipy.stats.t.interval(0.95, freedom, estimate, error))
+    return Comparison(estimate, low, high, error, freedom, float(2 * scipy.stats.t.sf(abs(estimate) / error, freedom)))
 
 
 def _check_defined(before: np.ndarray, after: np.ndarray, relative: bool = True) -> None:
@@ -131,11 +134,9 @@ def _check_defined(before: np.ndarray, after: np.ndarray, relative: bool = True)
 
 def seed_mean(values: np.ndarray) -> Interval:
     """Mean of one value for each of S seeds, [S], with Student's interval over them; no interval (NaN) for one seed."""
-    mean = float(np.mean(values))
     if len(values) < 2:
-        return Interval(mean, np.nan, np.nan)
-    half = float(scipy.stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    return Interval(mean, mean - half, mean + half)
+        return Interval(float(np.mean(values)), np.nan, np.nan)
+    return _student(np.mean(values), scipy.stats.sem(values), len(values) - 1)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
@@ -169,14 +170,19 @@ def user_bootstrap(
     """Percentile bootstrap over users of a paired statistic: one value per user and arm, [U] each.
 
     It covers the choice of users only; what another training seed would change is not in it. A relative change of
-    nothing is undefined, NaN. Raises ValueError if the arms do not have the same users.
+    nothing is undefined; and where so few users have anything before that a resample may miss them all, or there is one
+    user only, there is no interval. Raises ValueError if the arms do not have the same users.
     """
     if before.shape != after.shape or before.ndim != 1:
         raise ValueError("both arms need one value for each of the same users")
     if statistic is relative_change and before.mean() == 0:
         return Interval(np.nan, np.nan, np.nan)
-    found = scipy.stats.bootstrap(
-        (before, after), statistic, paired=True, n_resamples=resamples, batch=100, method="percentile", rng=seed
-    )
-    low, high = found.confidence_interval
-    return Interval(float(statistic(before, after)), float(low), float(high))
+    estimate = Interval(float(statistic(before, after)), np.nan, np.nan)
+    if len(before) < 2:
+        return estimate
+    with warnings.catch_warnings(action="ignore"):  # a resample that is 0 throughout has no relative change
+        found = scipy.stats.bootstrap(
+            (before, after), statistic, paired=True, n_resamples=resamples, batch=100, method="percentile", rng=seed
+        )
+    low, high = map(float, found.confidence_interval)
+    return replace(estimate, low=low, high=high) if np.isfinite([low, high]).all() else estimate
