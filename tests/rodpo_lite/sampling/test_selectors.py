@@ -9,6 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from rodpo_lite.sampling import selectors
 from rodpo_lite.sampling.candidates import Candidates, OwnedItems, exclusion_mask, exclusions
@@ -182,6 +184,30 @@ def test_nearly_excluded_weight_is_drawn_exactly():
     block = block_of(torch.zeros(1, 3), [[0]], n=8000, in_batch=weights)
     share = (draw("in_batch", block) == 2).double().mean().item()
     assert share == pytest.approx(0.75, abs=0.02)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Within, `size` is the number of entries of the largest tensor that was computed."""
+
+    size = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        result = function(*arguments, **(keywords or {}))
+        self.size = max(self.size, *(part.numel() for part in tree_leaves(result) if isinstance(part, torch.Tensor)), 0)
+        return result
+
+
+def test_a_weighted_draw_looks_at_the_catalogue_of_few_rows_only():
+    """In two of 500 rows nearly all weight is excluded; the others need no mask over the catalogue."""
+    rows, n_items = 500, 20_000
+    weights = torch.ones(n_items)
+    weights[0] = 1e12
+    excluded = [[0]] * 2 + [[1]] * (rows - 2)
+    candidates = dataclasses.replace(block_of(torch.zeros(rows, n_items), excluded).candidates, popularity=weights)
+    with LargestTensor() as largest:
+        drawn = draw("popularity", Block(candidates, NegativesConfig(n=3)))
+    assert drawn[:2].min() > 0 and not drawn[2:].any()
+    assert n_items < largest.size < 5 * n_items
 
 
 def test_ahns_takes_the_candidate_closest_to_its_target():
