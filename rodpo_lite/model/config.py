@@ -23,7 +23,7 @@ class EncoderConfig(Settings):
     blocks: int = Field(2, ge=1, le=64, description="Transformer blocks")
     heads: int = Field(2, ge=1, le=64, description="attention heads; must divide width")
     id_std: float = Field(0.1, gt=0, le=10, description="standard deviation of the ID embedding before training")
-    dropout: float = Field(0.4, ge=0, lt=1, description="dropout on the input and on every residual branch")
+    dropout: float = Field(0.4, ge=0, le=0.99, description="dropout on the input and on every residual branch")
     max_length: int = Field(50, ge=1, le=4096, description="most recent items that the encoder sees")
     hidden: int | None = Field(None, ge=1, description="hidden width of the mlp fusion; null is twice the width")
     feedforward_hidden: int | None = Field(
