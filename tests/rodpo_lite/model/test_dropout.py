@@ -19,5 +19,5 @@ def test_the_right_share_is_kept(p):
 
 def test_a_dropout_of_nearly_everything_is_refused():
     assert EncoderConfig(dropout=0.99).dropout == 0.99
-    with pytest.raises(ValidationError, match="less than or equal to 0.99"):
+    with pytest.raises(ValidationError, match=r"less than or equal to 0\.99"):
         EncoderConfig(dropout=0.999995)
