@@ -10,7 +10,6 @@ from torch import Tensor
 from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.planted import Planted
 from rodpo_lite.data.schema import Dataset
-from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.mechanism.relevance import Relevance, future_relevance, planted_relevance
 from rodpo_lite.model.recommender import Recommender, score_matrix
 from rodpo_lite.sampling.candidates import OwnedItems, exclusion_mask, exclusions
@@ -43,10 +42,10 @@ def matched_drift(
     notion `difference`, the mean over users, its `standard_error` over users, and the numbers of `pairs` and `users`;
     a notion of which fewer than two users have one is left out.
     """
-    split, device = leave_one_out(dataset), next(policy.parameters()).device
+    device = next(policy.parameters()).device
     sequences = PackedSequences.for_training(dataset, max_length, device)
     items = torch.as_tensor(dataset.items, device=device)
-    owned = OwnedItems.within(dataset.items, split.start, split.train_end, dataset.n_items, device)
+    owned = OwnedItems.in_training(dataset, device)
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in notions}
     seen = 0
     for batch in sequences.epoch(BLOCK, torch.Generator().manual_seed(seed)):

@@ -14,21 +14,19 @@ from rodpo_lite.data.planted import Planted
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.data.synthetic import Oracle
-from rodpo_lite.sampling.candidates import OwnedItems
+from rodpo_lite.sampling.candidates import OwnedItems, exclusion_mask
 
 Relevance = Callable[[PackedBatch], Tensor]  # which items are relevant at each position, [P, N]
 
 
 def oracle_relevance(dataset: Dataset, oracle: Oracle) -> Relevance:
     """What the user of a synthetic world would want when the next item is taken, training items left out."""
-    split = leave_one_out(dataset)
-    owned = OwnedItems.within(dataset.items, split.start, split.train_end, dataset.n_items)
+    owned = OwnedItems.in_training(dataset)
 
     def relevance(batch: PackedBatch) -> Tensor:
         users = batch.user_of_position
         wanted = oracle.relevance[users.numpy(), oracle.phase[batch.rows.numpy() + 1]]
-        observed = torch.zeros(len(users), dataset.n_items + 1, dtype=torch.bool).scatter_(1, owned.of(users)[0], True)
-        return torch.from_numpy(wanted) & ~observed[:, :-1]
+        return torch.from_numpy(wanted) & ~exclusion_mask(owned.of(users)[0], dataset.n_items)
 
     return relevance
 

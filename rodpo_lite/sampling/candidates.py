@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rodpo_lite.data.schema import Dataset
+from rodpo_lite.data.split import leave_one_out
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -95,6 +98,12 @@ class OwnedItems:
         offsets = np.concatenate([[0], np.bincount(pairs // n_items, minlength=len(start)).cumsum()])
         tensors = (torch.as_tensor(array, device=device) for array in (offsets, pairs, rows[first]))
         return cls(*tensors, n_items)
+
+    @classmethod
+    def in_training(cls, dataset: Dataset, device="cpu") -> "OwnedItems":
+        """Collect the training items of every user."""
+        split = leave_one_out(dataset)
+        return cls.within(dataset.items, split.start, split.train_end, dataset.n_items, device)
 
     def of(self, users: Tensor) -> tuple[Tensor, Tensor]:
         """Items and first rows of the given users, both [P, M], padded with N and 0."""

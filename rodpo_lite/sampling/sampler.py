@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rodpo_lite.data.schema import Dataset
-from rodpo_lite.data.split import leave_one_out, training_counts
+from rodpo_lite.data.split import training_counts
 from rodpo_lite.engine import Engine
 from rodpo_lite.losses.cross_entropy import Observer
 from rodpo_lite.losses.sampled_softmax import Step
@@ -36,8 +36,7 @@ class NegativeSampler:
         self.config, self.engine, self.generator, self.epoch = config, engine, generator, 0
         self.selector = SELECTORS[config.name]
         self.rows = engine.rows(dataset.n_items)
-        split = leave_one_out(dataset)
-        self.owned = OwnedItems.within(dataset.items, split.start, split.train_end, dataset.n_items, engine.device)
+        self.owned = OwnedItems.in_training(dataset, engine.device)
         self.popularity = torch.as_tensor(training_counts(dataset), device=engine.device)
         self.state = self.selector.state(len(dataset.items), engine.device)
 
