@@ -1,6 +1,6 @@
 """What counts as a false negative at a training position: three notions, each a mask over the catalogue.
 
-*Oracle*: what the user of a synthetic world would have wanted. *Planted*: a known positive that was hidden before
+*Oracle*: what the user of a synthetic world would have wanted. *Planted*: a known positive that was taken out before
 training and is still to come. *Future*: what the user takes later on, in real data, for analysis only.
 """
 
@@ -32,7 +32,7 @@ def oracle_relevance(dataset: Dataset, oracle: Oracle) -> Relevance:
 
 
 def planted_relevance(planted: Planted) -> Relevance:
-    """What was hidden from training and is still to come."""
+    """What was planted, and is still to come."""
 
     def relevance(batch: PackedBatch) -> Tensor:
         everything = torch.arange(planted.n_items, device=batch.rows.device).expand(len(batch.rows), -1)
