@@ -1,11 +1,9 @@
 """Plain baselines that train nothing: popularity, item-kNN and content-kNN, ranked like every model."""
 
-import time
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from pydantic import Field
 from scipy import sparse
@@ -15,8 +13,7 @@ from rodpo_lite.data.split import Part, leave_one_out, training_counts
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation import metrics
 from rodpo_lite.evaluation.ranking import Ranks, rank_targets
-from rodpo_lite.provenance import commit, versions
-from rodpo_lite.settings import Settings, identity
+from rodpo_lite.settings import Settings
 
 
 class BaselineConfig(Settings):
@@ -116,27 +113,3 @@ def content_vectors(dataset: Dataset) -> np.ndarray:
         centred = np.where(has[:, None], features.astype(np.float32) - features[has].astype(np.float32).mean(0), 0)
         parts.append(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6))
     return np.concatenate(parts, 1)
-
-
-def evaluate(dataset: Dataset, name: str) -> tuple[dict[str, Any], pd.DataFrame]:
-    """The ledger's record of a baseline on test, the decay chosen on validation, and its ranks."""
-    started = time.perf_counter()
-    config, tried = choose(dataset, name)
-    parts = {part: rank(dataset, config, part) for part in ("valid", "test")}
-    description = dataset.description
-    entry = {
-        "config_hash": identity(config, checksums=description["checksums"]),
-        "stage": config.stage,
-        "seed": 0,
-        "config": config.model_dump(mode="json"),
-        "dataset": description,
-        "tried": [{"decay": decay, "valid": value} for decay, value in tried.items()],
-        "seconds": round(time.perf_counter() - started, 1),
-        "commit": commit(),
-        "versions": versions(),
-    }
-    for part, ranks in parts.items():
-        entry |= {part: metrics.from_ranks(ranks.unmasked), f"{part}_masked": metrics.from_ranks(ranks.masked)}
-    ranks = parts["test"]
-    columns = {"user": np.arange(dataset.n_users), "rank": ranks.unmasked, "rank_masked": ranks.masked}
-    return entry, pd.DataFrame(columns)

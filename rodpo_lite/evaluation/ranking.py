@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -10,7 +11,7 @@ from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import Part, leave_one_out
 from rodpo_lite.engine import Engine
-from rodpo_lite.model.recommender import Recommender
+from rodpo_lite.model.recommender import Recommender, eval_mode
 
 NOT_FINITE = "a score is not finite"
 
@@ -21,6 +22,11 @@ class Ranks:
 
     unmasked: np.ndarray
     masked: np.ndarray
+
+    def table(self) -> pd.DataFrame:
+        """Columns user, rank, rank_masked, int32."""
+        users = np.arange(len(self.unmasked))
+        return pd.DataFrame({"user": users, "rank": self.unmasked, "rank_masked": self.masked}, dtype=np.int32)
 
 
 def rank_targets(scores: Tensor, targets: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,13 +90,9 @@ def rank_dataset(
 def encode_histories(model: Recommender, dataset: Dataset, start: np.ndarray, end: np.ndarray, max_length: int):
     """Yield (users [B], hidden state after each user's history [B, D], item vectors [N, D]) in eval mode."""
     device = next(model.parameters()).device
-    mode = model.training
-    model.eval()
-    try:
+    sequences = PackedSequences(dataset.items, start, end, max_length, device, dataset.timestamps)
+    with eval_mode(model):
         catalogue = model.items()
-        sequences = PackedSequences(dataset.items, start, end, max_length, device, dataset.timestamps)
         for batch in sequences.epoch(16_384):
             encoding = model.encode(batch, catalogue, only=batch.last)
             yield batch.users, encoding.hidden, encoding.vectors
-    finally:
-        model.train(mode)

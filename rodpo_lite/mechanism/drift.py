@@ -1,4 +1,4 @@
-"""What alignment did to false negatives: how far their scores and vectors moved from another model's."""
+"""Drift of false negatives: how far alignment moved their scores and vectors from another model's."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.planted import Planted
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.mechanism.relevance import Relevance, future_relevance, planted_relevance
-from rodpo_lite.model.recommender import Recommender, score_matrix
+from rodpo_lite.model.recommender import Recommender, eval_mode, score_matrix
 from rodpo_lite.sampling.candidates import OwnedItems, exclusion_mask, exclusions
 
 BLOCK = 500  # positions that are scored at a time
@@ -22,9 +22,8 @@ def embedding_drift(policy: Recommender, before: Recommender) -> np.ndarray:
     """1 - cosine between an item's vector in one model and in the other, both in eval mode, [N]."""
     vectors = []
     for model in (policy, before):
-        mode = model.training
-        vectors.append(model.eval().items().vectors)
-        model.train(mode)
+        with eval_mode(model):
+            vectors.append(model.items().vectors)
     return (1 - torch.cosine_similarity(*vectors, dim=1)).cpu().numpy()
 
 
@@ -69,7 +68,7 @@ def drift_report(
     policy: Recommender, before: Recommender, dataset: Dataset, max_length: int, exclude: str,
     planted: Planted | None = None, positions: int = 20_000,
 ) -> dict[str, Any]:  # fmt: skip
-    """`items`: mean embedding drift; `future` and, where any are hidden, `planted`: matched score drift of each.
+    """Measure `items`, the mean embedding drift, and the matched score drift of `future` and any `planted` items.
 
     Future items are those that the user takes later and that `exclude` allows to be rejected: under `train`, the
     validation item.
