@@ -1,4 +1,4 @@
-"""Dropout whose random numbers cost little on a CPU, and which models that are computed as one draw each for itself."""
+"""Dropout whose random numbers cost little on a CPU, and which draws separately for models that are computed as one."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -121,5 +121,5 @@ class RandomNumbers:
 
     def _exchange(self) -> None:
         for name, generator in self.generators.items():
-            own, self.states[name] = self.states[name], generator.get_state()
-            generator.set_state(own)
+            state, self.states[name] = self.states[name], generator.get_state()
+            generator.set_state(state)
