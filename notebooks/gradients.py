@@ -126,7 +126,7 @@ profile_of = rank_profiles.rank_profile(
 )
 
 # %% tags=["hide-input"]
-share = profile_of.false_negative_share()
+share = profile_of.false_negative.mean(0)
 depth = np.unique(np.geomspace(1, dataset.n_items, 80).astype(int))
 smooth = np.array([share[:n].mean() for n in depth])
 fig = go.Figure(
@@ -305,7 +305,7 @@ record("monte_carlo_within_4_errors", bool(ways["gap in errors"].abs().max() < 4
 # no selector has a say in it.
 
 # %% tags=["hide-input"]
-anchor = profile_of.anchor_suppression()
+anchor = profile_of.by_kind(profile_of.anchor)
 gap = agreement.anchor_error(profile_of)
 record("anchor_error_below_1e-6", gap < 1e-6)
 wrong_here = profile_of.expected(

@@ -209,7 +209,7 @@ for name, selector in SELECTORS.items():
             "noise of one draw": noise,
         }
     )
-anchor = of_topk.anchor_suppression()
+anchor = of_topk.by_kind(of_topk.anchor)
 rows.append(
     {
         "selector": "anchor",

@@ -12,7 +12,7 @@ from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import Part, leave_one_out, training_counts
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation import metrics
-from rodpo_lite.evaluation.ranking import Ranks, rank_targets
+from rodpo_lite.evaluation.ranking import Ranks, histories, rank_targets
 from rodpo_lite.settings import Settings
 
 
@@ -30,7 +30,7 @@ BLOCK = 1000  # users that are scored at a time
 
 
 def choose(dataset: Dataset, name: str) -> tuple[BaselineConfig, dict[float, float]]:
-    """The baseline with the decay that has the best validation NDCG@5, all items ranked, and what each decay had.
+    """Choose the decay with the best validation NDCG@5, all items ranked; returns that baseline and NDCG@5 by decay.
 
     Raises InputError for a name that is not known and for content-kNN where items have no features.
     """
@@ -38,30 +38,26 @@ def choose(dataset: Dataset, name: str) -> tuple[BaselineConfig, dict[float, flo
         raise InputError(f"--name {name!r} is not valid: allowed are {', '.join(NAMES)}.")
     if name == "content_knn" and not dataset.features:
         raise InputError(f"{dataset.name} has no item features, so there is no content_knn for it.")
-    found = {
+    by_decay = {
         decay: float(metrics.ndcg(rank(dataset, BaselineConfig(name=name, decay=decay), "valid").unmasked).mean())
         for decay in (DECAYS if name != "popularity" else (1.0,))
     }
-    return BaselineConfig(name=name, decay=max(found, key=found.get)), found
+    return BaselineConfig(name=name, decay=max(by_decay, key=by_decay.get)), by_decay
 
 
 def rank(dataset: Dataset, config: BaselineConfig, part: Part) -> Ranks:
     """Ranks of every user's `part` target."""
     start, end = leave_one_out(dataset).history(part)
-    unmasked, masked = np.empty(dataset.n_users, np.int64), np.empty(dataset.n_users, np.int64)
+    items, first, last = (torch.as_tensor(array) for array in (dataset.items, start, end))
+    blocks = []
     for users, scores in _scores(dataset, config, start, end):
-        length = (end - start)[users]
-        column = np.arange(length.max())
-        seen = column < length[:, None]
-        history = np.where(seen, dataset.items[np.where(seen, start[users, None] + column, 0)], dataset.n_items)
-        parts = (scores.astype(np.float32), dataset.items[end[users]], history)
-        found = rank_targets(*(torch.as_tensor(part) for part in parts))
-        unmasked[users], masked[users] = (ranks.numpy() for ranks in found)
-    return Ranks(unmasked, masked)
+        history = histories(items, first[users], last[users], dataset.n_items)
+        blocks.append(rank_targets(torch.as_tensor(scores.astype(np.float32)), items[last[users]], history))
+    return Ranks(*(torch.cat(ranks).numpy() for ranks in zip(*blocks, strict=True)))
 
 
 def _scores(dataset: Dataset, config: BaselineConfig, start: np.ndarray, end: np.ndarray) -> Iterator:
-    """Blocks of users and their scores [B, N]."""
+    """Yield blocks of users, in order, and their scores [B, N]."""
     blocks = np.split(np.arange(dataset.n_users), np.arange(BLOCK, dataset.n_users, BLOCK))
     if config.name == "popularity":
         counts = training_counts(dataset).astype(float)
@@ -73,10 +69,10 @@ def _scores(dataset: Dataset, config: BaselineConfig, start: np.ndarray, end: np
         yield from ((users, (weights[users] @ similarity).toarray()) for users in blocks)
         return
     content = content_vectors(dataset)
-    of_itself = (content**2).sum(1)
+    with_itself = (content**2).sum(1)
     for users in blocks:
-        own = weights[users]
-        yield users, (own @ content) @ content.T - own.multiply(of_itself).toarray()
+        history = weights[users]
+        yield users, (history @ content) @ content.T - history.multiply(with_itself).toarray()
 
 
 def _history_weights(dataset: Dataset, start: np.ndarray, end: np.ndarray, decay: float) -> sparse.csr_array:
@@ -85,9 +81,10 @@ def _history_weights(dataset: Dataset, start: np.ndarray, end: np.ndarray, decay
     user = np.repeat(np.arange(dataset.n_users), length)
     place = np.arange(len(user)) - np.repeat(np.cumsum(length) - length, length)
     values = np.float64(decay) ** (length[user] - 1 - place)
-    found = sparse.csr_array((values, (user, dataset.items[start[user] + place])), (dataset.n_users, dataset.n_items))
-    found.sum_duplicates()
-    return found
+    item = dataset.items[start[user] + place]
+    weights = sparse.csr_array((values, (user, item)), (dataset.n_users, dataset.n_items))
+    weights.sum_duplicates()
+    return weights
 
 
 def item_similarity(dataset: Dataset) -> sparse.csr_array:

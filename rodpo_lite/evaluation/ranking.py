@@ -76,14 +76,18 @@ def rank_dataset(
         # No score is larger than this product of norms, so the blocks themselves need not be looked through.
         if not bool(torch.isfinite(vectors.norm(dim=1).max() * hidden.norm(dim=1).max())):
             raise ValueError(NOT_FINITE)
-        for who, states in zip(users.split(rows), hidden.split(rows), strict=True):
+        for block, states in zip(users.split(rows), hidden.split(rows), strict=True):
             scores = (vectors @ states.T).T  # on a CPU this way round is faster, and so is counting in its columns
-            column = torch.arange(int((last - first)[who].max()), device=device)
-            seen = column < (last - first)[who, None]
-            index = torch.where(seen, first[who, None] + column, 0)
-            history = items[index].masked_fill(~seen, dataset.n_items)
-            unmasked[who], masked[who] = _count(scores, items[last[who]], history)
+            history = histories(items, first[block], last[block], dataset.n_items)
+            unmasked[block], masked[block] = _count(scores, items[last[block]], history)
     return Ranks(unmasked.cpu().numpy(), masked.cpu().numpy())
+
+
+def histories(items: Tensor, start: Tensor, end: Tensor, n_items: int) -> Tensor:
+    """items[start[r]:end[r]] of each row, [R, M], padded with N."""
+    column = torch.arange(int((end - start).max()), device=items.device)
+    present = column < (end - start)[:, None]
+    return items[torch.where(present, start[:, None] + column, 0)].masked_fill(~present, n_items)
 
 
 @torch.no_grad()

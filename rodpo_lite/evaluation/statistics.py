@@ -86,17 +86,17 @@ def crossed_change(before: np.ndarray, after: np.ndarray) -> Comparison:
     _check_defined(before, after)
     n_seeds, n_users = before.shape
     ratio = after.mean() / before.mean()
-    left = 100 * (after - ratio * before) / before.mean()  # percent; its mean is 0
-    of_seed, of_user = left.mean(1, keepdims=True), left.mean(0, keepdims=True)
-    parts = [(n_users - 1, n_seeds * (of_user**2).sum())]
+    rest = 100 * (after - ratio * before) / before.mean()  # percent; its mean is 0
+    by_seed, by_user = rest.mean(1, keepdims=True), rest.mean(0, keepdims=True)
+    parts = [(n_users - 1, n_seeds * (by_user**2).sum())]
     if n_seeds > 1:
-        parts.append((n_seeds - 1, n_users * (of_seed**2).sum()))
-        parts.append(((n_seeds - 1) * (n_users - 1), -((left - of_seed - of_user) ** 2).sum()))
+        parts.append((n_seeds - 1, n_users * (by_seed**2).sum()))
+        parts.append(((n_seeds - 1) * (n_users - 1), -((rest - by_seed - by_user) ** 2).sum()))
     terms = [(total / freedom / (n_seeds * n_users), freedom) for freedom, total in parts]
     # Where the rest is larger than what it is taken from, the largest of the three is still a bound.
     variance = max(sum(value for value, _ in terms), max(abs(value) for value, _ in terms))
     change = 100 * (ratio - 1)
-    if np.abs(left).max() < 1e-9:  # every user of every seed gains in the same proportion, but for rounding
+    if np.abs(rest).max() < 1e-9:  # every user of every seed gains in the same proportion, but for rounding
         return _student(change, 0.0, np.inf)
     freedom = variance**2 / sum(value**2 / of_term for value, of_term in terms)
     return _student(change, np.sqrt(variance), freedom)
@@ -112,8 +112,8 @@ def seed_change(before: np.ndarray, after: np.ndarray, relative: bool = True) ->
         raise ValueError("both arms need one value for each of the same seeds, at least two")
     _check_defined(before, after, relative)
     scale, ratio = (100 / before.mean(), after.mean() / before.mean()) if relative else (1.0, 1.0)
-    left = scale * (after - ratio * before)
-    return _student(scale * (after.mean() - before.mean()), scipy.stats.sem(left), len(left) - 1)
+    rest = scale * (after - ratio * before)
+    return _student(scale * (after.mean() - before.mean()), scipy.stats.sem(rest), len(rest) - 1)
 
 
 def _student(estimate: float, error: float, freedom: float) -> Comparison:
@@ -147,18 +147,18 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return np.minimum(adjusted, 1.0)[np.argsort(order)]
 
 
-def verdict(found: Comparison, adjusted_p: float | None = None, negligible: float = NEGLIGIBLE) -> Verdict:
-    """What an interval says of a claimed gain; with `adjusted_p`, only if that is below 0.05, too.
+def verdict(change: Comparison, adjusted_p: float | None = None, negligible: float = NEGLIGIBLE) -> Verdict:
+    """Judge a claimed gain by its interval; with `adjusted_p`, it is significant only if that is below 0.05, too.
 
     reproduced: above zero; contradicted: below zero; no effect: within ± `negligible` percent; else inconclusive. An
-    effect that is sure and negligible counts by its sign.
+    effect that is significant and negligible counts by its sign.
     """
-    sure = adjusted_p is None or adjusted_p < 0.05
-    if sure and found.low > 0:
+    significant = adjusted_p is None or adjusted_p < 0.05
+    if significant and change.low > 0:
         return "reproduced"
-    if sure and found.high < 0:
+    if significant and change.high < 0:
         return "contradicted"
-    if -negligible < found.low and found.high < negligible:
+    if -negligible < change.low and change.high < negligible:
         return "no effect"
     return "inconclusive"
 
@@ -181,8 +181,8 @@ def user_bootstrap(
     if len(before) < 2:
         return estimate
     with warnings.catch_warnings(action="ignore"):  # a resample that is 0 throughout has no relative change
-        found = scipy.stats.bootstrap(
+        bootstrap = scipy.stats.bootstrap(
             (before, after), statistic, paired=True, n_resamples=resamples, batch=100, method="percentile", rng=seed
         )
-    low, high = map(float, found.confidence_interval)
+    low, high = map(float, bootstrap.confidence_interval)
     return replace(estimate, low=low, high=high) if np.isfinite([low, high]).all() else estimate

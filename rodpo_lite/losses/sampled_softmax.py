@@ -27,10 +27,6 @@ class Shortlist:
     candidates: Tensor
     log_expected: Tensor
 
-    def renumbered(self, batch: PackedBatch) -> PackedBatch:
-        """The batch with inputs as numbers within the shortlist."""
-        return replace(batch, items=self.inputs)
-
 
 @dataclass(frozen=True)
 class Step:
@@ -43,7 +39,7 @@ class Step:
     @property
     def inputs(self) -> PackedBatch:
         """The batch as the model reads it, with inputs as numbers within the items."""
-        return self.shortlist.renumbered(self.batch) if self.shortlist else self.batch
+        return replace(self.batch, items=self.shortlist.inputs) if self.shortlist else self.batch
 
     @property
     def items(self) -> Tensor | None:

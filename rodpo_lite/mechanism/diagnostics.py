@@ -45,7 +45,7 @@ class SelectionDiagnostics:
         self.last[batch.rows] = now
 
     def _kinds(self, batch: PackedBatch, negatives: Tensor) -> dict[str, Tensor]:
-        first_row, here = self.known.first_row_of(batch.user_of_position, negatives), batch.rows[:, None]
+        first_row, here = self.known.first_rows(batch.user_of_position, negatives), batch.rows[:, None]
         kinds = {"past": (first_row >= 0) & (first_row <= here), "future": first_row > here + 1}
         return kinds if self.planted is None else kinds | {"planted": self.planted.hit(batch, negatives)}
 

@@ -45,22 +45,22 @@ def matched_drift(
     sequences = PackedSequences.for_training(dataset, max_length, device)
     items = torch.as_tensor(dataset.items, device=device)
     owned = OwnedItems.in_training(dataset, device)
-    found: dict[str, list[pd.DataFrame]] = {name: [] for name in notions}
-    seen = 0
+    gaps: dict[str, list[pd.DataFrame]] = {name: [] for name in notions}
+    done = 0
     for batch in sequences.epoch(BLOCK, torch.Generator().manual_seed(seed)):
-        people = batch.user_of_position
-        excluded = exclusions(exclude, people, batch.rows, items[batch.rows + 1], owned)
+        users = batch.user_of_position
+        excluded = exclusions(exclude, users, batch.rows, items[batch.rows + 1], owned)
         candidates = ~exclusion_mask(excluded, dataset.n_items)
-        scores, now = (score_matrix(model, batch) for model in (before, policy))
+        scores, new_scores = (score_matrix(model, batch) for model in (before, policy))
         wrong = {name: relevance(batch) & candidates for name, relevance in notions.items()}
         others = candidates & ~torch.stack(list(wrong.values())).any(0)
         near = _neighbours(scores.masked_fill(~candidates, -torch.inf), reach)
         for name, mask in wrong.items():
-            row, gap = _gaps(now - scores, mask, others, *near)
-            found[name].append(pd.DataFrame({"user": people[row].cpu(), "gap": gap.cpu()}))
-        if (seen := seen + len(batch.rows)) >= positions:
+            row, gap = _gaps(new_scores - scores, mask, others, *near)
+            gaps[name].append(pd.DataFrame({"user": users[row].cpu(), "gap": gap.cpu()}))
+        if (done := done + len(batch.rows)) >= positions:
             break
-    tables = {name: pd.concat(parts) for name, parts in found.items()}
+    tables = {name: pd.concat(parts) for name, parts in gaps.items()}
     return {name: _summary(table) for name, table in tables.items() if table["user"].nunique() > 1}
 
 
@@ -103,6 +103,6 @@ def _gaps(move: Tensor, wrong: Tensor, others: Tensor, order: Tensor, place: Ten
 
 
 def _summary(table: pd.DataFrame) -> dict[str, float]:
-    of_user = table.groupby("user")["gap"].mean()
-    counts = {"pairs": len(table), "users": len(of_user)}
-    return {"difference": float(of_user.mean()), "standard_error": float(of_user.sem()), **counts}
+    by_user = table.groupby("user")["gap"].mean()
+    counts = {"pairs": len(table), "users": len(by_user)}
+    return {"difference": float(by_user.mean()), "standard_error": float(by_user.sem()), **counts}

@@ -69,10 +69,6 @@ class RankProfile:
         """Amounts [P, N] summed over the ranks with a false negative, and over the others, both [P]."""
         return (amounts * self.false_negative).sum(1), (amounts * ~self.false_negative).sum(1)
 
-    def anchor_suppression(self) -> tuple[np.ndarray, np.ndarray]:
-        """What the cross-entropy suppresses at λ_ce = 1: false negatives, and the rest, both [P]."""
-        return self.by_kind(self.anchor)
-
     def noise(self, negatives: NegativesConfig, loss: LossConfig) -> float:
         """Noise-to-signal ratio of one draw: trace of the variance of its gradient, over the squared mean gradient.
 
@@ -89,10 +85,6 @@ class RankProfile:
     def margin(self) -> np.ndarray:
         """h if the item at that rank were drawn, [P, N]; infinite where nothing is eligible."""
         return np.where(self.real, self.pairs.margin.numpy(), np.inf)
-
-    def false_negative_share(self) -> np.ndarray:
-        """Share of positions whose item at rank r is a false negative, [N]."""
-        return self.false_negative.mean(0)
 
     def by_pool_size(self, loss: LossConfig, depth: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Erroneous and informative suppression, averaged over positions, of a pool of K = 1 … N; both [N].

@@ -26,7 +26,7 @@ def oracle_relevance(dataset: Dataset, oracle: Oracle) -> Relevance:
     def relevance(batch: PackedBatch) -> Tensor:
         users = batch.user_of_position
         wanted = oracle.relevance[users.numpy(), oracle.phase[batch.rows.numpy() + 1]]
-        return torch.from_numpy(wanted) & ~exclusion_mask(owned.of(users)[0], dataset.n_items)
+        return torch.from_numpy(wanted) & ~exclusion_mask(owned.items_of(users)[0], dataset.n_items)
 
     return relevance
 

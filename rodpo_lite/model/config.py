@@ -1,4 +1,4 @@
-"""Sizes and parts of the sequential recommender."""
+"""Configuration of the model."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from rodpo_lite.settings import Settings
 
 
 class EncoderConfig(Settings):
-    """Sizes and parts of the sequential recommender (DESIGN: encoders)."""
+    """Sizes and parts of the sequential recommender."""
 
     base: Literal["fused", "towers"] = Field(
         "fused", description="one sequence tower over fused item vectors, or one tower per modality (HM4SR)"

@@ -63,7 +63,7 @@ def exclusions(rule: str, users: Tensor, rows: Tensor, positives: Tensor, owned:
     positive = positives[:, None]
     if rule == "none":
         return positive
-    items, first_row = owned.of(users)
+    items, first_row = owned.items_of(users)
     if rule == "past":
         items = items.masked_fill(first_row > rows[:, None], owned.n_items)
     elif bool((items == positive).any(1).all()):  # sorted and unique as they are
@@ -105,7 +105,7 @@ class OwnedItems:
         split = leave_one_out(dataset)
         return cls.within(dataset.items, split.start, split.train_end, dataset.n_items, device)
 
-    def of(self, users: Tensor) -> tuple[Tensor, Tensor]:
+    def items_of(self, users: Tensor) -> tuple[Tensor, Tensor]:
         """Items and first rows of the given users, both [P, M], padded with N and 0."""
         start, count = self.offsets[users], self.offsets[users + 1] - self.offsets[users]
         column = torch.arange(int(count.max()) if len(count) else 0, device=users.device)
@@ -114,11 +114,11 @@ class OwnedItems:
         items = (self.keys[index] % self.n_items).masked_fill(~present, self.n_items)
         return items, self.first_row[index].masked_fill(~present, 0)
 
-    def first_row_of(self, users: Tensor, items: Tensor) -> Tensor:
+    def first_rows(self, users: Tensor, items: Tensor) -> Tensor:
         """The row where each of the items [P, n] first occurs with its user [P], or -1 where the user never has it."""
-        wanted = users[:, None] * self.n_items + items
-        found = torch.searchsorted(self.keys, wanted).clamp(max=len(self.keys) - 1)
-        return torch.where(self.keys[found] == wanted, self.first_row[found], -1)
+        keys = users[:, None] * self.n_items + items
+        place = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
+        return torch.where(self.keys[place] == keys, self.first_row[place], -1)
 
 
 def renumbered(items: Tensor, pool: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Negative selection for a training step: builds what a selector may look at, block by block."""
+"""Negative sampling for a training step: shows a selector its candidates, block by block."""
 
 from contextlib import nullcontext
 from functools import partial

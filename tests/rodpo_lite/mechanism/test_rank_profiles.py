@@ -150,7 +150,7 @@ def test_the_anchor_suppresses_what_cross_entropy_does(profile, world):
     assert anchor_error(profile) < 1e-6
     shuffled = replace(profile, anchor=profile.anchor[:, ::-1])
     assert anchor_error(shuffled) > 1e-4
-    erroneous, informative = profile.anchor_suppression()
+    erroneous, informative = profile.by_kind(profile.anchor)
     assert bool((erroneous >= 0).all()) and bool((erroneous + informative < 1).all())
     assert erroneous.mean() > 0
     candidates = profile.candidates["policy"]
