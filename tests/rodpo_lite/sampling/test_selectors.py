@@ -1,4 +1,4 @@
-"""Selectors: what is excluded is never drawn, and what is drawn follows the stated chance."""
+"""Selectors: what is excluded is never drawn, and what is drawn follows the stated probabilities."""
 
 import dataclasses
 from typing import NamedTuple
@@ -86,7 +86,7 @@ def test_excluded_items_are_never_selected(block, name, seed):
 
 @settings(max_examples=200, deadline=None)
 @given(selections(), st.sampled_from(WITH_PROBABILITIES))
-def test_a_law_is_a_distribution_over_eligible_items(block, name):
+def test_probabilities_are_a_distribution_over_eligible_items(block, name):
     chance = probabilities(name, block)
     assert chance.shape == block.candidates.scores.shape and bool((chance >= 0).all())
     torch.testing.assert_close(chance.sum(1), torch.ones(len(chance), dtype=torch.double))
@@ -110,7 +110,7 @@ def test_drawn_frequencies_follow_the_stated_probabilities(name, settings):
         assert stats.chisquare(counts[possible], 20_000 * chance[possible]).pvalue > 0.001
 
 
-def test_candidates_by_rejection_follow_the_same_law():
+def test_candidates_by_rejection_follow_the_same_probabilities():
     """With few candidates among many items, duplicates are redrawn instead of shuffling the catalogue."""
     scores = torch.linspace(3, -3, 40).expand(20_000, -1)
     block = block_of(scores, [[0]] * 20_000, k=2, candidates=6)
@@ -140,8 +140,8 @@ def test_identities_of_the_family():
         torch.testing.assert_close(chance(name, **values), chance(twin, **its))
     torch.testing.assert_close(chance("topk_softmax", k=7, temperature=1e9), chance("topk", k=7))
     torch.testing.assert_close(chance("topk_softmax", k=7, temperature=1e-6), chance("hard"))
-    one = block_of(scores, excluded, k=1)
-    assert torch.equal(draw("topk", one), draw("hard", one))
+    single = block_of(scores, excluded, k=1)
+    assert torch.equal(draw("topk", single), draw("hard", single))
     everything = block_of(scores, excluded, k=5, candidates=30, n=50)
     best = everything.candidates.scores.topk(5).indices
     assert all(set(row.tolist()) <= set(pool.tolist()) for row, pool in zip(draw("dns", everything), best))
@@ -288,32 +288,32 @@ def test_a_selector_draws_from_its_generator_alone(name):
     scores = torch.randn(30, 80, generator=torch.Generator().manual_seed(0))
     excluded = [[row, row + 40] for row in range(30)]
     for values in ({"k": 20, "candidates": 8}, {"k": 20, "candidates": 70}):
-        before, found = torch.random.get_rng_state(), []
+        before, draws = torch.random.get_rng_state(), []
         for _ in range(2):
             block = block_of(scores, excluded, n=3, **values)
-            found.append([draw(name, block, 5), draw(name, block, 6)])
+            draws.append([draw(name, block, 5), draw(name, block, 6)])
             assert torch.equal(torch.random.get_rng_state(), before)
             torch.random.set_rng_state(before)
-        assert all(map(torch.equal, *found))
+        assert all(map(torch.equal, *draws))
 
 
 @pytest.mark.parametrize("name", ["hard", "topk", "topk_softmax", "rank_window"])
 def test_rounded_scores_rank_the_pool_by_exact_ones(name):
-    """The law under bf16 scores with exact ones to be had is that of the exact scores; what is excluded stays out."""
+    """Where exact scores are to be had beside rounded ones, probabilities are those of the exact ones."""
     exact = torch.randn(50, 300, generator=torch.Generator().manual_seed(0))
     excluded, values = [[row, 200] for row in range(50)], {"k": 10, "skip": 3}
     rounded = block_of(exact.bfloat16().float(), excluded, **values)
-    asked = []
+    rescored = []
 
     def rescore(items):
-        asked.append(items.shape[1])
+        rescored.append(items.shape[1])
         return exact.gather(1, items)
 
     rounded = Block(dataclasses.replace(rounded.candidates, rescore=rescore), rounded.config)
     chance = probabilities(name, rounded)
     torch.testing.assert_close(chance, probabilities(name, block_of(exact, excluded, **values)))
     depth = {"hard": 1, "rank_window": 13}.get(name, 10)
-    assert depth <= max(asked) <= 2 * depth + 10, "only a few more than the pool are looked at again"
+    assert depth <= max(rescored) <= 2 * depth + 10, "only a few more than the pool are looked at again"
     everything = Block(rounded.candidates, NegativesConfig(k=500))
     assert probabilities("topk", everything)[0].count_nonzero() == 298
 
