@@ -12,7 +12,7 @@ from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import Part, leave_one_out, training_counts
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation import metrics
-from rodpo_lite.evaluation.ranking import Ranks, histories, rank_targets
+from rodpo_lite.evaluation.ranking import Ranks, padded_slices, rank_targets
 from rodpo_lite.settings import Settings
 
 
@@ -51,7 +51,7 @@ def rank(dataset: Dataset, config: BaselineConfig, part: Part) -> Ranks:
     items, first, last = (torch.as_tensor(array) for array in (dataset.items, start, end))
     blocks = []
     for users, scores in _scores(dataset, config, start, end):
-        history = histories(items, first[users], last[users], dataset.n_items)
+        history = padded_slices(items, first[users], last[users], dataset.n_items)
         blocks.append(rank_targets(torch.as_tensor(scores.astype(np.float32)), items[last[users]], history))
     return Ranks(*(torch.cat(ranks).numpy() for ranks in zip(*blocks, strict=True)))
 

@@ -78,14 +78,14 @@ def rank_dataset(
             raise ValueError(NOT_FINITE)
         for block, states in zip(users.split(rows), hidden.split(rows), strict=True):
             scores = (vectors @ states.T).T  # on a CPU this way round is faster, and so is counting in its columns
-            history = histories(items, first[block], last[block], dataset.n_items)
+            history = padded_slices(items, first[block], last[block], dataset.n_items)
             unmasked[block], masked[block] = _count(scores, items[last[block]], history)
     return Ranks(unmasked.cpu().numpy(), masked.cpu().numpy())
 
 
-def histories(items: Tensor, start: Tensor, end: Tensor, n_items: int) -> Tensor:
+def padded_slices(items: Tensor, start: Tensor, end: Tensor, n_items: int) -> Tensor:
     """items[start[r]:end[r]] of each row, [R, M], padded with N."""
-    column = torch.arange(int((end - start).max()), device=items.device)
+    column = torch.arange(max(0, int((end - start).max())), device=items.device)
     present = column < (end - start)[:, None]
     return items[torch.where(present, start[:, None] + column, 0)].masked_fill(~present, n_items)
 

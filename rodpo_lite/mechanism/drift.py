@@ -12,7 +12,7 @@ from rodpo_lite.data.planted import Planted
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.mechanism.relevance import Relevance, future_relevance, planted_relevance
 from rodpo_lite.model.recommender import Recommender, eval_mode, score_matrix
-from rodpo_lite.sampling.candidates import OwnedItems, exclusion_mask, exclusions
+from rodpo_lite.sampling.candidates import OwnedItems, exclusions, item_mask
 
 BLOCK = 500  # positions that are scored at a time
 
@@ -50,7 +50,7 @@ def matched_drift(
     for batch in sequences.epoch(BLOCK, torch.Generator().manual_seed(seed)):
         users = batch.user_of_position
         excluded = exclusions(exclude, users, batch.rows, items[batch.rows + 1], owned)
-        candidates = ~exclusion_mask(excluded, dataset.n_items)
+        candidates = ~item_mask(excluded, dataset.n_items)
         scores, new_scores = (score_matrix(model, batch) for model in (before, policy))
         wrong = {name: relevance(batch) & candidates for name, relevance in notions.items()}
         others = candidates & ~torch.stack(list(wrong.values())).any(0)

@@ -17,7 +17,7 @@ from rodpo_lite.data.split import training_counts
 from rodpo_lite.losses.preference import LOSSES, LossConfig, Pairs
 from rodpo_lite.mechanism.relevance import Relevance
 from rodpo_lite.model.recommender import Recommender, score_matrix
-from rodpo_lite.sampling.candidates import Candidates, OwnedItems, exclusion_mask, exclusions
+from rodpo_lite.sampling.candidates import Candidates, OwnedItems, exclusions, item_mask
 from rodpo_lite.sampling.selectors import SELECTORS, NegativesConfig
 
 
@@ -144,7 +144,7 @@ def rank_profile(
     batch = next(sequences.epoch(positions, torch.Generator().manual_seed(seed)))
     users, positives = batch.user_of_position, torch.as_tensor(dataset.items)[batch.rows + 1]
     excluded = exclusions(exclude, users, batch.rows, positives, OwnedItems.in_training(dataset))
-    mask = exclusion_mask(excluded, dataset.n_items)
+    mask = item_mask(excluded, dataset.n_items)
     counts = torch.as_tensor(training_counts(dataset)), torch.bincount(positives, minlength=dataset.n_items)
     scores = {"policy": score_matrix(policy, batch), "reference": score_matrix(reference, batch)}
     at_positive = {name: matrix.gather(1, positives[:, None])[:, 0] for name, matrix in scores.items()}

@@ -14,7 +14,8 @@ from rodpo_lite.data.planted import Planted
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.data.synthetic import Oracle
-from rodpo_lite.sampling.candidates import OwnedItems, exclusion_mask
+from rodpo_lite.evaluation.ranking import padded_slices
+from rodpo_lite.sampling.candidates import OwnedItems, item_mask
 
 Relevance = Callable[[PackedBatch], Tensor]  # which items are relevant at each position, [P, N]
 
@@ -26,7 +27,7 @@ def oracle_relevance(dataset: Dataset, oracle: Oracle) -> Relevance:
     def relevance(batch: PackedBatch) -> Tensor:
         users = batch.user_of_position
         wanted = oracle.relevance[users.numpy(), oracle.phase[batch.rows.numpy() + 1]]
-        return torch.from_numpy(wanted) & ~exclusion_mask(owned.items_of(users)[0], dataset.n_items)
+        return torch.from_numpy(wanted) & ~item_mask(owned.items_of(users)[0], dataset.n_items)
 
     return relevance
 
@@ -35,8 +36,8 @@ def planted_relevance(planted: Planted) -> Relevance:
     """What was planted, and is still to come."""
 
     def relevance(batch: PackedBatch) -> Tensor:
-        everything = torch.arange(planted.n_items, device=batch.rows.device).expand(len(batch.rows), -1)
-        return planted.hit(batch, everything)
+        catalogue = torch.arange(planted.n_items, device=batch.rows.device).expand(len(batch.rows), -1)
+        return planted.hit(batch, catalogue)
 
     return relevance
 
@@ -44,16 +45,11 @@ def planted_relevance(planted: Planted) -> Relevance:
 def future_relevance(dataset: Dataset) -> Relevance:
     """What the user takes later on, up to the validation item; the test item is not looked at."""
     split = leave_one_out(dataset)
-    all_items, all_ends = torch.as_tensor(dataset.items), torch.as_tensor(split.train_end + 1)
+    items, ends = torch.as_tensor(dataset.items), torch.as_tensor(split.train_end + 1)
 
     def relevance(batch: PackedBatch) -> Tensor:
-        items, end = all_items.to(batch.rows.device), all_ends.to(batch.rows.device)[batch.user_of_position]
-        relevant = torch.zeros(len(batch.rows), dataset.n_items, dtype=torch.bool, device=batch.rows.device)
-        later = batch.rows + 2  # the row after the positive
-        while bool((later < end).any()):
-            here = (later < end).nonzero()[:, 0]
-            relevant[here, items[later[here]]] = True
-            later = later + 1
-        return relevant
+        end, after_positive = ends.to(batch.rows.device)[batch.user_of_position], batch.rows + 2
+        later = padded_slices(items.to(batch.rows.device), after_positive, end, dataset.n_items)  # [P, M]
+        return item_mask(later, dataset.n_items)
 
     return relevance

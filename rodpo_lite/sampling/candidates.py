@@ -50,7 +50,7 @@ class Candidates:
     @property
     def is_excluded(self) -> Tensor:
         """Mask over the catalogue, [R, N]."""
-        return exclusion_mask(self.excluded, self.n_items)
+        return item_mask(self.excluded, self.n_items)
 
 
 def exclusions(rule: str, users: Tensor, rows: Tensor, positives: Tensor, owned: "OwnedItems") -> Tensor:
@@ -127,10 +127,10 @@ def renumbered(items: Tensor, pool: Tensor) -> Tensor:
     return torch.where(pool[place] == items, place, len(pool))
 
 
-def exclusion_mask(excluded: Tensor, n_items: int) -> Tensor:
-    """Excluded items [R, M], padded with N, as a mask over the catalogue, [R, N]."""
-    mask = torch.zeros(len(excluded), n_items + 1, dtype=torch.bool, device=excluded.device)
-    return mask.scatter_(1, excluded, True)[:, :-1]
+def item_mask(items: Tensor, n_items: int) -> Tensor:
+    """Items [R, M], padded with N, as a mask over the catalogue, [R, N]."""
+    mask = torch.zeros(len(items), n_items + 1, dtype=torch.bool, device=items.device)
+    return mask.scatter_(1, items, True)[:, :-1]
 
 
 @contextmanager

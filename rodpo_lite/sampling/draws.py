@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from rodpo_lite.sampling.candidates import Candidates, exclusion_mask
+from rodpo_lite.sampling.candidates import Candidates, item_mask
 from rodpo_lite.sampling.top_k import TopK, best, largest
 
 
@@ -60,7 +60,7 @@ def weighted_items(candidates: Candidates, weights: Tensor, n: int, generator: t
         if not bool(pending.any()):
             return drawn
     rows = pending.any(1).nonzero()[:, 0]  # where nearly all weight is excluded, rejection is too slow
-    mass = weights.double() * ~exclusion_mask(candidates.excluded[rows], candidates.n_items)
+    mass = weights.double() * ~item_mask(candidates.excluded[rows], candidates.n_items)
     possible = mass.sum(1) > 0
     rows, mass = rows[possible], mass[possible]
     if len(rows):

@@ -12,7 +12,7 @@ from scipy import stats
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from rodpo_lite.sampling.candidates import Candidates, OwnedItems, exclusion_mask, exclusions
+from rodpo_lite.sampling.candidates import Candidates, OwnedItems, exclusions, item_mask
 from rodpo_lite.sampling.selectors import SELECTORS, NegativesConfig
 
 WITH_PROBABILITIES = sorted(name for name, selector in SELECTORS.items() if selector.probabilities)
@@ -35,7 +35,7 @@ def block_of(scores: torch.Tensor, excluded: list[list[int]], **values) -> Block
         name: value for selector in SELECTORS.values() for name, value in selector.state(len(scores), None).items()
     }
     candidates = Candidates(
-        scores.masked_fill(exclusion_mask(padded, n_items), -torch.inf),
+        scores.masked_fill(item_mask(padded, n_items), -torch.inf),
         values.pop("positive_scores", torch.zeros(len(scores))),
         padded,
         **counts,
