@@ -103,7 +103,7 @@ def item_similarity(dataset: Dataset) -> sparse.csr_array:
 
 
 def content_vectors(dataset: Dataset) -> np.ndarray:
-    """Features of the items, [N, C]: each modality centred and of length one, zero where an item has it not."""
+    """Features of the items, [N, C]: each modality centred and of length one, zero where it is missing."""
     parts = []
     for modality, features in sorted(dataset.features.items()):
         has = dataset.present[modality]

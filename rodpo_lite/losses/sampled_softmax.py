@@ -14,7 +14,7 @@ from rodpo_lite.engine import rounded_up
 
 @dataclass(frozen=True)
 class Shortlist:
-    """The items of one step, numbered anew from 0: what it costs does not depend on the size of the catalogue.
+    """The items of one step, renumbered from 0, so that its cost does not depend on the size of the catalogue.
 
     items [S]: sorted ids, the last one repeated up to a convenient length. inputs, targets [P] and candidates [M] or
     [P]: numbers of the inputs, of their targets, and of sampled items. Of M candidates that all positions share,
@@ -63,7 +63,7 @@ class Proposal:
 
     @classmethod
     def of(cls, dataset: Dataset, size: int, exponent: float, device: torch.device) -> "Proposal":
-        """The proposal with the training interactions of a dataset."""
+        """Count the training interactions of a dataset."""
         return cls(torch.as_tensor(training_counts(dataset), device=device), size, exponent)
 
     def shortlist(self, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None) -> Shortlist:
@@ -75,7 +75,7 @@ class Proposal:
 
 
 def shortlist(inputs: Tensor, targets: Tensor, candidates: Tensor, log_expected: Tensor) -> Shortlist:
-    """Number anew the items that are inputs, targets or candidates."""
+    """Renumber the items that are inputs, targets or candidates."""
     items, number = torch.cat([inputs, targets, candidates]).unique(return_inverse=True)
     padded = torch.cat([items, items[-1:].expand(rounded_up(len(items)) - len(items))])
     return Shortlist(padded, *number.split([len(inputs), len(targets), len(candidates)]), log_expected)

@@ -1,4 +1,4 @@
-"""Expected suppression by other ways than its formula: by automatic differentiation, and by drawing."""
+"""Expected suppression without its formula: by automatic differentiation, and by drawing."""
 
 from dataclasses import replace
 

@@ -35,14 +35,14 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, lengths: Tensor) -> "Layout":
-        """A batch of sequences of lengths [B], longest first, rounded up so that few different shapes occur."""
+        """Lay out sequences of lengths [B], longest first; rows are rounded up so that few different shapes occur."""
         positions = int(lengths.sum())
         rows = rounded_up(positions)
         return cls(attention_bins(lengths, rows - positions), rows)
 
     @classmethod
     def stacked(cls, lengths: list[Tensor]) -> "Layout":
-        """R batches padded to the same shapes; each tensor of the one kind of bins has a first dimension R."""
+        """Lay out R batches in the same shapes: there is one kind of bins, whose tensors have a first dimension R."""
         positions = [int(batch.sum()) for batch in lengths]
         rows, capacity = rounded_up(max(positions)), max(CAPACITY, *(int(batch[0]) for batch in lengths))
         bins = [
@@ -94,7 +94,7 @@ def _bins(bounds: Tensor, sequence: Tensor, size: int) -> Bins:
 
 
 def packed_causal_attention(qkv: Tensor, bins: list[Bins], heads: int) -> Tensor:
-    """Each position attends itself and what came before it in its own sequence: qkv [P, 3D] to [P, D].
+    """Let each position attend itself and what came before it in its sequence: qkv [P, 3 D] to [P, D].
 
     The products within a bin also cross sequences, and those are masked: for short sequences a few large products are
     much cheaper than many small ones. The slots that repeat a position stand to the right of it, so no causal query

@@ -29,7 +29,7 @@ class Dropout(nn.Module):
 
 
 def keep_mask(shape: torch.Size, p: float, device: torch.device | str = "cpu") -> Tensor:
-    """Which entries stay, each with probability 1 - p, at least 2^-16."""
+    """Draw which entries stay, each with probability 1 - p, at least 2^-16."""
     count = shape.numel()
     bits = torch.empty(-(-count // 4), dtype=torch.int64, device=device).random_(-(2**63), None)
     lowest = min(round(p * LEVELS), LEVELS - 1) - LEVELS // 2  # one more would be the smallest 16-bit number

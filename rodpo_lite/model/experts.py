@@ -10,7 +10,7 @@ from rodpo_lite.model.config import EncoderConfig
 
 
 class Routing(NamedTuple):
-    """What a router did with R rows.
+    """Load and losses of a router over R rows.
 
     load [E]: share of the R·k assignments that went to each expert, sums to 1, without gradient. balance: the
     load-balance loss E Σ_e f_e P_e, with f the load and P_e the mean router probability; 1 when both are uniform, and
@@ -104,7 +104,7 @@ def sparse_experts(config: EncoderConfig, inputs: int, outputs: int) -> SparseEx
 
 
 def with_routing(module: nn.Module, rows: Tensor, name: str) -> tuple[Tensor, dict[str, Routing]]:
-    """The module's output, and its routing under `name` if it is a sparse mixture."""
+    """Apply a module; returns its output, and its routing under `name` if it is a sparse mixture."""
     if isinstance(module, SparseExperts):
         output, routing = module(rows)
         return output, {name: routing}

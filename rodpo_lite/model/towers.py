@@ -73,12 +73,10 @@ class InteractiveMixture(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, rows: Tensor) -> Tensor:
-        parts = rows.chunk(self.towers, 1)  # M times [R, D]
-        gates = torch.stack(
-            [gate(part).softmax(1) for gate, part in zip(self.gates, parts, strict=True)], 2
-        )  # [R, E, M]
-        outputs = torch.stack([expert(rows) for expert in self.experts], 1)  # [R, E, M D]
-        return torch.einsum("remd,rem->rmd", outputs.unflatten(2, (self.towers, -1)), gates).flatten(1)  # [R, M D]
+        parts, towers = rows.chunk(self.towers, 1), (self.towers, -1)  # M times [R, D]
+        gates = [gate(part).softmax(1) for gate, part in zip(self.gates, parts, strict=True)]  # M times [R, E]
+        outputs = torch.stack([expert(rows).unflatten(1, towers) for expert in self.experts], 1)  # [R, E, M, D]
+        return torch.einsum("remd,rem->rmd", outputs, torch.stack(gates, 2)).flatten(1)  # [R, M D]
 
 
 class TemporalMixture(nn.Module):
@@ -167,7 +165,7 @@ class Towers(nn.Module):
 
 
 def _fusion(config: EncoderConfig, towers: int) -> nn.Module:
-    """What the modalities exchange before the towers, rows [R, M D] to [R, M D]."""
+    """The fusion that a configuration describes, rows [R, M D] to [R, M D]."""
     size = towers * config.width
     if config.fusion == "interactive":
         return InteractiveMixture(towers, config.width)

@@ -48,7 +48,10 @@ class NegativeSampler:
         return "start of epoch" if self.epoch > 1 else None
 
     def prepare(self, step: Step, scored: Scored | None, pool: Tensor | None) -> tuple[Tensor, Observer]:
-        """Room for the negatives [P, n], and what fills it in from score blocks over the pool (no scorer: empty)."""
+        """Allocate negatives [P, n]; returns them and what fills them in from score blocks over the pool.
+
+        Without a scorer there is one block for all positions, which is empty.
+        """
         batch, positives, config, n_items = step.batch, step.positives, self.config, len(self.popularity)
         # A pool that is refreshed per epoch starts with a uniform one.
         draw = self.selector.draw if scored or self.selector.scorer is None else SELECTORS["uniform"].draw
@@ -83,7 +86,7 @@ class NegativeSampler:
         return negatives, select
 
     def draw(self, step: Step, scored: Scored | None, pool: Tensor | None) -> Tensor:
-        """Negatives [P, n] from scores that are computed here."""
+        """Draw negatives [P, n], from scores that are computed here."""
         negatives, select = self.prepare(step, scored, pool)
         if scored is None:
             select(slice(0, len(negatives)), torch.empty(0, device=negatives.device))
