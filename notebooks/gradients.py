@@ -126,7 +126,7 @@ profile_of = rank_profiles.rank_profile(
 )
 
 # %% tags=["hide-input"]
-share = profile_of.false_negative.mean(0)
+share = profile_of.false_negative_share()
 depth = np.unique(np.geomspace(1, dataset.n_items, 80).astype(int))
 smooth = np.array([share[:n].mean() for n in depth])
 fig = go.Figure(

@@ -132,7 +132,7 @@ model = runs.load(space / "reference", dataset)
 ranked = rank_profiles.rank_profile(
     model.model, model.model, dataset, future_relevance(dataset), model.encoder.max_length, exclude="past", seed=seed
 )
-share = 100 * ranked.false_negative.mean(0)[:200]
+share = 100 * ranked.false_negative_share()[:200]
 fig = go.Figure(go.Scatter(x=pd.RangeIndex(1, len(share) + 1), y=share, mode="lines", name="taken later", line_color=figures.VERMILION))
 fig.update_xaxes(title="rank in the reference", type="log", dtick=1)
 fig.update_yaxes(title="taken later, % of positions", rangemode="tozero")

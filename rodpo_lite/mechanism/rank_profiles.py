@@ -86,6 +86,10 @@ class RankProfile:
         """h if the item at that rank were drawn, [P, N]; infinite where nothing is eligible."""
         return np.where(self.real, self.pairs.margin.numpy(), np.inf)
 
+    def false_negative_share(self) -> np.ndarray:
+        """Share of positions whose item at rank r is a false negative, [N]."""
+        return self.false_negative.mean(0)
+
     def by_pool_size(self, loss: LossConfig, depth: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Erroneous and informative suppression, averaged over positions, of a pool of K = 1 … N; both [N].
 
