@@ -40,7 +40,7 @@ from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.data.synthetic import Oracle, open_world
 from rodpo_lite.evaluation.statistics import signed, user_bootstrap
 from rodpo_lite.losses.preference import LossConfig
-from rodpo_lite.mechanism import rank_profiles
+from rodpo_lite.mechanism import agreement, rank_profiles
 from rodpo_lite.mechanism.relevance import oracle_relevance
 from rodpo_lite.sampling.selectors import NegativesConfig
 from rodpo_lite.settings import build
@@ -270,7 +270,7 @@ Markdown(
 
 # %% tags=["hide-input"]
 draws, temperature, candidates = 40, 0.5, 100
-ways = rank_profiles.three_ways(
+ways = agreement.three_ways(
     profile_of,
     [
         NegativesConfig(name=name, k=k, temperature=temperature, candidates=candidates)
@@ -305,8 +305,8 @@ record("monte_carlo_within_4_errors", bool(ways["gap in errors"].abs().max() < 4
 # no selector has a say in it.
 
 # %% tags=["hide-input"]
-anchor = profile_of.anchor_push()
-gap = rank_profiles.anchor_error(profile_of)
+anchor = profile_of.by_kind(profile_of.anchor)
+gap = agreement.anchor_error(profile_of)
 record("anchor_error_below_1e-6", gap < 1e-6)
 wrong_here = profile_of.expected(
     NegativesConfig(name="topk", k=k), LossConfig(beta=beta)

@@ -41,7 +41,7 @@ from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.data.synthetic import Oracle, open_world
 from rodpo_lite.evaluation.statistics import signed, user_bootstrap
 from rodpo_lite.losses.preference import LossConfig
-from rodpo_lite.mechanism import rank_profiles
+from rodpo_lite.mechanism import agreement, rank_profiles
 from rodpo_lite.mechanism.drift import embedding_drift
 from rodpo_lite.mechanism.relevance import oracle_relevance
 from rodpo_lite.sampling.selectors import SELECTORS, NegativesConfig
@@ -194,12 +194,12 @@ for name, selector in SELECTORS.items():
     parts = (
         of_topk.expected(negatives, loss)
         if selector.probabilities
-        else of_topk.sampled(negatives, loss, draws=20)
+        else agreement.by_drawing(of_topk, negatives, loss, draws=20)
     )
     push = pd.DataFrame(parts, index=["erroneous", "informative"]).T
     per_user[name] = push.groupby(of_topk.users).mean()
     noise = (
-        rank_profiles.gradient_noise(of_topk, negatives, loss) if selector.probabilities else np.nan
+        of_topk.noise(negatives, loss) if selector.probabilities else np.nan
     )
     rows.append(
         {
@@ -209,7 +209,7 @@ for name, selector in SELECTORS.items():
             "noise of one draw": noise,
         }
     )
-anchor = of_topk.anchor_push()
+anchor = of_topk.by_kind(of_topk.anchor)
 rows.append(
     {
         "selector": "anchor",
@@ -345,7 +345,7 @@ turned = pd.DataFrame(
     for value in values
 )
 strengths = [0.1, 0.5, 2.0, 5.0]
-swept = rank_profiles.sweep(of_topk, list(turned["config"]), [LossConfig(beta=b) for b in strengths])
+swept = rank_profiles.suppression_table(of_topk, list(turned["config"]), [LossConfig(beta=b) for b in strengths])
 swept = swept.join(turned[["dial", "value"]], on="setting")
 swept["β"] = np.array(strengths)[swept["loss"]]
 at_hard = swept[(swept["dial"] == "topk, K") & (swept["value"] == 1)].set_index("β")
@@ -471,7 +471,7 @@ taus = (0.01, 0.5, 100.0)
 softmax = {"name": "topk_softmax", "k": k}
 dial = [NegativesConfig(**softmax, temperature=tau) for tau in taus]
 ends = [NegativesConfig(name="hard"), *dial, NegativesConfig(name="topk", k=k)]
-between = rank_profiles.sweep(of_topk, ends, [loss])
+between = rank_profiles.suppression_table(of_topk, ends, [loss])
 between.index = ["hard", *(f"topk_softmax, τ = {tau:g}" for tau in taus), "topk"]
 figures.table(
     between[["erroneous", "informative", "noise"]].rename_axis("selector"),
@@ -491,7 +491,7 @@ figures.table(
 strong = [0.05, 0.5, 5.0]
 laws = [NegativesConfig(name="topk", k=n) for n in (2, k, 5 * k)]
 laws.append(NegativesConfig(name="topk_softmax", k=k, temperature=0.5))
-draw = rank_profiles.sweep(of_topk, laws, [LossConfig(beta=b) for b in strong])
+draw = rank_profiles.suppression_table(of_topk, laws, [LossConfig(beta=b) for b in strong])
 noise = draw.pivot(index="setting", columns="loss", values="noise")
 noise.columns = [f"β = {b}" for b in strong]
 noise.index = pd.Index([f"{law.name}, K = {law.k}" for law in laws], name="selector")

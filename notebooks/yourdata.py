@@ -190,7 +190,7 @@ figures.table(
         }
         for name, metric in found.items()
     ),
-    "On the last item of each user; the changes with all items ranked, 95 % intervals over users, one seed",
+    "On the last item of each user; the changes with all items ranked, 95 % intervals over users (none where too few have a hit), one seed",
 )
 for name in strategies:
     record(f"test_ndcg5_{name}", found[name]["unmasked"]["ndcg@5"])
@@ -255,9 +255,10 @@ Markdown(
 
 # %% tags=["hide-cell"]
 gain = user_bootstrap(ndcg["reference"], ndcg["topk"])
+half = f"half of that of `topk` is now {(gain.high - gain.low) / 2:.1f} percentage points wide"
 Markdown(
-    f"Four times as many, {4 * dataset.n_users:,}: half of the interval of `topk` is now {(gain.high - gain.low) / 2:.1f} percentage "
-    f"points wide, and it shrinks with the root of the number of users."
+    f"Four times as many, {4 * dataset.n_users:,}, because an interval shrinks with the root of the number of users; "
+    f"{half if gain.has_limits else '`topk` has none yet: too few users have a hit'}."
 )
 
 # %% [markdown]

@@ -51,10 +51,10 @@ def baseline(
     Example: `rodpo baseline --data data/amazon/toys --name item_knn`
     """
     from rodpo_lite.data.schema import read_dataset
-    from rodpo_lite.evaluation import baselines
+    from rodpo_lite.training import results
 
     keeper, dataset = _ledger() if record else None, read_dataset(data)
-    entry, ranks = baselines.evaluate(dataset, name)
+    entry, ranks = results.evaluate_baseline(dataset, name)
     _print_metrics("test", entry["test"], entry["test_masked"])
     if keeper:
         print(f"recorded in {keeper.enter(entry, ranks, ledger or keeper.FOLDER)}")

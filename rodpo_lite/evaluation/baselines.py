@@ -1,11 +1,9 @@
 """Plain baselines that train nothing: popularity, item-kNN and content-kNN, ranked like every model."""
 
-import time
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from pydantic import Field
 from scipy import sparse
@@ -14,9 +12,8 @@ from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import Part, leave_one_out, training_counts
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation import metrics
-from rodpo_lite.evaluation.ranking import Ranks, rank_targets
-from rodpo_lite.provenance import commit, versions
-from rodpo_lite.settings import Settings, identity
+from rodpo_lite.evaluation.ranking import Ranks, padded_slices, rank_targets
+from rodpo_lite.settings import Settings
 
 
 class BaselineConfig(Settings):
@@ -33,7 +30,7 @@ BLOCK = 1000  # users that are scored at a time
 
 
 def choose(dataset: Dataset, name: str) -> tuple[BaselineConfig, dict[float, float]]:
-    """The baseline with the decay that has the best validation NDCG@5, all items ranked, and what each decay had.
+    """Choose the decay with the best validation NDCG@5, all items ranked; returns that baseline and NDCG@5 by decay.
 
     Raises InputError for a name that is not known and for content-kNN where items have no features.
     """
@@ -41,30 +38,26 @@ def choose(dataset: Dataset, name: str) -> tuple[BaselineConfig, dict[float, flo
         raise InputError(f"--name {name!r} is not valid: allowed are {', '.join(NAMES)}.")
     if name == "content_knn" and not dataset.features:
         raise InputError(f"{dataset.name} has no item features, so there is no content_knn for it.")
-    found = {
+    by_decay = {
         decay: float(metrics.ndcg(rank(dataset, BaselineConfig(name=name, decay=decay), "valid").unmasked).mean())
         for decay in (DECAYS if name != "popularity" else (1.0,))
     }
-    return BaselineConfig(name=name, decay=max(found, key=found.get)), found
+    return BaselineConfig(name=name, decay=max(by_decay, key=by_decay.get)), by_decay
 
 
 def rank(dataset: Dataset, config: BaselineConfig, part: Part) -> Ranks:
     """Ranks of every user's `part` target."""
     start, end = leave_one_out(dataset).history(part)
-    unmasked, masked = np.empty(dataset.n_users, np.int64), np.empty(dataset.n_users, np.int64)
+    items, first, last = (torch.as_tensor(array) for array in (dataset.items, start, end))
+    blocks = []
     for users, scores in _scores(dataset, config, start, end):
-        length = (end - start)[users]
-        column = np.arange(length.max())
-        seen = column < length[:, None]
-        history = np.where(seen, dataset.items[np.where(seen, start[users, None] + column, 0)], dataset.n_items)
-        parts = (scores.astype(np.float32), dataset.items[end[users]], history)
-        found = rank_targets(*(torch.as_tensor(part) for part in parts))
-        unmasked[users], masked[users] = (ranks.numpy() for ranks in found)
-    return Ranks(unmasked, masked)
+        history = padded_slices(items, first[users], last[users], dataset.n_items)
+        blocks.append(rank_targets(torch.as_tensor(scores.astype(np.float32)), items[last[users]], history))
+    return Ranks(*(torch.cat(ranks).numpy() for ranks in zip(*blocks, strict=True)))
 
 
 def _scores(dataset: Dataset, config: BaselineConfig, start: np.ndarray, end: np.ndarray) -> Iterator:
-    """Blocks of users and their scores [B, N]."""
+    """Yield blocks of users, in order, and their scores [B, N]."""
     blocks = np.split(np.arange(dataset.n_users), np.arange(BLOCK, dataset.n_users, BLOCK))
     if config.name == "popularity":
         counts = training_counts(dataset).astype(float)
@@ -76,10 +69,10 @@ def _scores(dataset: Dataset, config: BaselineConfig, start: np.ndarray, end: np
         yield from ((users, (weights[users] @ similarity).toarray()) for users in blocks)
         return
     content = content_vectors(dataset)
-    of_itself = (content**2).sum(1)
+    with_itself = (content**2).sum(1)
     for users in blocks:
-        own = weights[users]
-        yield users, (own @ content) @ content.T - own.multiply(of_itself).toarray()
+        history = weights[users]
+        yield users, (history @ content) @ content.T - history.multiply(with_itself).toarray()
 
 
 def _history_weights(dataset: Dataset, start: np.ndarray, end: np.ndarray, decay: float) -> sparse.csr_array:
@@ -88,9 +81,10 @@ def _history_weights(dataset: Dataset, start: np.ndarray, end: np.ndarray, decay
     user = np.repeat(np.arange(dataset.n_users), length)
     place = np.arange(len(user)) - np.repeat(np.cumsum(length) - length, length)
     values = np.float64(decay) ** (length[user] - 1 - place)
-    found = sparse.csr_array((values, (user, dataset.items[start[user] + place])), (dataset.n_users, dataset.n_items))
-    found.sum_duplicates()
-    return found
+    item = dataset.items[start[user] + place]
+    weights = sparse.csr_array((values, (user, item)), (dataset.n_users, dataset.n_items))
+    weights.sum_duplicates()
+    return weights
 
 
 def item_similarity(dataset: Dataset) -> sparse.csr_array:
@@ -109,34 +103,10 @@ def item_similarity(dataset: Dataset) -> sparse.csr_array:
 
 
 def content_vectors(dataset: Dataset) -> np.ndarray:
-    """Features of the items, [N, C]: each modality centred and of length one, zero where an item has it not."""
+    """Features of the items, [N, C]: each modality centred and of length one, zero where it is missing."""
     parts = []
     for modality, features in sorted(dataset.features.items()):
         has = dataset.present[modality]
         centred = np.where(has[:, None], features.astype(np.float32) - features[has].astype(np.float32).mean(0), 0)
         parts.append(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6))
     return np.concatenate(parts, 1)
-
-
-def evaluate(dataset: Dataset, name: str) -> tuple[dict[str, Any], pd.DataFrame]:
-    """The ledger's record of a baseline on test, the decay chosen on validation, and its ranks."""
-    started = time.perf_counter()
-    config, tried = choose(dataset, name)
-    parts = {part: rank(dataset, config, part) for part in ("valid", "test")}
-    description = dataset.description
-    entry = {
-        "config_hash": identity(config, checksums=description["checksums"]),
-        "stage": config.stage,
-        "seed": 0,
-        "config": config.model_dump(mode="json"),
-        "dataset": description,
-        "tried": [{"decay": decay, "valid": value} for decay, value in tried.items()],
-        "seconds": round(time.perf_counter() - started, 1),
-        "commit": commit(),
-        "versions": versions(),
-    }
-    for part, ranks in parts.items():
-        entry |= {part: metrics.from_ranks(ranks.unmasked), f"{part}_masked": metrics.from_ranks(ranks.masked)}
-    ranks = parts["test"]
-    columns = {"user": np.arange(dataset.n_users), "rank": ranks.unmasked, "rank_masked": ranks.masked}
-    return entry, pd.DataFrame(columns)

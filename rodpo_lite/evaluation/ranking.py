@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -10,7 +11,7 @@ from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import Part, leave_one_out
 from rodpo_lite.engine import Engine
-from rodpo_lite.model.recommender import Recommender
+from rodpo_lite.model.recommender import Recommender, eval_mode
 
 NOT_FINITE = "a score is not finite"
 
@@ -21,6 +22,11 @@ class Ranks:
 
     unmasked: np.ndarray
     masked: np.ndarray
+
+    def table(self) -> pd.DataFrame:
+        """Columns user, rank, rank_masked, int32."""
+        users = np.arange(len(self.unmasked))
+        return pd.DataFrame({"user": users, "rank": self.unmasked, "rank_masked": self.masked}, dtype=np.int32)
 
 
 def rank_targets(scores: Tensor, targets: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,27 +76,27 @@ def rank_dataset(
         # No score is larger than this product of norms, so the blocks themselves need not be looked through.
         if not bool(torch.isfinite(vectors.norm(dim=1).max() * hidden.norm(dim=1).max())):
             raise ValueError(NOT_FINITE)
-        for who, states in zip(users.split(rows), hidden.split(rows), strict=True):
+        for block, states in zip(users.split(rows), hidden.split(rows), strict=True):
             scores = (vectors @ states.T).T  # on a CPU this way round is faster, and so is counting in its columns
-            column = torch.arange(int((last - first)[who].max()), device=device)
-            seen = column < (last - first)[who, None]
-            index = torch.where(seen, first[who, None] + column, 0)
-            history = items[index].masked_fill(~seen, dataset.n_items)
-            unmasked[who], masked[who] = _count(scores, items[last[who]], history)
+            history = padded_slices(items, first[block], last[block], dataset.n_items)
+            unmasked[block], masked[block] = _count(scores, items[last[block]], history)
     return Ranks(unmasked.cpu().numpy(), masked.cpu().numpy())
+
+
+def padded_slices(items: Tensor, start: Tensor, end: Tensor, n_items: int) -> Tensor:
+    """items[start[r]:end[r]] of each row, [R, M], padded with N."""
+    column = torch.arange(max(0, int((end - start).max())), device=items.device)
+    present = column < (end - start)[:, None]
+    return items[torch.where(present, start[:, None] + column, 0)].masked_fill(~present, n_items)
 
 
 @torch.no_grad()
 def encode_histories(model: Recommender, dataset: Dataset, start: np.ndarray, end: np.ndarray, max_length: int):
     """Yield (users [B], hidden state after each user's history [B, D], item vectors [N, D]) in eval mode."""
     device = next(model.parameters()).device
-    mode = model.training
-    model.eval()
-    try:
+    sequences = PackedSequences(dataset.items, start, end, max_length, device, dataset.timestamps)
+    with eval_mode(model):
         catalogue = model.items()
-        sequences = PackedSequences(dataset.items, start, end, max_length, device, dataset.timestamps)
         for batch in sequences.epoch(16_384):
             encoding = model.encode(batch, catalogue, only=batch.last)
             yield batch.users, encoding.hidden, encoding.vectors
-    finally:
-        model.train(mode)

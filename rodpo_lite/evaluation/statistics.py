@@ -1,5 +1,6 @@
 """Intervals for paired comparisons over the same users and seeds, and the verdicts that follow from them."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -22,21 +23,24 @@ def signed(value: float, digits: int) -> str:
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % interval."""
+    """An estimate with its 95 % interval; the limits are NaN where there is none, and so is an undefined estimate."""
 
     estimate: float
     low: float
     high: float
 
     def text(self, digits: int = 2, unit: str = " %") -> str:
-        """Such as `+1.20 % [−0.30 %, +2.70 %]`, the spaces before % not to be broken; `undefined` for no number."""
+        """Such as `+1.20 % [−0.30 %, +2.70 %]`, `+1.20 % (no interval)` or `undefined`; the % stays on its line."""
         if np.isnan(self.estimate):
             return "undefined"
-        estimate, low, high = (f"{signed(value, digits)}{unit}" for value in self._all())
-        return f"{estimate} [{low}, {high}]".replace(" %", "\u00a0%")
+        estimate, low, high = (f"{signed(value, digits)}{unit}" for value in (self.estimate, self.low, self.high))
+        limits = f"[{low}, {high}]" if self.has_limits else "(no interval)"
+        return f"{estimate} {limits}".replace(" %", "\u00a0%")
 
-    def _all(self) -> tuple[float, float, float]:
-        return self.estimate, self.low, self.high
+    @property
+    def has_limits(self) -> bool:
+        """Whether the limits are numbers."""
+        return bool(np.isfinite([self.low, self.high]).all())
 
 
 @dataclass(frozen=True)
@@ -82,23 +86,20 @@ def crossed_change(before: np.ndarray, after: np.ndarray) -> Comparison:
     _check_defined(before, after)
     n_seeds, n_users = before.shape
     ratio = after.mean() / before.mean()
-    left = 100 * (after - ratio * before) / before.mean()  # percent; its mean is 0
-    of_seed, of_user = left.mean(1, keepdims=True), left.mean(0, keepdims=True)
-    parts = [(n_users - 1, n_seeds * (of_user**2).sum())]
+    rest = 100 * (after - ratio * before) / before.mean()  # percent; its mean is 0
+    by_seed, by_user = rest.mean(1, keepdims=True), rest.mean(0, keepdims=True)
+    parts = [(n_users - 1, n_seeds * (by_user**2).sum())]
     if n_seeds > 1:
-        parts.append((n_seeds - 1, n_users * (of_seed**2).sum()))
-        parts.append(((n_seeds - 1) * (n_users - 1), -((left - of_seed - of_user) ** 2).sum()))
+        parts.append((n_seeds - 1, n_users * (by_seed**2).sum()))
+        parts.append(((n_seeds - 1) * (n_users - 1), -((rest - by_seed - by_user) ** 2).sum()))
     terms = [(total / freedom / (n_seeds * n_users), freedom) for freedom, total in parts]
     # Where the rest is larger than what it is taken from, the largest of the three is still a bound.
     variance = max(sum(value for value, _ in terms), max(abs(value) for value, _ in terms))
-    if np.abs(left).max() < 1e-9:  # every user of every seed gains in the same proportion, but for rounding
-        change = 100 * (ratio - 1)
-        return Comparison(change, change, change, 0.0, np.inf, float(change == 0))
-    freedom = variance**2 / sum(value**2 / own for value, own in terms)
-    change, error = float(100 * (ratio - 1)), float(np.sqrt(variance))
-    half = float(scipy.stats.t.ppf(0.975, freedom)) * error
-    p = float(2 * scipy.stats.t.sf(abs(change) / error, freedom))
-    return Comparison(change, change - half, change + half, error, float(freedom), p)
+    change = 100 * (ratio - 1)
+    if np.abs(rest).max() < 1e-9:  # every user of every seed gains in the same proportion, but for rounding
+        return _student(change, 0.0, np.inf)
+    freedom = variance**2 / sum(value**2 / of_term for value, of_term in terms)
+    return _student(change, np.sqrt(variance), freedom)
 
 
 def seed_change(before: np.ndarray, after: np.ndarray, relative: bool = True) -> Comparison:
@@ -111,14 +112,17 @@ def seed_change(before: np.ndarray, after: np.ndarray, relative: bool = True) ->
         raise ValueError("both arms need one value for each of the same seeds, at least two")
     _check_defined(before, after, relative)
     scale, ratio = (100 / before.mean(), after.mean() / before.mean()) if relative else (1.0, 1.0)
-    left = scale * (after - ratio * before)
-    change = float(scale * (after.mean() - before.mean()))
-    error, freedom = float(left.std(ddof=1) / np.sqrt(len(left))), len(left) - 1
+    rest = scale * (after - ratio * before)
+    return _student(scale * (after.mean() - before.mean()), scipy.stats.sem(rest), len(rest) - 1)
+
+
+def _student(estimate: float, error: float, freedom: float) -> Comparison:
+    """An estimate with the interval and the p of Student's t; one without error is its own interval."""
+    estimate, error, freedom = float(estimate), float(error), float(freedom)
     if error == 0:
-        return Comparison(change, change, change, 0.0, freedom, float(change == 0))
-    half = float(scipy.stats.t.ppf(0.975, freedom)) * error
-    p = float(2 * scipy.stats.t.sf(abs(change) / error, freedom))
-    return Comparison(change, change - half, change + half, error, freedom, p)
+        return Comparison(estimate, estimate, estimate, error, freedom, float(estimate == 0))
+    low, high = map(float, scipy.stats.t.interval(0.95, freedom, estimate, error))
+    return Comparison(estimate, low, high, error, freedom, float(2 * scipy.stats.t.sf(abs(estimate) / error, freedom)))
 
 
 def _check_defined(before: np.ndarray, after: np.ndarray, relative: bool = True) -> None:
@@ -130,11 +134,9 @@ def _check_defined(before: np.ndarray, after: np.ndarray, relative: bool = True)
 
 def seed_mean(values: np.ndarray) -> Interval:
     """Mean of one value for each of S seeds, [S], with Student's interval over them; no interval (NaN) for one seed."""
-    mean = float(np.mean(values))
     if len(values) < 2:
-        return Interval(mean, np.nan, np.nan)
-    half = float(scipy.stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    return Interval(mean, mean - half, mean + half)
+        return Interval(float(np.mean(values)), np.nan, np.nan)
+    return _student(np.mean(values), scipy.stats.sem(values), len(values) - 1)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
@@ -145,18 +147,18 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return np.minimum(adjusted, 1.0)[np.argsort(order)]
 
 
-def verdict(found: Comparison, adjusted_p: float | None = None, negligible: float = NEGLIGIBLE) -> Verdict:
-    """What an interval says of a claimed gain; with `adjusted_p`, only if that is below 0.05, too.
+def verdict(change: Comparison, adjusted_p: float | None = None, negligible: float = NEGLIGIBLE) -> Verdict:
+    """Judge a claimed gain by its interval; with `adjusted_p`, it is significant only if that is below 0.05, too.
 
     reproduced: above zero; contradicted: below zero; no effect: within ± `negligible` percent; else inconclusive. An
-    effect that is sure and negligible counts by its sign.
+    effect that is significant and negligible counts by its sign.
     """
-    sure = adjusted_p is None or adjusted_p < 0.05
-    if sure and found.low > 0:
+    significant = adjusted_p is None or adjusted_p < 0.05
+    if significant and change.low > 0:
         return "reproduced"
-    if sure and found.high < 0:
+    if significant and change.high < 0:
         return "contradicted"
-    if -negligible < found.low and found.high < negligible:
+    if -negligible < change.low and change.high < negligible:
         return "no effect"
     return "inconclusive"
 
@@ -168,14 +170,19 @@ def user_bootstrap(
     """Percentile bootstrap over users of a paired statistic: one value per user and arm, [U] each.
 
     It covers the choice of users only; what another training seed would change is not in it. A relative change of
-    nothing is undefined, NaN. Raises ValueError if the arms do not have the same users.
+    nothing is undefined; and where so few users have anything before that a resample may miss them all, or there is one
+    user only, there is no interval. Raises ValueError if the arms do not have the same users.
     """
     if before.shape != after.shape or before.ndim != 1:
         raise ValueError("both arms need one value for each of the same users")
     if statistic is relative_change and before.mean() == 0:
         return Interval(np.nan, np.nan, np.nan)
-    found = scipy.stats.bootstrap(
-        (before, after), statistic, paired=True, n_resamples=resamples, batch=100, method="percentile", rng=seed
-    )
-    low, high = found.confidence_interval
-    return Interval(float(statistic(before, after)), float(low), float(high))
+    estimate = Interval(float(statistic(before, after)), np.nan, np.nan)
+    if len(before) < 2:
+        return estimate
+    with warnings.catch_warnings(action="ignore"):  # a resample that is 0 throughout has no relative change
+        bootstrap = scipy.stats.bootstrap(
+            (before, after), statistic, paired=True, n_resamples=resamples, batch=100, method="percentile", rng=seed
+        )
+    low, high = map(float, bootstrap.confidence_interval)
+    return replace(estimate, low=low, high=high) if np.isfinite([low, high]).all() else estimate

@@ -40,18 +40,18 @@ def id_contrast(hidden: Tensor, vectors: Tensor, targets: Tensor, temperature: f
     return full_cross_entropy(scaled, F.normalize(vectors[items], dim=1), at, rows)
 
 
-def placeholder_contrast(whole: Tensor, masked: Tensor, targets: Tensor, towers: int, temperature: float) -> Tensor:
-    """Mean of -log softmax of cos(whole, masked) / τ at the same history, over towers and the B histories of a batch.
+def placeholder_contrast(complete: Tensor, masked: Tensor, targets: Tensor, towers: int, temperature: float) -> Tensor:
+    """Mean of -log softmax of cos(complete, masked) / τ at the same history, over towers and B histories.
 
-    whole, masked [B, M D]: states of M towers after each history as it is, and after the same with placeholders;
+    complete, masked [B, M D]: states of M towers after each history as it is, and after the same with placeholders;
     targets [B]. Histories with the same target are no negatives of each other: their logits are -∞.
     """
     same = (targets[:, None] == targets).fill_diagonal_(False)
-    here = torch.arange(len(targets), device=targets.device)
+    diagonal = torch.arange(len(targets), device=targets.device)
     losses = []
-    for parts in zip(whole.chunk(towers, 1), masked.chunk(towers, 1), strict=True):
-        one, other = (F.normalize(part, dim=1) for part in parts)
-        losses.append(F.cross_entropy((one @ other.T / temperature).masked_fill(same, -torch.inf), here))
+    for parts in zip(complete.chunk(towers, 1), masked.chunk(towers, 1), strict=True):
+        queries, keys = (F.normalize(part, dim=1) for part in parts)  # [B, D]
+        losses.append(F.cross_entropy((queries @ keys.T / temperature).masked_fill(same, -torch.inf), diagonal))
     return torch.stack(losses).mean()
 
 

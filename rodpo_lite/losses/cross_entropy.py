@@ -20,10 +20,10 @@ def full_cross_entropy(
     """Mean of -log softmax_j ⟨hidden, vector_j⟩ at the targets, over the whole catalogue.
 
     hidden [P, D], vectors [N, D], targets [P]; `rows` positions are scored at a time, and the gradients are formed in
-    the same pass. Blocks are computed in `dtype` (default: that of hidden; also that where scores may be
-    larger than LARGEST_SCORE), and accumulate in fp32; scores at the targets and sums over blocks are in the dtype of
-    hidden. `observe(block, scores)` is shown each score
-    block and must leave it as it was: negative selection reads the pool from there without a second product.
+    the same pass. Blocks are computed in `dtype` (default: that of hidden; also that where scores may be larger than
+    LARGEST_SCORE), and accumulate in fp32; scores at the targets and sums over blocks are in the dtype of hidden.
+    `observe(block, scores)` is shown each score block and must leave it as it was: negative selection reads the pool
+    from there without a second product.
     """
     return _FullCrossEntropy.apply(hidden, vectors, targets, rows, observe, dtype or hidden.dtype)
 
@@ -31,7 +31,7 @@ def full_cross_entropy(
 class _FullCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, vectors, targets, rows, observe, dtype):
-        wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        needs_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         positions = len(hidden)
         # By Cauchy-Schwarz no score is larger. Then no exponential needs a shift, and bf16 is precise enough.
         bounded = bool(hidden.norm(dim=1).amax() * vectors.norm(dim=1).amax() < LARGEST_SCORE)
@@ -40,8 +40,8 @@ class _FullCrossEntropy(torch.autograd.Function):
         total = -(hidden * vectors[targets]).sum(dtype=torch.float64)
         padded = F.pad(hidden, (0, 0, 0, rounded_up(positions) - positions))
         factors = vectors.to(dtype)
-        grad_hidden = torch.empty_like(padded) if wanted else None
-        grad_vectors = torch.zeros_like(vectors) if wanted else None
+        grad_hidden = torch.empty_like(padded) if needs_gradient else None
+        grad_vectors = torch.zeros_like(vectors) if needs_gradient else None
         for block, scores in score_blocks(padded, factors, rows, dtype):
             real = slice(block.start, min(block.stop, positions))
             if real.start >= positions:
@@ -52,10 +52,10 @@ class _FullCrossEntropy(torch.autograd.Function):
             exponent = (scores if bounded else scores.sub_(shift)).exp_()
             normaliser = exponent.sum(1, keepdim=True).to(hidden.dtype)
             total += (normaliser.log() + shift)[: real.stop - real.start].sum(dtype=torch.float64)
-            if wanted:  # d loss / d scores = softmax - onehot, with the normaliser folded into the narrow side
+            if needs_gradient:  # d loss / d scores = softmax - onehot, with the normaliser folded into the narrow side
                 grad_hidden[block] = torch.mm(exponent, factors) / normaliser
                 grad_vectors += torch.mm(exponent.T, (padded[block] / normaliser).to(dtype))
-        if wanted:
+        if needs_gradient:
             grad_hidden = grad_hidden[:positions] - vectors[targets]
             grad_vectors.index_add_(0, targets, hidden, alpha=-1)
             ctx.save_for_backward(grad_hidden.div_(positions), grad_vectors.div_(positions))

@@ -36,8 +36,6 @@ class LossConfig(Settings):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        from rodpo_lite.losses.preference import LOSSES
-
         return one_of(name, list(LOSSES))
 
 
@@ -198,12 +196,12 @@ LOSSES: dict[str, Loss] = {
 
 
 def suppression_by_autograd(name: str, pairs: Pairs, config: LossConfig) -> Tensor:
-    """w = ∂L/∂s(i-), how hard each rejected score is pushed down, [P, n], for the loss summed over the batch.
+    """w = ∂L/∂s(i-), the suppression of each rejected score, [P, n], for the loss summed over the batch.
 
     By automatic differentiation, so it holds for every registered loss; `Loss.suppression` is the closed form of some.
     """
     negative = pairs.policy_negative.detach().requires_grad_()
     moved = Pairs(pairs.policy_positive.detach(), negative, pairs.reference_positive, pairs.reference_negative)
     with torch.enable_grad():
-        (push,) = torch.autograd.grad(LOSSES[name].function(moved, config, {}).sum(), negative)
-    return push
+        (suppression,) = torch.autograd.grad(LOSSES[name].function(moved, config, {}).sum(), negative)
+    return suppression

@@ -14,7 +14,7 @@ from rodpo_lite.engine import rounded_up
 
 @dataclass(frozen=True)
 class Shortlist:
-    """The items of one step, numbered anew from 0: what it costs does not depend on the size of the catalogue.
+    """The items of one step, renumbered from 0, so that its cost does not depend on the size of the catalogue.
 
     items [S]: sorted ids, the last one repeated up to a convenient length. inputs, targets [P] and candidates [M] or
     [P]: numbers of the inputs, of their targets, and of sampled items. Of M candidates that all positions share,
@@ -26,10 +26,6 @@ class Shortlist:
     targets: Tensor
     candidates: Tensor
     log_expected: Tensor
-
-    def renumbered(self, batch: PackedBatch) -> PackedBatch:
-        """The batch with inputs as numbers within the shortlist."""
-        return replace(batch, items=self.inputs)
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class Step:
     @property
     def inputs(self) -> PackedBatch:
         """The batch as the model reads it, with inputs as numbers within the items."""
-        return self.shortlist.renumbered(self.batch) if self.shortlist else self.batch
+        return replace(self.batch, items=self.shortlist.inputs) if self.shortlist else self.batch
 
     @property
     def items(self) -> Tensor | None:
@@ -67,7 +63,7 @@ class Proposal:
 
     @classmethod
     def of(cls, dataset: Dataset, size: int, exponent: float, device: torch.device) -> "Proposal":
-        """The proposal with the training interactions of a dataset."""
+        """Count the training interactions of a dataset."""
         return cls(torch.as_tensor(training_counts(dataset), device=device), size, exponent)
 
     def shortlist(self, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None) -> Shortlist:
@@ -79,7 +75,7 @@ class Proposal:
 
 
 def shortlist(inputs: Tensor, targets: Tensor, candidates: Tensor, log_expected: Tensor) -> Shortlist:
-    """Number anew the items that are inputs, targets or candidates."""
+    """Renumber the items that are inputs, targets or candidates."""
     items, number = torch.cat([inputs, targets, candidates]).unique(return_inverse=True)
     padded = torch.cat([items, items[-1:].expand(rounded_up(len(items)) - len(items))])
     return Shortlist(padded, *number.split([len(inputs), len(targets), len(candidates)]), log_expected)

@@ -1,4 +1,4 @@
-"""What alignment did to false negatives: how far their scores and vectors moved from another model's."""
+"""Drift of false negatives: how far alignment moved their scores and vectors from another model's."""
 
 from typing import Any
 
@@ -10,10 +10,9 @@ from torch import Tensor
 from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.planted import Planted
 from rodpo_lite.data.schema import Dataset
-from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.mechanism.relevance import Relevance, future_relevance, planted_relevance
-from rodpo_lite.model.recommender import Recommender, score_matrix
-from rodpo_lite.sampling.candidates import OwnedItems, exclusion_mask, exclusions
+from rodpo_lite.model.recommender import Recommender, eval_mode, score_matrix
+from rodpo_lite.sampling.candidates import OwnedItems, exclusions, item_mask
 
 BLOCK = 500  # positions that are scored at a time
 
@@ -23,9 +22,8 @@ def embedding_drift(policy: Recommender, before: Recommender) -> np.ndarray:
     """1 - cosine between an item's vector in one model and in the other, both in eval mode, [N]."""
     vectors = []
     for model in (policy, before):
-        mode = model.training
-        vectors.append(model.eval().items().vectors)
-        model.train(mode)
+        with eval_mode(model):
+            vectors.append(model.items().vectors)
     return (1 - torch.cosine_similarity(*vectors, dim=1)).cpu().numpy()
 
 
@@ -43,26 +41,26 @@ def matched_drift(
     notion `difference`, the mean over users, its `standard_error` over users, and the numbers of `pairs` and `users`;
     a notion of which fewer than two users have one is left out.
     """
-    split, device = leave_one_out(dataset), next(policy.parameters()).device
+    device = next(policy.parameters()).device
     sequences = PackedSequences.for_training(dataset, max_length, device)
     items = torch.as_tensor(dataset.items, device=device)
-    owned = OwnedItems.within(dataset.items, split.start, split.train_end, dataset.n_items, device)
-    found: dict[str, list[pd.DataFrame]] = {name: [] for name in notions}
-    seen = 0
+    owned = OwnedItems.in_training(dataset, device)
+    gaps: dict[str, list[pd.DataFrame]] = {name: [] for name in notions}
+    done = 0
     for batch in sequences.epoch(BLOCK, torch.Generator().manual_seed(seed)):
-        people = batch.user_of_position
-        excluded = exclusions(exclude, people, batch.rows, items[batch.rows + 1], owned)
-        candidates = ~exclusion_mask(excluded, dataset.n_items)
-        scores, now = (score_matrix(model, batch) for model in (before, policy))
+        users = batch.user_of_position
+        excluded = exclusions(exclude, users, batch.rows, items[batch.rows + 1], owned)
+        candidates = ~item_mask(excluded, dataset.n_items)
+        scores, new_scores = (score_matrix(model, batch) for model in (before, policy))
         wrong = {name: relevance(batch) & candidates for name, relevance in notions.items()}
         others = candidates & ~torch.stack(list(wrong.values())).any(0)
         near = _neighbours(scores.masked_fill(~candidates, -torch.inf), reach)
         for name, mask in wrong.items():
-            row, gap = _gaps(now - scores, mask, others, *near)
-            found[name].append(pd.DataFrame({"user": people[row].cpu(), "gap": gap.cpu()}))
-        if (seen := seen + len(batch.rows)) >= positions:
+            row, gap = _gaps(new_scores - scores, mask, others, *near)
+            gaps[name].append(pd.DataFrame({"user": users[row].cpu(), "gap": gap.cpu()}))
+        if (done := done + len(batch.rows)) >= positions:
             break
-    tables = {name: pd.concat(parts) for name, parts in found.items()}
+    tables = {name: pd.concat(parts) for name, parts in gaps.items()}
     return {name: _summary(table) for name, table in tables.items() if table["user"].nunique() > 1}
 
 
@@ -70,7 +68,7 @@ def drift_report(
     policy: Recommender, before: Recommender, dataset: Dataset, max_length: int, exclude: str,
     planted: Planted | None = None, positions: int = 20_000,
 ) -> dict[str, Any]:  # fmt: skip
-    """`items`: mean embedding drift; `future` and, where any are hidden, `planted`: matched score drift of each.
+    """Measure `items`, the mean embedding drift, and the matched score drift of `future` and any `planted` items.
 
     Future items are those that the user takes later and that `exclude` allows to be rejected: under `train`, the
     validation item.
@@ -105,6 +103,6 @@ def _gaps(move: Tensor, wrong: Tensor, others: Tensor, order: Tensor, place: Ten
 
 
 def _summary(table: pd.DataFrame) -> dict[str, float]:
-    of_user = table.groupby("user")["gap"].mean()
-    counts = {"pairs": len(table), "users": len(of_user)}
-    return {"difference": float(of_user.mean()), "standard_error": float(of_user.sem()), **counts}
+    by_user = table.groupby("user")["gap"].mean()
+    counts = {"pairs": len(table), "users": len(by_user)}
+    return {"difference": float(by_user.mean()), "standard_error": float(by_user.sem()), **counts}

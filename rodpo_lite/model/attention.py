@@ -25,7 +25,7 @@ class Bins(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How a batch is computed: its bins, and the rows that its positions are padded to.
+    """Bins of a batch, and the number of rows that its positions are padded to.
 
     Rows after the last position get some mixture of real ones and give nothing to any.
     """
@@ -35,39 +35,34 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, lengths: Tensor) -> "Layout":
-        """A batch of sequences of lengths [B], longest first, rounded up so that few different shapes occur."""
+        """Lay out sequences of lengths [B], longest first; rows are rounded up so that few different shapes occur."""
         positions = int(lengths.sum())
         rows = rounded_up(positions)
         return cls(attention_bins(lengths, rows - positions), rows)
 
     @classmethod
     def stacked(cls, lengths: list[Tensor]) -> "Layout":
-        """R batches padded to the same shapes; each tensor of the one kind of bins has a first dimension R."""
-        positions = [int(of_batch.sum()) for of_batch in lengths]
-        rows, capacity = rounded_up(max(positions)), max(CAPACITY, *(int(of_batch[0]) for of_batch in lengths))
-        found = [
-            attention_bins(of_batch, rows - count, capacity)[0]
-            for of_batch, count in zip(lengths, positions, strict=True)
+        """Lay out R batches in the same shapes: there is one kind of bins, whose tensors have a first dimension R."""
+        positions = [int(batch.sum()) for batch in lengths]
+        rows, capacity = rounded_up(max(positions)), max(CAPACITY, *(int(batch[0]) for batch in lengths))
+        bins = [
+            attention_bins(batch, rows - count, capacity)[0] for batch, count in zip(lengths, positions, strict=True)
         ]
-        runs = max(len(bins.bias) for bins in found)
-        missing = [runs - len(bins.bias) for bins in found]
-        return cls(
-            [
-                Bins(
-                    torch.stack([F.pad(bins.index, (0, capacity * more)) for bins, more in zip(found, missing)]),
-                    torch.stack([bins.slots for bins in found]),
-                    torch.stack([F.pad(bins.bias, (0, 0, 0, 0, 0, more)) for bins, more in zip(found, missing)]),
-                )
-            ],
-            rows,
-        )
+        runs = max(len(of_batch.bias) for of_batch in bins)
+        padded = [
+            Bins(
+                F.pad(index, (0, capacity * (runs - len(bias)))), slots, F.pad(bias, (0, 0, 0, 0, 0, runs - len(bias)))
+            )
+            for index, slots, bias in bins
+        ]
+        return cls([Bins(*map(torch.stack, zip(*padded, strict=True)))], rows)
 
 
 def attention_bins(lengths: Tensor, padding: int = 0, capacity: int = CAPACITY) -> list[Bins]:
     """Cut packed sequences of lengths [B], longest first, into bins of `capacity` slots.
 
-    Sequences that do not fit have larger bins, one size for all whose lengths are within a factor of two. So many rows
-    of `padding` after the last sequence look where the first slot is.
+    Sequences that do not fit have larger bins, one size for all whose lengths are within a factor of two. `padding`
+    more rows after the last sequence look where the first slot is.
     """
     sequence = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
     ends = lengths.cumsum(0).tolist()
@@ -90,16 +85,16 @@ def attention_bins(lengths: Tensor, padding: int = 0, capacity: int = CAPACITY) 
 
 def _bins(bounds: Tensor, sequence: Tensor, size: int) -> Bins:
     """bounds [b, 2]: the packed positions, from and to, of each bin; sequence [P]: the sequence of each position."""
-    slot = bounds[:, :1] + torch.arange(size, device=bounds.device)
+    slot = bounds[:, :1] + torch.arange(size, device=bounds.device)  # [b, c]
     index = torch.minimum(slot, bounds[:, 1:] - 1)
-    of = sequence[index]
-    seen = (of[:, :, None] == of[:, None, :]).tril()
+    owner = sequence[index]
+    seen = (owner[:, :, None] == owner[:, None, :]).tril()  # [b, c, c]
     bias = torch.zeros(seen.shape, device=bounds.device).masked_fill_(~seen, -torch.inf)
     return Bins(index.flatten(), (slot < bounds[:, 1:]).flatten().nonzero()[:, 0], bias)
 
 
 def packed_causal_attention(qkv: Tensor, bins: list[Bins], heads: int) -> Tensor:
-    """Each position attends itself and what came before it in its own sequence: qkv [P, 3D] to [P, D].
+    """Let each position attend itself and what came before it in its sequence: qkv [P, 3 D] to [P, D].
 
     The products within a bin also cross sequences, and those are masked: for short sequences a few large products are
     much cheaper than many small ones. The slots that repeat a position stand to the right of it, so no causal query
@@ -107,12 +102,12 @@ def packed_causal_attention(qkv: Tensor, bins: list[Bins], heads: int) -> Tensor
     """
     depth = qkv.shape[1] // (3 * heads)
     out = []
-    for index, of_position, bias in bins:
+    for index, slots, bias in bins:
         b, c, _ = bias.shape
-        of_slot = qkv.index_select(0, index).view(b, c, 3, heads, depth).permute(2, 0, 3, 1, 4)
-        q, k, v = of_slot.reshape(3, b * heads, c, depth).unbind(0)
-        spread = bias.to(qkv.dtype).repeat_interleave(heads, 0)
-        weights = torch.baddbmm(spread, q, k.transpose(1, 2), alpha=depth**-0.5).softmax(-1)
-        mixed = torch.bmm(weights, v).view(b, heads, c, depth).transpose(1, 2)
-        out.append(mixed.reshape(b * c, heads * depth).index_select(0, of_position))
+        slot_qkv = qkv.index_select(0, index).view(b, c, 3, heads, depth).permute(2, 0, 3, 1, 4)
+        q, k, v = slot_qkv.reshape(3, b * heads, c, depth).unbind(0)  # each [b heads, c, depth]
+        head_bias = bias.to(qkv.dtype).repeat_interleave(heads, 0)  # [b heads, c, c]
+        weights = torch.baddbmm(head_bias, q, k.transpose(1, 2), alpha=depth**-0.5).softmax(-1)  # [b heads, c, c]
+        mixed = torch.bmm(weights, v).view(b, heads, c, depth).transpose(1, 2)  # [b, c, heads, depth]
+        out.append(mixed.reshape(b * c, heads * depth).index_select(0, slots))  # [positions of these bins, D]
     return torch.cat(out) if len(out) != 1 else out[0]

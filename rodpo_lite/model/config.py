@@ -1,4 +1,4 @@
-"""Sizes and parts of the sequential recommender."""
+"""Configuration of the model."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from rodpo_lite.settings import Settings
 
 
 class EncoderConfig(Settings):
-    """Sizes and parts of the sequential recommender (DESIGN: encoders)."""
+    """Sizes and parts of the sequential recommender."""
 
     base: Literal["fused", "towers"] = Field(
         "fused", description="one sequence tower over fused item vectors, or one tower per modality (HM4SR)"
@@ -23,7 +23,7 @@ class EncoderConfig(Settings):
     blocks: int = Field(2, ge=1, le=64, description="Transformer blocks")
     heads: int = Field(2, ge=1, le=64, description="attention heads; must divide width")
     id_std: float = Field(0.1, gt=0, le=10, description="standard deviation of the ID embedding before training")
-    dropout: float = Field(0.4, ge=0, lt=1, description="dropout on the input and on every residual branch")
+    dropout: float = Field(0.4, ge=0, le=0.99, description="dropout on the input and on every residual branch")
     max_length: int = Field(50, ge=1, le=4096, description="most recent items that the encoder sees")
     hidden: int | None = Field(None, ge=1, description="hidden width of the mlp fusion; null is twice the width")
     feedforward_hidden: int | None = Field(

@@ -1,4 +1,4 @@
-"""Dropout whose random numbers cost little on a CPU, and which models that are computed as one draw each for itself."""
+"""Dropout whose random numbers cost little on a CPU, and which draws separately for models that are computed as one."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -29,10 +29,11 @@ class Dropout(nn.Module):
 
 
 def keep_mask(shape: torch.Size, p: float, device: torch.device | str = "cpu") -> Tensor:
-    """Which entries stay, each with probability 1 - p."""
+    """Draw which entries stay, each with probability 1 - p, at least 2^-16."""
     count = shape.numel()
     bits = torch.empty(-(-count // 4), dtype=torch.int64, device=device).random_(-(2**63), None)
-    return (bits.view(torch.int16)[:count] >= round(p * LEVELS) - LEVELS // 2).view(shape)
+    lowest = min(round(p * LEVELS), LEVELS - 1) - LEVELS // 2  # one more would be the smallest 16-bit number
+    return (bits.view(torch.int16)[:count] >= lowest).view(shape)
 
 
 _stacked: list[tuple[Sequence[Stream], Sequence[int]]] = []
@@ -120,5 +121,5 @@ class RandomNumbers:
 
     def _exchange(self) -> None:
         for name, generator in self.generators.items():
-            own, self.states[name] = self.states[name], generator.get_state()
-            generator.set_state(own)
+            state, self.states[name] = self.states[name], generator.get_state()
+            generator.set_state(state)

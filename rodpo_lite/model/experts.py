@@ -10,7 +10,7 @@ from rodpo_lite.model.config import EncoderConfig
 
 
 class Routing(NamedTuple):
-    """What a router did with R rows.
+    """Load and losses of a router over R rows.
 
     load [E]: share of the R·k assignments that went to each expert, sums to 1, without gradient. balance: the
     load-balance loss E Σ_e f_e P_e, with f the load and P_e the mean router probability; 1 when both are uniform, and
@@ -48,9 +48,9 @@ class SparseExperts(nn.Module):
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Routing]:
         with torch.autocast(rows.device.type, enabled=False):  # what decides is not rounded
-            logits = self.router(rows.to(self.router.weight.dtype))
-        gates, chosen = self.gates(logits)
-        output = self.bias + self.dispatch(rows, gates, chosen)
+            logits = self.router(rows.to(self.router.weight.dtype))  # [R, E]
+        gates, chosen = self.gates(logits)  # [R, k]
+        output = self.bias + self.dispatch(rows, gates, chosen)  # [R, D_out]
         if self.shared is not None:
             output = output + self.shared(rows)
         return output, routing_of(logits, chosen)
@@ -69,15 +69,15 @@ class SparseExperts(nn.Module):
 
         To each expert's rows a few are added that count nothing, so that few different shapes occur.
         """
-        expert, order = chosen.flatten().sort(stable=True)
-        sizes = expert.bincount(minlength=len(self.experts))
+        expert, order = chosen.flatten().sort(stable=True)  # [R k], of which row order // k
+        sizes = expert.bincount(minlength=len(self.experts))  # [E]
         rounded = torch.tensor([rounded_up(size) for size in sizes.tolist()], device=rows.device)
         added = (rounded - sizes).cumsum(0) - (rounded - sizes)
         place = torch.arange(len(order), device=rows.device) + added[expert]
         source = order.new_zeros(int(rounded.sum())).index_copy_(0, place, order // self.per_row)
         gate = gates.new_zeros(len(source)).index_copy(0, place, gates.flatten().index_select(0, order))
-        parts = rows.index_select(0, source).split(rounded.tolist())
-        computed = torch.cat([expert(part) for expert, part in zip(self.experts, parts, strict=True)])
+        parts = rows.index_select(0, source).split(rounded.tolist())  # E times [rounded, D_in]
+        computed = torch.cat([expert(part) for expert, part in zip(self.experts, parts, strict=True)])  # [·, D_out]
         weighted = computed * gate[:, None]
         return weighted.new_zeros(len(rows), weighted.shape[1]).index_add(0, source, weighted)
 
@@ -104,7 +104,7 @@ def sparse_experts(config: EncoderConfig, inputs: int, outputs: int) -> SparseEx
 
 
 def with_routing(module: nn.Module, rows: Tensor, name: str) -> tuple[Tensor, dict[str, Routing]]:
-    """The module's output, and its routing under `name` if it is a sparse mixture."""
+    """Apply a module; returns its output, and its routing under `name` if it is a sparse mixture."""
     if isinstance(module, SparseExperts):
         output, routing = module(rows)
         return output, {name: routing}

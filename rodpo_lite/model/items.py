@@ -11,7 +11,7 @@ from rodpo_lite.model.experts import Routing, mlp, sparse_experts, with_routing
 
 
 class Catalogue(NamedTuple):
-    """What the recommender knows of all N items, or of some.
+    """Encoded items: all N, or some.
 
     inputs [N, C] is what the sequence encoder reads, vectors [N, C] is what its hidden states are scored against; the
     two differ in towers only. routing is that of sparse mixtures over the catalogue.
@@ -36,9 +36,7 @@ class ItemEncoder(nn.Module):
         super().__init__()
         width = config.width
         self.id = nn.Embedding(n_items, width)
-        self.modalities = nn.ModuleDict(
-            {m: ModalityProjection(features[m], present[m], width) for m in sorted(features)}
-        )
+        self.modalities = modality_projections(features, present, width)
         self.mlp = self.experts = None
         if config.fusion == "mlp" and self.modalities:
             self.mlp = mlp(width * len(self.modalities), config.hidden or 2 * width, width)
@@ -48,13 +46,13 @@ class ItemEncoder(nn.Module):
 
     def forward(self, items: Tensor | None = None) -> Catalogue:
         """Vectors of the whole catalogue, [N, D], or of some items [S, D]."""
-        vectors, routing = self.id.weight if items is None else self.id(items), {}
+        vectors, routing = self.id.weight if items is None else self.id(items), {}  # [N, D]
         if self.modalities:
-            projected = [projection(items) for projection in self.modalities.values()]
+            projected = [projection(items) for projection in self.modalities.values()]  # M times [N, D]
             vectors = vectors + sum(projected)
             fusion = self.mlp if self.mlp is not None else self.experts
             if fusion is not None:
-                fused, routing = with_routing(fusion, torch.cat(projected, 1), "fusion")
+                fused, routing = with_routing(fusion, torch.cat(projected, 1), "fusion")  # [N, M D] to [N, D]
                 vectors = vectors + fused
         return Catalogue(vectors, vectors, routing)
 
@@ -77,4 +75,9 @@ class ModalityProjection(nn.Module):
 
     def forward(self, items: Tensor | None = None) -> Tensor:
         chosen = slice(None) if items is None else items
-        return self.linear(self.features[chosen]) + self.absent[chosen] * self.missing
+        return self.linear(self.features[chosen]) + self.absent[chosen] * self.missing  # [N, D]
+
+
+def modality_projections(features: dict[str, np.ndarray], present: dict[str, np.ndarray], width: int) -> nn.ModuleDict:
+    """A projection for each modality, in the order of their names."""
+    return nn.ModuleDict({m: ModalityProjection(features[m], present[m], width) for m in sorted(features)})

@@ -24,18 +24,17 @@ class SequenceEncoder(nn.Module):
     def forward(
         self, inputs: Tensor, batch: PackedBatch, layout: Layout, only: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Routing]]:
-        """inputs: item vectors of the packed positions [P, D]; returns hidden states [P, D] and routing by block.
+        """Encode item vectors of the packed positions, [P, D]; returns hidden states [P, D] and routing by block.
 
         only: numbers of the positions whose states are wanted; the last block computes no others.
         """
-        routing = {}
-        x = F.pad(inputs + self.position(batch.steps), (0, 0, 0, layout.rows - len(inputs)))
-        x = self.dropout(x)
-        for number, block in enumerate(self.blocks, start=1):
-            wanted = only if number == len(self.blocks) else None
-            x, of_block = block(x, layout.bins, f"feedforward.{number - 1}", wanted)
-            routing |= of_block
-        return self.norm(x if only is not None else x[: len(inputs)]), routing
+        routing, last = {}, len(self.blocks) - 1
+        x = inputs + self.position(batch.steps)  # [P, D]
+        x = self.dropout(F.pad(x, (0, 0, 0, layout.rows - len(inputs))))  # [layout.rows, D]
+        for number, block in enumerate(self.blocks):
+            x, block_routing = block(x, layout.bins, f"feedforward.{number}", only if number == last else None)
+            routing |= block_routing
+        return self.norm(x if only is not None else x[: len(inputs)]), routing  # [P, D]
 
 
 class Block(nn.Module):
@@ -57,7 +56,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, bins: list[Bins], name: str, only: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Routing]]:
-        mixed = packed_causal_attention(self.qkv(self.attention_norm(x)), bins, self.heads)
+        mixed = packed_causal_attention(self.qkv(self.attention_norm(x)), bins, self.heads)  # [P, 3 D] to [P, D]
         if only is not None:
             x, mixed = x[only], mixed[only]
         x = x + self.dropout(self.out(mixed))

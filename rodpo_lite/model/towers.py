@@ -14,7 +14,7 @@ from rodpo_lite.data.batches import PackedBatch
 from rodpo_lite.model.attention import Layout
 from rodpo_lite.model.config import EncoderConfig
 from rodpo_lite.model.experts import Routing, mlp, sparse_experts, with_routing
-from rodpo_lite.model.items import Catalogue, ModalityProjection
+from rodpo_lite.model.items import Catalogue, modality_projections
 from rodpo_lite.model.sequence import SequenceEncoder
 
 EXPERTS = 4  # HM4SR's number, in both of its dense mixtures
@@ -37,9 +37,7 @@ class TowerItems(nn.Module):
     ):
         super().__init__()
         self.id = nn.Embedding(n_items, config.width)
-        self.modalities = nn.ModuleDict(
-            {m: ModalityProjection(features[m], present[m], config.width) for m in sorted(features)}
-        )
+        self.modalities = modality_projections(features, present, config.width)
         nn.init.normal_(self.id.weight, std=config.id_std)
         self.mixture = self.residual = None
         if config.fusion != "linear" and self.modalities:
@@ -49,8 +47,8 @@ class TowerItems(nn.Module):
 
     def forward(self, items: Tensor | None = None) -> Catalogue:
         """Inputs and vectors of the whole catalogue, both [N, M D], or of some items."""
-        ids = self.id.weight if items is None else self.id(items)
-        vectors = torch.cat([ids, *(projection(items) for projection in self.modalities.values())], 1)
+        ids = self.id.weight if items is None else self.id(items)  # [N, D]
+        vectors = torch.cat([ids, *(projection(items) for projection in self.modalities.values())], 1)  # [N, M D]
         if self.mixture is None:
             return Catalogue(vectors, vectors, {})
         mixed, routing = with_routing(self.mixture, vectors, "fusion")
@@ -75,10 +73,10 @@ class InteractiveMixture(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, rows: Tensor) -> Tensor:
-        parts = rows.chunk(self.towers, 1)
-        gates = torch.stack([gate(part).softmax(1) for gate, part in zip(self.gates, parts, strict=True)], 2)
-        outputs = torch.stack([expert(rows) for expert in self.experts], 1).unflatten(2, (self.towers, -1))
-        return torch.einsum("remd,rem->rmd", outputs, gates).flatten(1)
+        parts, towers = rows.chunk(self.towers, 1), (self.towers, -1)  # M times [R, D]
+        gates = [gate(part).softmax(1) for gate, part in zip(self.gates, parts, strict=True)]  # M times [R, E]
+        outputs = torch.stack([expert(rows).unflatten(1, towers) for expert in self.experts], 1)  # [R, E, M, D]
+        return torch.einsum("remd,rem->rmd", outputs, torch.stack(gates, 2)).flatten(1)  # [R, M D]
 
 
 class TemporalMixture(nn.Module):
@@ -103,16 +101,16 @@ class TemporalMixture(nn.Module):
         nn.init.zeros_(self.absolute.bias)
 
     def forward(self, inputs: Tensor, batch: PackedBatch) -> Tensor:
-        gates = self.gate(self.embed(batch)).softmax(1)
-        return inputs * (gates @ self.experts)
+        gates = self.gate(self.embed(batch)).softmax(1)  # [P, 2 D] to [P, E]
+        return inputs * (gates @ self.experts)  # [P, M D]
 
     def embed(self, batch: PackedBatch) -> Tensor:
         """Interval embedding and cosines of each packed position, [P, 2 D]; raises ValueError without times."""
         if batch.times is None:
             raise ValueError("this model reads the times of interactions, but the batch has none")
-        days = ((batch.times - self.first_time) / SECONDS_PER_DAY).to(self.gate.weight.dtype)[:, None]
+        days = ((batch.times - self.first_time) / SECONDS_PER_DAY).to(self.gate.weight.dtype)[:, None]  # [P, 1]
         with torch.autocast(days.device.type, enabled=False):  # thousands of days do not fit into eight bits
-            angles = self.frequencies * self.absolute(days.nan_to_num())
+            angles = self.frequencies * self.absolute(days.nan_to_num())  # [P, D]
         cosines = torch.cos(angles).masked_fill(days.isnan(), 0.0)
         return torch.cat([self.interval(interval_rows(batch)), cosines], 1)
 
@@ -147,10 +145,10 @@ class Towers(nn.Module):
             inputs = self.time(inputs, batch)
         hidden, routing = [], {}
         for name, tower, part in zip(self.names, self.towers, inputs.chunk(len(self.names), 1), strict=True):
-            of_tower, of_blocks = tower(part, batch, layout, only)
-            hidden.append(of_tower)
-            routing |= {f"{name}.{layer}": block for layer, block in of_blocks.items()}
-        return torch.cat(hidden, 1), routing
+            states, tower_routing = tower(part, batch, layout, only)  # [P, D]
+            hidden.append(states)
+            routing |= {f"{name}.{layer}": block for layer, block in tower_routing.items()}
+        return torch.cat(hidden, 1), routing  # [P, M D]
 
     def masked(self, inputs: Tensor, batch: PackedBatch, mask: Tensor) -> Tensor:
         """States [P, (M - 1) D] of all towers but the ID's when a linear map of their times replaces masked inputs.
@@ -159,7 +157,7 @@ class Towers(nn.Module):
         """
         if self.placeholder is None:
             raise ValueError("this model has no placeholders")
-        features = self.time(inputs, batch)[:, self.placeholder.in_features // 2 :]
+        features = self.time(inputs, batch)[:, self.placeholder.in_features // 2 :]  # [P, (M - 1) D]
         features = torch.where(mask[:, None], self.placeholder(self.time.embed(batch)), features)
         parts = features.chunk(len(self.names) - 1, 1)
         layout = Layout.of(batch.lengths)
@@ -167,7 +165,7 @@ class Towers(nn.Module):
 
 
 def _fusion(config: EncoderConfig, towers: int) -> nn.Module:
-    """What the modalities exchange before the towers, rows [R, M D] to [R, M D]."""
+    """The fusion that a configuration describes, rows [R, M D] to [R, M D]."""
     size = towers * config.width
     if config.fusion == "interactive":
         return InteractiveMixture(towers, config.width)

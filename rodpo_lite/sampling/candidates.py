@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rodpo_lite.data.schema import Dataset
+from rodpo_lite.data.split import leave_one_out
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -47,7 +50,7 @@ class Candidates:
     @property
     def is_excluded(self) -> Tensor:
         """Mask over the catalogue, [R, N]."""
-        return exclusion_mask(self.excluded, self.n_items)
+        return item_mask(self.excluded, self.n_items)
 
 
 def exclusions(rule: str, users: Tensor, rows: Tensor, positives: Tensor, owned: "OwnedItems") -> Tensor:
@@ -60,7 +63,7 @@ def exclusions(rule: str, users: Tensor, rows: Tensor, positives: Tensor, owned:
     positive = positives[:, None]
     if rule == "none":
         return positive
-    items, first_row = owned.of(users)
+    items, first_row = owned.items_of(users)
     if rule == "past":
         items = items.masked_fill(first_row > rows[:, None], owned.n_items)
     elif bool((items == positive).any(1).all()):  # sorted and unique as they are
@@ -96,7 +99,13 @@ class OwnedItems:
         tensors = (torch.as_tensor(array, device=device) for array in (offsets, pairs, rows[first]))
         return cls(*tensors, n_items)
 
-    def of(self, users: Tensor) -> tuple[Tensor, Tensor]:
+    @classmethod
+    def in_training(cls, dataset: Dataset, device="cpu") -> "OwnedItems":
+        """Collect the training items of every user."""
+        split = leave_one_out(dataset)
+        return cls.within(dataset.items, split.start, split.train_end, dataset.n_items, device)
+
+    def items_of(self, users: Tensor) -> tuple[Tensor, Tensor]:
         """Items and first rows of the given users, both [P, M], padded with N and 0."""
         start, count = self.offsets[users], self.offsets[users + 1] - self.offsets[users]
         column = torch.arange(int(count.max()) if len(count) else 0, device=users.device)
@@ -105,11 +114,11 @@ class OwnedItems:
         items = (self.keys[index] % self.n_items).masked_fill(~present, self.n_items)
         return items, self.first_row[index].masked_fill(~present, 0)
 
-    def first_row_of(self, users: Tensor, items: Tensor) -> Tensor:
+    def first_rows(self, users: Tensor, items: Tensor) -> Tensor:
         """The row where each of the items [P, n] first occurs with its user [P], or -1 where the user never has it."""
-        wanted = users[:, None] * self.n_items + items
-        found = torch.searchsorted(self.keys, wanted).clamp(max=len(self.keys) - 1)
-        return torch.where(self.keys[found] == wanted, self.first_row[found], -1)
+        keys = users[:, None] * self.n_items + items
+        place = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
+        return torch.where(self.keys[place] == keys, self.first_row[place], -1)
 
 
 def renumbered(items: Tensor, pool: Tensor) -> Tensor:
@@ -118,10 +127,10 @@ def renumbered(items: Tensor, pool: Tensor) -> Tensor:
     return torch.where(pool[place] == items, place, len(pool))
 
 
-def exclusion_mask(excluded: Tensor, n_items: int) -> Tensor:
-    """Excluded items [R, M], padded with N, as a mask over the catalogue, [R, N]."""
-    mask = torch.zeros(len(excluded), n_items + 1, dtype=torch.bool, device=excluded.device)
-    return mask.scatter_(1, excluded, True)[:, :-1]
+def item_mask(items: Tensor, n_items: int) -> Tensor:
+    """Items [R, M], padded with N, as a mask over the catalogue, [R, N]."""
+    mask = torch.zeros(len(items), n_items + 1, dtype=torch.bool, device=items.device)
+    return mask.scatter_(1, items, True)[:, :-1]
 
 
 @contextmanager

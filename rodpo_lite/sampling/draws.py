@@ -1,9 +1,9 @@
-"""What selectors are made of: the best items, draws of items under exclusion, probabilities by rank."""
+"""Parts of selectors: the best items, draws of items under exclusion, probabilities by rank."""
 
 import torch
 from torch import Tensor
 
-from rodpo_lite.sampling.candidates import Candidates
+from rodpo_lite.sampling.candidates import Candidates, item_mask
 from rodpo_lite.sampling.top_k import TopK, best, largest
 
 
@@ -22,10 +22,10 @@ def ranks(candidates: Candidates, depth: int) -> Tensor:
     return torch.arange(min(depth, candidates.n_items), device=candidates.scores.device)
 
 
-def by_rank(candidates: Candidates, chance: Tensor) -> Tensor:
-    """Give each item the probability of its rank: chance [R, depth] to [R, N]."""
-    order = best_items(candidates, chance.shape[1]).indices
-    return torch.zeros(candidates.scores.shape, dtype=torch.double, device=order.device).scatter_(1, order, chance)
+def by_rank(candidates: Candidates, probabilities: Tensor) -> Tensor:
+    """Give each item the probability of its rank: [R, depth] to [R, N]."""
+    order = best_items(candidates, probabilities.shape[1]).indices
+    return torch.zeros_like(candidates.scores, dtype=torch.double).scatter_(1, order, probabilities)
 
 
 def below(size: Tensor, n: int, generator: torch.Generator) -> Tensor:
@@ -60,7 +60,7 @@ def weighted_items(candidates: Candidates, weights: Tensor, n: int, generator: t
         if not bool(pending.any()):
             return drawn
     rows = pending.any(1).nonzero()[:, 0]  # where nearly all weight is excluded, rejection is too slow
-    mass = weights.double() * ~candidates.is_excluded[rows]
+    mass = weights.double() * ~item_mask(candidates.excluded[rows], candidates.n_items)
     possible = mass.sum(1) > 0
     rows, mass = rows[possible], mass[possible]
     if len(rows):
@@ -84,12 +84,8 @@ def distinct_items(candidates: Candidates, count: int, generator: torch.Generato
 
 
 def _repeated(number: Tensor) -> Tensor:
-    """Where a row holds a value that stands before it in the row already."""
+    """Which values of a row are in the row before them, too."""
     ordered = number.sort(dim=1, stable=True)
     same = torch.zeros_like(number, dtype=torch.bool)
     same[:, 1:] = ordered.values[:, 1:] == ordered.values[:, :-1]
     return torch.zeros_like(same).scatter_(1, ordered.indices, same)
-
-
-def categorical(chance: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    return torch.multinomial(chance, n, replacement=True, generator=generator)

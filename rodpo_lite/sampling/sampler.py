@@ -1,4 +1,4 @@
-"""Negative selection for a training step: builds what a selector may look at, block by block."""
+"""Negative sampling for a training step: shows a selector its candidates, block by block."""
 
 from contextlib import nullcontext
 from functools import partial
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rodpo_lite.data.schema import Dataset
-from rodpo_lite.data.split import leave_one_out, training_counts
+from rodpo_lite.data.split import training_counts
 from rodpo_lite.engine import Engine
 from rodpo_lite.losses.cross_entropy import Observer
 from rodpo_lite.losses.sampled_softmax import Step
@@ -36,8 +36,7 @@ class NegativeSampler:
         self.config, self.engine, self.generator, self.epoch = config, engine, generator, 0
         self.selector = SELECTORS[config.name]
         self.rows = engine.rows(dataset.n_items)
-        split = leave_one_out(dataset)
-        self.owned = OwnedItems.within(dataset.items, split.start, split.train_end, dataset.n_items, engine.device)
+        self.owned = OwnedItems.in_training(dataset, engine.device)
         self.popularity = torch.as_tensor(training_counts(dataset), device=engine.device)
         self.state = self.selector.state(len(dataset.items), engine.device)
 
@@ -49,7 +48,10 @@ class NegativeSampler:
         return "start of epoch" if self.epoch > 1 else None
 
     def prepare(self, step: Step, scored: Scored | None, pool: Tensor | None) -> tuple[Tensor, Observer]:
-        """Room for the negatives [P, n], and what fills it in from score blocks over the pool (no scorer: empty)."""
+        """Allocate negatives [P, n]; returns them and what fills them in from score blocks over the pool.
+
+        Without a scorer there is one block for all positions, which is empty.
+        """
         batch, positives, config, n_items = step.batch, step.positives, self.config, len(self.popularity)
         # A pool that is refreshed per epoch starts with a uniform one.
         draw = self.selector.draw if scored or self.selector.scorer is None else SELECTORS["uniform"].draw
@@ -84,7 +86,7 @@ class NegativeSampler:
         return negatives, select
 
     def draw(self, step: Step, scored: Scored | None, pool: Tensor | None) -> Tensor:
-        """Negatives [P, n] from scores that are computed here."""
+        """Draw negatives [P, n], from scores that are computed here."""
         negatives, select = self.prepare(step, scored, pool)
         if scored is None:
             select(slice(0, len(negatives)), torch.empty(0, device=negatives.device))

@@ -1,4 +1,4 @@
-"""Negative selection: which item is pushed down as the rejected one.
+"""Selectors: which item is rejected.
 
 A selector draws item ids [R, n] from `Candidates` (a block of R positions) with a `torch.Generator`. It never sees the
 optimiser, and never returns an excluded item. After it come, where they can be stated, the probabilities of each item
@@ -20,13 +20,12 @@ from rodpo_lite.sampling.draws import (
     below,
     best_items,
     by_rank,
-    categorical,
     distinct_items,
     nth_eligible,
     ranks,
     uniform_items,
     weighted_items,
-)
+)  # fmt: skip
 from rodpo_lite.settings import Settings, one_of
 
 
@@ -77,19 +76,10 @@ def in_batch(candidates: Candidates, config: NegativesConfig, generator: torch.G
     return weighted_items(candidates, candidates.in_batch, config.n, generator)
 
 
-def _popularity_probabilities(candidates: Candidates, config: NegativesConfig) -> Tensor:
-    return _weighted_probabilities(candidates, candidates.popularity**0.75)
-
-
-def _in_batch_probabilities(candidates: Candidates, config: NegativesConfig) -> Tensor:
-    return _weighted_probabilities(candidates, candidates.in_batch)
-
-
 def _weighted_probabilities(candidates: Candidates, weights: Tensor) -> Tensor:
     mass = weights.double() * ~candidates.is_excluded
     total = mass.sum(1, keepdim=True)
-    uniform_over_all = (~candidates.is_excluded).double() / candidates.eligible
-    return torch.where(total > 0, mass / total, uniform_over_all)
+    return torch.where(total > 0, mass / total, (~candidates.is_excluded).double() / candidates.eligible)
 
 
 def hard(candidates: Candidates, config: NegativesConfig, generator: torch.Generator) -> Tensor:
@@ -119,8 +109,8 @@ def _topk_probabilities(candidates: Candidates, config: NegativesConfig) -> Tens
 def topk_softmax(candidates: Candidates, config: NegativesConfig, generator: torch.Generator) -> Tensor:
     """Among the K best, in proportion to exp(score / τ)."""
     pool = best_items(candidates, config.k)
-    chance = (pool.values / config.temperature).softmax(1)
-    return pool.indices.gather(1, categorical(chance, config.n, generator))
+    probabilities = (pool.values / config.temperature).softmax(1)
+    return pool.indices.gather(1, torch.multinomial(probabilities, config.n, replacement=True, generator=generator))
 
 
 def _topk_softmax_probabilities(candidates: Candidates, config: NegativesConfig) -> Tensor:
@@ -164,8 +154,8 @@ def _dns_probabilities(candidates: Candidates, config: NegativesConfig) -> Tenso
     best = drawn.clip(max=config.k)
     others = scipy.stats.hypergeom(eligible - 1, rank.clip(max=eligible - 1), drawn - 1)
     few_better = np.nan_to_num(others.cdf(best - 1), nan=1.0)  # NaN where there are no others
-    chance = (rank < eligible) * (drawn / eligible) * few_better / best
-    return by_rank(candidates, torch.as_tensor(chance[row.ravel()], device=candidates.scores.device))
+    probabilities = (rank < eligible) * (drawn / eligible) * few_better / best
+    return by_rank(candidates, torch.as_tensor(probabilities[row.ravel()], device=candidates.scores.device))
 
 
 def ahns(candidates: Candidates, config: NegativesConfig, generator: torch.Generator) -> Tensor:
@@ -199,12 +189,10 @@ def srns(candidates: Candidates, config: NegativesConfig, generator: torch.Gener
     joining_values = torch.full((*joining.shape, values.shape[2]), torch.nan, device=values.device)
     joining_values[:, :, -1] = _certainty(candidates, joining)
     items, values = torch.cat([items, joining], 1), torch.cat([values, joining_values], 1)
-    chance = (candidates.scores_at(items) / SRNS_TEMPERATURE).softmax(1)
-    kept = torch.multinomial(chance, SRNS_MEMORY, generator=generator)
+    probabilities = (candidates.scores_at(items) / SRNS_TEMPERATURE).softmax(1)
+    kept = torch.multinomial(probabilities, SRNS_MEMORY, generator=generator)
     candidates.state["srns_items"][candidates.rows] = items.gather(1, kept)
-    candidates.state["srns_values"][candidates.rows] = values[
-        torch.arange(len(kept), device=kept.device)[:, None], kept
-    ]
+    candidates.state["srns_values"][candidates.rows] = values.take_along_dim(kept[:, :, None], 1)
     return chosen.expand(-1, config.n)
 
 
@@ -252,8 +240,8 @@ class Selector:
 
 SELECTORS: dict[str, Selector] = {
     "uniform": Selector(uniform, _uniform_probabilities, None),
-    "popularity": Selector(popularity, _popularity_probabilities, None),
-    "in_batch": Selector(in_batch, _in_batch_probabilities, None),
+    "popularity": Selector(popularity, lambda c, _: _weighted_probabilities(c, c.popularity**0.75), None),
+    "in_batch": Selector(in_batch, lambda c, _: _weighted_probabilities(c, c.in_batch), None),
     "hard": Selector(hard, _hard_probabilities),
     "static_hard": Selector(
         hard, _hard_probabilities, "reference", note="The eligible item that the frozen reference scores highest."

@@ -34,19 +34,19 @@ def best(scores: Tensor, depth: int, ordered: bool = True) -> TopK:
     depth, groups = min(depth, n_items), n_items // GROUP
     if groups <= 2 * depth:
         return largest(scores, depth, ordered)
-    whole = groups * GROUP
+    grouped = groups * GROUP
     # Group g holds the items g, g + groups, g + 2 groups, …: maxima across rows of memory are cheaper than along them.
-    maxima = scores[:, :whole].unflatten(1, (GROUP, groups)).amax(1)
+    maxima = scores[:, :grouped].unflatten(1, (GROUP, groups)).amax(1)
     chosen = best(maxima, depth, ordered=False).indices
     offset = groups * torch.arange(GROUP, device=scores.device)
-    tail = torch.arange(whole, n_items, device=scores.device).expand(len(scores), -1)
+    tail = torch.arange(grouped, n_items, device=scores.device).expand(len(scores), -1)
     items = torch.cat([(chosen[:, :, None] + offset).flatten(1), tail], 1)
     values, place = largest(scores.gather(1, items), depth, ordered)
     return TopK(values, items.gather(1, place))
 
 
 def largest(scores: Tensor, depth: int, ordered: bool = True) -> TopK:
-    """What `best` gives, for rows that are short."""
+    """`best` of short rows."""
     keys = _as_integers(scores)
     if scores.is_cuda or keys.dtype not in WIDER or scores.shape[1] > 2 ** (8 * keys.element_size()):
         place = keys.topk(depth, dim=1, sorted=ordered).indices
@@ -64,10 +64,10 @@ def _partitioned(keys: Tensor, depth: int, ordered: bool) -> Tensor:
     wide = WIDER[keys.dtype]
     pairs = (keys.to(wide) << bits).bitwise_or_(torch.arange(count, dtype=wide)).numpy()
     pairs.partition(count - depth, axis=1)
-    found = pairs[:, count - depth :]
+    top = pairs[:, count - depth :]
     if ordered:
-        found = np.sort(found, axis=1)[:, ::-1]
-    return torch.from_numpy(found & (2**bits - 1)).long()
+        top = np.sort(top, axis=1)[:, ::-1]
+    return torch.from_numpy(top & (2**bits - 1)).long()
 
 
 def _as_integers(scores: Tensor) -> Tensor:

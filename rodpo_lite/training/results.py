@@ -1,11 +1,10 @@
-"""Evaluate finished runs: ranks and metrics of the held-out items, drift of false negatives."""
+"""Evaluate finished runs and baselines: ranks and metrics of the held-out items, drift of false negatives."""
 
 import io
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from rodpo_lite import files
@@ -15,11 +14,11 @@ from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import Part
 from rodpo_lite.engine import best_device
 from rodpo_lite.errors import InputError
-from rodpo_lite.evaluation import metrics
+from rodpo_lite.evaluation import baselines, metrics
 from rodpo_lite.evaluation.ranking import rank_dataset
 from rodpo_lite.mechanism.drift import drift_report
-from rodpo_lite.provenance import commit
-from rodpo_lite.settings import build
+from rodpo_lite.provenance import commit, versions
+from rodpo_lite.settings import build, identity
 from rodpo_lite.training.runs import load
 
 
@@ -44,12 +43,32 @@ def evaluate(dataset: Dataset, folder: Path, part: Part = "test") -> dict[str, A
         "seconds": round(time.perf_counter() - started, 3),
     }
     suffix = "" if part == "test" else "_valid"
-    frame = pd.DataFrame({"user": np.arange(dataset.n_users), "rank": ranks.unmasked, "rank_masked": ranks.masked})
     stream = io.BytesIO()
-    frame.astype(np.int32).to_parquet(stream, index=False, compression="zstd")
+    ranks.table().to_parquet(stream, index=False, compression="zstd")
     files.write_bytes(run.folder / f"ranks{suffix}.parquet", stream.getvalue())
     files.write_json(run.folder / f"metrics{suffix}.json", found)
     return found
+
+
+def evaluate_baseline(dataset: Dataset, name: str) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Rank every user by a baseline whose decay is chosen on validation; returns its record and its test ranks."""
+    started = time.perf_counter()
+    config, tried = baselines.choose(dataset, name)
+    parts = {part: baselines.rank(dataset, config, part) for part in ("valid", "test")}
+    record = {
+        "config_hash": identity(config, checksums=dataset.description["checksums"]),
+        "stage": config.stage,
+        "seed": 0,
+        "config": config.model_dump(mode="json"),
+        "dataset": dataset.description,
+        "tried": [{"decay": decay, "valid": value} for decay, value in tried.items()],
+        "seconds": round(time.perf_counter() - started, 1),
+        "commit": commit(),
+        "versions": versions(),
+    }
+    for part, ranks in parts.items():
+        record |= {part: metrics.from_ranks(ranks.unmasked), f"{part}_masked": metrics.from_ranks(ranks.masked)}
+    return record, parts["test"].table()
 
 
 def drift(dataset: Dataset, folder: Path, against: Path, planted: Planted | None = None) -> dict[str, Any]:

@@ -122,6 +122,22 @@ def test_an_undefined_change_is_no_number(before):
     assert user_bootstrap(np.zeros(3), np.ones(3), resamples=10).text() == "undefined"
 
 
+def one_hit(users: int) -> tuple[np.ndarray, np.ndarray]:
+    """Only the first user has a hit, and it gets twice as good."""
+    return 0.5 * (np.arange(users) == 0), 1.0 * (np.arange(users) == 0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("before", "after"), [one_hit(12), one_hit(1), (one_hit(12)[0], one_hit(12)[0])])
+def test_too_few_hits_have_no_interval(before, after):
+    """A resample that misses the only user with a hit has no change in percent, and one user no resamples."""
+    found = user_bootstrap(before, after)
+    assert not found.has_limits and found.estimate == relative_change(before, after)
+    assert found.text(1) in ("+100.0\xa0% (no interval)", "0.0\xa0% (no interval)")
+    many = user_bootstrap(np.tile(before, 40), np.tile(after, 40))
+    assert many.has_limits and "[" in many.text(1)
+
+
 def test_one_seed_leaves_the_users():
     """With one seed the interval is the paired t interval of the first-order terms."""
     rng = np.random.default_rng(0)

@@ -176,14 +176,14 @@ def test_gradcheck(name, random_pairs):
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_suppression_is_positive_towards_the_right_order_and_mirrors_the_positive(name, random_pairs):
     config = LossConfig(name=name, beta=0.3, epsilon=0.1, rho=0.0)
-    push = suppression_by_autograd(name, random_pairs, config)
+    suppression = suppression_by_autograd(name, random_pairs, config)
     positive = random_pairs.policy_positive.clone().requires_grad_()
     moved = Pairs(
         positive, random_pairs.policy_negative, random_pairs.reference_positive, random_pairs.reference_negative
     )
     (pull,) = torch.autograd.grad(LOSSES[name].function(moved, config, {}).sum(), positive)
-    torch.testing.assert_close(push.sum(1), -pull)
-    assert (push > 0).all() or name in ("ipo", "cdpo", "rdpo")
+    torch.testing.assert_close(suppression.sum(1), -pull)
+    assert (suppression > 0).all() or name in ("ipo", "cdpo", "rdpo")
 
 
 def test_suppression_in_closed_form(random_pairs):
@@ -204,11 +204,11 @@ def test_suppression_in_closed_form(random_pairs):
         torch.testing.assert_close(suppression_by_autograd(name, random_pairs, config), expected)
     stated = {name: loss.suppression for name, loss in LOSSES.items() if loss.suppression}
     assert set(stated) == set(PAIRWISE)
-    for name, weight in stated.items():
-        torch.testing.assert_close(weight(random_pairs, config), by_hand[name])
+    for name, suppression in stated.items():
+        torch.testing.assert_close(suppression(random_pairs, config), by_hand[name])
 
 
-def test_at_the_reference_every_dpo_push_is_beta_over_2():
+def test_at_the_reference_every_dpo_suppression_is_beta_over_2():
     positive, negative = torch.tensor([1.3, -0.2]), torch.tensor([[0.4], [2.0]])
     pairs = Pairs(positive, negative, positive, negative)
     for beta in (0.1, 0.5, 2.0):

@@ -11,7 +11,8 @@ from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.data.synthetic import Oracle
 from rodpo_lite.losses.preference import LossConfig
-from rodpo_lite.mechanism.rank_profiles import anchor_error, gradient_noise, rank_profile, sweep, three_ways
+from rodpo_lite.mechanism.agreement import anchor_error, by_autograd, by_drawing, standard_errors, three_ways
+from rodpo_lite.mechanism.rank_profiles import rank_profile, suppression_table
 from rodpo_lite.mechanism.relevance import future_relevance, oracle_relevance
 from rodpo_lite.sampling.selectors import SELECTORS, NegativesConfig
 from rodpo_lite.settings import build
@@ -62,7 +63,7 @@ def test_closed_form_and_autograd_agree(profile, name, loss):
     config = LossConfig(name=loss, beta=0.7)
     erroneous, informative = profile.expected(negatives, config)
     np.testing.assert_allclose(profile.probabilities(negatives).sum(1), 1)
-    for part, expected in zip(profile.by_autograd(negatives, config), (erroneous, informative), strict=True):
+    for part, expected in zip(by_autograd(profile, negatives, config), (erroneous, informative), strict=True):
         np.testing.assert_allclose(part, expected, rtol=1e-10, atol=1e-14)
 
 
@@ -70,15 +71,15 @@ def test_closed_form_and_autograd_agree(profile, name, loss):
 def test_closed_form_and_monte_carlo_agree(profile, name):
     """The selector itself draws, and what lands on false negatives agrees within 4 standard errors of the draws."""
     negatives, loss = NegativesConfig(name=name, **NEGATIVES[name]), LossConfig(beta=0.7)
-    ways = (profile.expected(negatives, loss), profile.sampled(negatives, loss, draws=100))
-    for expected, landed, error in zip(*ways, profile.sampling_error(negatives, loss, draws=100), strict=True):
+    ways = (profile.expected(negatives, loss), by_drawing(profile, negatives, loss, draws=100))
+    for expected, landed, error in zip(*ways, standard_errors(profile, negatives, loss, draws=100), strict=True):
         assert abs(landed.mean() - expected.mean()) <= max(4 * error, 1e-12)
         assert landed.mean() > 0
 
 
 @pytest.mark.parametrize("name", ["srns", "ahns"])
-def test_selectors_without_a_law_are_sampled(profile, name):
-    erroneous, informative = profile.sampled(NegativesConfig(name=name, candidates=20), LossConfig(), draws=5)
+def test_selectors_without_probabilities_are_sampled(profile, name):
+    erroneous, informative = by_drawing(profile, NegativesConfig(name=name, candidates=20), LossConfig(), draws=5)
     assert erroneous.mean() > 0 and informative.mean() > erroneous.mean()
 
 
@@ -107,9 +108,9 @@ def test_a_value_in_the_pool_by_hand(profile):
 
 def test_a_sure_draw_has_no_noise_and_a_wide_pool_has_more(profile):
     loss = LossConfig()
-    assert gradient_noise(profile, NegativesConfig(name="hard"), loss) == pytest.approx(0, abs=1e-12)
-    few, many = (gradient_noise(profile, NegativesConfig(name="topk", k=k), loss) for k in (5, 50))
-    # With equal pushes the mean is w / K at K items: (w² - w² / K) / (w² / K) = K - 1.
+    assert profile.noise(NegativesConfig(name="hard"), loss) == pytest.approx(0, abs=1e-12)
+    few, many = (profile.noise(NegativesConfig(name="topk", k=k), loss) for k in (5, 50))
+    # With equal suppression the mean is w / K at K items: (w² - w² / K) / (w² / K) = K - 1.
     assert few == pytest.approx(4, rel=0.2) and many > 8 * few
 
 
@@ -122,21 +123,21 @@ def test_pool_size_curve_holds_hard_and_uniform_at_its_ends(profile):
         assert [erroneous[entry], informative[entry]] == pytest.approx(expected)
 
 
-def test_a_position_with_nothing_to_reject_pushes_nothing(profile):
+def test_a_position_with_nothing_to_reject_suppresses_nothing(profile):
     none = replace(profile, eligible=np.where(np.arange(len(profile.eligible)) == 0, 0, profile.eligible))
     for before, after in zip(profile.by_pool_size(LossConfig()), none.by_pool_size(LossConfig()), strict=True):
         assert np.isfinite(after).all() and (after <= before).all() and (after < before).any()
 
 
-def test_informative_push_of_the_best_ranks_only(profile):
-    whole, best = (profile.by_pool_size(LossConfig(), depth) for depth in (None, 10))
-    np.testing.assert_array_equal(whole[0], best[0])
-    np.testing.assert_allclose(whole[1][:10], best[1][:10])
+def test_informative_suppression_of_the_best_ranks_only(profile):
+    complete, best = (profile.by_pool_size(LossConfig(), depth) for depth in (None, 10))
+    np.testing.assert_array_equal(complete[0], best[0])
+    np.testing.assert_allclose(complete[1][:10], best[1][:10])
     np.testing.assert_allclose(best[1][19], best[1][9] / 2, rtol=1e-12)
-    assert (best[1][10:] < whole[1][10:]).all()
+    assert (best[1][10:] < complete[1][10:]).all()
 
 
-def test_at_the_reference_every_push_is_beta_over_2(world, world_folder, reference_folder):
+def test_at_the_reference_every_suppression_is_beta_over_2(world, world_folder, reference_folder):
     model = runs.load(reference_folder, world).model
     relevance = oracle_relevance(world, Oracle.of(world, world_folder))
     start = rank_profile(model, model, world, relevance, 12, positions=300)
@@ -144,12 +145,12 @@ def test_at_the_reference_every_push_is_beta_over_2(world, world_folder, referen
     np.testing.assert_allclose(erroneous + informative, 0.2)
 
 
-def test_the_anchor_pushes_what_cross_entropy_pushes(profile, world):
+def test_the_anchor_suppresses_what_cross_entropy_does(profile, world):
     """Autograd of the cross-entropy in float64 gives it item by item; it sums to what excluded items leave."""
     assert anchor_error(profile) < 1e-6
     shuffled = replace(profile, anchor=profile.anchor[:, ::-1])
     assert anchor_error(shuffled) > 1e-4
-    erroneous, informative = profile.anchor_push()
+    erroneous, informative = profile.by_kind(profile.anchor)
     assert bool((erroneous >= 0).all()) and bool((erroneous + informative < 1).all())
     assert erroneous.mean() > 0
     candidates = profile.candidates["policy"]
@@ -166,28 +167,28 @@ def test_a_selector_without_probabilities_says_so(profile):
         profile.probabilities(NegativesConfig(name="srns"))
 
 
-def test_three_ways_and_a_sweep_hold_what_the_profile_says(profile):
+def test_tables_hold_what_the_profile_says(profile):
     settings = [NegativesConfig(name=name, **NEGATIVES[name]) for name in ("hard", "topk", "dns")]
     losses = [LossConfig(beta=beta) for beta in (0.3, 2.0)]
     table = three_ways(profile, settings, losses[1], draws=50).set_index("selector")
     assert table["autograd − closed form"].abs().max() < 1e-12 and table["gap in errors"].abs().max() < 4
     assert table.loc["hard", "gap in errors"] == 0 and table.loc["topk", "standard error"] > 0
-    swept = sweep(profile, settings, losses).set_index(["setting", "loss"])
-    assert len(swept) == 6
+    table = suppression_table(profile, settings, losses).set_index(["setting", "loss"])
+    assert len(table) == 6
     for number, negatives in enumerate(settings):
         expected = [part.mean() for part in profile.expected(negatives, losses[1])]
-        assert swept.loc[(number, 1), ["erroneous", "informative"]].tolist() == pytest.approx(expected)
-        assert swept.loc[(number, 1), "noise"] == pytest.approx(gradient_noise(profile, negatives, losses[1]))
+        assert table.loc[(number, 1), ["erroneous", "informative"]].tolist() == pytest.approx(expected)
+        assert table.loc[(number, 1), "noise"] == pytest.approx(profile.noise(negatives, losses[1]))
 
 
-def test_a_draw_that_breaks_its_law_is_seen(profile, monkeypatch):
-    """`hard` has no sampling error; if it drew another item than its law says, the gap would be infinite."""
+def test_a_draw_that_breaks_its_probabilities_is_seen(profile, monkeypatch):
+    """`hard` has no sampling error; if it drew another item than its probabilities say, the gap would be infinite."""
     wrong = replace(SELECTORS["hard"], draw=SELECTORS["uniform"].draw)
     monkeypatch.setitem(SELECTORS, "hard", wrong)
     assert three_ways(profile, [NegativesConfig(name="hard")], LossConfig(), 5)["gap in errors"].abs().min() == np.inf
 
 
-def test_a_loss_over_several_pairs_has_no_push_of_one(profile):
+def test_a_loss_over_several_pairs_has_no_suppression_of_one(profile):
     with pytest.raises(KeyError, match="sdpo on a pair depends on other pairs"):
         profile.suppression(LossConfig(name="sdpo"))
 

@@ -18,7 +18,7 @@ from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.errors import InputError, Notice
 from rodpo_lite.evaluation.ranking import encode_histories, rank_dataset
 from rodpo_lite.evaluation.recommend import recommend
-from rodpo_lite.losses.contrast import id_contrast, masked_positions, placeholder_contrast
+from rodpo_lite.losses.contrast import id_contrast
 from rodpo_lite.model.attention import Layout
 from rodpo_lite.model.capacity import dense_twin, parameter_counts
 from rodpo_lite.model.config import EncoderConfig
@@ -217,22 +217,6 @@ def test_the_interactive_mixture_needs_towers():
         EncoderConfig(fusion="interactive")
 
 
-def test_the_id_contrast_equals_a_masked_softmax_over_distinct_targets():
-    torch.manual_seed(0)
-    hidden = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
-    vectors = torch.randn(9, 4, dtype=torch.float64, requires_grad=True)
-    targets = torch.tensor([7, 2, 7, 5, 2, 2])
-    cosine = torch.cosine_similarity(hidden[:, None], vectors[None], dim=2) / 0.2
-    absent = torch.tensor([j not in (2, 5, 7) for j in range(9)])
-    expected = torch.nn.functional.cross_entropy(cosine.masked_fill(absent, -torch.inf), targets)
-    found = id_contrast(hidden, vectors, targets, 0.2, rows=4)
-    torch.testing.assert_close(found, expected)
-    for one, other in zip(
-        torch.autograd.grad(found, (hidden, vectors)), torch.autograd.grad(expected, (hidden, vectors)), strict=True
-    ):
-        torch.testing.assert_close(one, other)
-
-
 def test_the_objective_adds_the_contrast_of_the_id_tower(world):
     encoder = {"base": "towers", "width": 8, "dropout": 0.0}
     config = build(ReferenceConfig, {"encoder": encoder, "id_contrast": {"weight": 0.5}})
@@ -248,27 +232,6 @@ def test_the_objective_adds_the_contrast_of_the_id_tower(world):
     torch.testing.assert_close(losses["loss_id_contrast"], id_contrast(hidden[:, :8], vectors[:, :8], targets, 0.2, 99))
     with pytest.raises(InputError, match=r"needs encoder\.base = towers"):
         build(ReferenceConfig, {"id_contrast": {"weight": 0.5}})
-
-
-def test_the_placeholder_contrast_equals_its_definition():
-    """Two towers of width 2, three histories of which the first and the last lead to the same item."""
-    torch.manual_seed(0)
-    whole, masked = torch.randn(3, 4, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
-    targets, total = torch.tensor([5, 8, 5]), 0.0
-    for part in (slice(0, 2), slice(2, 4)):
-        cosine = torch.cosine_similarity(whole[:, None, part], masked[None, :, part], dim=2) / 0.5
-        for b, others in enumerate(([1], [0, 2], [1])):
-            total += -cosine[b, b] + cosine[b, [b, *others]].logsumexp(0)
-    assert placeholder_contrast(whole, masked, targets, 2, 0.5).item() == pytest.approx(total.item() / 6)
-
-
-def test_a_share_of_every_history_is_masked(world):
-    batch = batch_of(world)
-    masks = torch.stack([masked_positions(batch, 0.3) for _ in range(400)])
-    for part in torch.arange(len(batch.rows)).split(batch.lengths.tolist()):
-        assert (masks[:, part].sum(1) == int(0.3 * len(part))).all()
-    longest = masks[:, : int(batch.lengths[0])].double().mean(0)
-    assert (longest - longest.mean()).abs().max() < 0.13, "every place alike, within 5 standard errors"
 
 
 def test_masked_towers_read_placeholders_and_nothing_else_changes(world):

@@ -1,0 +1,27 @@
+"""The page on own data, made by papermill of a table that is too small for most of what it says."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+PROJECT = Path(__file__).parents[3]
+
+
+def test_a_table_of_twelve_users_shows_no_number_that_is_none(tmp_path):
+    rng = np.random.default_rng(0)
+    takes = [(f"u{user}", item, day) for user in range(12) for day, item in enumerate(rng.permutation(30)[:6])]
+    clicks = pd.DataFrame(takes, columns=["user", "item", "time"])
+    clicks["time"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(clicks["time"], unit="D")
+    clicks.to_csv(tmp_path / "clicks.csv", index=False)
+    tool, notebook = [sys.executable, "-m"], PROJECT / "notebooks" / "yourdata.py"
+    subprocess.run([*tool, "jupytext", "--to", "ipynb", notebook, "-o", tmp_path / "in.ipynb"], check=True)
+    parameters = ["-p", "interactions", tmp_path / "clicks.csv", "-p", "epochs", "1", "-p", "width", "8"]
+    command = [*tool, "papermill", "--kernel", "python3", tmp_path / "in.ipynb", tmp_path / "out.ipynb", *parameters]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    page = (tmp_path / "out.ipynb").read_text(encoding="utf-8")
+    assert "(no interval)" in page and re.search(r"\bnan\b", page) is None
