@@ -1,0 +1,1 @@
+"""Evidence and book of the RoDPO companion, made with `rodpo_lite`."""

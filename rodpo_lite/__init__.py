@@ -1,4 +1,4 @@
-"""The runnable companion of RoDPO (arXiv 2603.29259): data, models, alignment and the analysis of false negatives."""
+"""RoDPO (arXiv 2603.29259) in small: data, model, losses, negative sampling, training, evaluation and mechanism."""
 
 import os
 

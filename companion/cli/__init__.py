@@ -1,0 +1,1 @@
+"""What the companion adds to the command line: grid, book and check."""

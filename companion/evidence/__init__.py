@@ -1,0 +1,1 @@
+"""The recorded runs: how they are declared, made, kept, compared and judged."""

@@ -1,0 +1,1 @@
+"""Tables and sentences that answer one question each."""

@@ -1,0 +1,1 @@
+"""The book: figures, pages, execution, build and regression check."""

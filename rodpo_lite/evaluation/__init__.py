@@ -1,0 +1,1 @@
+"""Ranks, metrics, plain baselines, and intervals for comparisons."""

@@ -1,0 +1,1 @@
+"""Preference losses, and the cross-entropies that they stand beside."""

@@ -1,0 +1,1 @@
+"""Negative sampling: what may be rejected, and which of it a selector draws."""

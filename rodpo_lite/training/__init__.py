@@ -1,0 +1,1 @@
+"""Training of the reference and of the policy, and the folders of runs."""
