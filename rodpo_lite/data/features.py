@@ -58,7 +58,7 @@ def text_features(texts: Sequence[str | None], dim: int = 128, seed: int = 0) ->
     return _unit(rows)
 
 
-def encoded_texts(texts: Sequence[str | None], name: str) -> tuple[np.ndarray, np.ndarray]:
+def encode_texts(texts: Sequence[str | None], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Texts by a model of sentence-transformers: unit rows, float32 [N, d], zero where there is none, and which, [N].
 
     Raises InputError where the library is missing or the model cannot be loaded.
@@ -87,7 +87,7 @@ def thumbnail_features(folder: Path, ids: Sequence[str]) -> tuple[np.ndarray, np
     return _unit(rows)
 
 
-def encoded_images(folder: Path, ids: Sequence[str], name: str) -> tuple[np.ndarray, np.ndarray]:
+def encode_images(folder: Path, ids: Sequence[str], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Images by a CLIP model of sentence-transformers: unit rows, float32 [N, d], and which items have one, [N].
 
     Raises InputError where the library is missing or the model cannot be loaded.

@@ -107,4 +107,4 @@ def test_a_model_takes_the_place_of_words_and_thumbnails(tmp_path, monkeypatch):
         assert "stub" in dataset.manifest["modalities"][modality]["origin"]
     assert lines == ["without text: 2 of 4 items", "without image: 1 of 4 items"]
     with pytest.raises(InputError, match=r"The model other cannot be loaded .*: other is not a model\.$"):
-        features.encoded_texts(["a"], "other")
+        features.encode_texts(["a"], "other")
