@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from rodpo_lite.cli import main
@@ -49,6 +50,12 @@ def edit_features(change):
     return apply
 
 
+def repeat_column(folder: Path) -> None:
+    table = pq.read_table(folder / "items.parquet")
+    pq.write_table(table.append_column("item", table["item"]), folder / "items.parquet")
+    edit_manifest(folder, unlist)
+
+
 def with_value(column, row, value):
     def change(frame):
         frame.loc[row, column] = value
@@ -85,7 +92,16 @@ BROKEN = {
         "not a readable parquet file",
     ),
     "no column": (edit_interactions(lambda x: x.drop(columns="item")), "no column 'item'"),
+    "a column twice": (repeat_column, "items.parquet"),
     "wrong dtype": (edit_interactions(lambda x: x.astype({"item": float})), "'item' is float64, but must be int32"),
+    "wrong dtype of times": (
+        edit_interactions(lambda x: x.assign(timestamp=x.position * 1.5)),
+        "'timestamp' is float64, but must be Int64",
+    ),
+    "missing values": (
+        edit_interactions(lambda x: x.astype({"item": "Int32"})),
+        "'item' is Int32, but must be int32",
+    ),
     "wrong mask dtype": (edit_items(lambda x: x.astype({"has_text": float})), "'has_text' is float64"),
     "negative position": (edit_interactions(with_value("position", 0, -1)), "'position' has a value out of range: -1"),
     "item out of range": (edit_interactions(with_value("item", 3, 40)), "item 40 in row 3 is out of range"),
