@@ -21,21 +21,8 @@ PHASES = "oracle/phases.parquet"
 DAY = 86_400
 FIRST_DAY = 1_388_534_400  # 2014-01-01
 
-_KINDS = ["lamp", "kettle", "puzzle", "racket", "scarf", "drum", "globe", "teapot", "kite", "stool", "clock", "basket"]
-_LOOKS = [
-    "walnut",
-    "cobalt",
-    "linen",
-    "amber",
-    "copper",
-    "ivory",
-    "slate",
-    "coral",
-    "jade",
-    "silver",
-    "maple",
-    "indigo",
-]
+_KINDS = "lamp kettle puzzle racket scarf drum globe teapot kite stool clock basket".split()
+_LOOKS = "walnut cobalt linen amber copper ivory slate coral jade silver maple indigo".split()
 
 
 @dataclass(frozen=True)
@@ -128,9 +115,8 @@ _HELD: list[tempfile.TemporaryDirectory] = []
 def _item_vectors(rng: np.random.Generator, sizes: WorldSizes) -> np.ndarray:
     """Latent item vectors around a few dozen centres, unit length, [N, L]."""
     centres = _unit(rng.normal(size=(30, sizes.latent)))
-    return _unit(
-        centres[rng.integers(0, len(centres), sizes.items)] + 0.35 * rng.normal(size=(sizes.items, sizes.latent))
-    )
+    centre = centres[rng.integers(0, len(centres), sizes.items)]
+    return _unit(centre + 0.35 * rng.normal(size=(sizes.items, sizes.latent)))
 
 
 def _popularity(rng: np.random.Generator, sizes: WorldSizes) -> np.ndarray:
@@ -154,9 +140,8 @@ def _relevance(rng, tastes, latent, popularity, sizes: WorldSizes) -> np.ndarray
     """
     appeal = 0.3 * np.log(popularity / popularity.mean())
     draw = rng.logistic(size=(sizes.users, sizes.items)).astype(np.float32)
-    logits = 9.0 * np.einsum("upl,nl->upn", tastes, latent, optimize=True).astype(np.float32) + appeal.astype(
-        np.float32
-    )
+    logits = 9.0 * np.einsum("upl,nl->upn", tastes, latent, optimize=True).astype(np.float32)
+    logits += appeal.astype(np.float32)
     logits += draw[:, None]
     return logits > np.quantile(logits[:: max(1, sizes.users // 500)], 1 - sizes.relevant_share)
 
