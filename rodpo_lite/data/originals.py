@@ -93,8 +93,8 @@ class Checksums:
 
     def keep(self, key: str, pin: Pin) -> None:
         """Record a file that was fetched for the first time, in one process at a time; an older pin stays."""
-        beside, own = self._records()
-        record = beside if os.access(beside.parent, os.W_OK) else own
+        beside, local = self._records()
+        record = beside if os.access(beside.parent, os.W_OK) else local
         with FileLock(record.with_suffix("")):
             pins = {key: pin} | _read_pins(record)
             write_json(record, _PINS.dump_python(dict(sorted(pins.items()))))

@@ -229,17 +229,17 @@ def test_the_synthetic_world_is_reproducible_and_keeps_its_truth(tmp_path):
 def test_a_world_does_not_depend_on_how_a_processor_partitions(tmp_path, monkeypatch):
     """NumPy leaves both sides of a partition in an order of its own, another one with AVX2 than with AVX-512."""
     sizes = WorldSizes(users=50, items=120)
-    synthesise(tmp_path / "one", 1, sizes)
+    synthesise(tmp_path / "first", 1, sizes)
     partition = np.argpartition
 
     def reordered(values, at, axis):
-        found = partition(values, at, axis=axis)
-        return np.concatenate([found[:, :at][:, ::-1], found[:, at:][:, ::-1]], axis=1)
+        order = partition(values, at, axis=axis)
+        return np.concatenate([order[:, :at][:, ::-1], order[:, at:][:, ::-1]], axis=1)
 
     monkeypatch.setattr(np, "argpartition", reordered)
-    synthesise(tmp_path / "other", 1, sizes)
-    one, other = (read_dataset(tmp_path / name) for name in ("one", "other"))
-    assert one.checksums == other.checksums
+    synthesise(tmp_path / "second", 1, sizes)
+    first, second = (read_dataset(tmp_path / name) for name in ("first", "second"))
+    assert first.checksums == second.checksums
 
 
 def test_only_a_synthetic_world_has_an_oracle(plain_folder):

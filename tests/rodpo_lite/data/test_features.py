@@ -81,7 +81,7 @@ class Stub:
     """A model that knows how long a text is, and how wide an image."""
 
     def encode(self, inputs, show_progress_bar):
-        return np.array([[len(one), 1] if isinstance(one, str) else [one.width, 1] for one in inputs], np.float32)
+        return np.array([[len(item), 1] if isinstance(item, str) else [item.width, 1] for item in inputs], np.float32)
 
 
 def load(name: str) -> Stub:
