@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rodpo_lite.data import checks
 from rodpo_lite.data.schema import Dataset, locate, read_dataset, write_dataset
 from rodpo_lite.errors import InputError, shown
 
@@ -52,7 +53,7 @@ class Oracle:
         if not path.is_file():
             raise InputError(f"{folder} has no oracle: only a synthetic world knows its true relevance.")
         packed = np.load(path, allow_pickle=False)
-        phases = pd.read_parquet(Path(folder) / PHASES).sort_values(["user", "position"])
+        phases = checks.read_parquet(Path(folder), PHASES).sort_values(["user", "position"])
         relevance = np.unpackbits(packed, axis=2, count=dataset.n_items).astype(bool)
         return cls(relevance, phases["phase"].to_numpy(np.int64))
 
