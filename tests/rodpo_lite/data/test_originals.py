@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from rodpo_lite.data.importers import FORMATS
-from rodpo_lite.data.originals import ORIGINALS, read_originals
+from rodpo_lite.data.originals import ORIGINALS, Checksums, File, Pin, read_originals
 
 
 def test_the_list_of_the_project():
@@ -48,3 +48,10 @@ def test_checksums_that_are_kept_at_the_same_time_are_all_kept(tmp_path):
     assert [process.wait(60) for process in processes] == [0, 0]
     kept = json.loads((tmp_path / "originals.lock.json").read_text())
     assert set(kept) == {f"{name}{n}" for name in "ab" for n in range(30)}
+
+
+def test_a_checksum_that_is_on_record_stays(tmp_path):
+    checksums, file = Checksums(tmp_path / "originals.yml", tmp_path), File(name="a", urls=["https://here.example/a"])
+    for digit in "01":
+        checksums.keep("tiny/a", Pin(sha256=64 * digit, size=1, url=file.urls[0]))
+    assert checksums.known("tiny/a", file) == (64 * "0", tmp_path / "originals.lock.json")
