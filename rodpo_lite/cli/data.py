@@ -94,7 +94,7 @@ class _WithFormats(TyperCommand):
 
         formats = "\n".join(f"- `{name}`: {entry.summary}" for name, entry in FORMATS.items())
         names = "\n".join(f"- {kind}: {', '.join(names.split())}" for kind, names in NAMES.items())
-        examples = "\n".join(f"- `{one}`" for one in EXAMPLES)
+        examples = "\n".join(f"- `{example}`" for example in EXAMPLES)
         return (
             f"**FORMAT** is one of\n\n{formats}\n\n"
             "**Columns that are found** in a table, the likeliest first, whatever their case and punctuation; `id` "
@@ -158,6 +158,6 @@ def data_import(
 
 
 def _describe(dataset: Any, folder: Path) -> None:
-    parts = ", ".join(f"{m} ({x.shape[1]} numbers)" for m, x in dataset.features.items()) or "no item features"
+    parts = [f"{modality} ({rows.shape[1]} numbers)" for modality, rows in dataset.features.items()]
     counts = f"{dataset.n_users:,} users, {dataset.n_items:,} items, {len(dataset.items):,} interactions"
-    print(f"{folder}: {dataset.name}, {counts}, {parts}")
+    print(f"{folder}: {dataset.name}, {counts}, {', '.join(parts) or 'no item features'}")

@@ -1,6 +1,7 @@
 """Features of items from their texts and images; every function returns a row per item and which items have one."""
 
 import importlib
+import itertools
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -44,33 +45,26 @@ def text_features(texts: Sequence[str | None], dim: int = 128, seed: int = 0) ->
     """
     algebra = require("sklearn.utils.extmath", "scikit-learn", "Text features")
     extraction = require("sklearn.feature_extraction.text", "scikit-learn", "Text features")
-    told = np.array([bool(text and any(map(str.isalnum, text))) for text in texts])
-    if not told.any():
-        return np.zeros((len(texts), 0), np.float32), told
+    has_words = np.array([bool(text and any(map(str.isalnum, text))) for text in texts])
+    if not has_words.any():
+        return np.zeros((len(texts), 0), np.float32), has_words
     # Single letters and digits count too: in short titles they tell one model from another.
     words = extraction.TfidfVectorizer(
         sublinear_tf=True, max_features=50_000, token_pattern=r"(?u)\w+", dtype=np.float32
-    ).fit_transform(text for text, is_told in zip(texts, told) if is_told)
-    size = min(dim, *words.shape)
-    rows = np.zeros((len(texts), size), np.float32)
-    left, values, _ = algebra.randomized_svd(words, size, random_state=seed)
-    rows[told] = left * values
-    return _unit(rows)
+    ).fit_transform(text for text, wordy in zip(texts, has_words) if wordy)
+    left, values, _ = algebra.randomized_svd(words, min(dim, *words.shape), random_state=seed)
+    return _place(left * values, has_words)
 
 
-def encoded_texts(texts: Sequence[str | None], name: str) -> tuple[np.ndarray, np.ndarray]:
+def encode_texts(texts: Sequence[str | None], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Texts by a model of sentence-transformers: unit rows, float32 [N, d], zero where there is none, and which, [N].
 
     Raises InputError where the library is missing or the model cannot be loaded.
     """
-    told = np.array([bool(text) for text in texts])
-    model = _model(name)
-    if not told.any():
-        return np.zeros((len(texts), 0), np.float32), told
-    found = model.encode([text for text in texts if text], show_progress_bar=False)
-    rows = np.zeros((len(texts), found.shape[1]), np.float32)
-    rows[told] = found
-    return _unit(rows)
+    model, present = _model(name), np.array([bool(text) for text in texts])
+    if not present.any():
+        return np.zeros((len(texts), 0), np.float32), present
+    return _place(model.encode([text for text in texts if text], show_progress_bar=False), present)
 
 
 def thumbnail_features(folder: Path, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -87,26 +81,17 @@ def thumbnail_features(folder: Path, ids: Sequence[str]) -> tuple[np.ndarray, np
     return _unit(rows)
 
 
-def encoded_images(folder: Path, ids: Sequence[str], name: str) -> tuple[np.ndarray, np.ndarray]:
+def encode_images(folder: Path, ids: Sequence[str], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Images by a CLIP model of sentence-transformers: unit rows, float32 [N, d], and which items have one, [N].
 
     Raises InputError where the library is missing or the model cannot be loaded.
     """
-    model, blocks, numbers, held = _model(name), [], [], []
-    for number, image in _images(folder, ids):
-        numbers.append(number)
-        held.append(image)
-        if len(held) == BLOCK:
-            blocks.append(model.encode(held, show_progress_bar=False))
-            held = []
-    if held:
-        blocks.append(model.encode(held, show_progress_bar=False))
-    if not blocks:
-        return np.zeros((len(ids), 0), np.float32), np.zeros(len(ids), bool)
-    found = np.concatenate(blocks)
-    rows = np.zeros((len(ids), found.shape[1]), np.float32)
-    rows[numbers] = found
-    return _unit(rows)
+    model, images = _model(name), _images(folder, ids)
+    blocks, present = [], np.zeros(len(ids), bool)
+    while block := list(itertools.islice(images, BLOCK)):
+        blocks.append(model.encode([image for _, image in block], show_progress_bar=False))
+        present[[number for number, _ in block]] = True
+    return _place(np.concatenate(blocks) if blocks else np.zeros((0, 0)), present)
 
 
 def _model(name: str) -> Any:
@@ -150,6 +135,13 @@ def _opened(library: Any, path: Path) -> Any:
                 return image.convert("RGB")
     except Exception:  # Pillow raises many kinds for a file that is not a whole image
         return None
+
+
+def _place(values: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values [n, d] as unit rows where there is an item, [N, d], and which rows there are, [N]."""
+    rows = np.zeros((len(present), values.shape[1]), np.float32)
+    rows[present] = values
+    return _unit(rows)
 
 
 def _unit(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

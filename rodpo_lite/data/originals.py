@@ -4,17 +4,17 @@ A file of which no checksum is known gets one at its first fetch, in originals.l
 every fetch must match it.
 """
 
-import fcntl
+import os
 import shlex
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
-from rodpo_lite.errors import InputError, Notice
-from rodpo_lite.files import read_yaml
+from rodpo_lite.errors import InputError
+from rodpo_lite.files import read_yaml, write_json
 
 ORIGINALS = Path(__file__).resolve().parents[2] / "data" / "originals.yml"
 
@@ -46,18 +46,18 @@ class Original(_Model):
 
     @field_validator("files")
     @classmethod
-    def _told_apart(cls, files: dict) -> dict:
+    def _distinct_names(cls, files: dict) -> dict:
         if len({file.name.lower() for file in files.values()}) < len(files):
             raise ValueError("two files have the same name")
         return files
 
     def import_command(self, name: str, folder: Path) -> str | None:
         """The command that imports what the folder holds; None if the interactions are not there."""
-        there = {role: folder / file.name for role, file in self.files.items() if (folder / file.name).is_file()}
-        if "interactions" not in there:
+        paths = {role: folder / file.name for role, file in self.files.items() if (folder / file.name).is_file()}
+        if "interactions" not in paths:
             return None
-        words = ["rodpo", "data", "import", self.format, there.pop("interactions")]
-        for role, path in there.items():
+        words = ["rodpo", "data", "import", self.format, paths.pop("interactions")]
+        for role, path in paths.items():
             words += [f"--{role}", path]
         words += ["--core", self.core] if self.core else []
         return shlex.join(map(str, [*words, "--out", folder / name]))
@@ -71,13 +71,7 @@ class Pin(_Model):
     url: str
 
 
-@dataclass(frozen=True)
-class Known:
-    """What a file must be; size in bytes, None if it is not known; where: what says so."""
-
-    sha256: str
-    size: int | None
-    where: Path
+_PINS = TypeAdapter(dict[str, Pin])
 
 
 @dataclass(frozen=True)
@@ -87,35 +81,27 @@ class Checksums:
     originals: Path
     folder: Path
 
-    def known(self, key: str, file: File) -> Known | None:
-        """What the list says of a file or, failing that, what it was at first; None if neither says anything.
+    def known(self, key: str, file: File) -> tuple[str, Path] | None:
+        """The SHA-256 that a file must have, and where that is written; None if it was never fetched.
 
         Raises InputError where the record is damaged.
         """
-        for lock in self._locks():
-            pin = _read_pins(lock).get(key)
-            if pin and file.sha256 in (None, pin.sha256):
-                return Known(pin.sha256, pin.size, lock)
-        return Known(file.sha256, None, self.originals) if file.sha256 else None
+        if file.sha256:
+            return file.sha256, self.originals
+        pins = ((record, _read_pins(record).get(key)) for record in self._records())
+        return next(((pin.sha256, record) for record, pin in pins if pin), None)
 
-    def keep(self, key: str, pin: Pin) -> Known:
-        """Record a file that was fetched for the first time; returns what is on record, even if it is another.
+    def keep(self, key: str, pin: Pin) -> None:
+        """Record a file that was fetched for the first time, in one process at a time; an older pin stays."""
+        beside, local = self._records()
+        record = beside if os.access(beside.parent, os.W_OK) else local
+        with FileLock(record.with_suffix("")):
+            pins = {key: pin} | _read_pins(record)
+            write_json(record, _PINS.dump_python(dict(sorted(pins.items()))))
 
-        One process at a time writes. Warns with a Notice where the record cannot lie beside the list.
-        """
-        beside, own = self._locks()
-        with self.originals.open("rb") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
-            try:
-                return _add_pin(beside, key, pin)
-            except OSError as error:
-                message = f"{beside} cannot be written ({error.strerror}), so the checksum of {key} is kept in {own}."
-                warnings.warn(message, Notice, stacklevel=2)
-                return _add_pin(own, key, pin)
-
-    def _locks(self) -> tuple[Path, Path]:
-        lock = self.originals.with_suffix(".lock.json")
-        return lock, self.folder / lock.name
+    def _records(self) -> tuple[Path, Path]:
+        record = self.originals.with_suffix(".lock.json")
+        return record, self.folder / record.name
 
 
 def read_originals(path: Path) -> dict[str, Original]:
@@ -128,23 +114,10 @@ def read_originals(path: Path) -> dict[str, Original]:
         raise InputError(f"The list of originals {path}, {where}: {first['msg']}.") from None
 
 
-_PINS = TypeAdapter(dict[str, Pin])
-
-
-def _read_pins(lock: Path) -> dict[str, Pin]:
+def _read_pins(record: Path) -> dict[str, Pin]:
     try:
-        return _PINS.validate_json(lock.read_bytes())
+        return _PINS.validate_json(record.read_bytes())
     except FileNotFoundError:
         return {}
     except ValidationError:
-        raise InputError(f"{lock} is damaged: restore it, or remove it to forget what was fetched.") from None
-
-
-def _add_pin(lock: Path, key: str, pin: Pin) -> Known:
-    from rodpo_lite.files import write_json
-
-    pins = _read_pins(lock)
-    if key not in pins:
-        pins[key] = pin
-        write_json(lock, _PINS.dump_python(dict(sorted(pins.items()))))
-    return Known(pins[key].sha256, pins[key].size, lock)
+        raise InputError(f"{record} is damaged: restore it, or remove it to forget what was fetched.") from None

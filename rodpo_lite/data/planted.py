@@ -1,7 +1,7 @@
-"""Planted false negatives: known positives that are hidden before anything is trained.
+"""Planted false negatives: known positives that are taken out before anything is trained.
 
-A share of all training interactions is taken out of a dataset and kept beside what is left. A hidden interaction is a
-false negative at every position before its own time: the user was going to take that item, and nobody was told.
+A share of all training interactions is taken out of a dataset and kept beside what is left. A planted interaction is
+a false negative at every position before its own time: the user was going to take that item, and no model knows.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,8 @@ PLANTED = "planted/interactions.parquet"
 
 @dataclass(frozen=True)
 class Planted:
-    """The hidden pairs: sorted keys user · N + item, and before which of the user's remaining items each stood."""
+    """The planted pairs, P of them: sorted keys user · N + item [P], before which of the user's remaining items each
+    stood, counted from 0 (places [P]), and where each user's items begin in the dataset (offsets [U + 1])."""
 
     keys: Tensor
     places: Tensor
@@ -32,22 +33,22 @@ class Planted:
 
     @classmethod
     def of(cls, dataset: Dataset, folder: Path) -> "Planted | None":
-        """Read what is hidden beside a dataset; None where nothing is."""
+        """Read what was planted beside a dataset; None where nothing was."""
         path = Path(folder) / PLANTED
         if not path.is_file():
             return None
-        hidden = checks.read_parquet(path.parent, path.name)
+        table = checks.read_parquet(path.parent, path.name)
         for column, limit in (("user", dataset.n_users), ("item", dataset.n_items), ("place", len(dataset.items))):
-            if column not in hidden:
+            if column not in table:
                 raise InputError(f"{path} has no column {column!r}.")
-            if hidden[column].dtype.kind != "i" or not hidden[column].between(0, limit - 1).all():
+            if table[column].dtype.kind != "i" or not table[column].between(0, limit - 1).all():
                 raise InputError(f"{path}: the column {column!r} must hold whole numbers from 0 to {limit - 1}.")
-        if hidden.empty:
+        if table.empty:
             return None
-        hidden = hidden.sort_values("place").drop_duplicates(["user", "item"], keep="last")  # false until the last time
-        keys = hidden["user"].to_numpy(np.int64) * dataset.n_items + hidden["item"].to_numpy(np.int64)
+        table = table.sort_values("place").drop_duplicates(["user", "item"], keep="last")  # false until the last time
+        keys = table["user"].to_numpy(np.int64) * dataset.n_items + table["item"].to_numpy(np.int64)
         order = keys.argsort()
-        columns = (keys[order], hidden["place"].to_numpy(np.int64)[order], dataset.offsets)
+        columns = (keys[order], table["place"].to_numpy(np.int64)[order], dataset.offsets)
         return cls(*(torch.as_tensor(column) for column in columns), dataset.n_items)
 
     def to(self, device: torch.device) -> "Planted":
@@ -57,9 +58,9 @@ class Planted:
         """Which of the items [P, n] are false negatives at their positions, [P, n]."""
         users = batch.user_of_position
         keys = users[:, None] * self.n_items + items
-        found = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
+        index = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
         taken_so_far = (batch.rows + 1 - self.offsets[users])[:, None]
-        return (self.keys[found] == keys) & (self.places[found] >= taken_so_far)
+        return (self.keys[index] == keys) & (self.places[index] >= taken_so_far)
 
 
 def plant(folder: Path, out: Path, share: float = 0.1, seed: int = 0, name: str | None = None) -> Path:
@@ -72,51 +73,49 @@ def plant(folder: Path, out: Path, share: float = 0.1, seed: int = 0, name: str 
         raise InputError(f"--share {share} is not valid: it must lie between 0 and 1.")
     folder, dataset = Path(folder), read_dataset(folder)
     users = np.repeat(np.arange(dataset.n_users), dataset.lengths)
-    hidden = _choose(dataset, users, share, seed)
-    kept_before = np.cumsum(~hidden) - ~hidden
+    planted = _choose(dataset, users, share, seed)
+    kept_before = np.cumsum(~planted) - ~planted
     place = kept_before - kept_before[dataset.offsets[users]]
     stamps = pd.array(pd.Series(dataset.timestamps).round(), dtype="Int64")
     table = pd.DataFrame({"user": users, "item": dataset.items, "position": place, "timestamp": stamps})
-    planted = table[hidden].rename(columns={"position": "place"}).astype({"user": np.int32, "item": np.int32})
-    extra = {PLANTED: planted.reset_index(drop=True)}
+    record = table[planted].rename(columns={"position": "place"}).astype({"user": np.int32, "item": np.int32})
+    extra = {PLANTED: record.reset_index(drop=True)}
     if (folder / "users.parquet").is_file():
         extra["users.parquet"] = checks.read_parquet(folder, "users.parquet")
     about = {key: dataset.manifest[key] for key in ("source", "licence", "has_timestamps") if key in dataset.manifest}
     return write_dataset(
         out,
         name or f"{dataset.name}-planted",
-        table[~hidden].reset_index(drop=True),
-        pd.read_parquet(folder / "items.parquet"),
+        table[~planted].reset_index(drop=True),
+        checks.read_parquet(folder, "items.parquet"),
         dataset.features,
         extra=extra,
         origin={name: entry.get("origin", "not stated") for name, entry in dataset.manifest["modalities"].items()},
-        notes=f"{hidden.sum()} training interactions ({share:.0%}, seed {seed}) are hidden and kept in {PLANTED}.",
+        notes=f"{planted.sum()} training interactions ({share:.0%}, seed {seed}) are hidden and kept in {PLANTED}.",
         **about,
     )
 
 
 def _choose(dataset: Dataset, users: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Mask over all interactions: which are hidden, taken in random order as long as user and item keep enough."""
+    """Which interactions are planted [I], taken in random order as long as user and item keep enough."""
     split = leave_one_out(dataset)
     training = np.arange(len(dataset.items)) < split.train_end[users]
     wanted = round(share * training.sum())
     if wanted == 0:
         raise InputError(f"--share {share} of {training.sum()} training interactions is none; use a larger one.")
-    left_of_user = split.train_end - split.start
-    left_of_item = np.bincount(dataset.items[training], minlength=dataset.n_items)
-    hidden = np.zeros(len(dataset.items), bool)
+    user_counts = split.train_end - split.start
+    item_counts = np.bincount(dataset.items[training], minlength=dataset.n_items)
+    planted, count = np.zeros(len(dataset.items), bool), 0
     for row in np.random.default_rng(seed).permutation(np.flatnonzero(training)):
-        if wanted == 0:
-            break
         user, item = users[row], dataset.items[row]
-        if left_of_user[user] > 2 and left_of_item[item] > 1:
-            hidden[row] = True
-            left_of_user[user] -= 1
-            left_of_item[item] -= 1
-            wanted -= 1
-    if wanted:
+        if count < wanted and user_counts[user] > 2 and item_counts[item] > 1:
+            planted[row] = True
+            user_counts[user] -= 1
+            item_counts[item] -= 1
+            count += 1
+    if count < wanted:
         raise InputError(
-            f"Only {hidden.sum()} training interactions of {dataset.name} can be hidden, {share:.0%} would be "
-            f"{hidden.sum() + wanted}: every user keeps two and every item one. Use a smaller --share."
+            f"Only {count} training interactions of {dataset.name} can be hidden, {share:.0%} would be {wanted}: every "
+            "user keeps two and every item one. Use a smaller --share."
         )
-    return hidden
+    return planted

@@ -111,7 +111,7 @@ def read_dataset(folder: Path) -> Dataset:
     lengths = interactions.groupby("user").size()
     checks.check_counts(folder, manifest, n_users=len(lengths), n_items=n_items, n_interactions=len(interactions))
     text = items["text"] if "text" in items else pd.Series([None] * n_items)
-    named = next((items[column] for column in ("id", "asin") if column in items), pd.Series([None] * n_items))
+    ids = next((items[column] for column in ("id", "asin") if column in items), pd.Series([None] * n_items))
     return Dataset(
         name=manifest["name"],
         offsets=np.concatenate([[0], np.cumsum(lengths.to_numpy(np.int64))]),
@@ -119,24 +119,19 @@ def read_dataset(folder: Path) -> Dataset:
         timestamps=interactions["timestamp"].to_numpy(np.float64, na_value=np.nan),
         features=features,
         present=present,
-        titles=[_title(*parts) for parts in zip(text, named, range(n_items))],
-        item_ids=_ids(named),
-        user_ids=_ids(checks.read_users(folder, len(lengths))),
+        titles=_names("item {}", text, ids),
+        item_ids=_names("{}", ids),
+        user_ids=_names("{}", checks.read_users(folder, len(lengths))),
         manifest=manifest,
     )
 
 
-def _title(text: object, named: object, number: int) -> str:
-    return next((t for t in (text, named) if _is_name(t)), f"item {number}")
-
-
-def _ids(known: Iterable[object]) -> list[str]:
-    """Each id, and the number where none is known."""
-    return [one if _is_name(one) else str(number) for number, one in enumerate(known)]
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+def _names(default: str, *columns: Iterable[object]) -> list[str]:
+    """The first text of each row that is not blank; where there is none, the default with the row's number."""
+    return [
+        next((text for text in row if isinstance(text, str) and text.strip()), default.format(number))
+        for number, row in enumerate(zip(*columns))
+    ]
 
 
 def locate(name: str) -> Path:
@@ -253,10 +248,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             raise InputError(f"{path} names the file {shown(name)}, which lies outside the dataset folder.")
         if not file.is_file():
             raise InputError(f"{folder} is incomplete: {str(name)[:200]} is missing.")
-        found, stated = sha256(file), listed.setdefault(name, {}).get("sha256")
-        if stated is not None and stated != found:
+        digest, stated = sha256(file), listed.setdefault(name, {}).get("sha256")
+        if stated is not None and stated != digest:
             raise InputError(f"{file} does not match its checksum in dataset.json: it was changed or cut short.")
-        listed[name] = {"bytes": file.stat().st_size, "sha256": found}
+        listed[name] = {"bytes": file.stat().st_size, "sha256": digest}
     return manifest
 
 

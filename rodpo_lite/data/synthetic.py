@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rodpo_lite.data import checks
 from rodpo_lite.data.schema import Dataset, locate, read_dataset, write_dataset
 from rodpo_lite.errors import InputError, shown
 
@@ -21,21 +22,8 @@ PHASES = "oracle/phases.parquet"
 DAY = 86_400
 FIRST_DAY = 1_388_534_400  # 2014-01-01
 
-_KINDS = ["lamp", "kettle", "puzzle", "racket", "scarf", "drum", "globe", "teapot", "kite", "stool", "clock", "basket"]
-_LOOKS = [
-    "walnut",
-    "cobalt",
-    "linen",
-    "amber",
-    "copper",
-    "ivory",
-    "slate",
-    "coral",
-    "jade",
-    "silver",
-    "maple",
-    "indigo",
-]
+_KINDS = "lamp kettle puzzle racket scarf drum globe teapot kite stool clock basket".split()
+_LOOKS = "walnut cobalt linen amber copper ivory slate coral jade silver maple indigo".split()
 
 
 @dataclass(frozen=True)
@@ -65,7 +53,7 @@ class Oracle:
         if not path.is_file():
             raise InputError(f"{folder} has no oracle: only a synthetic world knows its true relevance.")
         packed = np.load(path, allow_pickle=False)
-        phases = pd.read_parquet(Path(folder) / PHASES).sort_values(["user", "position"])
+        phases = checks.read_parquet(Path(folder), PHASES).sort_values(["user", "position"])
         relevance = np.unpackbits(packed, axis=2, count=dataset.n_items).astype(bool)
         return cls(relevance, phases["phase"].to_numpy(np.int64))
 
@@ -128,9 +116,8 @@ _HELD: list[tempfile.TemporaryDirectory] = []
 def _item_vectors(rng: np.random.Generator, sizes: WorldSizes) -> np.ndarray:
     """Latent item vectors around a few dozen centres, unit length, [N, L]."""
     centres = _unit(rng.normal(size=(30, sizes.latent)))
-    return _unit(
-        centres[rng.integers(0, len(centres), sizes.items)] + 0.35 * rng.normal(size=(sizes.items, sizes.latent))
-    )
+    centre = centres[rng.integers(0, len(centres), sizes.items)]
+    return _unit(centre + 0.35 * rng.normal(size=(sizes.items, sizes.latent)))
 
 
 def _popularity(rng: np.random.Generator, sizes: WorldSizes) -> np.ndarray:
@@ -154,9 +141,8 @@ def _relevance(rng, tastes, latent, popularity, sizes: WorldSizes) -> np.ndarray
     """
     appeal = 0.3 * np.log(popularity / popularity.mean())
     draw = rng.logistic(size=(sizes.users, sizes.items)).astype(np.float32)
-    logits = 9.0 * np.einsum("upl,nl->upn", tastes, latent, optimize=True).astype(np.float32) + appeal.astype(
-        np.float32
-    )
+    logits = 9.0 * np.einsum("upl,nl->upn", tastes, latent, optimize=True).astype(np.float32)
+    logits += appeal.astype(np.float32)
     logits += draw[:, None]
     return logits > np.quantile(logits[:: max(1, sizes.users // 500)], 1 - sizes.relevant_share)
 

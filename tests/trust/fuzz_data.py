@@ -46,10 +46,10 @@ TINY = build(
 
 
 def family(place: Path) -> Callable[[Path, random.Random], Callable]:
-    whole = synthesise(place / "whole", 1, WorldSizes(users=30, items=100, slate=20))
+    world = synthesise(place / "world", 1, WorldSizes(users=30, items=100, slate=20))
     ids = pd.DataFrame({"user": range(30), "id": [f"u{n}" for n in range(30)]})
-    ids.to_parquet(whole / "users.parquet", index=False)
-    plant(whole, place / "planted", 0.1)
+    ids.to_parquet(world / "users.parquet", index=False)
+    plant(world, place / "planted", 0.1)
 
     def make(folder: Path, chance: random.Random) -> Callable:
         data = shutil.copytree(place / "planted", folder / "data")
@@ -72,11 +72,10 @@ def unlist(data: Path) -> None:
     path = data / "dataset.json"
     try:
         content = json.loads(path.read_text())
-        kept = {
-            key: entry for key, entry in content.items() if key not in ("files", "n_users", "n_items", "n_interactions")
-        }
-        path.write_text(json.dumps(kept))
-    except (ValueError, AttributeError, RecursionError):
+        for key in ("files", "n_users", "n_items", "n_interactions"):
+            content.pop(key, None)
+        path.write_text(json.dumps(content))
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return
 
 

@@ -104,20 +104,18 @@ def recbole(folder: Path, chance: random.Random, format: str) -> tuple[Path, Pat
 
 
 def lines(folder: Path, chance: random.Random, format: str) -> tuple[Path, Path | None]:
-    keys, found = REVIEWS[format], [dict(zip(REVIEWS[format], row)) for row in rows(chance)]
+    keys, reviews = REVIEWS[format], [dict(zip(REVIEWS[format], row)) for row in rows(chance)]
     if format == "amazon2023":
-        found = [record | {"timestamp": 1000 * record["timestamp"]} for record in found]
-    about = [{keys[1]: f"i{n}", "title": f"thing {n} of wool", "description": [["a"], "b"]} for n in range(8)]
+        reviews = [record | {"timestamp": 1000 * record["timestamp"]} for record in reviews]
+    metadata = [{keys[1]: f"i{n}", "title": f"thing {n} of wool", "description": [["a"], "b"]} for n in range(8)]
     paths = []
-    for name, records in (("a.json", found), ("items.json", about)):
+    for name, records in (("a.json", reviews), ("items.json", metadata)):
         for _ in range(chance.choice([0, 1, 1, 3])):
             place = chance.randrange(len(records))
             records[place] = mutations.value(records[place], chance)
         text = [json.dumps(record) for record in records]
         if chance.random() < 0.2:
-            text[chance.randrange(len(text))] = chance.choice(
-                [repr(records[0]), "[" * 50_000, "{", "NaN", '"a"', "\0", '{"a": 1e999}']
-            )
+            text[chance.randrange(len(text))] = chance.choice([repr(records[0]), *LINES])
         paths.append(folder / name)
         paths[-1].write_text("\n".join(text) + "\n", encoding="utf-8", errors="replace")
     return paths[0], paths[1] if chance.random() < 0.5 else None

@@ -28,7 +28,7 @@ STEPS = {
 }
 LEFT_ALONE = ("seconds", "epoch_seconds", "commit", "machine")
 LOADED = [  # by whom jobs are forked: everything that training loads on its way
-    *("pandera.pandas", "pandera.backends.pandas.builtin_checks", "pyarrow.parquet", "torch._dynamo"),
+    *("pyarrow.parquet", "torch._dynamo"),
     "rodpo_lite.cli",
     "rodpo_lite.training.runs",
     "rodpo_lite.training.results",

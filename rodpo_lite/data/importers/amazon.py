@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from rodpo_lite.data.importers.files import read_bytes, read_records
-from rodpo_lite.data.importers.log import Log
+from rodpo_lite.data.importers.files import join_text, read_bytes, read_records
+from rodpo_lite.data.importers.interactions import InteractionLog
 from rodpo_lite.data.importers.request import Request
-from rodpo_lite.data.importers.texts import joined
 from rodpo_lite.errors import InputError
 
 TEXT_KEYS = ("title", "brand", "store", "categories", "category", "description", "features", "feature")
@@ -24,19 +23,20 @@ _IMAGE = np.dtype([("asin", "S10"), ("values", "<f4", IMAGE_DIM)])
 _IDS = re.compile(rb"""["'](?:parent_)?asin["']\s*:\s*["']([^"']*)["']""")
 
 
-def reviews(user: str, item: str, time: str, rating: str) -> Callable[[Request], Log]:
+def reviews(user: str, item: str, time: str, rating: str) -> Callable[[Request], InteractionLog]:
     """A reader of reviews with these keys; it raises InputError where one of the first three never occurs."""
 
-    def read(request: Request) -> Log:
-        log, never, some = Log(request.source, min_rating=request.min_rating), {user, item, time}, []
+    def read(request: Request) -> InteractionLog:
+        log = InteractionLog(request.source, min_rating=request.min_rating)
+        missing, first = {user, item, time}, []
         for line, review in read_records(request.source):
-            if never:
-                never, some = never.difference(review), some or sorted(review)
+            if missing:
+                missing, first = missing.difference(review), first or sorted(review)
             log.add(line, review.get(user), review.get(item), review.get(time), review.get(rating))
-        if never and log.rows:
-            missing, there = ", ".join(sorted(never)), ", ".join(key[:40] for key in some[:20]) or "nothing"
+        if missing and log.rows:
             raise InputError(
-                f"{request.source} seems to be of another format: no line has {missing}; the first one has {there}."
+                f"{request.source} seems to be of another format: no line has {', '.join(sorted(missing))}; the first "
+                f"one has {', '.join(key[:40] for key in first[:20]) or 'nothing'}."
             )
         return log
 
@@ -52,14 +52,14 @@ def metadata(item: str, parse: Callable[[bytes], Any] = json.loads) -> Callable[
 
         def wanted(line: bytes) -> bool:
             """Whether the line may be about an item that is known: parsing it costs far more than looking."""
-            named = _IDS.findall(line)
-            return not named or not known.isdisjoint(named)
+            mentioned = _IDS.findall(line)
+            return not mentioned or not known.isdisjoint(mentioned)
 
-        for _, about in read_records(request.items, parse, wanted):
-            identity = about.get(item)
+        for _, record in read_records(request.items, parse, wanted):
+            identity = record.get(item)
             number = numbers.get(identity) if isinstance(identity, str) else None
             if number is not None and texts[number] is None:
-                texts[number] = joined(_plain(part) for key in TEXT_KEYS for part in _parts(about.get(key)))
+                texts[number] = join_text(_plain(part) for key in TEXT_KEYS for part in _parts(record.get(key)))
         return texts
 
     return read

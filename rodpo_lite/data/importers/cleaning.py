@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rodpo_lite.data.checks import MINIMUM_LENGTH
-from rodpo_lite.data.importers.log import Log
+from rodpo_lite.data.importers.interactions import InteractionLog
 from rodpo_lite.errors import InputError
 
 REPEATS = ("keep", "first")
@@ -30,7 +30,7 @@ class Rows:
                 setattr(self, name, column[rows])
 
 
-def clean(log: Log, repeats: str = "keep", core: int = 0) -> tuple[pd.DataFrame, list[str], list[str]]:
+def clean(log: InteractionLog, repeats: str = "keep", core: int = 0) -> tuple[pd.DataFrame, list[str], list[str]]:
     """The interactions of a dataset (user, item, position, timestamp) and the ids of its users and of its items.
 
     repeats: one of REPEATS, "first" to drop a user's later interactions with an item. core: users and items with fewer
@@ -40,7 +40,10 @@ def clean(log: Log, repeats: str = "keep", core: int = 0) -> tuple[pd.DataFrame,
     """
     rows = _rows(log)
     if rows.time is not None:
-        _drop_duplicates(log, rows)
+        columns = {"user": rows.user, "item": rows.item, "time": rows.time}
+        repeated = pd.DataFrame(columns, copy=False).duplicated().to_numpy()
+        log.dropped["exact duplicates"] += int(repeated.sum())
+        rows.take(~repeated)
     rows.take(np.argsort(rows.user, kind="stable") if rows.time is None else np.lexsort((rows.time, rows.user)))
     rows.time = None
     if repeats == "first":
@@ -49,9 +52,9 @@ def clean(log: Log, repeats: str = "keep", core: int = 0) -> tuple[pd.DataFrame,
         rows.take(np.sort(first))
     _drop_short(log, rows, core)
     if len(rows.user) == 0:
-        raise InputError(f"Nothing is left of {log.path}, which has {log.rows:,} rows: {listed(log)} were dropped.")
-    user, users = _dense(rows.user, log.users)
-    item, items = _dense(rows.item, log.items)
+        raise _nothing_left(log)
+    user, users = _renumber(rows.user, log.users)
+    item, items = _renumber(rows.item, log.items)
     start = np.flatnonzero(np.diff(user, prepend=-1))
     position = np.arange(len(user), dtype=np.int32) - start.astype(np.int32)[user]
     interactions = {"user": user, "item": item, "position": position}
@@ -60,52 +63,36 @@ def clean(log: Log, repeats: str = "keep", core: int = 0) -> tuple[pd.DataFrame,
     return pd.DataFrame(interactions, copy=False), users, items
 
 
-def listed(log: Log) -> str:
-    """What was dropped, in words and numbers; empty if nothing was."""
-    return ", ".join(f"{what} ({count:,})" for what, count in log.dropped.items() if count)
-
-
-def _rows(log: Log) -> Rows:
+def _rows(log: InteractionLog) -> Rows:
     """The columns of a log as arrays that share its memory."""
     if log.rows == 0:
         raise InputError(f"{log.path} has no rows.")
     if not log.user:
-        raise InputError(f"Nothing is left of {log.path}, which has {log.rows:,} rows: {listed(log)} were dropped.")
+        raise _nothing_left(log)
     time, seconds = log.times.resolve(log.line) if log.times else (None, None)
     return Rows(np.frombuffer(log.user, np.int32), np.frombuffer(log.item, np.int32), time, seconds)
 
 
-def _drop_duplicates(log: Log, rows: Rows) -> None:
-    """Of rows that agree in user, item and time, only the first in the file stays."""
-    order = np.lexsort((rows.item, rows.time, rows.user))
-    same = np.ones(len(order) - 1, bool)
-    for column in (rows.user, rows.time, rows.item):
-        column = column[order]
-        same &= column[1:] == column[:-1]
-    if same.any():
-        keep = np.ones(len(order), bool)
-        keep[order[1:][same]] = False
-        log.dropped["exact duplicates"] += int(same.sum())
-        rows.take(keep)
+def _nothing_left(log: InteractionLog) -> InputError:
+    return InputError(f"Nothing is left of {log.path}, which has {log.rows:,} rows: {log.losses} were dropped.")
 
 
-def _drop_short(log: Log, rows: Rows, core: int) -> None:
+def _drop_short(log: InteractionLog, rows: Rows, core: int) -> None:
     """Drop users, and with a core items too, that have too few interactions, again until nothing changes."""
-    least, gone = max(core, MINIMUM_LENGTH), {"users": 0, "items": 0}
+    minimum, users, items = max(core, MINIMUM_LENGTH), 0, 0
     while True:
-        of_user, of_item = np.bincount(rows.user), np.bincount(rows.item)
-        short, rare = (of_user > 0) & (of_user < least), (of_item > 0) & (of_item < core)
+        user_counts, item_counts = np.bincount(rows.user), np.bincount(rows.item)
+        short, rare = (user_counts > 0) & (user_counts < minimum), (item_counts > 0) & (item_counts < core)
         if not short.any() and not rare.any():
             break
-        gone["users"] += int(short.sum())
-        gone["items"] += int(rare.sum())
+        users, items = users + int(short.sum()), items + int(rare.sum())
         rows.take(~(short[rows.user] | rare[rows.item]))
-    log.dropped[f"users with fewer than {least} interactions"] += gone["users"]
-    log.dropped[f"items with fewer than {core} interactions"] += gone["items"]
+    log.dropped[f"users with fewer than {minimum} interactions"] += users
+    log.dropped[f"items with fewer than {core} interactions"] += items
 
 
-def _dense(numbers: np.ndarray, ids: Iterable[str]) -> tuple[np.ndarray, list[str]]:
-    """Numbers without a gap in the same order, int32, and of the ids, which are in order of the numbers, theirs."""
+def _renumber(numbers: np.ndarray, ids: Iterable[str]) -> tuple[np.ndarray, list[str]]:
+    """The same numbers without gaps, int32, and the ids that are left; ids: in order of the numbers."""
     ids = list(ids)
     present = np.zeros(len(ids), bool)
     present[numbers] = True

@@ -9,14 +9,13 @@ import pandas as pd
 
 from rodpo_lite.data import features
 from rodpo_lite.data.importers import FORMATS
-from rodpo_lite.data.importers.cleaning import REPEATS, clean, listed
-from rodpo_lite.data.importers.files import existing
+from rodpo_lite.data.importers.cleaning import REPEATS, clean
+from rodpo_lite.data.importers.files import existing_file, storable
 from rodpo_lite.data.importers.request import Format, Request
-from rodpo_lite.data.importers.texts import storable
 from rodpo_lite.data.schema import write_dataset
 from rodpo_lite.errors import InputError, Notice
 
-OWN = ("user", "item", "time", "rating", "delimiter", "text", "images")  # options that not every format takes
+NOT_ALL = ("user", "item", "time", "rating", "delimiter", "text", "images")  # options that not every format takes
 NEEDS = {"rating": "min_rating", "text": "items", "text_model": "items", "image_model": "image_folder"}
 
 
@@ -33,16 +32,27 @@ def import_dataset(format: str, request: Request, out: Path, name: str | None = 
     name = name or re.sub(r"[^\w-]+", "-", out.resolve().name).strip("-") or "imported"
     if not re.fullmatch(r"[\w-]+", name):
         raise InputError(f"--name {name!r} is not valid: it must be made of letters, digits, - and _ only.")
-    kind = FORMATS[format]
-    request = _located(kind, _checked(format, kind, request))
-    log = kind.read(request)
+    entry = FORMATS[format]
+    _check_options(format, request)
+    request = _locate_files(entry, request)
+    log = entry.read(request)
     interactions, users, ids = clean(log, request.repeats, request.core)
-    lines = [f"dropped: {dropped}"] if (dropped := listed(log)) else []
+    lines = [f"dropped: {log.losses}"] if log.losses else []
     del log  # its ids take more memory than the interactions
-    items = pd.DataFrame({"item": np.arange(len(ids)), kind.id_column: list(map(storable, ids))})
-    rows, origin = {}, {}
-    for modality, (found, present, made_by) in _modalities(kind, request, ids, items).items():
-        rows[modality], items[f"has_{modality}"], origin[modality] = found, present, made_by
+    items = pd.DataFrame({"item": np.arange(len(ids)), entry.id_column: list(map(storable, ids))})
+    modalities, origin = {}, {}
+    for modality, source, make in (
+        ("text", request.items, _text_features),
+        ("image", request.images or request.image_folder, _image_features),
+    ):
+        if source is None:
+            continue
+        rows, present, made_by = make(entry, request, ids, items)
+        if not present.any():
+            message = f"No item has a usable {modality} in {source}; are the ids written as in the interactions?"
+            warnings.warn(message, Notice, stacklevel=2)
+            continue
+        modalities[modality], items[f"has_{modality}"], origin[modality] = rows, present, made_by
         if not present.all():
             lines.append(f"without {modality}: {(~present).sum():,} of {len(ids):,} items")
     write_dataset(
@@ -50,7 +60,7 @@ def import_dataset(format: str, request: Request, out: Path, name: str | None = 
         name,
         interactions,
         items,
-        rows,
+        modalities,
         {"users.parquet": pd.DataFrame({"user": np.arange(len(users)), "id": list(map(storable, users))})},
         has_timestamps="timestamp" in interactions,
         source=f"rodpo data import {format} {request.source.name}",
@@ -61,11 +71,11 @@ def import_dataset(format: str, request: Request, out: Path, name: str | None = 
     return lines
 
 
-def _checked(format: str, kind: Format, request: Request) -> Request:
-    """The request, if its options and the format belong together."""
+def _check_options(format: str, request: Request) -> None:
+    """Raise InputError unless the options belong together, and to the format."""
     given = {option for option, value in vars(request).items() if value is not None}
-    for option in OWN:
-        if option in given and option not in kind.uses:
+    for option in NOT_ALL:
+        if option in given and option not in FORMATS[format].uses:
             takers = ", ".join(other for other, entry in FORMATS.items() if option in entry.uses)
             raise InputError(f"--{option} does not belong to the format {format}; it belongs to {takers}.")
     if request.repeats not in REPEATS:
@@ -74,18 +84,17 @@ def _checked(format: str, kind: Format, request: Request) -> Request:
         raise InputError(f"--core {request.core} is not valid: it must be at least 0.")
     if {"images", "image_folder"} <= given:
         raise InputError("--images and --image-folder both name images of the items; leave one out.")
-    return request
 
 
-def _located(kind: Format, request: Request) -> Request:
+def _locate_files(entry: Format, request: Request) -> Request:
     """The request with every file that the format finds by itself, if all are there and so is what reads them."""
     if not request.source.exists():
         raise InputError(f"There is no file or folder {request.source}, which SOURCE names.")
-    request = kind.locate(request)
-    existing(request.source, "SOURCE")
+    request = entry.locate(request)
+    existing_file(request.source, "SOURCE")
     for option in ("items", "images"):
         if getattr(request, option) is not None:
-            existing(getattr(request, option), f"--{option}")
+            existing_file(getattr(request, option), f"--{option}")
     if request.image_folder is not None and not request.image_folder.is_dir():
         raise InputError(f"There is no folder {request.image_folder}, which --image-folder names.")
     for option, needed in NEEDS.items():
@@ -98,33 +107,19 @@ def _located(kind: Format, request: Request) -> Request:
 Modality = tuple[np.ndarray, np.ndarray, str]  # rows [N, d], which items have one [N], how they were made
 
 
-def _modalities(kind: Format, request: Request, ids: list[str], items: pd.DataFrame) -> dict[str, Modality]:
-    """Text and image features of the items where there are any; puts the texts into the column text."""
-    made = {}
-    if request.items is not None:
-        texts = kind.texts(request, ids)
-        items["text"] = pd.Series(texts, dtype=object)
-        made["text"] = _text_features(texts, request)
-    if request.images is not None or request.image_folder is not None:
-        made["image"] = _image_features(kind, request, ids)
-    for modality, source in (("text", request.items), ("image", request.images or request.image_folder)):
-        if modality in made and not made[modality][1].any():
-            message = f"No item has a usable {modality} in {source}; are the ids written as in the interactions?"
-            warnings.warn(message, Notice, stacklevel=3)
-            del made[modality]
-    return made
-
-
-def _text_features(texts: list[str | None], request: Request) -> Modality:
+def _text_features(entry: Format, request: Request, ids: list[str], items: pd.DataFrame) -> Modality:
+    """Features of the items' texts, which it puts into the column text."""
+    texts = entry.texts(request, ids)
+    items["text"] = pd.Series(texts, dtype=object)
     if request.text_model is not None:
-        return *features.encoded_texts(texts, request.text_model), f"{request.text_model} on the item's text, unit rows"
+        return *features.encode_texts(texts, request.text_model), f"{request.text_model} on the item's text, unit rows"
     return *features.text_features(texts), "truncated SVD of TF-IDF of the item's text, unit rows"
 
 
-def _image_features(kind: Format, request: Request, ids: list[str]) -> Modality:
+def _image_features(entry: Format, request: Request, ids: list[str], items: pd.DataFrame) -> Modality:
     if request.images is not None:
-        return *kind.images(request, ids), "features published with the reviews, unit rows"
-    if request.image_model is not None:
-        found = features.encoded_images(request.image_folder, ids, request.image_model)
-        return *found, f"{request.image_model} on the item's image, unit rows"
-    return *features.thumbnail_features(request.image_folder, ids), "8 by 8 RGB thumbnails, standardised, unit rows"
+        return *entry.images(request, ids), "features published with the reviews, unit rows"
+    folder, model = request.image_folder, request.image_model
+    if model is not None:
+        return *features.encode_images(folder, ids, model), f"{model} on the item's image, unit rows"
+    return *features.thumbnail_features(folder, ids), "8 by 8 RGB thumbnails, standardised, unit rows"

@@ -1,11 +1,11 @@
-"""Files that people bring: lines of a text file, plain or gzip, and records of a file with one object on each line."""
+"""Files that people bring: lines and JSON records of a file, plain or gzip, and the text that their fields make."""
 
 import gzip
 import io
 import json
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from rodpo_lite.errors import InputError, Notice
 
 LINE_LIMIT = 16 * 2**20  # bytes: a longer line is no record of anything, and could fill the memory
 BROKEN_SHARE = 0.01
+TEXT_LIMIT = 2000  # characters of an item's text: a title, a category and a paragraph
+MISSING = frozenset({"", "NaN", "nan", "NULL", "null", "None", "<NA>", "NaT", "\\N"})  # how tools write nothing
 UNREADABLE = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError)  # what a parser raises for a bad line
 
 
-def existing(path: Path, option: str) -> Path:
+def existing_file(path: Path, option: str) -> Path:
     """The path itself; raises InputError unless something that can be read as a file is there."""
     if not path.exists():
         raise InputError(f"There is no file {path}, which {option} names.")
@@ -87,3 +89,14 @@ def read_records(
     if broken:
         message = f"{path}: {broken:,} of {lines:,} lines are not JSON objects and were left out, first line {first}."
         warnings.warn(message, Notice, stacklevel=2)
+
+
+def join_text(parts: Iterable[str]) -> str | None:
+    """The parts as one line of text, without those that are empty; None if nothing is left."""
+    lines = (" ".join(storable(part).split()) for part in parts)
+    return ". ".join(line for line in lines if line not in MISSING)[:TEXT_LIMIT] or None
+
+
+def storable(text: str) -> str:
+    """The text with ? for halves of characters, which JSON can express and no file can hold."""
+    return text.encode("utf-8", "replace").decode()

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from rodpo_lite.data.importers.log import Log
+from rodpo_lite.data.importers.interactions import InteractionLog
 from rodpo_lite.data.importers.request import Request
 from rodpo_lite.data.importers.tables import Table, read_interactions, read_table, read_texts
 from rodpo_lite.errors import InputError, shown
@@ -15,18 +15,18 @@ def locate(request: Request) -> Request:
     """The .inter file of the folder, if SOURCE is one, and the .item file beside it; raises InputError if not one."""
     source = request.source
     if source.is_dir():
-        found = sorted(source.glob("*.inter"))
-        if not found:
+        paths = sorted(source.glob("*.inter"))
+        if not paths:
             raise InputError(f"There is no .inter file in the folder {source}.")
-        if len(found) > 1:
-            names = ", ".join(path.name for path in found[:5])
+        if len(paths) > 1:
+            names = ", ".join(path.name for path in paths[:5])
             raise InputError(f"There are several .inter files in {source}: name one of them as SOURCE ({names}).")
-        source = found[0]
+        source = paths[0]
     beside = source.with_suffix(".item")
     return dataclasses.replace(request, source=source, items=request.items or (beside if beside.is_file() else None))
 
 
-def read(request: Request) -> Log:
+def read(request: Request) -> InteractionLog:
     """Interactions of an .inter file."""
     return read_interactions(_read_typed(request.source)[0], request)
 

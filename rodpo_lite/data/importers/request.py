@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rodpo_lite.data.importers.log import Log
+from rodpo_lite.data.importers.interactions import InteractionLog
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Format:
     """
 
     summary: str
-    read: Callable[[Request], Log]
+    read: Callable[[Request], InteractionLog]
     texts: Callable[[Request, list[str]], list[str | None]]
     id_column: str = "id"
     uses: tuple[str, ...] = ()

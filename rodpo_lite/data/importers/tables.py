@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from rodpo_lite.data.importers.files import LINE_LIMIT, existing, read_lines
-from rodpo_lite.data.importers.log import MISSING, Log
+from rodpo_lite.data.importers.files import LINE_LIMIT, MISSING, existing_file, join_text, read_lines
+from rodpo_lite.data.importers.interactions import InteractionLog
 from rodpo_lite.data.importers.request import Request
-from rodpo_lite.data.importers.texts import joined
 from rodpo_lite.errors import InputError, Notice
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -56,14 +55,14 @@ class Table:
 
     def need(self, kind: str, named: str | None = None) -> int:
         """As `find`, but raises InputError, with the columns that there are, if there is none."""
-        found = self.find(kind, named)
-        if found is None:
+        column = self.find(kind, named)
+        if column is None:
             raise InputError(
                 f"{self.path} has no {kind} column; the columns in its first line are {self.listed}: "
                 + ("is it separated by another character? Name it with --delimiter." if len(self.columns) == 1
                    else "one must be called item_id." if kind == "id" else f"name one with --{kind}.")
             )  # fmt: skip
-        return found
+        return column
 
     def named(self, name: str, option: str) -> int:
         """The column of that name; raises InputError, with the columns that there are, if there is none."""
@@ -74,8 +73,8 @@ class Table:
     @property
     def listed(self) -> str:
         """The names of its columns, for a sentence."""
-        shown = [repr(column[:40]) for column in self.columns[:20]]
-        return ", ".join(shown) + (", …" if len(self.columns) > 20 else "")
+        names = [repr(column[:40]) for column in self.columns[:20]]
+        return ", ".join(names) + (", …" if len(self.columns) > 20 else "")
 
 
 def read_table(path: Path, delimiters: Iterable[str] = DELIMITERS, quoted: bool = True) -> Table:
@@ -90,7 +89,7 @@ def read_table(path: Path, delimiters: Iterable[str] = DELIMITERS, quoted: bool 
     if not first.strip("\r\n"):
         raise InputError(f"{path} must begin with a line that names its columns, but its first line is empty.")
     quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    delimiter = max(delimiters, key=lambda one: len(next(csv.reader([first], delimiter=one))))
+    delimiter = max(delimiters, key=lambda mark: len(next(csv.reader([first], delimiter=mark))))
     rows = _rows(path, itertools.chain([first], lines), delimiter, quoting)
     _, columns = next(rows)
     return Table(path, [column.strip() for column in columns], rows)
@@ -129,7 +128,7 @@ def _rows(path: Path, lines: Iterable[str], delimiter: str, quoting: int) -> Ite
         ) from None
 
 
-def read_interactions(table: Table, request: Request) -> Log:
+def read_interactions(table: Table, request: Request) -> InteractionLog:
     """Interactions of a table; where it has no time column they are taken in the order of the file, with a Notice."""
     user, item = table.need("user", request.user), table.need("item", request.item)
     time = table.find("time", request.time)
@@ -140,7 +139,7 @@ def read_interactions(table: Table, request: Request) -> Log:
             f"name one with --time if one of {table.listed} is."
         )
         warnings.warn(message, Notice, stacklevel=2)
-    log = Log(table.path, time is not None, request.min_rating)
+    log = InteractionLog(table.path, time is not None, request.min_rating)
     for line, row in table.rows:
         when, stars = None if time is None else row[time], None if rating is None else row[rating]
         log.add(line, row[user], row[item], when, stars)
@@ -152,14 +151,15 @@ def read_texts(table: Table, ids: list[str], item: int, columns: list[int] | Non
 
     columns: which fields, in this order; by default all that hold words, so no prices and no dates.
     """
-    numbers, found = {identity: number for number, identity in enumerate(ids)}, {}
+    rows: dict[str, list[str] | None] = dict.fromkeys(ids)
     for _, row in table.rows:
-        if (identity := row[item].strip()) in numbers:
-            found.setdefault(numbers[identity], row)
+        identity = row[item].strip()
+        if rows.get(identity, row) is None:
+            rows[identity] = row
     if columns is None:
         others = (column for column in range(len(table.columns)) if column != item)
-        columns = [column for column in others if _is_text(row[column] for row in found.values())]
-    return [joined(found[n][column] for column in columns) if n in found else None for n in range(len(ids))]
+        columns = [column for column in others if _is_text(row[column] for row in rows.values() if row)]
+    return [join_text(row[column] for column in columns) if (row := rows[identity]) else None for identity in ids]
 
 
 def _is_text(values: Iterable[str]) -> bool:
@@ -170,28 +170,28 @@ def _is_text(values: Iterable[str]) -> bool:
 
 def preview(request: Request, rows: int = 5) -> pd.DataFrame:
     """The first rows of a CSV file as an import reads it; raises InputError for what is no table."""
-    table = read_table(existing(request.source, "SOURCE"), _named(request.delimiter) or DELIMITERS)
+    table = read_table(existing_file(request.source, "SOURCE"), _given(request.delimiter) or DELIMITERS)
     return pd.DataFrame([row for _, row in itertools.islice(table.rows, rows)], columns=table.columns)
 
 
-def read_csv(request: Request) -> Log:
+def read_csv(request: Request) -> InteractionLog:
     """Interactions of a CSV file."""
-    return read_interactions(read_table(request.source, _named(request.delimiter) or DELIMITERS), request)
+    return read_interactions(read_table(request.source, _given(request.delimiter) or DELIMITERS), request)
 
 
 def read_csv_texts(request: Request, ids: list[str]) -> list[str | None]:
     """Texts of a CSV file of items; its id column is called as in the interactions, or as ids usually are."""
-    table = read_table(request.items, (*DELIMITERS, *_named(request.delimiter)))
+    table = read_table(request.items, (*DELIMITERS, *_given(request.delimiter)))
     item = table.columns.index(request.item) if request.item in table.columns else table.need("id")
     columns = None if request.text is None else [table.named(name, "text") for name in request.text]
     return read_texts(table, ids, item, columns)
 
 
-def _named(delimiter: str | None) -> tuple[str, ...]:
-    """The delimiter that an option names, if it names one."""
+def _given(delimiter: str | None) -> tuple[str, ...]:
+    """The delimiter of --delimiter, if one was given."""
     if delimiter is None:
         return ()
-    found = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
-    if len(found) != 1 or found in '"\r\n':
+    mark = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
+    if len(mark) != 1 or mark in '"\r\n':
         raise InputError(f"--delimiter {delimiter!r} is not valid: it must be one character, or tab.")
-    return (found,)
+    return (mark,)

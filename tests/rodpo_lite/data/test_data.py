@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from rodpo_lite.cli import main
@@ -49,6 +50,12 @@ def edit_features(change):
     return apply
 
 
+def repeat_column(folder: Path) -> None:
+    table = pq.read_table(folder / "items.parquet")
+    pq.write_table(table.append_column("item", table["item"]), folder / "items.parquet")
+    edit_manifest(folder, unlist)
+
+
 def with_value(column, row, value):
     def change(frame):
         frame.loc[row, column] = value
@@ -85,7 +92,16 @@ BROKEN = {
         "not a readable parquet file",
     ),
     "no column": (edit_interactions(lambda x: x.drop(columns="item")), "no column 'item'"),
+    "a column twice": (repeat_column, "items.parquet"),
     "wrong dtype": (edit_interactions(lambda x: x.astype({"item": float})), "'item' is float64, but must be int32"),
+    "wrong dtype of times": (
+        edit_interactions(lambda x: x.assign(timestamp=x.position * 1.5)),
+        "'timestamp' is float64, but must be Int64",
+    ),
+    "missing values": (
+        edit_interactions(lambda x: x.astype({"item": "Int32"})),
+        "'item' is Int32, but must be int32",
+    ),
     "wrong mask dtype": (edit_items(lambda x: x.astype({"has_text": float})), "'has_text' is float64"),
     "negative position": (edit_interactions(with_value("position", 0, -1)), "'position' has a value out of range: -1"),
     "item out of range": (edit_interactions(with_value("item", 3, 40)), "item 40 in row 3 is out of range"),
@@ -213,17 +229,17 @@ def test_the_synthetic_world_is_reproducible_and_keeps_its_truth(tmp_path):
 def test_a_world_does_not_depend_on_how_a_processor_partitions(tmp_path, monkeypatch):
     """NumPy leaves both sides of a partition in an order of its own, another one with AVX2 than with AVX-512."""
     sizes = WorldSizes(users=50, items=120)
-    synthesise(tmp_path / "one", 1, sizes)
+    synthesise(tmp_path / "first", 1, sizes)
     partition = np.argpartition
 
     def reordered(values, at, axis):
-        found = partition(values, at, axis=axis)
-        return np.concatenate([found[:, :at][:, ::-1], found[:, at:][:, ::-1]], axis=1)
+        order = partition(values, at, axis=axis)
+        return np.concatenate([order[:, :at][:, ::-1], order[:, at:][:, ::-1]], axis=1)
 
     monkeypatch.setattr(np, "argpartition", reordered)
-    synthesise(tmp_path / "other", 1, sizes)
-    one, other = (read_dataset(tmp_path / name) for name in ("one", "other"))
-    assert one.checksums == other.checksums
+    synthesise(tmp_path / "second", 1, sizes)
+    first, second = (read_dataset(tmp_path / name) for name in ("first", "second"))
+    assert first.checksums == second.checksums
 
 
 def test_only_a_synthetic_world_has_an_oracle(plain_folder):

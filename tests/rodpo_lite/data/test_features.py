@@ -81,7 +81,7 @@ class Stub:
     """A model that knows how long a text is, and how wide an image."""
 
     def encode(self, inputs, show_progress_bar):
-        return np.array([[len(one), 1] if isinstance(one, str) else [one.width, 1] for one in inputs], np.float32)
+        return np.array([[len(item), 1] if isinstance(item, str) else [item.width, 1] for item in inputs], np.float32)
 
 
 def load(name: str) -> Stub:
@@ -107,4 +107,4 @@ def test_a_model_takes_the_place_of_words_and_thumbnails(tmp_path, monkeypatch):
         assert "stub" in dataset.manifest["modalities"][modality]["origin"]
     assert lines == ["without text: 2 of 4 items", "without image: 1 of 4 items"]
     with pytest.raises(InputError, match=r"The model other cannot be loaded .*: other is not a model\.$"):
-        features.encoded_texts(["a"], "other")
+        features.encode_texts(["a"], "other")

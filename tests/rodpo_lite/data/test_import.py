@@ -227,13 +227,13 @@ def test_any_small_table_becomes_a_dataset_or_is_refused(tmp_path_factory, rows,
         rows = [(user, item, time if isinstance(time, int) and time < 10 else 3) for user, item, time in rows]
     source = tmp_path_factory.mktemp("any") / "a.csv"
     pd.DataFrame(rows, columns=["user", "item", "time"]).to_csv(source, index=False)
-    whole = [
+    complete = [
         (u.strip(), i.strip(), t)
         for u, i, t in rows
         if u.strip() not in ("", "nan") and i.strip() not in ("", "nan") and t != ""
     ]
     kept, seen = [], set()
-    for user, item, _ in sorted(dict.fromkeys(whole), key=lambda row: row[2] if mostly_plain else 0):
+    for user, item, _ in sorted(dict.fromkeys(complete), key=lambda row: row[2] if mostly_plain else 0):
         if repeats == "keep" or (user, item) not in seen:
             kept.append((user, item))
             seen.add((user, item))
@@ -246,9 +246,9 @@ def test_any_small_table_becomes_a_dataset_or_is_refused(tmp_path_factory, rows,
         assert not mostly_plain or not expected
         return
     assert Counter(item for sequence in sequences for item in sequence) == Counter(expected)
-    users = list(dict.fromkeys(user for user, _, _ in whole if lengths[user] >= 3))
+    users = list(dict.fromkeys(user for user, _, _ in complete if lengths[user] >= 3))
     if mostly_plain:
-        assert sequences == [[item for user, item in kept if user == one] for one in users]
+        assert sequences == [[item for user, item in kept if user == name] for name in users]
 
 
 def test_a_name_that_two_users_have_is_not_answered_for_the_first(tmp_path):

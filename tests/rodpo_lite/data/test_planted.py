@@ -22,39 +22,39 @@ def planted_folder(world_folder, tmp_path_factory):
 
 
 def test_a_tenth_of_training_is_hidden_and_nothing_else_changes(world, planted_folder):
-    left, hidden = read_dataset(planted_folder), pd.read_parquet(planted_folder / PLANTED)
+    left, record = read_dataset(planted_folder), pd.read_parquet(planted_folder / PLANTED)
     split = leave_one_out(world)
-    assert len(hidden) == round(0.1 * (split.train_end - split.start).sum())
-    assert len(left.items) + len(hidden) == len(world.items)
+    assert len(record) == round(0.1 * (split.train_end - split.start).sum())
+    assert len(left.items) + len(record) == len(world.items)
     after = leave_one_out(left)
     assert (after.train_end - after.start).min() >= 2
     training = np.concatenate([left.items[a:b] for a, b in zip(after.start, after.train_end)])
     original = np.concatenate([world.items[a:b] for a, b in zip(split.start, split.train_end)])
     assert set(training) == set(original), "no item loses its last training interaction"
     for user in range(world.n_users):
-        whole = world.items[world.offsets[user] : world.offsets[user + 1]].tolist()
+        sequence = world.items[world.offsets[user] : world.offsets[user + 1]].tolist()
         rest = left.items[left.offsets[user] : left.offsets[user + 1]].tolist()
-        assert rest[-2:] == whole[-2:], "validation and test stay"
-        for row in hidden[hidden["user"] == user].sort_values("place", ascending=False, kind="stable").itertuples():
-            assert whole.index(row.item) >= row.place
-        known = set(hidden.loc[hidden["user"] == user, "item"])
-        assert [item for item in whole if item not in known] == rest
+        assert rest[-2:] == sequence[-2:], "validation and test stay"
+        for row in record[record["user"] == user].sort_values("place", ascending=False, kind="stable").itertuples():
+            assert sequence.index(row.item) >= row.place
+        known = set(record.loc[record["user"] == user, "item"])
+        assert [item for item in sequence if item not in known] == rest
 
 
 def test_a_hidden_item_is_a_false_negative_before_its_time_only(world, planted_folder):
     left = read_dataset(planted_folder)
     planted = Planted.of(left, planted_folder)
-    hidden = pd.read_parquet(planted_folder / PLANTED)
+    record = pd.read_parquet(planted_folder / PLANTED)
     split = leave_one_out(left)
     batch = next(PackedSequences(left.items, split.start, split.train_end - 1, 50).epoch(10_000))
     everything = torch.arange(left.n_items).expand(len(batch.rows), -1)
     hits = planted.hit(batch, everything)
     for position in range(0, len(batch.rows), 23):
         user, row = int(batch.user_of_position[position]), int(batch.rows[position])
-        whole = world.items[world.offsets[user] : world.offsets[user + 1]].tolist()
-        last_known = whole.index(int(left.items[row]))
-        mine = hidden.loc[hidden["user"] == user, "item"]
-        expected = {item for item in mine if whole.index(item) > last_known}
+        sequence = world.items[world.offsets[user] : world.offsets[user + 1]].tolist()
+        last_known = sequence.index(int(left.items[row]))
+        mine = record.loc[record["user"] == user, "item"]
+        expected = {item for item in mine if sequence.index(item) > last_known}
         assert set(hits[position].nonzero()[:, 0].tolist()) == expected
 
 
@@ -91,24 +91,26 @@ def test_diagnostics_by_hand():
     planted = Planted(torch.tensor([7]), torch.tensor([2]), torch.tensor([0, 5]), n_items=9)
     last = torch.full((5,), -1)
     taken = OwnedItems.within(np.arange(5), np.array([0]), np.array([5]), 9)
-    found = SelectionDiagnostics(9, last, taken, planted)
+    diagnostics = SelectionDiagnostics(9, last, taken, planted)
     rows, lengths = torch.tensor([0, 1, 2]), torch.tensor([3])
     batch = PackedBatch(rows, rows, rows, lengths, torch.tensor([0]))
     push = torch.tensor([[0.1], [0.2], [0.3]])
-    found.observe(batch, torch.tensor([[7], [7], [7]]), push)
-    first = found.summary()
+    diagnostics.observe(batch, torch.tensor([[7], [7], [7]]), push)
+    first = diagnostics.summary()
     # Positives are items 1, 2, 3: item 7 lies ahead of the first two, and was taken before the third.
     assert first["planted_rate"] == pytest.approx(2 / 3) and first["planted_share"] == pytest.approx(0.5)
     assert first["suppression"] == pytest.approx(0.6) and first["effective_negatives"] == pytest.approx(1)
     assert "repeat_rate" not in first and first["past_rate"] == first["future_share"] == 0
-    found.reset()
-    found.observe(batch, torch.tensor([[7], [3], [1]]), push)
-    second = found.summary()
+    diagnostics.reset()
+    diagnostics.observe(batch, torch.tensor([[7], [3], [1]]), push)
+    second = diagnostics.summary()
     assert second["repeat_rate"] == pytest.approx(1 / 3)
     assert second["effective_negatives"] == pytest.approx(math.exp(math.log(3)))
     # Item 3 comes two steps after position 1, whose positive is item 2; item 1 was taken before position 2.
     assert second["future_rate"] == second["past_rate"] == pytest.approx(1 / 3)
     assert second["future_share"] == pytest.approx(1 / 3) and second["past_share"] == pytest.approx(1 / 2)
-    found.reset()
-    found.observe(batch, torch.tensor([[1], [2], [3]]), push)  # the positives themselves are neither past nor future
-    assert found.summary()["future_rate"] == found.summary()["past_rate"] == 0
+    diagnostics.reset()
+    diagnostics.observe(
+        batch, torch.tensor([[1], [2], [3]]), push
+    )  # the positives themselves are neither past nor future
+    assert diagnostics.summary()["future_rate"] == diagnostics.summary()["past_rate"] == 0
