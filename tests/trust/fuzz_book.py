@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from companion.site.check import FOLDER, baseline_file, compare, read_baseline
-from companion.site.pages import Page, parameters_of
+from companion.site.execution import prepare
+from companion.site.pages import Page
 from companion.site.rules import Rules
 from rodpo_lite import files
 from trust import mutations
@@ -57,6 +58,6 @@ def parameters(place: Path) -> Callable[[Path, random.Random], Callable]:
     def make(folder: Path, chance: random.Random) -> Callable:
         source, content = folder / "sums.py", NOTEBOOK.format(chance.choice(PYTHON)).encode()
         source.write_bytes(mutations.flip(content, chance) if chance.random() < 0.3 else content)
-        return lambda: parameters_of(Page(source, folder / "pages", {"profile": "smoke"}, ""))
+        return lambda: prepare(Page(source, folder / "pages", {"profile": "smoke"}, ""))
 
     return make
