@@ -20,6 +20,7 @@ from rodpo_lite.files import exclusive, write_bytes
 
 CHECKSUMS = "SHA256SUMS"  # of the site; `sha256sum --check SHA256SUMS` reads it
 _TOOLS = ("jupyter_book", "jupytext", "papermill", "ipykernel", "plotly", "kaleido")
+_WARNING = re.compile(r"^.*(?:WARNING|ERROR|CRITICAL): .*$", flags=re.MULTILINE)
 _START = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
 
 
@@ -40,19 +41,14 @@ def build(
         if _beside(out, "old").exists() and not out.exists():  # a build was killed as it replaced the site
             _beside(out, "old").rename(out)
         _check(root, out)
-        return _build(root, profile, work, out, force, progress)
-
-
-def _build(root: Path, profile: str, work: Path, out: Path, force: bool, progress: Callable[[str], Any]) -> Path:
-    """As `build`, in the folder `work` that this process holds."""
-    pages = find_pages(root, profile, work)
-    stale = [page for page in pages if force or not page.is_fresh()]
-    progress(f"{len(stale)} of {len(pages)} notebooks to execute")
-    if failures := execute(stale, work, progress):
-        raise BookError("\n".join(failures.values()))
-    progress("building the site …")
-    staging.stage(root, pages, work / "stage")
-    _publish(_render(work), out)
+        pages = find_pages(root, profile, work)
+        stale = [page for page in pages if force or not page.is_fresh()]
+        progress(f"{len(stale)} of {len(pages)} notebooks to execute")
+        if failures := execute(stale, work, progress):
+            raise BookError("\n".join(failures.values()))
+        progress("building the site …")
+        staging.stage(root, pages, work / "stage")
+        _publish(_render(work), out)
     return out
 
 
@@ -91,14 +87,10 @@ def _run(command: list[str]) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
 
 
-_WARNING = re.compile(r"^.*(?:WARNING|ERROR|CRITICAL): .*$", flags=re.MULTILINE)
-
-
 def _complaint(log: str, work: Path) -> str:
     """The warnings of a failed build, or the end of its log if there are none."""
     log = re.sub(r"\x1b\[[0-9;]*m", "", log).replace(f"{work / 'stage'}/", "")
-    warnings = _WARNING.findall(log)
-    if warnings:
+    if warnings := _WARNING.findall(log):
         return f"Jupyter Book reports {len(warnings)} warning(s), and none is allowed:\n" + "\n".join(warnings)
     return "Jupyter Book failed:\n" + "\n".join(log.strip().splitlines()[-20:])
 
