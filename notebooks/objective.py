@@ -73,7 +73,7 @@ def objective(logits):
     return (log_policy.exp() * (reward - beta * (log_policy - log_reference))).sum()
 
 
-def negative():
+def closure():
     search.zero_grad()
     loss = -objective(logits)
     loss.backward()
@@ -83,9 +83,9 @@ def negative():
 logits = torch.zeros(n_items, dtype=torch.float64, requires_grad=True)
 strict = {"max_iter": 500, "tolerance_grad": 1e-12, "tolerance_change": 0, "line_search_fn": "strong_wolfe"}
 search = torch.optim.LBFGS([logits], **strict)
-search.step(negative)
 
 # %%
+search.step(closure)
 best = log_reference + reward / beta
 log_z = best.logsumexp(0)
 searched = logits.detach().log_softmax(0).exp()
@@ -222,14 +222,14 @@ curves = {loss.name: preference.suppression_by_autograd(loss.name, grid, loss)[:
 table = pd.DataFrame(
     {"h": margins.numpy().round(6) + 0, **{name: curve.round(9) + 0 for name, curve in curves.items()}}
 )
+
+# %% tags=["hide-input"]
 fig = go.Figure()
 for number, (name, curve) in enumerate(curves.items()):
     fig.add_scatter(x=margins.numpy(), y=curve, name=name, mode="lines", **figures.style(number))
 fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
 fig.update_xaxes(title="margin h, the reference indifferent")
 fig.update_yaxes(title="suppression w", range=[-0.6 * beta, 1.6 * beta])
-
-# %% tags=["hide-input"]
 figures.show(
     fig,
     caption=f"How hard each loss pushes the rejected item down, at β = {beta} and the default ε and γ. Below zero "

@@ -101,6 +101,7 @@ def test_a_shared_link_shows_title_description_and_card(book):
     page = (book / "_build" / "html" / "notebooks" / "plots.html").read_text(encoding="utf-8")
     tags = dict(re.findall(r'<meta (?:property|name)="([^"]+)" content="([^"]*)"', page))
     assert tags["og:title"] == "Plots" and tags["og:type"] == "article"
+    assert tags["og:site_name"] == "RoDPO, put to the test"
     assert tags["og:description"].startswith("The margin") and tags["description"] == tags["og:description"]
     assert tags["og:url"] == "https://someone.github.io/rodpo/notebooks/plots.html"
     assert tags["og:image"] == "https://someone.github.io/rodpo/_static/card.png"

@@ -64,8 +64,8 @@ def edited(book):
 
 
 def only(result):
-    (one,) = result.wrong
-    return one
+    (finding,) = result.wrong
+    return finding
 
 
 @pytest.fixture
