@@ -184,9 +184,11 @@ def _page_end(page: Page, stamp: dict[str, Any], repository: str | None) -> str:
     """The last cell of a page: how to run it, and what it was made from."""
     template = page.source.parents[1] / "book" / PAGE_END
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    versions = dict(stamp["made_by"])
     return environment.from_string(template.read_text(encoding="utf-8")).render(
-        name=page.name, repository=repository, branch=BRANCH, inputs=stamp["hash"][:12],
-        parameters=stamp["parameters"], example=_example(stamp["parameters"]), made_by=stamp["made_by"],
+        page=page.name, repository=repository, branch=BRANCH, inputs=stamp["hash"][:12],
+        parameters=stamp["parameters"], example=_example(stamp["parameters"]), commit=versions.pop("commit"),
+        versions=versions,
     )  # fmt: skip
 
 
