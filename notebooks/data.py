@@ -16,9 +16,9 @@
 # **You will learn** what a recommender sees of its users, how one item per user is held out, why a batch should not be
 # padded, and how many relevant items a log of clicks never shows: the *false negatives* that this book is about.
 #
-# *Reading: 8 minutes. Running: 15 seconds. Before this: [the overview](../index).* The paper works on Amazon
-# reviews; this page runs on a **synthetic world** in the same format, because there the truth is known. Point `data` at a
-# folder of your own to see yours.
+# *Reading: 8 minutes. Running: 15 seconds. Before this: [the overview](../index).* The paper works on Amazon reviews;
+# this page runs on a **synthetic world** in the same format, because there the truth is known. Point `data` at a folder
+# of your own to see yours.
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -76,21 +76,15 @@ record("n_interactions", len(dataset.items))
 popularity = np.sort(np.bincount(dataset.items, minlength=dataset.n_items))[::-1]
 ranks = np.unique(np.geomspace(1, dataset.n_items, 120).astype(int))
 head = popularity[: dataset.n_items // 10].sum() / popularity.sum()
-
 fig = go.Figure(go.Scatter(x=ranks, y=popularity[ranks - 1], mode="lines", name="items"))
 fig.update_xaxes(type="log", dtick=1, title="popularity rank of the item")
 fig.update_yaxes(type="log", dtick=1, title="interactions", range=[0, np.log10(popularity[0]) + 0.1])
 figures.show(
     fig,
-    caption=(
-        "Interactions of each item, most popular first, both axes logarithmic. "
-        f"The most popular tenth of the items takes {head:.0%} of all "
-        "interactions."
-    ),
-    alt=(
-        f"A curve that falls from {popularity[0]} interactions for the most "
-        f"popular item to {popularity[-1]} for the least."
-    ),
+    caption="Interactions of each item, most popular first, both axes logarithmic. The most popular tenth of the items "
+    f"takes {head:.0%} of all interactions.",
+    alt=f"A curve that falls from {popularity[0]} interactions for the most popular item to {popularity[-1]} for the "
+    "least.",
     data=pd.DataFrame({"rank": ranks, "interactions": popularity[ranks - 1]}),
 )
 record("head_share", head)
@@ -113,39 +107,30 @@ figures.table(history, f"User {user}, oldest first")
 # ## Packed, not padded
 #
 # Most code fills every history up to 50 positions. Here the histories of a batch stand back to back, and only real
-# positions are computed. Of $n$ interactions, training predicts $n - 3$: the first has nothing before it, and the last two are held out.
+# positions are computed. Of $n$ interactions, training predicts $n - 3$: the first has nothing before it, and the last
+# two are held out.
 
 # %% tags=["hide-input"]
-sequences = PackedSequences(
-    dataset.items, split.start, split.train_end - 1, max_length=50
-)
+sequences = PackedSequences(dataset.items, split.start, split.train_end - 1, max_length=50)
 real = sequences.n_positions / (50 * dataset.n_users)
 lengths = np.bincount(np.minimum(dataset.lengths, 50))
-
-fig = go.Figure(go.Bar(x=np.arange(len(lengths)), y=lengths, name="users"))
+table = pd.DataFrame({"interactions": np.arange(len(lengths)), "users": lengths})
+fig = go.Figure(go.Bar(x=table["interactions"], y=lengths, name="users"))
 fig.update_xaxes(title="interactions of a user")
 fig.update_yaxes(title="users")
 figures.show(
     fig,
-    caption=(
-        f"How long histories are. Padded to 50, only {real:.1%} of the positions "
-        "would be real predictions."
-    ),
-    alt=(
-        "A bar chart of history lengths with its highest bar at "
-        f"{lengths.argmax()} interactions and a long tail."
-    ),
-    data=pd.DataFrame(
-        {"interactions": np.arange(len(lengths)), "users": lengths}
-    ).query("users > 0"),
+    caption=f"How long histories are. Padded to 50, only {real:.1%} of the positions would be real predictions.",
+    alt=f"A bar chart of history lengths with its highest bar at {lengths.argmax()} interactions and a long tail.",
+    data=table.query("users > 0"),
 )
 record("real_positions", real)
 
 # %% [markdown]
 # ## Ties in time
 #
-# The Amazon logs know the day of a review, not the minute, and the synthetic world copies that. Where two neighbouring interactions share a day, their order
-# is arbitrary, and so is which of them becomes the target.
+# The Amazon logs know the day of a review, not the minute, and the synthetic world copies that. Where two neighbouring
+# interactions share a day, their order is arbitrary, and so is which of them becomes the target.
 
 # %%
 owner = np.repeat(np.arange(dataset.n_users), dataset.lengths)
@@ -153,16 +138,15 @@ day = dataset.timestamps // 86_400
 known = not np.isnan(day).all()
 tied = (np.diff(day) == 0)[np.diff(owner) == 0].mean()
 Markdown(
-    f"Of the neighbouring interactions of a user, **{tied:.1%}** share a day."
-    if known else "Not known: no timestamps."
+    f"Of the neighbouring interactions of a user, **{tied:.1%}** share a day." if known else "Not known: no timestamps."
 )
 
 # %% [markdown]
 # ## What the log does not show
 #
 # In the synthetic world each item is relevant or not to each user at each time, drawn once and kept. A user sees only a
-# slate of items at each step and takes one of it, so a history shows at most as many relevant items as it is long. A selector of negatives cannot tell such an
-# item from one that the user would reject: it is a **false negative**.
+# slate of items at each step and takes one of it, so a history shows at most as many relevant items as it is long. A
+# selector of negatives cannot tell such an item from one that the user would reject: it is a **false negative**.
 
 # %%
 if (folder / "oracle").is_dir():
@@ -181,15 +165,16 @@ if (folder / "oracle").is_dir():
     record("never_clicked", hidden)
 
 # %% [markdown]
-# *Change this and rerun:* another `seed` makes another world; look at which shares on this page hardly move, although every
-# title, user and click is a different one.
+# *Change this and rerun:* another `seed` makes another world; look at which shares on this page hardly move, although
+# every title, user and click is a different one.
 #
 # ## Exercises
 #
 # Guess first, then open the cell below the question: it computes the answer.
 #
-# **1. A larger shop window.** At each step a user sees a slate of items and takes one of them. Suppose that the slate were
-# five times as large: would fewer of the relevant items stay without a click? And if histories were twice as long instead?
+# **1. A larger shop window.** At each step a user sees a slate of items and takes one of them. Suppose that the slate
+# were five times as large: would fewer of the relevant items stay without a click? And if histories were twice as long
+# instead?
 
 # %% tags=["hide-cell"]
 small, rows = WorldSizes(users=500), []
@@ -214,8 +199,9 @@ figures.table(pd.DataFrame(rows, columns=columns), f"Worlds of {small.users} use
 # :::
 #
 # **2. The safest draw.** Nothing is simpler than to reject a random item that the user never clicked. In the synthetic
-# world, how often is that something that the user wants *at some time*? (Later chapters ask what is wanted *at the moment of the
-# draw*, which is less.) After how many draws for one user is it more likely than not that at least one was?
+# world, how often is that something that the user wants *at some time*? (Later chapters ask what is wanted *at the
+# moment of the draw*, which is less.) After how many draws for one user is it more likely than not that at least one
+# was?
 
 # %% tags=["hide-cell"]
 if (folder / "oracle").is_dir():
@@ -231,13 +217,13 @@ Markdown(answer)
 
 # %% [markdown]
 # :::{dropdown} Why
-# A user whose share of false negatives is $f$ is spared by $n$ draws with probability $(1-f)^n$, which falls below one half at
-# $n = \log \tfrac12 / \log(1-f)$. Training draws at every position of every epoch, so even a random selector meets false
-# negatives all the time. What a selector can change is how often, and how hard they are then pushed.
+# A user whose share of false negatives is $f$ is spared by $n$ draws with probability $(1-f)^n$, which falls below one
+# half at $n = \log \tfrac12 / \log(1-f)$. Training draws at every position of every epoch, so even a random selector
+# meets false negatives all the time. What a selector can change is how often, and how hard they are then pushed.
 # :::
 #
-# **3. A target by chance.** The share above counts *pairs*. Suppose that the order within every day were drawn anew: for
-# which share of the users would another item become the test target? More than the share of tied pairs, or less?
+# **3. A target by chance.** The share above counts *pairs*. Suppose that the order within every day were drawn anew:
+# for which share of the users would another item become the test target? More than the share of tied pairs, or less?
 
 # %% tags=["hide-cell"]
 last_day = day[dataset.offsets[1:] - 1]
@@ -245,20 +231,22 @@ choices = np.bincount(owner, weights=day == last_day[owner]).clip(1)
 Markdown(
     f"{(choices > 1).mean():.1%} of the users have several items on their last day, "
     f"and {1 - (1 / choices).mean():.1%} would get another target."
-    if known else "Not known: no timestamps."
+    if known
+    else "Not known: no timestamps."
 )
 
 # %% [markdown]
 # :::{dropdown} Why
-# Of $n$ items on the last day each is as likely to come last, so the target stays with probability $1/n$. A metric on such users
-# asks which of several items of one day the log happened to write last, and no model can know that.
+# Of $n$ items on the last day each is as likely to come last, so the target stays with probability $1/n$. A metric on
+# such users asks which of several items of one day the log happened to write last, and no model can know that.
 # :::
 #
 # ## Takeaways
 #
 # - Histories are short and popularity is skewed; packing removes the work on padding.
-# - Two items per user are held out by position, the last for the test and the one before for validation, and each is ranked against everything.
-# - Most relevant items are never observed. Treating “not clicked” as “not wanted” is wrong exactly where the model is
-#   best, and [gradients under false negatives](gradients) shows what that does.
+# - Two items per user are held out by position, the last for the test and the one before for validation, and each is
+#   ranked against everything.
+# - Most relevant items are never observed. Treating “not clicked” as “not wanted” is wrong exactly where the
+#   model is best, and [gradients under false negatives](gradients) shows what that does.
 #
 # **Next:** [the DPO objective](objective).

@@ -13,8 +13,8 @@
 # %% [markdown]
 # # The sparse mixture-of-experts encoder
 #
-# **You will learn** how a sparse mixture adds experts without adding work for each of them, where its costs really are, and
-# why the catalogue's item vectors make it free at inference in one place and not in another.
+# **You will learn** how a sparse mixture adds experts without adding work for each of them, where its costs really are,
+# and why the catalogue's item vectors make it free at inference in one place and not in another.
 #
 # *Reading: 10 minutes. Running: under a minute. Before this: [training](training).*
 
@@ -59,8 +59,8 @@ space = Path(holder.name)
 # ## Many experts, few at work
 #
 # An item's vector is its ID embedding plus what its text and image say. A dense MLP computes the second part for every
-# item with all of its weights. A **sparse mixture of experts** has $E$ small MLPs instead, and a router sends each item to
-# $k$ of them {cite}`shazeer2017moe`:
+# item with all of its weights. A **sparse mixture of experts** has $E$ small MLPs instead, and a router sends each item
+# to $k$ of them {cite}`shazeer2017moe`:
 #
 # $$\begin{aligned}
 # y &= \sum_{e \in \mathrm{top}\,k} g_e(x)\, f_e(x) + f_\mathrm{shared}(x), \\
@@ -68,8 +68,8 @@ space = Path(holder.name)
 # \end{aligned}$$ (eq-mixture)
 #
 # Items that a router does not send to an expert are not computed by it. Two small losses keep the router healthy: the
-# balance loss $E \sum_e \ell_e P_e$ {cite}`fedus2022switch` of the share $\ell_e$ of rows that an expert gets (its load) and its mean
-# probability $P_e$ before the choice, 1 when all experts get the same, and the z-loss, which keeps
+# balance loss $E \sum_e \ell_e P_e$ {cite}`fedus2022switch` of the share $\ell_e$ of rows that an expert gets (its
+# load) and its mean probability $P_e$ before the choice, 1 when all experts get the same, and the z-loss, which keeps
 # logits small {cite}`zoph2022stmoe`.
 #
 # A fair competitor has the same *active* parameters: an MLP as wide as the $k$ experts and the shared one together, the
@@ -77,101 +77,66 @@ space = Path(holder.name)
 
 
 # %% tags=["hide-input"]
-def encoders_of(width):
-    """Without a mixture, with one in either place, and the dense twins of both."""
-    values = {"width": width, "dropout": 0.2, "fusion": "moe"}
-    values |= {"experts": experts, "experts_per_row": experts_per_row}
-    moe = build(EncoderConfig, values)
-    linear = moe.model_copy(update={"fusion": "linear"})
-    sparse = linear.model_copy(update={"feedforward": "moe"})
-    return {
-        "linear": linear,
-        "sparse fusion": moe,
-        "twin of the fusion": capacity.dense_twin(moe),
-        "sparse feed-forward": sparse,
-        "twin of the feed-forward": capacity.dense_twin(sparse),
-    }
-
-
-encoders = encoders_of(width)
+encoders = mixture.encoders(width, experts, experts_per_row)
 moe = encoders["sparse fusion"]
 trained, rows = {}, []
 for name, encoder in encoders.items():
-    config = {
-        "seed": seed,
-        "encoder": encoder.model_dump(),
-        "training": {"epochs": epochs, "precision": "fp32"},
-    }
-    found = runs.train(dataset, build(ReferenceConfig, config), space / name)
+    training = {"epochs": epochs, "precision": "fp32"}
+    config = build(ReferenceConfig, {"seed": seed, "encoder": encoder.model_dump(), "training": training})
+    quality = runs.train(dataset, config, space / name)["valid"]["ndcg@5"]
     trained[name] = runs.load(space / name, dataset).model
     counts = capacity.parameter_counts(trained[name])
-    rows.append(
-        {
-            "encoder": name,
-            "parameters": f"{counts.total:,}",
-            "active": f"{counts.active:,}",
-            "of routers": f"{counts.routers:,}",
-            "validation NDCG@5": found["valid"]["ndcg@5"],
-        }
-    )
-    record(
-        f"active_parameters_{name.replace(' ', '_').replace('-', '_')}", counts.active
-    )
-figures.table(
-    pd.DataFrame(rows),
-    f"Capacity of five encoders on {dataset.name}, {experts_per_row} of {experts} experts active",
-)
+    rows.append((name, f"{counts.total:,}", f"{counts.active:,}", f"{counts.routers:,}", quality))
+    record(f"active_parameters_{name.replace(' ', '_').replace('-', '_')}", counts.active)
+table = pd.DataFrame(rows, columns=["encoder", "parameters", "active", "of routers", "validation NDCG@5"])
+active = f"{experts_per_row} of {experts} experts active"
+figures.table(table, f"Capacity of five encoders on {dataset.name}, {active}")
 
 # %% [markdown]
-# *Active* counts what one item or position uses, with the embedding tables whole. A sparse mixture and its twin differ by the
-# router alone. Quality is one seed on a small world and decides nothing; [the results](results) will.
+# *Active* counts what one item or position uses, with the embedding tables whole. A sparse mixture and its twin differ
+# by the router alone. Quality is one seed on a small world and decides nothing; [the results](results) will.
 #
 # ## Who goes where
 #
-# Nobody tells the router what an item is. In the synthetic world, titles name a kind of thing; elsewhere items are clustered by
-# their text, and the most telling word of the titles names a cluster. Have kinds found their experts? Without any preference,
-# each kind would go to an expert as often as all items do.
+# Nobody tells the router what an item is. In the synthetic world, titles name a kind of thing; elsewhere items are
+# clustered by their text, and the most telling word of the titles names a cluster. Have kinds found their experts?
+# Without any preference, each kind would go to an expert as often as all items do.
 
 # %% tags=["hide-input"]
 chosen, kind = mixture.chosen_experts(trained["sparse fusion"]), kinds(dataset)
 lift = mixture.preferences(kind, chosen, experts)
-fig = go.Figure(
-    go.Heatmap(
-        x=[str(e) for e in lift.columns], y=lift.index, z=lift.to_numpy(), zmin=0, colorscale="Cividis",
-        colorbar={"title": "times"}, hovertemplate="expert %{x}, %{y}: %{z:.2f} times<extra></extra>",
-    )
-)
+heat = go.Heatmap(
+    x=[str(e) for e in lift.columns], y=lift.index, z=lift.to_numpy(), zmin=0, colorscale="Cividis",
+    colorbar={"title": "times"}, hovertemplate="expert %{x}, %{y}: %{z:.2f} times<extra></extra>",
+)  # fmt: skip
+fig = go.Figure(heat)
 fig.update_xaxes(title="expert", dtick=1)
 figures.show(
     fig,
-    caption="How many times as often a kind goes to an expert as all items do; without a preference every cell would be 1.",
-    alt=f"A map of item kinds by experts, from {lift.to_numpy().min():.1f} to {lift.to_numpy().max():.1f} times the share of all items.",
+    caption="How many times as often a kind goes to an expert as all items do; without a preference every cell would "
+    "be 1.",
+    alt=f"A map of item kinds by experts, from {lift.to_numpy().min():.1f} to {lift.to_numpy().max():.1f} times the "
+    "share of all items.",
     data=lift.rename(columns=str).reset_index(),
 )
 
 # %% tags=["hide-input"]
-found = mixture.apart(kind, chosen, experts)
+apart = mixture.apart(kind, chosen, experts)
 shuffled = [mixture.apart(np.random.default_rng(n).permutation(kind), chosen, experts) for n in range(100)]
-record("kinds_apart", found)
+low, high = 100 * min(shuffled), 100 * max(shuffled)
+record("kinds_apart", apart)
 Markdown(
-    f"For an average kind, {100 * found:.0f} % of its assignments would have to go elsewhere to look like those of all items. With kinds "
-    f"shuffled over the items, which have none, it would be {100 * min(shuffled):.0f} to {100 * max(shuffled):.0f} %. So kinds "
-    f"{'have' if found > max(shuffled) else 'have not'} found their experts{', if not one each' if found > max(shuffled) else ''}."
+    f"For an average kind, {100 * apart:.0f} % of its assignments would have to go elsewhere to look like those of "
+    f"all items. With kinds shuffled over the items, which have none, it would be {low:.0f} to {high:.0f} %. So kinds "
+    + ("have found their experts, if not one each." if 100 * apart > high else "have not found their experts.")
 )
 
 # %% tags=["hide-input"]
-load = pd.concat(
-    mixture.expert_load(trained[name], dataset, moe.max_length)
-    for name in ("sparse fusion", "sparse feed-forward")
-)
+mixtures = ("sparse fusion", "sparse feed-forward")
+load = pd.concat(mixture.expert_load(trained[name], dataset, moe.max_length) for name in mixtures)
 fig = go.Figure()
 for number, (layer, part) in enumerate(load.groupby("layer", sort=False)):
-    fig.add_bar(
-        x=part["expert"].astype(str),
-        y=part["share"],
-        name=layer,
-        marker_color=figures.COLOURS[number],
-    )
+    fig.add_bar(x=part["expert"].astype(str), y=part["share"], name=layer, marker_color=figures.COLOURS[number])
 fig.add_hline(y=1 / experts, line_dash="dot", line_color=figures.GREY)
 fig.update_xaxes(title="expert")
 fig.update_yaxes(title="share of assignments", tickformat=".0%")
@@ -181,84 +146,80 @@ figures.show(
     alt="Bars of the share of assignments by expert, for the fusion and for the feed-forward of each block.",
     data=load,
 )
-busiest = load.groupby("layer")["share"].max()
-for layer, value in busiest.items():
-    record(f"busiest_expert_{layer.replace('.', '_')}", value)
+for layer, share in load.groupby("layer")["share"].max().items():
+    record(f"busiest_expert_{layer.replace('.', '_')}", share)
 record_defaults(EncoderConfig)
 
 # %% [markdown]
 # ## What it costs, and where
 #
-# At inference the catalogue's vectors are computed once and kept. A request encodes the user's history and multiplies. So
-# a mixture in the *fusion* is paid when vectors are rebuilt, a mixture in the *Transformer* with every request. The cell
-# measures all encoders in turn, on this machine, while the book is built, at the default width of 64 and for a catalogue as
-# large as that of a real dataset. The weights are not trained: the work is the same.
+# At inference the catalogue's vectors are computed once and kept. A request encodes the user's history and multiplies.
+# So a mixture in the *fusion* is paid when vectors are rebuilt, a mixture in the *Transformer* with every request. The
+# cell measures all encoders in turn, on this machine, while the book is built, at the default width of 64 and for a
+# catalogue as large as that of a real dataset. The weights are not trained: the work is the same.
 
 # %% tags=["hide-input"]
-sizes = WorldSizes(users=400, items=catalogue)
-large = read_dataset(synthesise(space / "large", seed, sizes))
-models = {name: Recommender.for_dataset(encoder, large) for name, encoder in encoders_of(64).items()}
+large = read_dataset(synthesise(space / "large", seed, WorldSizes(users=400, items=catalogue)))
+untrained = mixture.encoders(64, experts, experts_per_row)
+models = {name: Recommender.for_dataset(encoder, large) for name, encoder in untrained.items()}
 measured = mixture.costs(models, large, moe.max_length)
 cost = measured.drop(columns="repeat").groupby("model", sort=False).min()
-relative = {
-    place: mixture.against(measured, f"sparse {place}", f"twin of the {place}")
-    for place in ("fusion", "feed-forward")
-}
+places = ("fusion", "feed-forward")
+relative = {place: mixture.against(measured, f"sparse {place}", f"twin of the {place}") for place in places}
 counts = pd.DataFrame({name: capacity.parameter_counts(model)._asdict() for name, model in models.items()}).T
+milliseconds = (1000 * cost).round(2).rename(columns=lambda name: f"{name}, ms")
 figures.table(
-    counts.map("{:,}".format).rename_axis("encoder").join((1000 * cost).round(2).rename(columns=lambda name: f"{name}, ms")),
-    f"Parameters, and the least of nine times, for {catalogue:,} items: a training step of 2,000 positions, rebuilding all "
-    "item vectors, one request with kept vectors",
+    counts.map("{:,}".format).rename_axis("encoder").join(milliseconds),
+    f"Parameters, and the least of nine times, for {catalogue:,} items: a training step of 2,000 positions, "
+    "rebuilding all item vectors, one request with kept vectors",
 )
 
 # %% tags=["hide-input"]
 fig = go.Figure()
 for number, (name, times) in enumerate(relative.items()):
-    fig.add_bar(
-        x=list(times.index), y=times["times"], name=f"sparse {name}", marker_color=figures.COLOURS[number],
-        error_y=figures.whiskers(times["times"], times["low"], times["high"]),
-    )
+    bars = {"x": list(times.index), "y": times["times"], "name": f"sparse {name}"}
+    error = figures.whiskers(times["times"], times["low"], times["high"])
+    fig.add_bar(**bars, marker_color=figures.COLOURS[number], error_y=error)
 fig.add_hline(y=1, line_dash="dot", line_color=figures.GREY)
 fig.update_yaxes(title="time against its dense twin", rangemode="tozero")
 figures.show(
     fig,
-    caption="Times of three kinds of work, each mixture against its own dense twin, the dotted line: median of nine measurements, and where the middle half of them lies.",
-    alt="Grouped bars for a training step, rebuilding the vectors and one request: each sparse encoder against its dense twin.",
+    caption="Times of three kinds of work, each mixture against its own dense twin, the dotted line: median of nine "
+    "measurements, and where the middle half of them lies.",
+    alt="Grouped bars for a training step, rebuilding the vectors and one request: each sparse encoder against its "
+    "dense twin.",
     data=pd.concat(relative, names=["mixture", "work"]).round(2).reset_index(),
 )
 
 # %% tags=["hide-input"]
 plain = cost.loc["sparse fusion"] / cost.loc["linear"]
-longer = {
-    "a training step": ("fusion", "step"),
-    "rebuilding the vectors": ("fusion", "rebuild"),
-    "a request with the sparse fusion": ("fusion", "request"),
-    "a request with the sparse feed-forward": ("feed-forward", "request"),
+work = {
+    "a training step": relative["fusion"].loc["step"],
+    "rebuilding the vectors": relative["fusion"].loc["rebuild"],
+    "a request with the sparse fusion": relative["fusion"].loc["request"],
+    "a request with the sparse feed-forward": relative["feed-forward"].loc["request"],
 }
-told = []
-for work, (place, name) in longer.items():
-    row = relative[place].loc[name]
-    told.append(
-        f"{work} takes {row['times']:.2f} times as long ({row['low']:.2f} to {row['high']:.2f})"
-    )
+longer = "{} takes {times:.2f} times as long ({low:.2f} to {high:.2f})"
 Markdown(
-    f"Against the dense twin, {', '.join(told)}. With kept vectors a request is the same work for the sparse fusion as for its twin, so what its number differs from 1 is the noise of these times. Against the encoder without a mixture, the sparse fusion takes {plain['rebuild']:.1f} times "
-    f"as long to rebuild the vectors. These are times of one machine while it built this "
+    f"Against the dense twin, {', '.join(longer.format(name, **times) for name, times in work.items())}. With kept "
+    "vectors a request is the same work for the sparse fusion as for its twin, so what its number differs from 1 is "
+    "the noise of these times. Against the encoder without a mixture, the sparse fusion takes "
+    f"{plain['rebuild']:.1f} times as long to rebuild the vectors. These are times of one machine while it built this "
     "book, and on a busy one they move."
 )
 
 # %% [markdown]
 # Whole epochs were measured on a quiet machine ([cost and scaling](cost)).
 #
-# *Change this and rerun:* with `experts_per_row = 8` every row goes to all eight experts; look at the columns `parameters` and
-# `active` of the first table, and at the bars of the last figure.
+# *Change this and rerun:* with `experts_per_row = 8` every row goes to all eight experts; look at the columns
+# `parameters` and `active` of the first table, and at the bars of the last figure.
 #
 # ## Exercises
 #
 # Guess first, then open the cell below the question: it computes the answer.
 #
-# **1. Twice the experts.** Double $E$ and leave $k$ as it is. By how much do the parameters of the encoder with the sparse fusion
-# grow, and by how much those that one item uses? And what if $E$ stays and $k = E$?
+# **1. Twice the experts.** Double $E$ and leave $k$ as it is. By how much do the parameters of the encoder with the
+# sparse fusion grow, and by how much those that one item uses? And what if $E$ stays and $k = E$?
 
 # %% tags=["hide-cell"]
 cases = {(experts, experts_per_row), (2 * experts, experts_per_row), (experts, experts)}
@@ -273,12 +234,13 @@ figures.table(pd.DataFrame(rows, columns=columns), f"Sparse fusion of width {wid
 
 # %% [markdown]
 # :::{dropdown} Why
-# An expert more costs its whole size in memory, but an item still goes to $k$ of them; all that it uses more is one row of the
-# router. With $k = E$ nothing is idle, and the mixture is an MLP as wide as all experts together, with a gate.
+# An expert more costs its whole size in memory, but an item still goes to $k$ of them; all that it uses more is one row
+# of the router. With $k = E$ nothing is idle, and the mixture is an MLP as wide as all experts together, with a gate.
 # :::
 #
-# **2. How many experts is it really?** If one expert gets all the work, the others are there for nothing. Count the experts of
-# each layer by $1 / \sum_e \ell_e^2$, with $\ell_e$ the load: that is $E$ if all get the same, and 1 if one gets everything.
+# **2. How many experts is it really?** If one expert gets all the work, the others are there for nothing. Count the
+# experts of each layer by $1 / \sum_e \ell_e^2$, with $\ell_e$ the load: that is $E$ if all get the same, and 1 if one
+# gets everything.
 
 # %% tags=["hide-cell"]
 uses = load.groupby("layer", sort=False)["share"].agg(
@@ -288,12 +250,13 @@ figures.table(uses, f"Of {experts} experts; an even share would be {1 / experts:
 
 # %% [markdown]
 # :::{dropdown} Why
-# The balance loss pays a router for an even load over *all* rows, not for sending each row everywhere. So a map of kinds may be
-# uneven while the load is nearly even: kinds share the experts out among themselves.
+# The balance loss pays a router for an even load over *all* rows, not for sending each row everywhere. So a map of
+# kinds may be uneven while the load is nearly even: kinds share the experts out among themselves.
 # :::
 #
-# **3. When vectors cannot be kept.** A fusion is nearly free per request because a rebuild serves many requests. How many, until
-# the rebuild is less than a hundredth of the cost? And how much longer would a request take if it had to rebuild the vectors?
+# **3. When vectors cannot be kept.** A fusion is nearly free per request because a rebuild serves many requests. How
+# many, until the rebuild is less than a hundredth of the cost? And how much longer would a request take if it had to
+# rebuild the vectors?
 
 # %% tags=["hide-cell"]
 sparse = cost.loc["sparse fusion"]
@@ -306,7 +269,8 @@ Markdown(
 
 # %% [markdown]
 # :::{dropdown} Why
-# The “nearly unchanged inference cost” of the paper {cite}`huang2026rodpo` would follow from vectors that depend neither on the user nor on the moment; where its experts sit is not known to us. Prices, stock or a context among the
+# The “nearly unchanged inference cost” of the paper {cite}`huang2026rodpo` would follow from vectors that depend
+# neither on the user nor on the moment; where its experts sit is not known to us. Prices, stock or a context among the
 # features break that, and so does a catalogue that changes faster than requests come in.
 # :::
 #
@@ -314,7 +278,8 @@ Markdown(
 #
 # - Sparse means that unrouted rows are not computed; a test counts them.
 # - Equal active parameters is the fair comparison, and it is what the dense twin is for.
-# - “Nearly unchanged inference cost” {cite}`huang2026rodpo` holds for a fusion whose results are kept, not for a mixture that runs with every request. Which of the two the paper has is not known to us.
-#   [Cost and scaling](cost) has both on a GPU.
+# - “Nearly unchanged inference cost” {cite}`huang2026rodpo` holds for a fusion whose results are kept, not for a
+#   mixture that runs with every request. Which of the two the paper has is not known to us. [Cost and scaling](cost)
+#   has both on a GPU.
 #
 # **Next:** [the results](results).

@@ -17,7 +17,8 @@
 # function, and how its nine relatives in this package differ from it. Each step of the derivation is checked with
 # numbers.
 #
-# *Reading: 14 minutes. Running: seconds. Before this: [data preparation](data). You need: logarithms, gradients, the softmax.*
+# *Reading: 14 minutes. Running: seconds. Before this: [data preparation](data). You need: logarithms, gradients, the
+# softmax.*
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -44,9 +45,7 @@ config = build(LossConfig, {"beta": beta})
 if not isinstance(n_items, int) or n_items < 20:
     raise InputError(f"n_items = {n_items!r} is not valid: use a whole number from 20 on.")
 generator = torch.Generator().manual_seed(seed)
-reward, reference, policy = (
-    torch.randn(n_items, generator=generator, dtype=torch.float64) for _ in range(3)
-)
+reward, reference, policy = (torch.randn(n_items, generator=generator, dtype=torch.float64) for _ in range(3))
 log_reference = reference.log_softmax(0)
 
 # %% [markdown]
@@ -55,10 +54,11 @@ log_reference = reference.log_softmax(0)
 # Suppose that a reward $r(S, j)$ said how much a user with history $S$ wants item $j$. The policy should earn reward,
 # but not stray far from the reference that we trust:
 #
-# $$\max_\pi \; \mathbb{E}_{j \sim \pi}\big[r(S, j)\big] - \beta\, \mathrm{KL}\big(\pi \,\|\, \pi_\mathrm{ref}\big) .$$ (eq-objective)
+# $$\max_\pi \; \mathbb{E}_{j \sim \pi}\big[r(S, j)\big] -
+# \beta\, \mathrm{KL}\big(\pi \,\|\, \pi_\mathrm{ref}\big) .$$ (eq-objective)
 #
-# Write both terms as one sum, $\sum_j \pi(j) \big[ r(S,j) - \beta \log \frac{\pi(j)}{\pi_\mathrm{ref}(j)} \big]$. It equals
-# $\beta \log Z - \beta\, \mathrm{KL}(\pi \| \pi^*)$ with
+# Write both terms as one sum, $\sum_j \pi(j) \big[ r(S,j) - \beta \log \frac{\pi(j)}{\pi_\mathrm{ref}(j)} \big]$. It
+# equals $\beta \log Z - \beta\, \mathrm{KL}(\pi \| \pi^*)$ with
 #
 # $$\pi^*(j \mid S) = \frac{1}{Z(S)}\, \pi_\mathrm{ref}(j \mid S)\, e^{r(S, j) / \beta},
 # \qquad Z(S) = \sum_j \pi_\mathrm{ref}(j \mid S)\, e^{r(S, j) / \beta} ,$$ (eq-best)
@@ -73,13 +73,6 @@ def objective(logits):
     return (log_policy.exp() * (reward - beta * (log_policy - log_reference))).sum()
 
 
-best = log_reference + reward / beta
-logits = torch.zeros(n_items, dtype=torch.float64, requires_grad=True)
-search = torch.optim.LBFGS(
-    [logits], max_iter=500, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
-)
-
-
 def closure():
     search.zero_grad()
     loss = -objective(logits)
@@ -87,13 +80,19 @@ def closure():
     return loss
 
 
+logits = torch.zeros(n_items, dtype=torch.float64, requires_grad=True)
+strict = {"max_iter": 500, "tolerance_grad": 1e-12, "tolerance_change": 0, "line_search_fn": "strong_wolfe"}
+search = torch.optim.LBFGS([logits], **strict)
+
+# %%
 search.step(closure)
+best = log_reference + reward / beta
 log_z = best.logsumexp(0)
-found = logits.detach().log_softmax(0).exp()
+searched = logits.detach().log_softmax(0).exp()
 differences = {
     "objective at the closed form against β log Z": objective(best) - beta * log_z,
     "objective found by search against the closed form": objective(logits.detach()) - objective(best),
-    "policy found by search against the closed form": found - best.softmax(0),
+    "policy found by search against the closed form": searched - best.softmax(0),
 }
 steps = [(check, float(difference.abs().max())) for check, difference in differences.items()]
 steps = pd.DataFrame(steps, columns=["check", "largest difference"])
@@ -103,12 +102,13 @@ record("search_reaches_the_closed_form", bool(steps["largest difference"].max() 
 # %% [markdown]
 # ## Step 2: turn it around
 #
-# If the best policy is a function of the reward, the reward is a function of the best policy. Solve {eq}`eq-best` for $r$:
+# If the best policy is a function of the reward, the reward is a function of the best policy. Solve {eq}`eq-best` for
+# $r$:
 #
 # $$r(S, j) = \beta \log \frac{\pi^*(j \mid S)}{\pi_\mathrm{ref}(j \mid S)} + \beta \log Z(S) .$$ (eq-reward)
 #
-# Any policy $\pi_\theta$ is therefore the optimum of *some* reward, its **implicit reward**. $Z(S)$ is a sum over the whole
-# catalogue, but it does not depend on $j$.
+# Any policy $\pi_\theta$ is therefore the optimum of *some* reward, its **implicit reward**. $Z(S)$ is a sum over the
+# whole catalogue, but it does not depend on $j$.
 
 # %%
 implicit = beta * (best.log_softmax(0) - log_reference) + beta * log_z
@@ -128,7 +128,8 @@ Markdown(f"Reward recovered from the policy, largest error over {n_items} items:
 # $\sigma(\beta h)$ with the **margin**
 #
 # $$\begin{aligned}
-# h &= \log\frac{\pi_\theta(i^+ \mid S)}{\pi_\mathrm{ref}(i^+ \mid S)} - \log\frac{\pi_\theta(i^- \mid S)}{\pi_\mathrm{ref}(i^- \mid S)} \\
+# h &= \log\frac{\pi_\theta(i^+ \mid S)}{\pi_\mathrm{ref}(i^+ \mid S)}
+# - \log\frac{\pi_\theta(i^- \mid S)}{\pi_\mathrm{ref}(i^- \mid S)} \\
 # &= \big[s_\theta(i^+) - s_\theta(i^-)\big] - \big[s_\mathrm{ref}(i^+) - s_\mathrm{ref}(i^-)\big] .
 # \end{aligned}$$ (eq-margin)
 #
@@ -141,11 +142,8 @@ Markdown(f"Reward recovered from the policy, largest error over {n_items} items:
 ratio = policy.log_softmax(0) - log_reference
 chosen, rejected = 3, 17
 by_probability = ratio[chosen] - ratio[rejected]
-scores = [
-    model[item].reshape(shape)
-    for model in (policy, reference)
-    for item, shape in ((chosen, (1,)), (rejected, (1, 1)))
-]
+shapes = {chosen: (1,), rejected: (1, 1)}
+scores = [model[item].reshape(shape) for model in (policy, reference) for item, shape in shapes.items()]
 pair = preference.Pairs(*scores)
 gap = float((pair.margin - by_probability).abs())
 record("margin_from_four_scores_error_below_1e-12", gap < 1e-12)
@@ -156,16 +154,17 @@ Markdown(
 
 # %% [markdown]
 # Two consequences. With a softmax recommender DPO is *BPR with an offset*: the reference only shifts the point where a
-# pair counts as settled, from $s_\theta(i^+) = s_\theta(i^-)$ to the reference's own difference. And whatever a sampler of
-# negatives does for BPR {cite}`rendle2009bpr`, it can do for DPO, so the two effects must be told apart: the
-# control is `bpr` with the same negatives.
+# pair counts as settled, from $s_\theta(i^+) = s_\theta(i^-)$ to the reference's own difference. And whatever a sampler
+# of negatives does for BPR {cite}`rendle2009bpr`, it can do for DPO, so the two effects must be told apart: the control
+# is `bpr` with the same negatives.
 #
 # ## Step 4: the gradient
 #
-# $$\frac{\partial L}{\partial s_\theta(i^-)} = \beta\,\sigma(-\beta h) = w, \qquad \frac{\partial L}{\partial s_\theta(i^+)} = -w .$$ (eq-gradient)
+# $$\frac{\partial L}{\partial s_\theta(i^-)} = \beta\,\sigma(-\beta h) = w, \qquad
+# \frac{\partial L}{\partial s_\theta(i^+)} = -w .$$ (eq-gradient)
 #
-# Nothing else gets a gradient from the pair, and $w$, the **suppression**, is between 0 and β. Automatic differentiation
-# gives the same:
+# Nothing else gets a gradient from the pair, and $w$, the **suppression**, is between 0 and β. Automatic
+# differentiation gives the same:
 
 # %%
 push = preference.suppression_by_autograd("dpo", pair, config).item()
@@ -180,7 +179,7 @@ Markdown(f"By autograd **{push:.9f}**, by the formula **{formula:.9f}**.")
 # labelled the wrong way round, which is what a false negative is.
 
 # %% tags=["hide-input"]
-FORMULAS = {
+formulas = {
     "dpo": r"$-\log\sigma(\beta h)$",
     "bpr": r"$-\log\sigma\big(\beta[s_\theta(i^+)-s_\theta(i^-)]\big)$",
     "cdpo": r"$-(1-\varepsilon)\log\sigma(\beta h)-\varepsilon\log\sigma(-\beta h)$",
@@ -192,72 +191,55 @@ FORMULAS = {
     "sdpo": r"$-\log\sigma\big(-\log\sum_l e^{-\beta h_l}\big)$",
     "dmpo": r"$-\log\sigma\big(\frac{\beta}{n}\sum_l h_l\big)$",
 }
-rows = [
-    {
-        "loss": f"`{name}`",
-        "formula": FORMULAS.get(name, loss.summary),
-        "looks at the reference": "yes" if loss.reference else "no",
-        "keys": ", ".join(f"`{key}`" for key in loss.uses),
-    }
-    for name, loss in preference.LOSSES.items()
-]
+
+# %% tags=["hide-input"]
+rows = []
+for name, loss in preference.LOSSES.items():
+    keys = ", ".join(f"`{key}`" for key in loss.uses)
+    rows.append((f"`{name}`", formulas.get(name, loss.summary), "yes" if loss.reference else "no", keys))
 figures.table(
-    pd.DataFrame(rows),
-    "Every registered preference loss: $L$ is that of `dpo`, $b$ the pairs of a batch, $l$ the $n$ negatives of a position",
+    pd.DataFrame(rows, columns=["loss", "formula", "looks at the reference", "keys"]),
+    "Every registered preference loss: $L$ is that of `dpo`, $b$ the pairs of a batch, $l$ the $n$ negatives of a "
+    "position",
     mathematics=["formula"],
 )
 
 # %% [markdown]
-# Sources: `dpo` {cite}`rafailov2023dpo`, `bpr` {cite}`rendle2009bpr`, `cdpo` {cite}`mitchell2023cdpo`, `rdpo` {cite}`chowdhury2024rdpo`,
-# `ipo` {cite}`azar2024ipo`, `simpo` {cite}`meng2024simpo`, `dr_dpo` {cite}`wu2025drdpo`, `beta_dpo` {cite}`wu2024betadpo`, and, made for
-# recommendation, `sdpo` {cite}`chen2024sdpo` and `dmpo` {cite}`bai2024dmpo`. In them $\varepsilon$ is the chance that a pair is labelled the wrong
-# way round, $\gamma$ a margin to aim at, and $\beta'$ says how much the worst pairs of a batch count. `beta_dpo` sets $\beta_b$, never below
-# 0.001, by how the batch's mean margin $\bar h_b$ stands to its running mean $M_0$ (of `momentum`), with strength $\alpha$, and leaves a share
-# `rho` of the pairs out, most likely those whose margin is far from $M_0$.
+# Sources: `dpo` {cite}`rafailov2023dpo`, `bpr` {cite}`rendle2009bpr`, `cdpo` {cite}`mitchell2023cdpo`, `rdpo`
+# {cite}`chowdhury2024rdpo`, `ipo` {cite}`azar2024ipo`, `simpo` {cite}`meng2024simpo`, `dr_dpo` {cite}`wu2025drdpo`,
+# `beta_dpo` {cite}`wu2024betadpo`, and, made for recommendation, `sdpo` {cite}`chen2024sdpo` and `dmpo`
+# {cite}`bai2024dmpo`. In them $\varepsilon$ is the chance that a pair is labelled the wrong way round, $\gamma$ a
+# margin to aim at, and $\beta'$ says how much the worst pairs of a batch count. `beta_dpo` sets $\beta_b$, never below
+# 0.001, by how the batch's mean margin $\bar h_b$ stands to its running mean $M_0$ (of `momentum`), with strength
+# $\alpha$, and leaves a share `rho` of the pairs out, most likely those whose margin is far from $M_0$.
 
 # %% tags=["hide-input"]
 margins = torch.linspace(-6, 6, 121, dtype=torch.float64)
 zero = torch.zeros_like(margins)
 grid = preference.Pairs(margins, zero[:, None], zero, zero[:, None])
-drawn = ["dpo", "cdpo", "rdpo", "ipo", "simpo"]
-curves = {
-    name: preference.suppression_by_autograd(name, grid, LossConfig(name=name, beta=beta))[:, 0].numpy()
-    for name in drawn
-}
-fig = go.Figure(
-    [
-        go.Scatter(
-            x=margins.numpy(),
-            y=curves[name],
-            name=name,
-            mode="lines",
-            **figures.style(number),
-        )
-        for number, name in enumerate(drawn)
-    ]
+losses = [LossConfig(name=name, beta=beta) for name in ("dpo", "cdpo", "rdpo", "ipo", "simpo")]
+curves = {loss.name: preference.suppression_by_autograd(loss.name, grid, loss)[:, 0].numpy() for loss in losses}
+table = pd.DataFrame(
+    {"h": margins.numpy().round(6) + 0, **{name: curve.round(9) + 0 for name, curve in curves.items()}}
 )
+
+# %% tags=["hide-input"]
+fig = go.Figure()
+for number, (name, curve) in enumerate(curves.items()):
+    fig.add_scatter(x=margins.numpy(), y=curve, name=name, mode="lines", **figures.style(number))
 fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
 fig.update_xaxes(title="margin h, the reference indifferent")
 fig.update_yaxes(title="suppression w", range=[-0.6 * beta, 1.6 * beta])
 figures.show(
     fig,
-    caption=(
-        f"How hard each loss pushes the rejected item down, at β = {beta} and the default ε and γ. Below zero the item is "
-        "pulled up again: `cdpo` does that once a pair is clearly the right way round, `ipo` from the margin 1/(2β) on. "
-        "`rdpo` pushes every pair harder than `dpo`, by the constant βε/(1 − 2ε), and never stops: what it undoes is what flipped "
-        "labels would have taken off on average. "
-        "`bpr` coincides with `dpo` here, because the reference is indifferent. `ipo` is a straight line that leaves the frame."
-    ),
-    alt=(
-        "Five curves of suppression over the margin: dpo and simpo fall from their ceiling to zero, cdpo crosses below "
-        "zero, rdpo stays above dpo on the right, ipo is a falling straight line."
-    ),
-    data=pd.DataFrame(
-        {
-            "h": margins[::10].numpy().round(6) + 0,
-            **{name: curve[::10].round(9) + 0 for name, curve in curves.items()},
-        }
-    ),
+    caption=f"How hard each loss pushes the rejected item down, at β = {beta} and the default ε and γ. Below zero "
+    "the item is pulled up again: `cdpo` does that once a pair is clearly the right way round, `ipo` from the margin "
+    "1/(2β) on. `rdpo` pushes every pair harder than `dpo`, by the constant βε/(1 − 2ε), and never stops: what "
+    "it undoes is what flipped labels would have taken off on average. `bpr` coincides with `dpo` here, because the "
+    "reference is indifferent. `ipo` is a straight line that leaves the frame.",
+    alt="Five curves of suppression over the margin: dpo and simpo fall from their ceiling to zero, cdpo crosses below "
+    "zero, rdpo stays above dpo on the right, ipo is a falling straight line.",
+    data=table[::10],
 )
 
 # %% [markdown]
@@ -268,8 +250,9 @@ figures.show(
 #
 # Guess first, then open the cell below the question: it computes the answer.
 #
-# **1. The price of leaving.** Make $\beta$ ten times smaller, then ten times larger. What happens to the reward that the best
-# policy earns, and to its distance from the reference? Which item does it recommend in the limit $\beta \to 0$?
+# **1. The price of leaving.** Make $\beta$ ten times smaller, then ten times larger. What happens to the reward that
+# the best policy earns, and to its distance from the reference? Which item does it recommend in the limit $\beta \to
+# 0$?
 
 # %% tags=["hide-cell"]
 rows = []
@@ -287,15 +270,15 @@ figures.table(
 
 # %% [markdown]
 # :::{dropdown} Why
-# The reward stands as $r / \beta$ in the exponent. As $\beta \to 0$ the policy takes the item with the largest reward and forgets
-# the reference; as $\beta$ grows it stays at the reference. In DPO the reward is whatever the pairs say, wrong pairs included,
-# so at its optimum a small $\beta$ also goes further for a false negative. A few epochs do not reach that optimum, and until
-# then a small $\beta$ means a small push: step 4 has it as a factor.
+# The reward stands as $r / \beta$ in the exponent. As $\beta \to 0$ the policy takes the item with the largest reward
+# and forgets the reference; as $\beta$ grows it stays at the reference. In DPO the reward is whatever the pairs say,
+# wrong pairs included, so at its optimum a small $\beta$ also goes further for a false negative. A few epochs do not
+# reach that optimum, and until then a small $\beta$ means a small push: step 4 has it as a factor.
 # :::
 #
-# **2. Where the short form ends.** Add 3 to every score of the policy, or double every score: which of the two changes the
-# margin? And would four scores still be enough if each item had a probability of its own, $\pi(j) = \sigma(s(j))$, as a model
-# that is trained with binary cross-entropy assumes?
+# **2. Where the short form ends.** Add 3 to every score of the policy, or double every score: which of the two changes
+# the margin? And would four scores still be enough if each item had a probability of its own, $\pi(j) = \sigma(s(j))$,
+# as a model that is trained with binary cross-entropy assumes?
 
 # %% tags=["hide-cell"]
 logs = [torch.clone, lambda s: s.log_softmax(0), torch.nn.functional.logsigmoid]
@@ -309,9 +292,9 @@ figures.table(pd.DataFrame(rows, columns=columns), "The margin of the pair of st
 
 # %% [markdown]
 # :::{dropdown} Why
-# A softmax has one normaliser for all items, so what is added to every score cancels and four scores say everything. With a
-# sigmoid per item each item has a normaliser of its own, $1 + e^{s(j)}$, and nothing cancels: the margin then depends on how
-# high the scores are, not only on their differences.
+# A softmax has one normaliser for all items, so what is added to every score cancels and four scores say everything.
+# With a sigmoid per item each item has a normaliser of its own, $1 + e^{s(j)}$, and nothing cancels: the margin then
+# depends on how high the scores are, not only on their differences.
 # :::
 #
 # **3. Two items only?** Take one gradient step of size 1 on the scores for the pair of step 4. By how much does
@@ -332,14 +315,16 @@ Markdown(
 # %% [markdown]
 # :::{dropdown} Why
 # Only the normaliser changes for the others, so their order stays as it was. Its logarithm grows by about
-# $w\,[\pi_\theta(i^+) - \pi_\theta(i^-)]$. If $i^-$ is a hard negative, more probable than $i^+$, it shrinks, and *every* other item
-# gains a little. In a real recommender the scores come from shared parameters, so that a step on two moves others as well.
+# $w\,[\pi_\theta(i^+) - \pi_\theta(i^-)]$. If $i^-$ is a hard negative, more probable than $i^+$, it shrinks, and
+# *every* other item gains a little. In a real recommender the scores come from shared parameters, so that a step on two
+# moves others as well.
 # :::
 #
 # ## Takeaways
 #
 # - DPO is the maximum likelihood of preferences under the reward that the policy itself implies.
 # - The partition function drops out twice, once for the reward and once for the softmax; four scores are enough.
-# - The gradient touches two items, with weight $\beta\sigma(-\beta h)$. Everything now depends on *which item is rejected*.
+# - The gradient touches two items, with weight $\beta\sigma(-\beta h)$. Everything now depends on *which item is
+#   rejected*.
 #
 # **Next:** [gradients under false negatives](gradients).

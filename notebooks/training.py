@@ -35,7 +35,6 @@ from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
-from companion.findings import story
 from companion.site import figures
 from companion.site.pages import record, record_defaults
 from IPython.display import Markdown
@@ -58,9 +57,9 @@ space = Path(holder.name)
 #
 # An item's vector is the sum of an ID embedding and what text and image say about it; a causal Transformer reads the
 # vectors of a history, and its last state scores every item by a dot product {cite}`kang2018sasrec`. The loss is
-# cross-entropy over the *whole* catalogue at every position, and the learning rate decays to zero. The weights of the best epoch
-# on validation are kept. A reference that is not at its best hands its unfinished gains to whatever is trained next, and then a
-# comparison with it flatters DPO; what such gains are is what `none` below is for.
+# cross-entropy over the *whole* catalogue at every position, and the learning rate decays to zero. The weights of the
+# best epoch on validation are kept. A reference that is not at its best hands its unfinished gains to whatever is
+# trained next, and then a comparison with it flatters DPO; what such gains are is what `none` below is for.
 
 # %%
 settings = {
@@ -79,54 +78,35 @@ curve["masked"] = curve["valid_masked"].str["ndcg@5"]
 
 # %% tags=["hide-input"]
 fig = go.Figure()
-for number, (part, label) in enumerate(
-    (("unmasked", "all items"), ("masked", "history dropped"))
-):
-    fig.add_scatter(
-        x=curve["epoch"],
-        y=curve[part],
-        name=label,
-        mode="lines+markers",
-        **figures.style(number),
-    )
-fig.add_vline(
-    x=reference["best_epoch"],
-    line_dash="dot",
-    line_color=figures.GREY,
-    annotation_text="kept",
-)
+for number, (part, label) in enumerate((("unmasked", "all items"), ("masked", "history dropped"))):
+    points = {"x": curve["epoch"], "y": curve[part], "name": label}
+    fig.add_scatter(**points, mode="lines+markers", **figures.style(number))
+fig.add_vline(x=reference["best_epoch"], line_dash="dot", line_color=figures.GREY, annotation_text="kept")
 fig.update_xaxes(title="epoch")
 fig.update_yaxes(title="validation NDCG@5", rangemode="tozero")
+table = curve[["epoch", "loss", "unmasked", "masked"]]
 figures.show(
     fig,
-    caption=(
-        "The reference learns. “History dropped” removes the items that the user "
-        f"already has from the ranking. Epoch {reference['best_epoch']} of {epochs} is kept."
-    ),
-    alt=(
-        "Two curves of validation NDCG@5 over epochs; the one without "
-        "history lies above and rises longer."
-    ),
-    data=curve[["epoch", "loss", "unmasked", "masked"]].rename(
-        columns={"unmasked": "all items", "masked": "history dropped"}
-    ),
+    caption="The reference learns. “History dropped” removes the items that the user already has from the ranking. "
+    f"Epoch {reference['best_epoch']} of {epochs} is kept.",
+    alt="Two curves of validation NDCG@5 over epochs; the one without history lies above and rises longer.",
+    data=table.rename(columns={"unmasked": "all items", "masked": "history dropped"}),
 )
-last = curve.iloc[-1]
 record("reference_valid_ndcg5", reference["valid"]["ndcg@5"])
 record_defaults(TrainingConfig)
 record_defaults(AlignmentTrainingConfig)
 
 # %% tags=["hide-input"]
-best = curve.set_index("epoch").loc[reference["best_epoch"]]
+best, last = curve.set_index("epoch").loc[reference["best_epoch"]], curve.iloc[-1]
+early = (
+    "So this reference is at its best by the measure that chose it, early in its schedule, and not at its end: what "
+    "follows may also gain from the training that it lacks."
+)
 Markdown(
-    f"From the kept epoch to the last, the training loss falls from {best['loss']:.2f} to {last['loss']:.2f}, validation with all items "
-    f"ranked moves from {best['unmasked']:.4f} to {last['unmasked']:.4f}, and with the history dropped from {best['masked']:.4f} to "
-    f"{last['masked']:.4f}. "
-    + (
-        "So this reference is at its best by the measure that chose it, early in its schedule, and not at its end: what follows may "
-        "also gain from the training that it lacks."
-        if reference["best_epoch"] < 0.8 * epochs else "It was kept near the end of its schedule."
-    )
+    f"From the kept epoch to the last, the training loss falls from {best['loss']:.2f} to {last['loss']:.2f}, "
+    f"validation with all items ranked moves from {best['unmasked']:.4f} to {last['unmasked']:.4f}, and with the "
+    f"history dropped from {best['masked']:.4f} to {last['masked']:.4f}. "
+    f"{early if reference['best_epoch'] < 0.8 * epochs else 'It was kept near the end of its schedule.'}"
 )
 
 # %% [markdown]
@@ -142,8 +122,8 @@ Markdown(
 # | `hard` | the eligible item that the policy scores highest |
 # | `topk` | drawn at random from the $K$ best under the current policy: RoDPO {cite}`huang2026rodpo` |
 #
-# $K$ and β are those of the chapters before. On real data they are chosen on validation for each strategy, and come out otherwise
-# ([sensitivity](sensitivity)).
+# $K$ and β are those of the chapters before. On real data they are chosen on validation for each strategy, and come
+# out otherwise ([sensitivity](sensitivity)).
 
 # %%
 strategies = ["none", "uniform", "hard", "topk"]
@@ -163,33 +143,19 @@ for name in strategies:
 results["reference"] = evaluate(dataset, space / "reference")
 
 # %% tags=["hide-input"]
+table = pd.DataFrame(curves, index=range(1, len(curves["none"]) + 1)).rename_axis("epoch")
 fig = go.Figure()
 for name in strategies:
-    fig.add_scatter(
-        x=list(range(1, len(curves[name]) + 1)),
-        y=curves[name],
-        name=name,
-        mode="lines+markers",
-        **figures.style(name),
-    )
-fig.add_hline(
-    y=reference["valid"]["ndcg@5"],
-    line_dash="dot",
-    line_color=figures.GREY,
-    annotation_text="reference",
-)
+    fig.add_scatter(x=table.index, y=table[name], name=name, mode="lines+markers", **figures.style(name))
+start = reference["valid"]["ndcg@5"]
+fig.add_hline(y=start, line_dash="dot", line_color=figures.GREY, annotation_text="reference")
 fig.update_xaxes(title="epoch of alignment", dtick=1)
 fig.update_yaxes(title="validation NDCG@5, all items")
 figures.show(
     fig,
     caption="Validation during alignment. The vertical axis does not start at zero.",
-    alt=(
-        "Four curves of validation NDCG@5 over six epochs of alignment, and the "
-        "reference as a dotted line."
-    ),
-    data=pd.DataFrame(curves, index=range(1, len(curves["none"]) + 1)).rename_axis(
-        "epoch"
-    ),
+    alt="Four curves of validation NDCG@5 over six epochs of alignment, and the reference as a dotted line.",
+    data=table,
 )
 
 # %% [markdown]
@@ -199,72 +165,56 @@ figures.show(
 # users, with and without alignment.
 
 # %%
-ndcg = {
-    name: metrics.ndcg(
-        pd.read_parquet(space / name / "ranks.parquet")["rank"].to_numpy()
-    )
-    for name in results
-}
+ranks = {name: pd.read_parquet(space / name / "ranks.parquet")["rank"].to_numpy() for name in results}
+ndcg = {name: metrics.ndcg(rank) for name, rank in ranks.items()}
 gain = {name: user_bootstrap(ndcg["reference"], ndcg[name]) for name in strategies}
-rows = [
-    {
-        "strategy": name,
-        "NDCG@5": results[name]["unmasked"]["ndcg@5"],
-        "NDCG@5, history dropped": results[name]["masked"]["ndcg@5"],
-        "HR@10": results[name]["unmasked"]["hr@10"],
-        "NDCG@5 against reference": gain[name].text(1) if name in gain else "–",
-    }
-    for name in ["reference", *strategies]
-]
-figures.table(
-    pd.DataFrame(rows),
-    f"Test results on {dataset.name}, seed {seed}; 95 % intervals over users",
-)
+rows = {
+    "NDCG@5": {name: result["unmasked"]["ndcg@5"] for name, result in results.items()},
+    "NDCG@5, history dropped": {name: result["masked"]["ndcg@5"] for name, result in results.items()},
+    "HR@10": {name: result["unmasked"]["hr@10"] for name, result in results.items()},
+    "NDCG@5 against reference": {"reference": "–"} | {name: gain[name].text(1) for name in strategies},
+}
+table = pd.DataFrame(rows).loc[["reference", *strategies]].rename_axis("strategy")
+figures.table(table, f"Test results on {dataset.name}, seed {seed}; 95 % intervals over users")
 for name in strategies:
     record(f"test_ndcg5_{name}", results[name]["unmasked"]["ndcg@5"])
 
 # %% tags=["hide-input"]
-clear = [name for name in strategies if gain[name].low > 0 or gain[name].high < 0]
+clear = [f"`{name}`" for name in strategies if gain[name].low > 0 or gain[name].high < 0]
 Markdown(
-    f"All had {shared.epochs} epochs, learning rate {shared.learning_rate:g} and anchor λ = {shared.lambda_ce:g}. "
-    "The interval of the change excludes zero for "
-    + (story.listed(f"`{name}`" for name in clear) if clear else "no strategy")
-    + ". "
-    f"Such intervals say how sure the result is for *these weights* over {dataset.n_users:,} users; another training seed would "
-    "move every row, so one run decides nothing. "
-    f"Continued cross-entropy, `none`, changes by {gain['none'].text(1)} here; on validation its best epoch "
-    f"has {max(curves['none']):.4f}, and the reference {reference['valid']['ndcg@5']:.4f}."
+    f"All had {shared.epochs} epochs, learning rate {shared.learning_rate:g} and anchor λ = {shared.lambda_ce:g}. The "
+    f"interval of the change excludes zero for {', '.join(clear) or 'no strategy'}. Such intervals say how sure the "
+    f"result is for *these weights* over {dataset.n_users:,} users; another training seed would move every row, so "
+    f"one run decides nothing. Continued cross-entropy, `none`, changes by {gain['none'].text(1)} here; on validation "
+    f"its best epoch has {max(curves['none']):.4f}, and the reference {start:.4f}."
 )
 
 # %% [markdown]
-# *Change this and rerun:* with another `seed`, both the world and the training are new; look at whether the strategies keep
-# their order in the table, and at how far the row of the reference moves.
+# *Change this and rerun:* with another `seed`, both the world and the training are new; look at whether the strategies
+# keep their order in the table, and at how far the row of the reference moves.
 #
 # ## Exercises
 #
 # Guess first, then open the cell below the question: it computes the answer.
 #
-# **1. The right rival.** The last column of the table compares with the reference. Compare every preference with continued
-# cross-entropy instead: what becomes of its gain?
+# **1. The right rival.** The last column of the table compares with the reference. Compare every preference with
+# continued cross-entropy instead: what becomes of its gain?
 
 # %% tags=["hide-cell"]
 rivals = {name: gain[name].text(1) for name in strategies if name != "none"}
 against = {name: user_bootstrap(ndcg["none"], ndcg[name]).text(1) for name in rivals}
-figures.table(
-    pd.DataFrame({"against reference": rivals, "against none": against}).rename_axis(
-        "strategy"
-    ),
-    "Change of NDCG@5 on the test items, paired over users, 95 % intervals",
-)
+table = pd.DataFrame({"against reference": rivals, "against none": against}).rename_axis("strategy")
+figures.table(table, "Change of NDCG@5 on the test items, paired over users, 95 % intervals")
 
 # %% [markdown]
 # :::{dropdown} Why
-# All contestants share the steps, the learning rate and the anchor, and these alone move the reference. What a preference adds
-# is what remains beside `none`. It is one seed, so what this table says of a strategy is a hint and no more.
+# All contestants share the steps, the learning rate and the anchor, and these alone move the reference. What a
+# preference adds is what remains beside `none`. It is one seed, so what this table says of a strategy is a hint and no
+# more.
 # :::
 #
-# **2. Who decides?** For how many users does NDCG@5 differ between `topk` and `none`? If the mix of users stayed as it is, from
-# how many users on would the interval of that difference exclude zero?
+# **2. Who decides?** For how many users does NDCG@5 differ between `topk` and `none`? If the mix of users stayed as it
+# is, from how many users on would the interval of that difference exclude zero?
 
 # %% tags=["hide-cell"]
 differ = ndcg["topk"] != ndcg["none"]
@@ -279,12 +229,13 @@ Markdown(
 # %% [markdown]
 # :::{dropdown} Why
 # NDCG@5 is zero wherever the target is not among the best five, and equal wherever its rank is, so few users carry the
-# difference. The width of an interval falls with the square root of their number: half the width takes four times the users.
+# difference. The width of an interval falls with the square root of their number: half the width takes four times the
+# users.
 # :::
 #
-# **3. Without the anchor.** With `lambda_ce = 0` nothing but pairs is left: each position compares its target with one item of
-# the pool, and the rest of the catalogue is not looked at. Align with `topk` for as many such epochs. Does the ranking hold, and what
-# is left of it beside `none`?
+# **3. Without the anchor.** With `lambda_ce = 0` nothing but pairs is left: each position compares its target with one
+# item of the pool, and the rest of the catalogue is not looked at. Align with `topk` for as many such epochs. Does the
+# ranking hold, and what is left of it beside `none`?
 
 # %% tags=["hide-cell"]
 stage = {
@@ -296,15 +247,16 @@ stage = {
 pairs_only = space / "pairs only"
 runs.align(dataset, space / "reference", build(AlignmentConfig, stage), pairs_only)
 evaluate(dataset, pairs_only)
-ranks = pd.read_parquet(pairs_only / "ranks.parquet")["rank"].to_numpy()
-pairs_gain, beside = (user_bootstrap(ndcg[name], metrics.ndcg(ranks)).text(1) for name in ("reference", "none"))
-Markdown(f"NDCG@5 changes by {pairs_gain} against the reference, and by {beside} against `none`.")
+pairs_ndcg = metrics.ndcg(pd.read_parquet(pairs_only / "ranks.parquet")["rank"].to_numpy())
+against = {name: user_bootstrap(ndcg[name], pairs_ndcg).text(1) for name in ("reference", "none")}
+Markdown(f"NDCG@5 changes by {against['reference']} against the reference, and by {against['none']} against `none`.")
 
 # %% [markdown]
 # :::{dropdown} Why
-# A pair whose rejected item comes from the top of the list is a ranking loss as well: it asks for the target to stand above what
-# stands there now. The rest of the catalogue needs no push as long as it stays where the reference has put it. Nothing but the
-# anchor sees to that: an item that is never drawn gets no gradient of its own, and with every step it may drift.
+# A pair whose rejected item comes from the top of the list is a ranking loss as well: it asks for the target to stand
+# above what stands there now. The rest of the catalogue needs no push as long as it stays where the reference has put
+# it. Nothing but the anchor sees to that: an item that is never drawn gets no gradient of its own, and with every step
+# it may drift.
 # :::
 #
 # ## Takeaways

@@ -13,8 +13,8 @@
 # %% [markdown]
 # # Your own data
 #
-# **You will learn** how to turn a table of who took what, and when, into an aligned recommender, and how to read from your own
-# data how much wrong pushing you would risk with the hardest negative.
+# **You will learn** how to turn a table of who took what, and when, into an aligned recommender, and how to read from
+# your own data how much wrong pushing you would risk with the hardest negative.
 #
 # *Reading: 5 minutes. Running: about a minute on the example. Before this:
 # [gradients under false negatives](gradients) helps, and is not needed to run it.*
@@ -67,34 +67,35 @@ space = Path(holder.name)
 # %% [markdown]
 # ## A table of who took what, and when
 #
-# One row for each time that somebody took something: a user, an item, and a time; the names of the columns and the delimiter are
-# found. A second table may say what the items are. Without a table of yours, the page writes an example.
+# One row for each time that somebody took something: a user, an item, and a time; the names of the columns and the
+# delimiter are found. A second table may say what the items are. Without a table of yours, the page writes an example.
 
 # %%
 if not interactions:
     interactions, items = write_example(space, seed)
-said = {
+given = {
     "user": user_column, "item": item_column, "time": time_column, "delimiter": delimiter,
     "items": items and Path(items), "image_folder": image_folder and Path(image_folder),
-}
-request = Request(Path(interactions), **{name: value for name, value in said.items() if value})
+}  # fmt: skip
+request = Request(Path(interactions), **{name: value for name, value in given.items() if value})
 figures.table(preview(request), "The first rows of the interactions")
 
 # %% [markdown]
 # ## Import
 #
-# Ids become numbers, and are kept beside them; rows are put in order of time, users with fewer than three interactions are left out, and texts become vectors
-# by TF-IDF and a truncated SVD, offline. From a terminal the same is
+# Ids become numbers, and are kept beside them; rows are put in order of time, users with fewer than three interactions
+# are left out, and texts become vectors by TF-IDF and a truncated SVD, offline. From a terminal the same is
 #
 # ```bash
 # rodpo data import csv clicks.csv --items items.csv --out data/mine
 # ```
 #
-# `rodpo data import --help` lists the names of columns that are found, and what else it reads: RecBole's atomic files, and Amazon's
-# reviews of 2014, 2018 and 2023. Of a table of items every column with words counts; `--text title,brand` says which do. `--image-folder images`
-# adds thumbnails of images called `ID.jpg`, and `--text-model` and `--image-model` take encoders of the optional package
-# sentence-transformers (CLIP for images) in place of TF-IDF and thumbnails.
-# `rodpo data fetch beauty --out data/amazon/originals` downloads such reviews from where they are published, and says how to import them.
+# `rodpo data import --help` lists the names of columns that are found, and what else it reads: RecBole's atomic files,
+# and Amazon's reviews of 2014, 2018 and 2023. Of a table of items every column with words counts; `--text title,brand`
+# says which do. `--image-folder images` adds thumbnails of images called `ID.jpg`, and `--text-model` and
+# `--image-model` take encoders of the optional package sentence-transformers (CLIP for images) in place of TF-IDF and
+# thumbnails. `rodpo data fetch beauty --out data/amazon/originals` downloads such reviews from where they are
+# published, and says how to import them.
 
 # %%
 left_out = import_dataset("csv", request, space / "mine")
@@ -107,7 +108,8 @@ Markdown(
 # %% [markdown]
 # ## A reference
 #
-# Stage 1 learns to predict the next item. It has to be finished before anything is aligned, so its learning rate decays to zero.
+# Stage 1 learns to predict the next item. It has to be finished before anything is aligned, so its learning rate decays
+# to zero.
 
 # %%
 settings = {
@@ -123,24 +125,25 @@ record("reference_valid_ndcg5", reference["valid"]["ndcg@5"])
 # %% [markdown]
 # ## What would be rejected
 #
-# In your data nobody says which items are false negatives, but some can be seen: what a user takes *later* is at an earlier position
-# an item that they want and do not have yet. Here is where the reference ranks such items. The true share is higher, because
-# what people want and never take is not in any table.
+# In your data nobody says which items are false negatives, but some can be seen: what a user takes *later* is at an
+# earlier position an item that they want and do not have yet. Here is where the reference ranks such items. The true
+# share is higher, because what people want and never take is not in any table.
 
 # %% tags=["hide-input"]
-model = runs.load(space / "reference", dataset)
-ranked = rank_profiles.rank_profile(
-    model.model, model.model, dataset, future_relevance(dataset), model.encoder.max_length, exclude="past", seed=seed
-)
+model, later = runs.load(space / "reference", dataset), future_relevance(dataset)
+length = model.encoder.max_length
+ranked = rank_profiles.rank_profile(model.model, model.model, dataset, later, length, exclude="past", seed=seed)
 share = 100 * ranked.false_negative_share()[:200]
-fig = go.Figure(go.Scatter(x=pd.RangeIndex(1, len(share) + 1), y=share, mode="lines", name="taken later", line_color=figures.VERMILION))
+table = pd.DataFrame({"rank": range(1, len(share) + 1), "taken later, %": share})
+curve = {"x": table["rank"], "y": share, "mode": "lines", "name": "taken later", "line_color": figures.VERMILION}
+fig = go.Figure(go.Scatter(**curve))
 fig.update_xaxes(title="rank in the reference", type="log", dtick=1)
 fig.update_yaxes(title="taken later, % of positions", rangemode="tozero")
 figures.show(
     fig,
     caption="How often the item at a rank is one that the user takes later, over training positions.",
     alt=f"A falling curve, from {share[0]:.1f} % at rank 1 to {share[-1]:.2f} % at rank {len(share)}.",
-    data=pd.DataFrame({"rank": range(1, len(share) + 1), "taken later, %": share}),
+    data=table,
 )
 record("taken_later_at_rank_1", share[0] / 100)
 
@@ -148,11 +151,12 @@ record("taken_later_at_rank_1", share[0] / 100)
 rows = []
 for selector in selectors:
     wrong, right = (part.mean() for part in ranked.expected(selector, loss))
-    rows.append({"selector": selector.name, "taken later, % of the push": 100 * wrong / (wrong + right)})
-report = pd.DataFrame(rows)
+    rows.append((selector.name, 100 * wrong / (wrong + right)))
+report = pd.DataFrame(rows, columns=["selector", "taken later, % of the push"])
 figures.table(
     report,
-    f"Of the expected push at the start of alignment, the part that lands on items taken later; K = {k}; policy and reference are still the same, so β plays no part",
+    "Of the expected push at the start of alignment, the part that lands on items taken later; "
+    f"K = {k}; policy and reference are still the same, so β plays no part",
 )
 record("erroneous_share_hard", report["taken later, % of the push"][0] / 100)
 record("erroneous_share_topk", report["taken later, % of the push"][1] / 100)
@@ -160,8 +164,8 @@ record("erroneous_share_topk", report["taken later, % of the push"][1] / 100)
 # %% [markdown]
 # ## Align
 #
-# `none` trains on with cross-entropy alone, which is what any preference has to beat. As above, and as in a system that runs, what a
-# user takes later is not known and may be rejected (`negatives.exclude=past`).
+# `none` trains on with cross-entropy alone, which is what any preference has to beat. As above, and as in a system that
+# runs, what a user takes later is not known and may be rejected (`negatives.exclude=past`).
 
 # %%
 strategies = ["none", "hard", "topk"]
@@ -173,27 +177,24 @@ for name in strategies:
         "training": {"epochs": 4, "precision": "fp32"},
     }
     runs.align(dataset, space / "reference", build(AlignmentConfig, stage), space / name)
-found = {name: results.evaluate(dataset, space / name) for name in ["reference", *strategies]}
+evaluated = {name: results.evaluate(dataset, space / name) for name in ["reference", *strategies]}
 
 # %% tags=["hide-input"]
-ndcg = {name: metrics.ndcg(pd.read_parquet(space / name / "ranks.parquet")["rank"].to_numpy()) for name in found}
+ranks = {name: pd.read_parquet(space / name / "ranks.parquet")["rank"].to_numpy() for name in evaluated}
+ndcg = {name: metrics.ndcg(rank) for name, rank in ranks.items()}
+table = {
+    "NDCG@5": {name: metric["unmasked"]["ndcg@5"] for name, metric in evaluated.items()},
+    "NDCG@5, history dropped": {name: metric["masked"]["ndcg@5"] for name, metric in evaluated.items()},
+}
+for base, label in (("reference", "the reference"), ("none", "`none`")):
+    others = [name for name in strategies if name != base]
+    table[f"NDCG@5 against {label}"] = {name: user_bootstrap(ndcg[base], ndcg[name]).text(1) for name in others}
 figures.table(
-    pd.DataFrame(
-        {
-            "strategy": name,
-            "NDCG@5": metric["unmasked"]["ndcg@5"],
-            "NDCG@5, history dropped": metric["masked"]["ndcg@5"],
-            **{
-                f"NDCG@5 against {other}": user_bootstrap(ndcg[base], ndcg[name]).text(1) if name not in (base, "reference") else "–"
-                for base, other in (("reference", "the reference"), ("none", "`none`"))
-            },
-        }
-        for name, metric in found.items()
-    ),
-    "On the last item of each user; the changes with all items ranked, 95 % intervals over users (none where too few have a hit), one seed",
+    pd.DataFrame(table).loc[list(evaluated)].fillna("–").rename_axis("strategy"),
+    "On the last item of each user; changes with all items ranked, 95 % intervals over users (none for few hits)",
 )
 for name in strategies:
-    record(f"test_ndcg5_{name}", found[name]["unmasked"]["ndcg@5"])
+    record(f"test_ndcg5_{name}", evaluated[name]["unmasked"]["ndcg@5"])
 
 # %% [markdown]
 # ## Recommend
@@ -201,16 +202,14 @@ for name in strategies:
 # For the first user, after the whole history, without what the user has already:
 
 # %%
-figures.table(
-    recommend(runs.load(space / "topk", dataset).model, dataset, user=0, top=5),
-    f"What {dataset.user_ids[0]} would be shown",
-)
+shown = recommend(runs.load(space / "topk", dataset).model, dataset, user=0, top=5)
+figures.table(shown, f"What {dataset.user_ids[0]} would be shown")
 
 # %% [markdown]
 # ## From a terminal
 #
-# The same steps with the default settings; every command explains itself with `--help`, and an interrupted one goes on with `--resume`.
-# For comparison, align and evaluate a second run with `negatives.name=none`.
+# The same steps with the default settings; every command explains itself with `--help`, and an interrupted one goes on
+# with `--resume`. For comparison, align and evaluate a second run with `negatives.name=none`.
 #
 # ```bash
 # rodpo data import csv clicks.csv --items items.csv --out data/mine
@@ -220,8 +219,8 @@ figures.table(
 # rodpo recommend --data data/mine --run runs/mine-topk --user c00000
 # ```
 #
-# This page is a report, too: papermill makes it for a table of yours. Give full paths, and `-p user_column client` and the like where
-# the import does not find a column.
+# This page is a report, too: papermill makes it for a table of yours. Give full paths, and `-p user_column client` and
+# the like where the import does not find a column.
 #
 # ```bash
 # export PLOTLY_RENDERER=notebook
@@ -232,26 +231,29 @@ figures.table(
 #
 # ## Takeaways
 #
-# - What users take later is a lower bound on what would be pushed down by mistake, and any log of interactions contains it.
+# - What users take later is a lower bound on what would be pushed down by mistake, and any log of interactions contains
+#   it.
 # - Compare an aligned model with `none`, not with the reference alone.
-# - One seed on one table shows that it runs. For a decision, repeat it with several seeds, and tune each strategy alike.
+# - One seed on one table shows that it runs. For a decision, repeat it with several seeds, and tune each strategy
+#   alike.
 #
 # ## Exercises
 #
-# **1. Where do they stand?** Where in the pool are the items that are taken later? Compare the share among ranks 1 to 5 with that among ranks 6 to `k`.
+# **1. Where do they stand?** Where in the pool are the items that are taken later? Compare the share among ranks 1 to 5
+# with that among ranks 6 to `k`.
 
 # %% tags=["hide-cell"]
-Markdown(
-    f"Ranks 1 to 5: {share[:5].mean():.2f} %; ranks 6 to {k}: {share[5:k].mean():.2f} %."
-)
+Markdown(f"Ranks 1 to 5: {share[:5].mean():.2f} %; ranks 6 to {k}: {share[5:k].mean():.2f} %.")
 
 # %% [markdown]
 # :::{dropdown} Why
-# The better the reference, the more of what people go on to take stands at its very top, and the more a pool saves against `hard`. Where
-# the two shares are alike, the reference cannot tell the best few from the next, and a pool saves little.
+# The better the reference, the more of what people go on to take stands at its very top, and the more a pool saves
+# against `hard`. Where the two shares are alike, the reference cannot tell the best few from the next, and a pool saves
+# little.
 # :::
 #
-# **2. How much data does it need?** The intervals in the table are over users. How many times as many users would halve them?
+# **2. How much data does it need?** The intervals in the table are over users. How many times as many users would halve
+# them?
 
 # %% tags=["hide-cell"]
 gain = user_bootstrap(ndcg["reference"], ndcg["topk"])
@@ -262,6 +264,7 @@ Markdown(
 )
 
 # %% [markdown]
-# *Change this and rerun:* with `k = 5` the pool is nearly as hard as the hardest item; look at its line in the table of the push.
+# *Change this and rerun:* with `k = 5` the pool is nearly as hard as the hardest item; look at its line in the table of
+# the push.
 #
 # **Next:** [add your own strategy](../extend).

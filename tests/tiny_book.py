@@ -104,7 +104,8 @@ def write_tiny_book(root: Path) -> Path:
     """Write the sources of the book below `root` and return it."""
     shutil.copytree(PROJECT / "book" / "_static", root / "book" / "_static")
     shutil.copytree(PROJECT / "book" / "extra", root / "book" / "extra")
-    shutil.copy(PROJECT / "book" / "references.bib", root / "book")
+    for name in ("references.bib", "page_end.md.j2"):
+        shutil.copy(PROJECT / "book" / name, root / "book")
     shutil.copy(PROJECT / "_config.yml", root)
     (root / "notebooks").mkdir()
     for name, text in {

@@ -32,30 +32,30 @@ def check(
     Example: `rodpo check`, and after a change that is meant `rodpo check --update`
     """
     from companion.site import check as regression
-    from companion.site import report
 
     root = Path.cwd()
-    found = regression.check(root, profile, tuple(name for name in only.split(",") if name))
-    _print(found)
+    result = regression.check(root, profile, tuple(name for name in only.split(",") if name))
+    _print(result)
     if update:
-        print(f"wrote {regression.update(root, profile, found)}")
+        print(f"wrote {regression.update(root, profile, result)}")
         return
-    print(f"report: {report.write(found, root / '_build' / 'check' / profile)}")
-    if found.wrong:
+    print(f"report: {result.write_report(root / '_build' / 'check' / profile)}")
+    if result.wrong:
         print("rodpo: if this is meant, `rodpo check --update` makes it the baseline.", file=sys.stderr)
         raise typer.Exit(1)
 
 
-def _print(found) -> None:
-    """What is wrong and what moved as a table, and a sentence."""
+def _print(result) -> None:
+    """Print what is wrong and what moved as a table, and the summary."""
     from rich.console import Console
     from rich.table import Table
 
     from companion.site.check import COLUMNS
 
-    if rows := [*found.wrong, *found.moved]:
+    if result.wrong or result.moved:
         table = Table(*COLUMNS, title="what moved", show_lines=False)
-        for row in rows:
-            table.add_row(*row.cells(), style="bold" if row.wrong else None)
+        for findings, style in ((result.wrong, "bold"), (result.moved, None)):
+            for finding in findings:
+                table.add_row(*finding.cells(), style=style)
         Console(width=None if sys.stdout.isatty() else 200, markup=False).print(table)
-    print(found.summary)
+    print(result.summary)

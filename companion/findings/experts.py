@@ -12,9 +12,27 @@ from torch import Tensor
 from rodpo_lite.data.batches import PackedBatch, PackedSequences
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.losses.cross_entropy import full_cross_entropy
+from rodpo_lite.model.capacity import dense_twin
+from rodpo_lite.model.config import EncoderConfig
 from rodpo_lite.model.experts import SparseExperts
 from rodpo_lite.model.items import Catalogue
 from rodpo_lite.model.recommender import Recommender
+from rodpo_lite.settings import build
+
+
+def encoders(width: int, experts: int, experts_per_row: int) -> dict[str, EncoderConfig]:
+    """Encoders without a mixture, with one in either place, and the dense twins of both, by name."""
+    values = {"width": width, "dropout": 0.2, "fusion": "moe", "experts": experts, "experts_per_row": experts_per_row}
+    fusion = build(EncoderConfig, values)
+    linear = fusion.model_copy(update={"fusion": "linear"})
+    feedforward = linear.model_copy(update={"feedforward": "moe"})
+    return {
+        "linear": linear,
+        "sparse fusion": fusion,
+        "twin of the fusion": dense_twin(fusion),
+        "sparse feed-forward": feedforward,
+        "twin of the feed-forward": dense_twin(feedforward),
+    }
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """The regression check: every notebook again, and which of its recorded metrics moved away from the baseline.
 
 `tests/baselines/<profile>.json` holds what each notebook recorded when `rodpo check --update` was last run, and what
-computed it; `tests/baselines/rules.yml` what is allowed, see rules.py.
+computed it; `tests/baselines/rules.yml` says how far metrics may move and what must hold whatever they are.
 """
 
 from __future__ import annotations
@@ -9,19 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from companion.site.execution import execute
+from companion.site.markup import table_html
 from companion.site.pages import BUILDS, Page, find_pages, require_root
-from companion.site.rules import Rules
 from rodpo_lite.errors import InputError
-from rodpo_lite.files import exclusive, read_json, write_json
+from rodpo_lite.files import exclusive, read_json, read_yaml, write_bytes, write_json
 
 FOLDER = Path("tests", "baselines")
-What = Literal["same", "moved", "drift", "gone", "new", "broken", "failed"]
+Status = Literal["same", "moved", "drift", "gone", "new", "broken", "failed"]
 MEANING = {
     "drift": "moved further than allowed",
     "gone": "is no longer recorded",
@@ -30,6 +33,112 @@ MEANING = {
     "failed": "could not be executed",
     "moved": "moved within what is allowed",
 }
+COLUMNS = ("chapter", "metric", "baseline", "now", "change", "allowed", "what")
+STYLE = """
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
+body { margin: 2rem auto; max-width: 76rem; padding: 0 1rem }
+.rodpo-table { overflow-x: auto } table { border-collapse: collapse }
+th, td { padding: .25rem .75rem; text-align: left; border-bottom: 1px solid #8886; vertical-align: top }
+"""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Invariant(Strict):
+    """What must hold for some metrics of a page, whatever the baseline says."""
+
+    page: str
+
+    def names(self, metrics: dict[str, Any]) -> list[str]:
+        return list(self.metrics)
+
+
+class Within(Invariant):
+    """Every metric of a page whose name fits `metric`, `*` allowed, is between `low` and `high`, both included.
+
+    It holds where none fits: a metric that is gone differs from the baseline, and a profile may have none.
+    """
+
+    metric: str
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __str__(self) -> str:
+        return f"{self.low:g} ≤ {self.metric} ≤ {self.high:g}"
+
+    def names(self, metrics: dict[str, Any]) -> list[str]:
+        return [name for name in metrics if fnmatch(name, self.metric)]
+
+    def holds(self, values: list[float]) -> bool:
+        return all(self.low <= value <= self.high for value in values)
+
+
+class Rising(Invariant):
+    """These metrics of a page never fall from one to the next."""
+
+    metrics: tuple[str, ...] = Field(alias="rising", min_length=2)
+
+    def __str__(self) -> str:
+        return " ≤ ".join(self.metrics)
+
+    def holds(self, values: list[float]) -> bool:
+        return values == sorted(values)
+
+
+class Total(Invariant):
+    """These metrics of a page add up to `total`."""
+
+    metrics: tuple[str, ...] = Field(alias="sum", min_length=2)
+    total: float
+    within: float = 1e-9
+
+    def __str__(self) -> str:
+        return f"{' + '.join(self.metrics)} = {self.total:g}"
+
+    def holds(self, values: list[float]) -> bool:
+        return abs(math.fsum(values) - self.total) <= self.within
+
+
+class Rules(Strict):
+    """tolerance: of `<page>.<metric>`, `*` allowed, the largest change relative to the baseline; the last that fits."""
+
+    tolerance: dict[str, Annotated[float, Field(ge=0)]]
+    invariants: tuple[Within | Rising | Total, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path) -> Rules:
+        """Read and validate a file of rules; raises InputError naming the key that is wrong."""
+        try:
+            return cls.model_validate(read_yaml(path, "The rules"))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the whole"
+            raise InputError(f"The rules {path}, {where}: {first['msg']}.") from None
+
+    def allowed(self, page: str, metric: str) -> float:
+        """How far a metric may move, relative to its baseline; 0 where no rule fits."""
+        fitting = [value for pattern, value in self.tolerance.items() if fnmatch(f"{page}.{metric}", pattern)]
+        return fitting[-1] if fitting else 0.0
+
+    def broken(self, page: str, metrics: dict[str, Any]) -> list[tuple[str, str]]:
+        """Invariants of a page that do not hold, and the values, as text."""
+        broken = []
+        for rule in (rule for rule in self.invariants if rule.page == page):
+            names = rule.names(metrics)
+            complete = all(name in metrics for name in names)
+            if not (complete and rule.holds([metrics[name] for name in names])):
+                values = (f"{metrics[name]:.6g}" if name in metrics else "missing" for name in names)
+                broken.append((str(rule), ", ".join(values)))
+        return broken
+
+
+class Baseline(Strict):
+    """Metrics by page, and what computed them: commit, versions and processor, by page."""
+
+    pages: dict[str, dict[str, bool | int | float | str]] = {}
+    made_by: dict[str, dict[str, str]] = {}
 
 
 @dataclass(frozen=True)
@@ -40,32 +149,24 @@ class Finding:
     metric: str
     before: Any
     now: Any
-    what: What
+    status: Status
     change: float | None = None
     allowed: float | None = None
 
-    @property
-    def wrong(self) -> bool:
-        return self.what not in ("same", "moved")
-
     def cells(self) -> tuple[str, ...]:
-        """Chapter, metric, baseline, now, change, allowed and what happened, for a reader."""
+        """The finding as texts, one for each of COLUMNS."""
+        before, now = (
+            "–" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+            for value in (self.before, self.now)
+        )
         change = "–" if self.change is None else f"{100 * self.change:+.3g} %"
         allowed = "–" if self.allowed is None else f"±{100 * self.allowed:.3g} %"
-        happened = MEANING.get(self.what, self.what)
-        return self.chapter, self.metric, _shown(self.before), _shown(self.now), change, allowed, happened
-
-
-def _shown(value: Any) -> str:
-    return "–" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-COLUMNS = ("chapter", "metric", "baseline", "now", "change", "allowed", "what")
+        return self.chapter, self.metric, before, now, change, allowed, MEANING.get(self.status, self.status)
 
 
 @dataclass(frozen=True)
 class Check:
-    """What a check found; `made_by`, baseline and now, is what computed them."""
+    """The findings of a check; `made_by`, baseline and now, is what computed them."""
 
     pages: list[Page]
     findings: list[Finding]
@@ -73,30 +174,55 @@ class Check:
 
     @property
     def wrong(self) -> list[Finding]:
-        return [one for one in self.findings if one.wrong]
+        return [finding for finding in self.findings if finding.status not in ("same", "moved")]
 
     @property
     def moved(self) -> list[Finding]:
-        return [one for one in self.findings if one.what == "moved"]
+        return [finding for finding in self.findings if finding.status == "moved"]
 
     @property
     def summary(self) -> str:
         """In a sentence or two, with what else differs from what computed the baseline."""
-        metrics = [one for one in self.findings if one.metric and one.what != "broken"]
-        checked = f"{len(self.pages)} chapter{'s' * (len(self.pages) != 1)}"
-        said = f"{len(metrics)} metrics of {checked}: {len(self.wrong)} wrong"
-        if chapters := dict.fromkeys(one.chapter for one in self.wrong):
-            said += f" (in {', '.join(chapters)})"
-        said += f", {len(self.moved)} moved within what is allowed."
+        metrics = [finding for finding in self.findings if finding.metric and finding.status != "broken"]
+        chapters = ", ".join(dict.fromkeys(finding.chapter for finding in self.wrong))
+        wrong = f"{len(self.wrong)} wrong" + (f" (in {chapters})" if chapters else "")
+        pages = f"{len(self.pages)} chapter{'s' * (len(self.pages) != 1)}"
+        text = f"{len(metrics)} metrics of {pages}: {wrong}, {len(self.moved)} moved within what is allowed."
         before, now = self.made_by
         keys = [key for key in before if now and key != "commit" and before[key] != now.get(key)]
-        other = "; ".join(f"{key} {before[key]}, now {now.get(key)}" for key in keys)
-        return said + (f" The baseline was computed by {other}." if other else "")
+        others = "; ".join(f"{key} {before[key]}, now {now.get(key)}" for key in keys)
+        return text + (f" The baseline was computed by {others}." if others else "")
+
+    def write_report(self, folder: Path) -> Path:
+        """Write report.html, and beside it a page of each chapter in which something is wrong; returns the report."""
+        from nbconvert import HTMLExporter
+
+        exporter = HTMLExporter(mathjax_url="", require_js_url="", jquery_url="")
+        links, pages = "", {page.name: page for page in self.pages}
+        for name in dict.fromkeys(finding.chapter for finding in self.wrong):
+            page = pages[name]
+            executed = page.failed if page.failed.exists() else page.executed
+            if executed.exists():
+                notebook, _ = exporter.from_filename(str(executed))
+                write_bytes(folder / f"{name}.html", notebook.encode())
+                links += f'<li><a href="{name}.html">{escape(name)}, as it was executed</a></li>'
+        body = f"<h1>Regression check</h1><p>{escape(self.summary)}</p>"
+        for findings, caption, after in (
+            (self.wrong, "What is wrong", f"<ul>{links}</ul>" if links else ""),
+            (self.moved, "What moved within what is allowed", ""),
+        ):
+            if findings:
+                rows = pd.DataFrame([finding.cells() for finding in findings], columns=COLUMNS)
+                body += table_html(rows, caption, rows=len(rows)) + after
+        html = (
+            '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        )
+        html += f"<title>Regression check</title><style>{STYLE}</style><main>{body}</main></html>"
+        write_bytes(folder / "report.html", html.encode())
+        return folder / "report.html"
 
 
-def check(
-    root: Path, profile: str, only: tuple[str, ...] = (), progress: Callable[[str], Any] = print
-) -> Check:  # fmt: skip
+def check(root: Path, profile: str, only: tuple[str, ...] = (), progress: Callable[[str], Any] = print) -> Check:
     """Execute the notebooks of a profile and compare what they recorded; executed pages are kept for the book.
 
     only: these chapters; by default all. Raises InputError for an unknown profile or chapter, or rules that cannot be
@@ -111,19 +237,22 @@ def check(
     pages = [page for page in pages if not only or page.name in only]
     with exclusive(build, BUILDS):
         failed = execute(pages, build, progress)
-    findings = [one for page in pages for one in compare(page, baseline.pages.get(page.name, {}), rules, failed)]
-    made = [page for page in pages if page.name not in failed]
+    findings = [
+        finding for page in pages for finding in compare(page, baseline.pages.get(page.name, {}), rules, failed)
+    ]
+    succeeded = [page for page in pages if page.name not in failed]
     before = next((baseline.made_by[page.name] for page in pages if page.name in baseline.made_by), {})
-    return Check(pages, findings, (before, read_json(made[0].stamp)["made_by"] if made else {}))
+    return Check(pages, findings, (before, read_json(succeeded[0].stamp)["made_by"] if succeeded else {}))
 
 
 def compare(page: Page, before: dict[str, Any], rules: Rules, failed: dict[str, str]) -> list[Finding]:
-    """Each metric of a page against its baseline, then its broken invariants."""
+    """Compare each metric of a page with its baseline, then list the invariants that are broken."""
     if page.name in failed:
         return [Finding(page.name, "", None, failed[page.name], "failed")]
     now = read_json(page.metrics)
-    found = [_finding(page.name, metric, before, now, rules) for metric in before | now]
-    return found + [Finding(page.name, asked, None, values, "broken") for asked, values in rules.broken(page.name, now)]
+    findings = [_finding(page.name, metric, before, now, rules) for metric in before | now]
+    broken = rules.broken(page.name, now)
+    return findings + [Finding(page.name, rule, None, values, "broken") for rule, values in broken]
 
 
 def _finding(page: str, metric: str, before: dict[str, Any], now: dict[str, Any], rules: Rules) -> Finding:
@@ -134,27 +263,14 @@ def _finding(page: str, metric: str, before: dict[str, Any], now: dict[str, Any]
     old, new = before[metric], now[metric]
     if any(isinstance(value, bool | str) for value in (old, new)):
         return Finding(page, metric, old, new, "same" if old == new else "drift")
-    change, allowed = _change(old, new), rules.allowed(page, metric)
-    what: What = "same" if change == 0 else "moved" if abs(change) <= allowed else "drift"
-    return Finding(page, metric, old, new, what, change, allowed)
-
-
-def _change(old: float, new: float) -> float:
-    if old == new:
-        return 0.0
-    return (new - old) / abs(old) if old else math.inf
+    change = 0.0 if old == new else (new - old) / abs(old) if old else math.inf
+    allowed = rules.allowed(page, metric)
+    status: Status = "same" if change == 0 else "moved" if abs(change) <= allowed else "drift"
+    return Finding(page, metric, old, new, status, change, allowed)
 
 
 def baseline_file(root: Path, profile: str) -> Path:
     return root / FOLDER / f"{profile}.json"
-
-
-class Baseline(BaseModel):
-    """Metrics by page, and what computed them: commit, versions and processor, by page."""
-
-    model_config = ConfigDict(extra="forbid")
-    pages: dict[str, dict[str, bool | int | float | str]] = {}
-    made_by: dict[str, dict[str, str]] = {}
 
 
 def read_baseline(root: Path, profile: str) -> Baseline:
@@ -167,17 +283,17 @@ def read_baseline(root: Path, profile: str) -> Baseline:
         raise InputError(f"The baseline {path} is damaged ({where}): restore it from the repository.") from None
 
 
-def update(root: Path, profile: str, found: Check) -> Path:
+def update(root: Path, profile: str, result: Check) -> Path:
     """Make what the pages recorded the baseline; returns its file.
 
     Raises InputError if a page failed: its metrics would be lost.
     """
-    if failed := [one.chapter for one in found.findings if one.what == "failed"]:
+    if failed := [finding.chapter for finding in result.findings if finding.status == "failed"]:
         raise InputError(f"The baseline stays as it is, because {failed[0]} could not be executed.")
     known = {path.stem for path in (root / "notebooks").glob("*.py")}
     baseline = read_baseline(root, profile)
-    pages = baseline.pages | {page.name: read_json(page.metrics) for page in found.pages}
-    made_by = baseline.made_by | dict.fromkeys((page.name for page in found.pages), found.made_by[1])
+    pages = baseline.pages | {page.name: read_json(page.metrics) for page in result.pages}
+    made_by = baseline.made_by | dict.fromkeys((page.name for page in result.pages), result.made_by[1])
     content = {"pages": pages, "made_by": made_by}
     kept = {key: {name: part[name] for name in sorted(part.keys() & known)} for key, part in content.items()}
     write_json(baseline_file(root, profile), kept)

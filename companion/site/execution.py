@@ -1,23 +1,26 @@
-"""Runs pages of the book with papermill, two at a time, and keeps what they printed, recorded and drew."""
+"""Execute pages of the book with papermill, two at a time, and keep what they printed, recorded and drew."""
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from companion.site import still
-from companion.site.figures import BOOK_MODE
-from companion.site.pages import METRIC, Page, parameters_of
+from companion.site.figures import PLOTLY
+from companion.site.pages import METRIC, Page
+from rodpo_lite.errors import InputError
 from rodpo_lite.files import write_bytes, write_json
 
 WORKERS = 2
+WIDTH, HEIGHT = 760, 420  # pixels of a figure: a line of text, and unless the figure sets its own
 
 
 def execute(pages: list[Page], build: Path, progress: Callable[[str], Any]) -> dict[str, str]:
@@ -28,20 +31,58 @@ def execute(pages: list[Page], build: Path, progress: Callable[[str], Any]) -> d
     """
     from rodpo_lite.provenance import commit, machine, versions
 
-    defaults = {page.name: parameters_of(page) for page in pages}
+    defaults = {page.name: prepare(page) for page in pages}
     environment = _kernel_environment(build / "jupyter")
     here = machine()
     made_by = {"commit": commit(), **versions(), "cpu": f"{here['model']} ({here['cpu']})"}
 
-    def one(page: Page) -> str | None:
+    def run(page: Page) -> str | None:
         return _execute(page, defaults[page.name], made_by, environment)
 
     failures = {}
     with ThreadPoolExecutor(WORKERS) as pool:
-        for page, failure in zip(pages, pool.map(one, pages)):
+        for page, failure in zip(pages, pool.map(run, pages)):
             progress(f"{page.name}: {'failed' if failure else 'executed'}")
             failures |= {page.name: failure} if failure else {}
     return failures
+
+
+def prepare(page: Page) -> dict[str, Any]:
+    """Write the notebook as papermill needs it and return the defaults of its parameters cell.
+
+    Raises InputError if it has no such cell, or one that lacks a parameter of the profile or has it with another type.
+    """
+    import jupytext
+    import nbformat
+    from papermill.inspection import inspect_notebook
+
+    try:
+        notebook = jupytext.read(page.source, fmt="py:percent")
+    except UnicodeDecodeError:
+        raise InputError(f"{page.source} is not UTF-8 text; save the file as UTF-8.") from None
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"{page.name}-{number}"  # jupytext's are random
+    if not any("parameters" in cell.metadata.get("tags", ()) for cell in notebook.cells):
+        raise InputError(f"{page.source} has no cell tagged “parameters”: add one that sets at least `profile`.")
+    page.folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, page.input)
+    declared = inspect_notebook(page.input)
+    if unknown := sorted(page.parameters.keys() - declared.keys()):
+        raise InputError(f"{page.source}: its parameters cell does not set {unknown[0]!r}, which the profile sets.")
+    try:
+        defaults = {name: ast.literal_eval(parameter["default"]) for name, parameter in declared.items()}
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # as ast.literal_eval says
+        raise InputError(f"{page.source}: its parameters cell must set plain values only, as in `k = 20`.") from None
+    for name, value in page.parameters.items():
+        kind = type(defaults[name])
+        if type(value) not in (kind, int if kind is float else kind) and defaults[name] is not None:
+            raise InputError(
+                f"{page.source}: the profile sets {name} to {value!r}, "
+                f"which is no {kind.__name__}; its default is {defaults[name]!r}."
+            )
+    return defaults
 
 
 def _kernel_environment(folder: Path) -> dict[str, str]:
@@ -52,20 +93,20 @@ def _kernel_environment(folder: Path) -> dict[str, str]:
         "language": "python",
     }
     write_json(folder / "kernels" / "python3" / "kernel.json", spec)
-    own = {
+    settings = {
         "JUPYTER_PATH": folder,
         "JUPYTER_CONFIG_DIR": folder / "config",
         "JUPYTER_RUNTIME_DIR": folder / "runtime",
         "IPYTHONDIR": folder / "ipython",
         "OMP_NUM_THREADS": max(1, (os.cpu_count() or 1) // WORKERS),
-        BOOK_MODE: 1,
+        "PLOTLY_RENDERER": "plotly_mimetype",
         "TQDM_DISABLE": 1,
     }
-    return {**os.environ, **{name: str(value) for name, value in own.items()}}
+    return {**os.environ, **{name: str(value) for name, value in settings.items()}}
 
 
 def _execute(page: Page, defaults: dict[str, Any], made_by: dict[str, Any], environment: dict[str, str]) -> str | None:
-    """Run one page and keep it; returns a sentence if it failed."""
+    """Run a page and keep it; returns a sentence if it failed."""
     import nbformat
 
     page.stamp.unlink(missing_ok=True)
@@ -89,14 +130,14 @@ def _execute(page: Page, defaults: dict[str, Any], made_by: dict[str, Any], envi
         for key in ("papermill", "execution"):  # times and local paths
             part.metadata.pop(key, None)
     try:
-        metrics = _collect(executed)
+        metrics = _metrics(executed)
     except ValueError as error:
         write_bytes(page.failed, nbformat.writes(executed).encode())
         return f"{where}: {error}"
     page.failed.unlink(missing_ok=True)
     write_bytes(page.executed, nbformat.writes(executed).encode())
     shutil.rmtree(page.pictures, ignore_errors=True)
-    for number, picture in enumerate(still.draw(executed), start=1):
+    for number, picture in enumerate(_pictures(list(_outputs(executed, PLOTLY))), start=1):
         write_bytes(page.pictures / f"{number}.svg", picture)
     write_json(page.metrics, metrics)
     write_json(page.stamp, {"hash": page.hash, "parameters": parameters, "made_by": made_by})
@@ -118,13 +159,41 @@ def _error(notebook: Any, stderr: str) -> str:
     return f"outside any cell: {(stderr.strip() or 'the kernel stopped').splitlines()[-1]}"
 
 
-def _collect(notebook: Any) -> dict[str, Any]:
-    metrics: dict[str, Any] = {}
+def _outputs(notebook: Any, kind: str) -> Iterator[Any]:
+    """What the outputs of a notebook hold of a MIME type, in order."""
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
-            if METRIC in output.get("data", ()):
-                found = output.data[METRIC]
-                if found["name"] in metrics:
-                    raise ValueError(f"metric {found['name']!r} is recorded twice; give each its own name.")
-                metrics[found["name"]] = found["value"]
+            if kind in output.get("data", ()):
+                yield output.data[kind]
+
+
+def _metrics(notebook: Any) -> dict[str, Any]:
+    metrics: dict[str, Any] = {}
+    for metric in _outputs(notebook, METRIC):
+        if metric["name"] in metrics:
+            raise ValueError(f"metric {metric['name']!r} is recorded twice; give each its own name.")
+        metrics[metric["name"]] = metric["value"]
     return metrics
+
+
+def _pictures(figures: list[dict[str, Any]]) -> list[bytes]:
+    """Still pictures of figures as SVG, for readers without JavaScript: as they look before anything is moved."""
+    if not figures:
+        return []
+    from kaleido.scopes.plotly import PlotlyScope
+    from plotly.offline import get_plotlyjs
+
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "plotly.min.js"
+        script.write_text(get_plotlyjs(), encoding="utf-8")
+        scope = PlotlyScope(plotlyjs=str(script))
+        try:
+            return [_picture(scope, figure) for figure in figures]
+        finally:
+            scope._shutdown_kaleido()
+
+
+def _picture(scope: Any, figure: dict[str, Any]) -> bytes:
+    layout = {key: value for key, value in figure["layout"].items() if key not in ("sliders", "updatemenus")}
+    size = {"width": WIDTH, "height": int(layout.get("height") or HEIGHT)}
+    return scope.transform({"data": figure["data"], "layout": layout}, format="svg", **size)

@@ -1,16 +1,14 @@
-"""One look for every figure, shown natively in a notebook and as a self-contained `<figure>` in the book.
+"""One look for every figure: the template, the style of each series, and how a notebook shows a figure or a table.
 
-The book's figures are drawn in the reader's browser by `book/_static/figures.js`, from JSON that stands in the page.
+A figure leaves a cell in plotly's own form, with caption, alt text and data as metadata; staging.py makes the book's
+HTML of it.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from html import escape
 from typing import TYPE_CHECKING, Any
 
-from companion.site.markup import MAX_ROWS, compact, prose, table_html
+from companion.site.markup import MAX_ROWS, compact, table_html
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -18,11 +16,10 @@ if TYPE_CHECKING:
     import pandas
     import plotly.graph_objects as go
 
-BOOK_MODE = "RODPO_BOOK"  # set to 1 in the kernel that executes a notebook for the book
+PLOTLY = "application/vnd.plotly.v1+json"  # the MIME type of a figure
+METADATA = "rodpo"  # the key of what an output says about itself: a figure's words and data, or CAPTION
+CAPTION = "caption"  # marks the output that shows a caption in a notebook
 TEMPLATE = "rodpo"
-HEIGHT = 420  # pixels, unless the figure sets its own
-NO_SCRIPT = "<noscript><p>This figure is drawn by JavaScript, which is switched off here.</p></noscript>"
-MADE = "<!-- how this was made -->"  # the book replaces both, see still.py
 
 # Okabe and Ito (2008), without the yellow and the black, which vanish on one of the two backgrounds.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = COLOURS = (
@@ -107,11 +104,6 @@ def setup() -> None:
     pio.templates.default = TEMPLATE
 
 
-def in_book() -> bool:
-    """Whether this process executes a notebook for the book."""
-    return os.environ.get(BOOK_MODE) == "1"
-
-
 def slider(
     fig: go.Figure, groups: dict[str, list[int]], active: str, prefix: str, layouts: dict[str, dict] | None = None
 ) -> None:  # fmt: skip
@@ -162,20 +154,22 @@ def whiskers(middle: Any, low: Any, high: Any) -> dict[str, Any]:
 
 
 def show(fig: go.Figure, *, caption: str, alt: str, data: pandas.DataFrame | None = None) -> None:
-    """Show a plotly figure with its caption: natively in Jupyter and VS Code, as accessible HTML in the book.
+    """Show a plotly figure with its caption: natively in a notebook, as accessible HTML in the book.
 
     caption: a sentence or two; `$…$` in it is mathematics. alt: what a reader who cannot see it must know.
-    data: the numbers behind it, offered as a collapsible table. Raises ValueError when caption or alt is empty.
+    data: the numbers behind it, which the book offers as a collapsible table. Raises ValueError when caption or alt is
+    empty.
     """
-    from IPython.display import HTML, Markdown, display
+    from IPython.display import Markdown, display
 
     if not caption.strip() or not alt.strip():
         raise ValueError("a figure needs a caption and an alt text")
-    if in_book():
-        display(HTML(figure_html(fig, caption=caption, alt=alt, data=data)))
-    else:
-        display(fig)
-        display(Markdown(f"*{caption}*"))
+    content = fig.to_plotly_json()
+    content["layout"]["template"] = template().to_plotly_json()
+    native = fig._repr_mimebundle_()  # what plotly shows where its own form is not known, as in Colab
+    words = {"caption": caption, "alt": alt, "data": None if data is None else table_html(data)}
+    display({**native, PLOTLY: compact(content), "text/plain": alt}, metadata={METADATA: words}, raw=True)
+    display(Markdown(f"*{caption}*"), metadata={METADATA: CAPTION})
 
 
 def table(data: pandas.DataFrame, caption: str, *, rows: int = MAX_ROWS, mathematics: Collection[str] = ()) -> None:
@@ -186,21 +180,3 @@ def table(data: pandas.DataFrame, caption: str, *, rows: int = MAX_ROWS, mathema
     from IPython.display import HTML, display
 
     display(HTML(table_html(data, caption, rows=rows, mathematics=mathematics)))
-
-
-def figure_html(fig: go.Figure, *, caption: str, alt: str, data: pandas.DataFrame | None = None) -> str:
-    """The figure as HTML that `figures.js` draws: placeholder, JSON, caption and data table, no executable script."""
-    content = fig.to_plotly_json()
-    content["layout"]["template"] = template().to_plotly_json()
-    payload = json.dumps(compact(content), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    payload = payload.replace("<", "\\u003c")  # nothing in it can close the script element
-    height = int(fig.layout.height or HEIGHT)
-    details = ""
-    if data is not None:
-        details = f"<details><summary>Data of this figure</summary>{table_html(data, '')}</details>"
-    return (
-        '<figure class="rodpo-figure">'
-        f'<div class="rodpo-plot" role="img" aria-label="{escape(alt)}" style="min-height:{height}px"></div>'
-        f'<script type="application/json">{payload}</script>'
-        f"{NO_SCRIPT}<figcaption>{prose(caption)}</figcaption>{details}{MADE}</figure>"
-    )

@@ -26,18 +26,10 @@ def table_html(
     frame = data.reset_index() if any(name is not None for name in data.index.names) else data
     shown = frame.head(rows)
     numeric = [_is_numeric(shown.iloc[:, number]) for number in range(shown.shape[1])]
-    head = "".join(
-        f'<th scope="col"{_numeric(is_number)}>{prose(str(name))}</th>' for name, is_number in zip(frame, numeric)
-    )
-    body = "".join(
-        "<tr>"
-        + "".join(
-            _td(cell, is_number, prose if name in mathematics else _code)
-            for name, cell, is_number in zip(frame, row, numeric)
-        )
-        + "</tr>"
-        for row in shown.itertuples(index=False, name=None)
-    )
+    markup = [prose if name in mathematics else _code for name in frame]
+    head = "".join(f'<th scope="col"{_class(number)}>{prose(str(name))}</th>' for name, number in zip(frame, numeric))
+    cells = ("".join(map(_td, row, numeric, markup)) for row in shown.itertuples(index=False, name=None))
+    body = "".join(f"<tr>{row}</tr>" for row in cells)
     title = f'<p class="rodpo-caption">{prose(caption)}</p>' if caption else ""  # outside, or it scrolls away
     note = f"<p>The first {rows} of {len(frame):,} rows.</p>" if len(frame) > rows else ""
     label = escape(re.sub(r"[$\\]", "", caption) or "Data of this figure")
@@ -53,7 +45,7 @@ def _is_numeric(column: pandas.Series) -> bool:
     return column.dtype.kind in "iuf" or bool(len(column) and texts.all() and column.str.fullmatch(_NUMBER).all())
 
 
-def _numeric(is_number: bool) -> str:
+def _class(is_number: bool) -> str:
     return ' class="number"' if is_number else ""
 
 
@@ -62,7 +54,7 @@ def _td(cell: Any, is_number: bool, markup: Callable[[str], str]) -> str:
     if isinstance(cell, str) and _COMMAND.fullmatch(cell):
         words = " ".join(f"<span>{escape(word, quote=False)}</span>" for word in cell.strip("`").split())
         return f'<td class="command"><code>{words}</code></td>'
-    return f"<td{_numeric(is_number)}>{markup(_cell(cell))}</td>"
+    return f"<td{_class(is_number)}>{markup(_cell(cell))}</td>"
 
 
 def _cell(value: Any) -> str:
@@ -105,14 +97,9 @@ def compact(value: Any) -> Any:
                 array = array.reshape([int(size) for size in str(value["shape"]).split(",")])
             return compact(array.tolist())
         return {key: compact(item) for key, item in value.items()}
-    if (
-        isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "M"
-    ):  # as nanoseconds, tolist() gives integers
-        return np.datetime_as_string(value).tolist()
-    if isinstance(value, np.ndarray):
-        return compact(value.tolist())
-    if isinstance(value, np.generic):
-        return compact(value.item())
+    if isinstance(value, np.ndarray | np.generic):
+        dates = value.dtype.kind == "M"  # tolist() would give nanoseconds
+        return np.datetime_as_string(value).tolist() if dates else compact(value.tolist())
     if isinstance(value, list | tuple):
         return [compact(item) for item in value]
     if isinstance(value, float):

@@ -1,6 +1,6 @@
-"""The executed pages of the book: what each is made from, where it is kept, and whether it still stands.
+"""The executed pages of the book: what each is made from, where it is kept, and whether it is stale.
 
-Beside an executed `<page>.ipynb` lie `<page>.metrics.json` (what the notebook passed to `record`), `<page>.figures/`
+Beside an executed `<page>.ipynb` are `<page>.metrics.json` (what the notebook passed to `record`), `<page>.figures/`
 (a still picture of each figure) and `<page>.stamp.json` (the hash of everything it was made from). The stamp is written
 last: a page without it is stale.
 """
@@ -13,24 +13,34 @@ import json
 import math
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from companion.site import imports
+import companion
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import read_yaml
 
 METRIC = "application/vnd.rodpo.metric+json"
 LIBRARIES = (
-    "torch", "numpy", "pandas", "pyarrow", "pydantic", "pandera", "tqdm", "safetensors", "scipy", "pyyaml", "filelock",
+    "torch", "numpy", "pandas", "pyarrow", "pydantic", "tqdm", "safetensors", "scipy", "pyyaml", "filelock",
     "plotly", "jinja2", "jupytext", "papermill", "ipykernel", "kaleido",
 )  # fmt: skip
-EXECUTION = "from companion.site import execution, pages"  # what executes a page, and so decides what it looks like
-
+ROOT = Path(companion.__file__).parents[1]  # of the two packages
+PACKAGES = ("rodpo_lite", "companion")
+EXECUTION = b"from companion.site import execution, pages"  # executes and keeps every page
+DATASETS = "*/dataset.json"  # in the folder of real data; their checksums cover the rest
+READS = {  # files that a module reads, below the project: a page depends on them if it imports that module
+    "companion/evidence/ledger.py": "data/results/**/*",
+    "companion/evidence/grid.py": "workflow/*.yaml",
+    "companion/findings/costs.py": "benchmarks/*.json",
+    "rodpo_lite/data/schema.py": DATASETS,
+}
 BUILDS = "builds the book, or checks it,"  # while it holds the folder
 
 
@@ -85,7 +95,7 @@ class Page:
         return self.folder / f"{self.name}.stamp.json"
 
     def is_fresh(self) -> bool:
-        """Whether the executed page stands and was made from exactly these inputs."""
+        """Whether the executed page is there and was made from exactly these inputs."""
         try:
             made_from = json.loads(self.stamp.read_text())["hash"]
         except (OSError, ValueError, LookupError, TypeError):
@@ -125,13 +135,16 @@ def find_pages(root: Path, profile: str, build: Path) -> list[Page]:
     """
     sources = sorted((root / "notebooks").glob("*.py"))
     parameters = _profile(root / "notebooks" / "profiles.yml", profile, {source.stem for source in sources})
-    common = _common_inputs(root)
+    libraries = [sys.version.encode(), *(f"{name} {version(name)}".encode() for name in LIBRARIES)]
+    files_read = {ROOT / module: _files_digest(*_matching(root, pattern)) for module, pattern in READS.items()}
     pages = []
     for source in sources:
-        values = {"profile": profile, **parameters.get(source.stem, {})}
-        parts = [common, source.read_bytes(), json.dumps(values, sort_keys=True).encode()]
-        digest = _digest(parts + _code(source.read_text(encoding="utf-8")))
-        pages.append(Page(source, build / "executed" / profile, values, digest))
+        code, values = source.read_bytes(), {"profile": profile, **parameters.get(source.stem, {})}
+        modules = imported_files(code)
+        parts = [*libraries, code, json.dumps(values, sort_keys=True).encode()]
+        parts.append(_files_digest(ROOT, modules | imported_files(EXECUTION)))
+        parts += [digest for module, digest in files_read.items() if module in modules]
+        pages.append(Page(source, build / "executed" / profile, values, _digest(parts).hex()))
     return pages
 
 
@@ -160,70 +173,53 @@ def _profile(path: Path, profile: str, names: set[str]) -> dict[str, dict[str, A
     return parameters
 
 
-def _common_inputs(root: Path) -> bytes:
-    """What every page depends on: ledger, benchmark results, the data's checksums, Python and libraries."""
-    results = [path for path in (root / "data" / "results").rglob("*") if path.is_file()]
-    results += (root / "benchmarks").glob("*.json")
-    data = Path(os.environ.get("RODPO_DATA") or root / "data" / "amazon").glob("*/dataset.json")
-    parts = [sys.version.encode(), *(f"{name} {version(name)}".encode() for name in LIBRARIES)]
-    for top, paths in ((root, results), (None, data)):
-        for path in sorted(paths):
-            parts += [str(path.relative_to(top) if top else path.parent.name).encode(), path.read_bytes()]
-    return _digest(parts).encode()
+def imported_files(code: bytes) -> set[Path]:
+    """The files of the two packages that Python code imports, directly or through others, wherever in it."""
+    files: set[Path] = set()
+    pending = set(_direct_imports(code, ROOT))
+    while pending:
+        path = pending.pop()
+        files.add(path)
+        pending |= _direct_imports(path.read_bytes(), ROOT) - files
+    return files
 
 
-def _code(notebook: str) -> list[bytes]:
-    """The code that a notebook imports, and that which executes it; a notebook that cannot be parsed fails later."""
+@cache
+def _direct_imports(code: bytes, root: Path) -> frozenset[Path]:
     try:
-        files = imports.imported_files(notebook, imports.ROOT)
-    except SyntaxError:
-        files = set()
-    files |= imports.imported_files(EXECUTION, imports.ROOT)
-    return [
-        part for path in sorted(files) for part in (str(path.relative_to(imports.ROOT)).encode(), path.read_bytes())
-    ]
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError):  # it fails when it is executed
+        return frozenset()
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    files = set()
+    for name in names:
+        parts = name.split(".")
+        if parts[0] in PACKAGES:
+            places = [root.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)]
+            files |= {place / "__init__.py" for place in places} | {places[-1].with_suffix(".py")}
+    return frozenset(path for path in files if path.is_file())
 
 
-def _digest(parts: list[bytes]) -> str:
+def _matching(root: Path, pattern: str) -> tuple[Path, list[Path]]:
+    """A folder and the files in it that fit, without hidden ones: a write that was killed leaves such a file."""
+    if pattern == DATASETS:
+        root = Path(os.environ.get("RODPO_DATA") or root / "data" / "amazon")
+    files = [path for path in root.glob(pattern) if path.is_file()]
+    return root, [path for path in files if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+
+
+def _files_digest(top: Path, paths: Iterable[Path]) -> bytes:
+    """A digest over the names, relative to `top`, and the contents of files."""
+    return _digest(part for path in sorted(paths) for part in (str(path.relative_to(top)).encode(), path.read_bytes()))
+
+
+def _digest(parts: Iterable[bytes]) -> bytes:
     total = hashlib.sha256()
     for part in parts:
         total.update(hashlib.sha256(part).digest())
-    return total.hexdigest()
-
-
-def parameters_of(page: Page) -> dict[str, Any]:
-    """Write the notebook as papermill needs it and return the defaults of its parameters cell.
-
-    Raises InputError if it has no such cell, or one that lacks a parameter of the profile or has it with another type.
-    """
-    import jupytext
-    import nbformat
-    from papermill.inspection import inspect_notebook
-
-    try:
-        notebook = jupytext.read(page.source, fmt="py:percent")
-    except UnicodeDecodeError:
-        raise InputError(f"{page.source} is not UTF-8 text; save the file as UTF-8.") from None
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
-    for number, cell in enumerate(notebook.cells):
-        cell["id"] = f"{page.name}-{number}"  # jupytext's are random
-    if not any("parameters" in cell.metadata.get("tags", ()) for cell in notebook.cells):
-        raise InputError(f"{page.source} has no cell tagged “parameters”: add one that sets at least `profile`.")
-    page.folder.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, page.input)
-    declared = inspect_notebook(page.input)
-    if unknown := sorted(page.parameters.keys() - declared.keys()):
-        raise InputError(f"{page.source}: its parameters cell does not set {unknown[0]!r}, which the profile sets.")
-    try:
-        defaults = {name: ast.literal_eval(parameter["default"]) for name, parameter in declared.items()}
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # as ast.literal_eval says
-        raise InputError(f"{page.source}: its parameters cell must set plain values only, as in `k = 20`.") from None
-    for name, value in page.parameters.items():
-        kind = type(defaults[name])
-        if type(value) not in (kind, int if kind is float else kind) and defaults[name] is not None:
-            raise InputError(
-                f"{page.source}: the profile sets {name} to {value!r}, "
-                f"which is no {kind.__name__}; its default is {defaults[name]!r}."
-            )
-    return defaults
+    return total.digest()

@@ -5,9 +5,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from companion.site.check import FOLDER, baseline_file, compare, read_baseline
-from companion.site.pages import Page, parameters_of
-from companion.site.rules import Rules
+from companion.site.check import FOLDER, Rules, baseline_file, compare, read_baseline
+from companion.site.execution import prepare
+from companion.site.pages import Page
 from rodpo_lite import files
 from trust import mutations
 from trust.fuzz_text import TEXTS
@@ -28,12 +28,12 @@ PYTHON = [
 
 
 def baselines(place: Path) -> Callable[[Path, random.Random], Callable]:
-    whole = place / "whole"
-    files.write_json(baseline_file(whole, "smoke"), BASELINE)
-    (whole / FOLDER / "rules.yml").write_text(RULES)
+    complete = place / "complete"
+    files.write_json(baseline_file(complete, "smoke"), BASELINE)
+    (complete / FOLDER / "rules.yml").write_text(RULES)
 
     def make(folder: Path, chance: random.Random) -> Callable:
-        root = shutil.copytree(whole, folder / "root")
+        root = shutil.copytree(complete, folder / "root")
         path = chance.choice([baseline_file(root, "smoke"), baseline_file(root, "smoke"), root / FOLDER / "rules.yml"])
         if path.suffix == ".json" and chance.random() < 0.8:
             mutations.json_of(path, chance)
@@ -45,8 +45,8 @@ def baselines(place: Path) -> Callable[[Path, random.Random], Callable]:
         def case() -> None:
             rules = Rules.read(root / FOLDER / "rules.yml")
             baseline = read_baseline(root, "smoke")
-            for one in compare(page, baseline.pages.get("sums", {}), rules, {}):
-                one.cells()
+            for finding in compare(page, baseline.pages.get("sums", {}), rules, {}):
+                finding.cells()
 
         return case
 
@@ -57,6 +57,6 @@ def parameters(place: Path) -> Callable[[Path, random.Random], Callable]:
     def make(folder: Path, chance: random.Random) -> Callable:
         source, content = folder / "sums.py", NOTEBOOK.format(chance.choice(PYTHON)).encode()
         source.write_bytes(mutations.flip(content, chance) if chance.random() < 0.3 else content)
-        return lambda: parameters_of(Page(source, folder / "pages", {"profile": "smoke"}, ""))
+        return lambda: prepare(Page(source, folder / "pages", {"profile": "smoke"}, ""))
 
     return make

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -10,17 +11,18 @@ import pytest
 import yaml
 from tiny_book import PROJECT, write_tiny_book
 
-from companion.site import execution, imports, pages, sources
+from companion.site import execution, figures, pages, staging
 from companion.site.build import CHECKSUMS, BookError, build
 from rodpo_lite.data.schema import sha256
 from rodpo_lite.errors import InputError
 
 
 @pytest.fixture(scope="module", autouse=True)
-def no_real_data():
-    """Pages depend on the real data that is at hand; here, on none."""
+def environment():
+    """No real data, on which pages would depend, and a repository."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RODPO_DATA", raising=False)
+        patch.setenv("RODPO_REPOSITORY", "Someone/rodpo")
         yield
 
 
@@ -92,30 +94,43 @@ def test_each_figure_has_a_still_picture_and_says_how_it_was_made(book):
         picture = (site / "_static" / "figures" / f"plots-{number}.svg").read_text(encoding="utf-8")
         assert picture.startswith("<svg") and "slider" not in picture and "updatemenu" not in picture
     assert "Code cell 2 of this page · profile smoke" in page and "Code cell 4 of this page" in page
-    assert "switched off" not in page and "how this was made" not in page
+    assert "<figcaption>Pushes by strategy.</figcaption>" in page and "<em>Pushes by strategy.</em>" not in page
+
+
+def test_a_shared_link_shows_title_description_and_card(book):
+    page = (book / "_build" / "html" / "notebooks" / "plots.html").read_text(encoding="utf-8")
+    tags = dict(re.findall(r'<meta (?:property|name)="([^"]+)" content="([^"]*)"', page))
+    assert tags["og:title"] == "Plots" and tags["og:type"] == "article"
+    assert tags["og:site_name"] == "RoDPO, put to the test"
+    assert tags["og:description"].startswith("The margin") and tags["description"] == tags["og:description"]
+    assert tags["og:url"] == "https://someone.github.io/rodpo/notebooks/plots.html"
+    assert tags["og:image"] == "https://someone.github.io/rodpo/_static/card.png"
+    assert tags["twitter:card"] == "summary_large_image"
+    assert (book / "_build" / "html" / "_static" / "card.png").is_file()
 
 
 def test_a_downloaded_notebook_shows_its_figures_wherever_it_is_opened(book):
     page = next(page for page in pages.find_pages(book, "smoke", book / "_build") if page.name == "plots")
-    notebook = nbformat.reads(sources.for_readers(page), 4)
+    notebook = nbformat.reads(staging.for_readers(page), 4)
     nbformat.validate(notebook)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     shown = [output.get("data", {}) for cell in cells for output in cell.outputs]
-    plots = [data for data in shown if "application/vnd.plotly.v1+json" in data]
-    assert [plot["application/vnd.plotly.v1+json"]["data"][0]["type"] for plot in plots] == ["scatter", "bar", "bar"]
+    plots = [data for data in shown if figures.PLOTLY in data]
+    assert [plot[figures.PLOTLY]["data"][0]["type"] for plot in plots] == ["scatter", "bar", "bar"]
     assert all(plot["image/svg+xml"].startswith("<svg") for plot in plots)
-    assert any("<em>Pushes by strategy.</em>" in data.get("text/html", "") for data in shown)
+    assert [plot["text/plain"] for plot in plots] == ["Three falling curves.", "Two bars.", "Two bars."]
+    assert any("*Pushes by strategy.*" == data.get("text/markdown") for data in shown)
     assert not any("rodpo-plot" in data.get("text/html", "") or pages.METRIC in data for data in shown)
     assert "colab" not in nbformat.writes(notebook)
 
 
 def test_a_page_offers_what_its_repository_offers(book):
     page = next(page for page in pages.find_pages(book, "smoke", book / "_build") if page.name == "plots")
-    assert "binder" not in sources.for_the_site(page)
-    offered = sources.for_the_site(page, "someone/rodpo")
+    assert "binder" not in staging.for_the_site(page)
+    offered = staging.for_the_site(page, "someone/rodpo")
     assert "https://mybinder.org/v2/gh/someone/rodpo/notebooks?urlpath=lab/tree/notebooks/plots.ipynb" in offered
     assert "https://colab.research.google.com/github/someone/rodpo/blob/notebooks/notebooks/plots.ipynb" in offered
-    first = nbformat.reads(sources.for_readers(page, "someone/rodpo"), 4).cells[0]
+    first = nbformat.reads(staging.for_readers(page, "someone/rodpo"), 4).cells[0]
     assert "git clone --quiet --depth 1 https://github.com/someone/rodpo" in first.source
 
 
@@ -146,40 +161,97 @@ def test_an_edited_style_is_published(book, edit):
     assert "/* Letters:" in (book / "_build/html/_static/rodpo.css").read_text(encoding="utf-8")
 
 
-def test_each_other_input_makes_pages_stale(book, edit, tmp_path, monkeypatch):
+def test_parameters_and_libraries_make_pages_stale(book, edit, monkeypatch):
     build(book, progress=lambda line: None)
     edit("notebooks/profiles.yml", "smoke: {}", "smoke: {sums: {last: 4}}")
     assert stale(book) == {"sums"}
     edit("notebooks/profiles.yml", "smoke: {sums: {last: 4}}", "smoke: {}")
     assert stale(book) == set()
 
-    monkeypatch.setenv("RODPO_DATA", str(tmp_path))
-    (tmp_path / "toys").mkdir()
-    (tmp_path / "toys" / "dataset.json").write_text("{}")
-    assert stale(book) == {"plots", "sums"}
-    monkeypatch.delenv("RODPO_DATA")
-
-    ledger = book / "data" / "results" / "run.json"
-    ledger.parent.mkdir(parents=True)
-    ledger.write_text("{}")
-    assert stale(book) == {"plots", "sums"}
-    ledger.unlink()
-
     with monkeypatch.context() as patch:
         patch.setattr(pages, "version", lambda name: "0")
         assert stale(book) == {"plots", "sums"}
 
-    for path in (path for name in imports.PACKAGES for path in (imports.ROOT / name).rglob("*.py")):
-        copy = tmp_path / path.relative_to(imports.ROOT)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(path.read_bytes())
-    monkeypatch.setattr(imports, "ROOT", tmp_path)
-    assert stale(book) == set()
-    (tmp_path / "rodpo_lite/training/trainer.py").write_text("")
-    assert stale(book) == set(), "no page imports it"
-    with (tmp_path / "companion/site/pages.py").open("a") as file:
-        file.write("# edited")
-    assert stale(book) == {"plots", "sums"}
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Notebooks of one import each, and a copy of the packages; tells which of them a change makes stale."""
+    for name in pages.PACKAGES:
+        shutil.copytree(pages.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "profiles.yml").write_text("profiles: {smoke: {}}")
+    imports = {
+        "ledger": "def later(): from companion.evidence.comparison import change",  # through others
+        "costs": "import companion.findings.costs",
+        "data": "from rodpo_lite.data import schema",
+        "losses": "import rodpo_lite.losses.preference",
+        "plain": "from companion.site.pages import record",
+    }
+    for name, code in imports.items():
+        (tmp_path / "notebooks" / f"{name}.py").write_text(code)
+
+    def changed(path: str, content: str = "# changed") -> set[str]:
+        hashes = [{page.name: page.hash for page in pages.find_pages(tmp_path, "smoke", tmp_path)}]
+        place = tmp_path / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.open("a") as file:
+            file.write(content)
+        hashes.append({page.name: page.hash for page in pages.find_pages(tmp_path, "smoke", tmp_path)})
+        return {name for name in hashes[0] if hashes[0][name] != hashes[1][name]}
+
+    return changed
+
+
+EVERY = {"ledger", "costs", "data", "losses", "plain"}
+
+
+@pytest.mark.parametrize(("path", "expected"), [
+    ("data/results/run.json", {"ledger"}),
+    ("data/results/ranks/run.parquet", {"ledger"}),
+    ("workflow/grid.yaml", {"ledger"}),
+    ("workflow/Snakefile", set()),
+    ("benchmarks/results.json", {"costs"}),
+    ("data/amazon/toys/dataset.json", {"ledger", "data"}),
+    ("companion/evidence/ledger.py", {"ledger"}),
+    ("rodpo_lite/losses/preference.py", {"ledger", "losses"}),
+    ("companion/site/execution.py", EVERY),
+    ("companion/site/pages.py", EVERY),
+    ("companion/site/staging.py", set()),
+    ("companion/site/build.py", set()),
+    ("companion/site/check.py", set()),
+    ("companion/cli/book.py", set()),
+])  # fmt: skip
+def test_a_page_is_stale_when_what_it_imports_or_reads_has_changed(project, path, expected):
+    assert project(path) == expected
+
+
+@pytest.mark.parametrize(
+    "path", ["data/results/.run.json.x7", "benchmarks/.results.json", "data/amazon/.toys/dataset.json"]
+)
+def test_what_a_killed_write_leaves_makes_no_page_stale(project, path):
+    assert project(path) == set()
+
+
+def test_real_data_elsewhere_counts(project, tmp_path, monkeypatch):
+    monkeypatch.setenv("RODPO_DATA", str(tmp_path / "elsewhere"))
+    assert project("elsewhere/toys/dataset.json") == {"ledger", "data"}
+    assert project("data/amazon/toys/dataset.json") == set()
+
+
+def test_the_modules_that_read_files_exist():
+    assert [module for module in pages.READS if not (pages.ROOT / module).is_file()] == []
+
+
+def test_a_notebook_that_is_no_text_is_refused_when_it_is_executed(book):
+    path = book / "notebooks" / "sums.py"
+    kept = path.read_bytes()
+    try:
+        path.write_bytes(kept.replace(b"# Sums", b"# Sums \xff"))
+        with pytest.raises(InputError, match=r"sums\.py is not UTF-8 text"):
+            build(book, progress=lambda line: None)
+    finally:
+        path.write_bytes(kept)
 
 
 def test_a_profile_sets_parameters_and_the_page_shows_them(book):

@@ -104,21 +104,22 @@ class Browser:
     def loaded(self) -> set[Path]:
         """Files that the page has asked for since `open`."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        asked = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
-        return {Path(unquote(urlparse(url).path)) for url in asked if url.startswith("file:")}
+        requests = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
+        urls = [request["request"]["url"] for request in requests]
+        return {Path(unquote(urlparse(url).path)) for url in urls if url.startswith("file:")}
 
     def complaints(self) -> list[str]:
         """Console errors, requests that leave the disk, and files that are missing, since `open`."""
-        found = [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+        complaints = [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
                 url = message["params"]["request"]["url"]
                 if not url.startswith(("file:", "data:", "blob:", "chrome:")):
-                    found.append(f"request: {url}")
+                    complaints.append(f"request: {url}")
             elif message["method"] == "Network.loadingFailed":
-                found.append(f"not loaded: {message['params']}")
-        return found
+                complaints.append(f"not loaded: {message['params']}")
+        return complaints
 
 
 @pytest.fixture(scope="module")
@@ -155,17 +156,17 @@ def test_each_page_shows_its_figures_and_mathematics_without_a_complaint(browser
     problems = {}
     for page in pages(site):
         browser.open(page)
-        found = []
+        faults = []
         if undrawn := browser.draw_all():
-            found.append(f"{undrawn} figures without marks")
+            faults.append(f"{undrawn} figures without marks")
         if untypeset := browser.wait(UNTYPESET, (0).__eq__):
-            found.append(f"{untypeset} formulas not typeset")
+            faults.append(f"{untypeset} formulas not typeset")
         text = browser.run(TEXT) if browser.run("return !!document.querySelector('article')") else ""
-        found += [
+        faults += [
             f"raw {sign!r}" for sign in ("\\frac", "\\beta", "\\(", "\\[", "$$", "Traceback (most") if sign in text
         ]
-        if found := found + browser.complaints():
-            problems[page.name] = found
+        if faults := faults + browser.complaints():
+            problems[page.name] = faults
     assert not problems
 
 
@@ -214,8 +215,8 @@ def test_nothing_keeps_a_reader_out(browser, site):
         for theme in ("light", "dark"):
             browser.run("document.documentElement.dataset.theme = arguments[0]", theme)
             time.sleep(0.3)  # colours change over a moment
-            if found := browser.driver.execute_async_script(BARRIERS):
-                problems[f"{page.name}, {theme}"] = found
+            if barriers := browser.driver.execute_async_script(BARRIERS):
+                problems[f"{page.name}, {theme}"] = barriers
     assert not problems
 
 
@@ -225,10 +226,10 @@ def test_no_page_is_heavy(browser, site):
         browser.open(page)
         browser.draw_all()
         files = browser.loaded() - {page.resolve()}
-        own, all_in_all = page.stat().st_size, page.stat().st_size + sum(path.stat().st_size for path in files)
+        page_size, visit = page.stat().st_size, page.stat().st_size + sum(path.stat().st_size for path in files)
         most = max(most, len(files))
-        if own > HEAVIEST_PAGE or all_in_all > HEAVIEST_VISIT:
-            heavy[page.name] = (own, all_in_all)
+        if page_size > HEAVIEST_PAGE or visit > HEAVIEST_VISIT:
+            heavy[page.name] = (page_size, visit)
     assert not heavy and most > 10, "style, scripts, plotly and mathematics were seen"
 
 

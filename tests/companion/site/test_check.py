@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from tiny_book import PROJECT, write_tiny_book
 
-from companion.site import check, report
+from companion.site import check
+from companion.site.check import Rules
 from companion.site.pages import BUILDS, Page
-from companion.site.rules import Rules
 from rodpo_lite import files
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import write_json
@@ -37,12 +37,12 @@ def book(tmp_path_factory):
     root = write_tiny_book(tmp_path_factory.mktemp("book"))
     (root / check.FOLDER).mkdir(parents=True)
     (root / check.FOLDER / "rules.yml").write_text(RULES)
-    found = check.check(root, "smoke", progress=lambda line: None)
-    assert [(one.chapter, one.metric, one.what) for one in found.wrong] == [
+    result = check.check(root, "smoke", progress=lambda line: None)
+    assert [(finding.chapter, finding.metric, finding.status) for finding in result.wrong] == [
         ("plots", "w_at_0", "new"),
         ("sums", "total", "new"),
     ]
-    check.update(root, "smoke", found)
+    check.update(root, "smoke", result)
     return root
 
 
@@ -63,9 +63,9 @@ def edited(book):
         path.write_text(text)
 
 
-def only(found):
-    (one,) = found.wrong
-    return one
+def only(result):
+    (finding,) = result.wrong
+    return finding
 
 
 @pytest.fixture
@@ -76,24 +76,24 @@ def compared(tmp_path):
         page = Page(tmp_path / f"{name}.py", tmp_path, {}, "")
         write_json(page.metrics, now)
         (tmp_path / "rules.yml").write_text(RULES)
-        found = check.compare(page, before, Rules.read(tmp_path / "rules.yml"), {})
-        return check.Check([page], found, ({}, {"commit": "1"}))
+        result = check.compare(page, before, Rules.read(tmp_path / "rules.yml"), {})
+        return check.Check([page], result, ({}, {"commit": "1"}))
 
     return run
 
 
 def test_nothing_moves_when_nothing_changed(book):
-    found = check.check(book, "smoke", progress=lambda line: None)
-    assert not found.wrong and not found.moved
-    assert found.summary == "2 metrics of 2 chapters: 0 wrong, 0 moved within what is allowed."
-    made_by = found.made_by[0] | {"torch": "1.0", "commit": "other"}
-    other = check.Check(found.pages, [], (made_by, found.made_by[1])).summary
+    result = check.check(book, "smoke", progress=lambda line: None)
+    assert not result.wrong and not result.moved
+    assert result.summary == "2 metrics of 2 chapters: 0 wrong, 0 moved within what is allowed."
+    made_by = result.made_by[0] | {"torch": "1.0", "commit": "other"}
+    other = check.Check(result.pages, [], (made_by, result.made_by[1])).summary
     assert re.search(r"The baseline was computed by torch 1\.0, now 2\.\S+\.$", other), "not the commit"
 
 
 def test_a_metric_may_move_within_its_tolerance_and_no_further(compared):
-    found = compared("sums", {"total": 6.5}, {"total": 6})
-    assert not found.wrong and found.moved[0].change == pytest.approx(0.5 / 6)
+    result = compared("sums", {"total": 6.5}, {"total": 6})
+    assert not result.wrong and result.moved[0].change == pytest.approx(0.5 / 6)
     drifted = only(compared("sums", {"total": -10}, {"total": -6}))
     assert drifted.cells() == ("sums", "total", "-6", "-10", "-66.7 %", "±10 %", "moved further than allowed")
     assert only(compared("plots", {"w_at_0": 0.5 + 1e-8}, {"w_at_0": 0.5})).allowed == 1e-9
@@ -102,13 +102,13 @@ def test_a_metric_may_move_within_its_tolerance_and_no_further(compared):
 
 def test_texts_and_truth_values_may_not_change(compared):
     assert not compared("sums", {"verdict": "yes", "holds": True}, {"verdict": "yes", "holds": True}).wrong
-    found = compared("sums", {"verdict": "no", "holds": False}, {"verdict": "yes", "holds": True})
-    assert [one.what for one in found.wrong] == ["drift", "drift"]
+    result = compared("sums", {"verdict": "no", "holds": False}, {"verdict": "yes", "holds": True})
+    assert [finding.status for finding in result.wrong] == ["drift", "drift"]
 
 
 def test_a_metric_that_is_gone_or_new_is_wrong(compared):
-    found = compared("sums", {"sum": 6}, {"total": 6})
-    assert [(one.metric, one.what) for one in found.wrong] == [("total", "gone"), ("sum", "new")]
+    result = compared("sums", {"sum": 6}, {"total": 6})
+    assert [(finding.metric, finding.status) for finding in result.wrong] == [("total", "gone"), ("sum", "new")]
 
 
 def test_an_invariant_is_checked_whatever_the_baseline_says(compared):
@@ -133,14 +133,14 @@ def test_an_update_of_one_chapter_leaves_the_others(compared, tmp_path):
 
 
 def test_a_notebook_that_fails_is_in_the_report_as_far_as_it_ran(edited, book, tmp_path):
-    found = edited("sums", "total = sum", "total = no_such_name + sum")
-    assert only(found).what == "failed" and "NameError" in only(found).now
-    text = report.write(found, tmp_path).read_text()
+    result = edited("sums", "total = sum", "total = no_such_name + sum")
+    assert only(result).status == "failed" and "NameError" in only(result).now
+    text = result.write_report(tmp_path).read_text()
     assert 'href="sums.html"' in text and "NameError" in text
     assert "no_such_name" in (tmp_path / "sums.html").read_text()
     before = check.baseline_file(book, "smoke").read_text()
     with pytest.raises(InputError, match="stays as it is, because sums could not"):
-        check.update(book, "smoke", found)
+        check.update(book, "smoke", result)
     assert check.baseline_file(book, "smoke").read_text() == before
 
 
@@ -245,7 +245,7 @@ def test_a_check_outside_the_project_says_so(tmp_path):
 
 def test_a_metric_that_is_recorded_twice_shows_the_notebook_that_did_it(edited):
     again = edited("sums", 'record("total", total)', 'record("total", total); record("total", total)')
-    assert only(again).what == "failed" and "recorded twice" in only(again).now
+    assert only(again).status == "failed" and "recorded twice" in only(again).now
     (page,) = again.pages
     assert page.failed.read_text().count("application/vnd.rodpo.metric+json") == 2
 

@@ -21,8 +21,8 @@ then the **top-K Pool**, and the pool again.
 def test_the_first_mention_in_prose_is_linked_with_its_meaning():
     doctree = publish_doctree(TEXT)
     definitions.link(doctree, TERMS, ADDRESSES)
-    found = [node for node in doctree.findall() if "rodpo-term" in getattr(node, "attributes", {}).get("classes", ())]
-    assert [(node.astext(), node["refuri"], node["reftitle"]) for node in found] == [
+    links = [node for node in doctree.findall() if "rodpo-term" in getattr(node, "attributes", {}).get("classes", ())]
+    assert [(node.astext(), node["refuri"], node["reftitle"]) for node in links] == [
         ("top-K Pool", "glossary.html#term-0", "K items"),
         ("Holm’s correction", "glossary.html#term-1", "for many tests"),
     ]

@@ -1,4 +1,4 @@
-"""Figures and tables as HTML: nothing in the data escapes into markup, and the numbers stay the numbers."""
+"""Figures and tables as a notebook shows them: the numbers stay the numbers, and text stays text."""
 
 import json
 import re
@@ -12,25 +12,24 @@ import pytest
 from companion.site import figures, markup
 
 
-def payload(html: str) -> dict:
-    return json.loads(re.search(r'<script type="application/json">(.*?)</script>', html, re.DOTALL)[1])
+def outputs(fig: go.Figure, **words) -> list[tuple]:
+    """What a cell shows for a figure and its caption, each with its metadata."""
+    shown = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("IPython.display.display", lambda what, **options: shown.append((what, options["metadata"])))
+        figures.show(fig, **({"caption": "c", "alt": "a"} | words))
+    return shown
 
 
-def test_nothing_in_a_figure_closes_its_script_or_attribute():
-    evil = '</script><b onload="x">&'
-    fig = go.Figure(go.Scatter(x=[1], y=[2], name=evil))
-    html = figures.figure_html(fig, caption=evil, alt=evil, data=pd.DataFrame({evil: [evil]}))
-    assert html.count("<script") == html.count("</script>") == 1
-    assert "<b " not in html
-    assert payload(html)["data"][0]["name"] == evil
-    assert 'aria-label="&lt;/script&gt;&lt;b onload=&quot;x&quot;&gt;&amp;"' in html
+def content(fig: go.Figure) -> dict:
+    return outputs(fig)[0][0][figures.PLOTLY]
 
 
 def test_numbers_are_rounded_to_six_digits_but_never_coarser_than_units():
     y = np.array([1 / 3, 12345678.9, 1e-9 / 3, np.nan, np.inf, 0.0, 2.0, -1 / 3])
     fig = go.Figure(go.Scatter(x=np.arange(8), y=y))
     fig.add_heatmap(z=np.array([[1.25, 2.0], [3.0, 4.0]]))
-    scatter, heatmap = payload(figures.figure_html(fig, caption="c", alt="a"))["data"]
+    scatter, heatmap = content(fig)["data"]
     assert scatter["x"] == [0, 1, 2, 3, 4, 5, 6, 7]
     assert scatter["y"] == [0.333333, 12345679, 3.33333e-10, None, None, 0, 2, -0.333333]
     assert heatmap["z"] == [[1.25, 2], [3, 4]]
@@ -39,15 +38,15 @@ def test_numbers_are_rounded_to_six_digits_but_never_coarser_than_units():
 def test_dates_sliders_and_frames_survive():
     fig = go.Figure(go.Scatter(x=pd.to_datetime(["2014-07-23"]), y=[1]), frames=[go.Frame(data=[{"y": [2]}], name="f")])
     fig.update_layout(sliders=[{"steps": [{"label": "f", "method": "animate", "args": [["f"]]}]}])
-    found = payload(figures.figure_html(fig, caption="c", alt="a"))
-    assert found["data"][0]["x"][0].startswith("2014-07-23")
-    assert found["frames"][0]["data"][0]["y"] == [2]
-    assert found["layout"]["sliders"][0]["steps"][0]["args"] == [["f"]]
+    shown = content(fig)
+    assert shown["data"][0]["x"][0].startswith("2014-07-23")
+    assert shown["frames"][0]["data"][0]["y"] == [2]
+    assert shown["layout"]["sliders"][0]["steps"][0]["args"] == [["f"]]
 
 
-def test_every_figure_has_the_books_template_even_without_setup():
+def test_every_figure_has_the_book_s_template_even_without_setup():
     fig = go.Figure(go.Scatter(y=[1]), layout={"template": "plotly_dark"})
-    layout = payload(figures.figure_html(fig, caption="c", alt="a"))["layout"]
+    layout = content(fig)["layout"]
     assert layout["template"]["layout"]["colorway"] == list(figures.COLOURS)
     assert layout["template"]["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)"
 
@@ -113,16 +112,21 @@ def test_a_figure_needs_words():
         figures.show(go.Figure(), caption="c", alt=" ")
 
 
-def test_show_is_native_in_a_notebook_and_html_in_the_book(monkeypatch):
-    shown = []
-    monkeypatch.setattr("IPython.display.display", shown.append)
-    fig = go.Figure(go.Scatter(y=[1]))
-    figures.show(fig, caption="c", alt="a")
-    assert shown[0] is fig and shown[1].data == "*c*"
-    shown.clear()
-    monkeypatch.setenv(figures.BOOK_MODE, "1")
-    figures.show(fig, caption="c", alt="a")
-    assert len(shown) == 1 and shown[0].data.startswith("<figure")
+def test_a_figure_is_plotly_s_own_with_words_and_data_as_metadata():
+    data = pd.DataFrame({"k": [20]})
+    figure, caption = outputs(go.Figure(go.Scatter(y=[1])), caption="Of $K$", alt="One point.", data=data)
+    assert figure[0][figures.PLOTLY]["data"][0]["y"] == [1] and figure[0]["text/plain"] == "One point."
+    words = {"caption": "Of $K$", "alt": "One point.", "data": markup.table_html(data)}
+    assert figure[1] == {figures.METADATA: words}
+    assert caption[0].data == "*Of $K$*" and caption[1] == {figures.METADATA: figures.CAPTION}
+    json.dumps(figure, allow_nan=False)
+
+
+@pytest.mark.parametrize("renderer", ["colab", "notebook"])
+def test_a_figure_shows_where_plotly_s_own_form_is_not_known(renderer, monkeypatch):
+    monkeypatch.setattr(pio.renderers, "default", renderer)
+    (data, _), _ = outputs(go.Figure(go.Scatter(y=[1], name="these points")))
+    assert "these points" in data["text/html"] and figures.PLOTLY in data
 
 
 def test_a_slider_shows_one_group_at_a_time():

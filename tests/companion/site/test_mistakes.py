@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tiny_book import PROJECT
 
-NEEDED = ("rodpo_lite", "workflow", "notebooks", "tests/baselines", "_config.yml", "book/_toc.yml")
+NEEDED = ("rodpo_lite", "companion", "workflow", "notebooks", "tests/baselines", "_config.yml", "book/_toc.yml")
 MISTAKES = {
     "a wrong sign in a loss": (
         "rodpo_lite/losses/preference.py",
@@ -47,17 +47,17 @@ def test_a_mistake_in_the_package_is_caught(mistake, copy):
     text = (copy / name).read_text()
     assert text.count(right) == 1
     (copy / name).write_text(text.replace(right, wrong))
-    found = checked(copy, "--only", "objective")
-    assert found.returncode == 1, found.stderr
-    (line,) = [line for line in found.stdout.splitlines() if metric in line]
-    assert "objective" in line and "moved further than allowed" in line and "wrong (in objective)" in found.stdout
+    run = checked(copy, "--only", "objective")
+    assert run.returncode == 1, run.stderr
+    (line,) = [line for line in run.stdout.splitlines() if metric in line]
+    assert "objective" in line and "moved further than allowed" in line and "wrong (in objective)" in run.stdout
 
 
 @pytest.mark.real_data
 def test_a_swapped_dataset_is_caught(copy, real_data, tmp_path_factory):
     swapped = tmp_path_factory.mktemp("swapped") / "toys"
     shutil.copytree(real_data / "beauty", swapped)
-    found = checked(copy, "--profile", "paper", "--only", "data", RODPO_DATA=str(swapped.parent))
-    assert found.returncode == 1, found.stderr
-    (line,) = [line for line in found.stdout.splitlines() if "n_interactions" in line]
+    run = checked(copy, "--profile", "paper", "--only", "data", RODPO_DATA=str(swapped.parent))
+    assert run.returncode == 1, run.stderr
+    (line,) = [line for line in run.stdout.splitlines() if "n_interactions" in line]
     assert "data" in line and "+18.4 %" in line

@@ -6,7 +6,10 @@ import sys
 import pytest
 from tiny_book import PROJECT
 
-READ = ("notebooks", "book/*.md", "book/*.yml", "README.md", "rodpo_lite", "workflow", "benchmarks", "tests")
+READ = (
+    "notebooks", "book/*.md", "book/*.yml", "book/*.j2", "README.md", "rodpo_lite", "companion", "workflow",
+    "benchmarks", "tests",
+)  # fmt: skip
 NOT_WORDS = "trainig"  # a mistake that is made on purpose
 
 
@@ -15,5 +18,5 @@ def test_spelling(place):
     paths = [str(path) for path in sorted(PROJECT.glob(place))]
     assert paths
     command = [sys.executable, "-m", "codespell_lib", "--skip=*.json,*.js,vendor", f"--ignore-words-list={NOT_WORDS}"]
-    found = subprocess.run([*command, *paths], capture_output=True, text=True)
-    assert found.returncode == 0, found.stdout
+    run = subprocess.run([*command, *paths], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout

@@ -1,0 +1,163 @@
+"""What selectors push where false negatives are known: the synthetic world of the chapters gradients and selection."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rodpo_lite.config import AlignmentConfig, ReferenceConfig
+from rodpo_lite.data.schema import Dataset
+from rodpo_lite.data.synthetic import Oracle, open_world
+from rodpo_lite.evaluation.statistics import Interval, user_bootstrap
+from rodpo_lite.losses.preference import LossConfig
+from rodpo_lite.mechanism import agreement, rank_profiles
+from rodpo_lite.mechanism.drift import embedding_drift
+from rodpo_lite.mechanism.rank_profiles import RankProfile
+from rodpo_lite.mechanism.relevance import Relevance, oracle_relevance
+from rodpo_lite.model.recommender import Recommender
+from rodpo_lite.sampling.selectors import SELECTORS, NegativesConfig
+from rodpo_lite.settings import build
+from rodpo_lite.training import runs
+
+PARTS = ["erroneous", "informative"]
+
+
+@dataclass(frozen=True)
+class SmallWorld:
+    """A synthetic world, a small reference trained on it in `folder`, and policies aligned from that reference."""
+
+    dataset: Dataset
+    relevance: Relevance
+    folder: Path
+    seed: int
+    reference: runs.Run
+
+    @classmethod
+    def train(cls, folder: Path, seed: int) -> "SmallWorld":
+        """Make the world and train the reference."""
+        dataset, world = open_world("", seed)
+        encoder, training = {"width": 32, "dropout": 0.2}, {"epochs": 15, "precision": "fp32"}
+        config = build(ReferenceConfig, {"seed": seed, "encoder": encoder, "training": training})
+        runs.train(dataset, config, folder / "reference")
+        relevance = oracle_relevance(dataset, Oracle.of(dataset, world))
+        return cls(dataset, relevance, folder, seed, runs.load(folder / "reference", dataset))
+
+    def align(self, name: str, k: int, beta: float) -> runs.Run:
+        """Align a policy with a selector for three epochs."""
+        training = {"epochs": 3, "learning_rate": 5e-4, "precision": "fp32"}
+        config = {"seed": self.seed, "negatives": {"name": name, "k": k}, "loss": {"beta": beta}, "training": training}
+        runs.align(self.dataset, self.folder / "reference", build(AlignmentConfig, config), self.folder / name)
+        return runs.load(self.folder / name, self.dataset)
+
+    def profile(self, policy: Recommender, positions: int = 4000, exclude: str = "train") -> RankProfile:
+        """Profile a policy against the reference on about `positions` next-item predictions."""
+        length = self.reference.encoder.max_length
+        models = (policy, self.reference.model)
+        return rank_profiles.rank_profile(*models, self.dataset, self.relevance, length, positions, exclude=exclude)
+
+
+def suppression(profile: RankProfile, negatives: NegativesConfig, loss: LossConfig, draws: int = 20) -> pd.DataFrame:
+    """Expected suppression, a row for each position, indexed by user: columns erroneous and informative.
+
+    Exact where the probabilities of the selector can be stated, and else the mean of `draws` draws a position.
+    """
+    if SELECTORS[negatives.name].probabilities:
+        parts = profile.expected(negatives, loss)
+    else:
+        parts = agreement.by_drawing(profile, negatives, loss, draws)
+    return pd.DataFrame(dict(zip(PARTS, parts)), index=profile.users)
+
+
+def anchor(profile: RankProfile) -> pd.DataFrame:
+    """Suppression by the cross-entropy anchor at λ_ce = 1, in the form of `suppression`."""
+    return pd.DataFrame(dict(zip(PARTS, profile.by_kind(profile.anchor))), index=profile.users)
+
+
+def noise(profile: RankProfile, negatives: NegativesConfig, loss: LossConfig) -> float:
+    """Variance of one draw's suppression over its squared mean; NaN where the probabilities cannot be stated."""
+    stated = SELECTORS[negatives.name].probabilities
+    return profile.noise(negatives, loss) if stated else np.nan
+
+
+def summary(by_selector: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Means over positions of what `suppression` gives, a row for each selector, and the erroneous share."""
+    means = pd.DataFrame({name: table.mean() for name, table in by_selector.items()}).T.rename_axis("selector")
+    sums = pd.DataFrame({name: table.sum() for name, table in by_selector.items()}).T
+    return means.assign(**{"erroneous share": sums["erroneous"] / sums.sum(axis=1)})
+
+
+def user_means(table: pd.DataFrame) -> pd.DataFrame:
+    """What `suppression` gives, averaged within each user."""
+    return table.groupby(level=0).mean()
+
+
+def change(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Interval]:
+    """Change of each part from one selector to another in percent, averaged within users first."""
+    before, after = user_means(before), user_means(after)
+    return {part: user_bootstrap(before[part].to_numpy(), after[part].to_numpy()) for part in PARTS}
+
+
+def relative_informative(profile: RankProfile, betas: Iterable[float], depth: int | None = None) -> np.ndarray:
+    """Informative suppression of a pool of K = 1 … N against that of `hard`, in percent, [betas, N].
+
+    With `depth`, only the best so many ranks count as informative.
+    """
+    curves = [profile.by_pool_size(LossConfig(beta=beta), depth)[1] for beta in betas]
+    return np.array([100 * (curve / curve[0] - 1) for curve in curves])
+
+
+def turning_point(relative: np.ndarray) -> int | None:
+    """The smallest K from which on informative suppression [N] stays below that of `hard`; None if there is none."""
+    return int(np.flatnonzero(relative >= 0).max()) + 2 if relative[-1] < 0 else None
+
+
+def dials(profile: RankProfile, settings: dict[str, tuple[str, list, dict]], betas: list[float]) -> pd.DataFrame:
+    """Suppression as selectors are turned from `hard` towards `uniform`, a row for each setting and β.
+
+    settings: by name of the dial the key that is turned, its values, and the rest of the selector's configuration; one
+    of them is `topk, K` with the value 1, which is `hard`. Columns dial, value, β, noise, and erroneous and
+    informative in percent against `hard`.
+    """
+    turned = [(dial, value, NegativesConfig(**rest, **{key: value}))
+              for dial, (key, values, rest) in settings.items() for value in values]  # fmt: skip
+    turned = pd.DataFrame(turned, columns=["dial", "value", "config"])
+    table = rank_profiles.suppression_table(profile, list(turned["config"]), [LossConfig(beta=beta) for beta in betas])
+    table = table.join(turned[["dial", "value"]], on="setting").assign(β=np.array(betas)[table["loss"]])
+    hard = table[(table["dial"] == "topk, K") & (table["value"] == 1)].set_index("β")
+    for part in PARTS:
+        table[part] = 100 * (table[part] / hard.loc[table["β"], part].to_numpy() - 1)
+    return table
+
+
+def distances(table: pd.DataFrame, dial: str = "topk, K") -> dict[str, float]:
+    """How far the other dials are at most from one in informative suppression, at equal erroneous suppression.
+
+    table: what `dials` gives, at one β. In percentage points, over the range of the one dial.
+    """
+    curves = {name: part.sort_values("erroneous") for name, part in table.groupby("dial")}
+    pool = curves.pop(dial)
+    far = {}
+    for name, part in curves.items():
+        inside = part[part["erroneous"].between(pool["erroneous"].min(), pool["erroneous"].max())]
+        at_pool = np.interp(inside["erroneous"], pool["erroneous"], pool["informative"])
+        far[name] = float(np.abs(inside["informative"] - at_pool).max())
+    return far
+
+
+def drift(profile: RankProfile, policy: Recommender, reference: Recommender, pool: RankProfile) -> dict[str, float]:
+    """How far alignment moved false negatives and their neighbours, as a row of a table.
+
+    Scores of the best 20 of the reference, at the positions of `profile`; the difference of both kinds is averaged
+    within users first, over positions that have both. Vectors of the best 20 of `pool`: 1 - cosine.
+    """
+    wanted, rest = profile.score_drift(depth=20)
+    both = ~np.isnan(wanted) & ~np.isnan(rest)
+    gap = pd.Series((wanted - rest)[both]).groupby(profile.users[both]).mean()
+    vectors = pool.in_pool(embedding_drift(policy, reference), depth=20)
+    return {
+        "scores: false negatives": np.nanmean(wanted), "the rest": np.nanmean(rest), "difference": gap.mean(),
+        "± 95 %": 1.96 * gap.std() / np.sqrt(len(gap)),
+        "vectors: false negatives": vectors[0], "the others": vectors[1],
+    }  # fmt: skip

@@ -1,0 +1,208 @@
+"""What Jupyter Book reads: pages with their figures as HTML, what a reader downloads, and the configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from companion.site.execution import HEIGHT, WIDTH
+from companion.site.figures import CAPTION, METADATA, PLOTLY
+from companion.site.markup import prose, typeset
+from companion.site.pages import METRIC, Page
+from rodpo_lite.errors import InputError
+from rodpo_lite.files import read_yaml, write_bytes
+
+STATIC = "_site"  # Jupyter Book would load every script below a folder named _static on every page
+PAGE_END = "page_end.md.j2"  # in `book`: how to run a page, and what it was made from
+BRANCH = "notebooks"  # where the executed notebooks are published
+COLAB = """# On Colab: the project beside the notebook, and its package.
+import sys
+
+if "google.colab" in sys.modules:
+    !git clone --quiet --depth 1 https://github.com/{repository} /content/project
+    %pip install --quiet --editable /content/project
+    sys.path.insert(0, "/content/project")
+    %cd /content/project/notebooks
+"""
+
+
+def stage(root: Path, pages: list[Page], folder: Path) -> None:
+    """Make `folder` the complete source of the site; only files whose content differs are touched, so Sphinx sees
+    what changed. RODPO_REPOSITORY, owner/name on GitHub, makes pages offer Binder and Colab, and a card when shared."""
+    from companion.findings import front
+
+    book, repository = root / "book", repository_name()
+    files: dict[Path, bytes] = {}
+    for path in book.rglob("*"):
+        if path.is_file() and path.suffix != ".j2":
+            first, *rest = path.relative_to(book).parts
+            files[Path(STATIC if first == "_static" else first, *rest)] = path.read_bytes()
+    files[Path("index.md")] = front.fill(files[Path("index.md")].decode(), root / "data" / "results").encode()
+    for page in pages:
+        files[Path("notebooks", f"{page.name}.ipynb")] = for_the_site(page, repository).encode()
+        files[Path("downloads", f"{page.name}.ipynb")] = for_readers(page, repository).encode()
+        files[Path("downloads", f"{page.name}.py")] = page.source.read_bytes()
+        for picture in page.pictures.glob("*.svg"):
+            files[Path(STATIC, "figures", f"{page.name}-{picture.name}")] = picture.read_bytes()
+    files[Path("extra", "llms.txt")] = _contents(root, pages).encode()
+    files[Path("_config.yml")] = _configuration(root / "_config.yml", files, repository)
+    for path in folder.rglob("*"):
+        if path.is_file() and path.relative_to(folder) not in files:
+            path.unlink()
+    for name, content in files.items():
+        path = folder / name
+        if not path.exists() or path.read_bytes() != content:
+            write_bytes(path, content)
+
+
+def for_the_site(page: Page, repository: str | None = None) -> str:
+    """A page as Sphinx reads it: figures are HTML, recorded metrics are gone, and the end says how to run it."""
+    import nbformat
+
+    notebook, stamp = nbformat.read(page.executed, 4), json.loads(page.stamp.read_text())
+    commit, pictures = stamp["made_by"]["commit"], 0
+    for number, cell in enumerate(_code_cells(notebook), start=1):
+        made = f"Code cell {number} of this page · profile {stamp['parameters']['profile']}"
+        made += f" · commit {commit}" if commit else ""
+        cell.outputs = [output for output in cell.outputs if output.get("metadata", {}).get(METADATA) != CAPTION]
+        for output in cell.outputs:
+            data = output.get("data", {})
+            if words := output.get("metadata", {}).get(METADATA):
+                pictures += 1
+                picture = f"../_static/figures/{page.name}-{pictures}.svg"
+                output.data = {"text/html": figure_html(data[PLOTLY], words, picture, made)}
+                output.metadata = {}
+            elif "text/markdown" in data:
+                data["text/markdown"] = typeset(data["text/markdown"])
+        content = "answer" if "hide-cell" in cell.metadata.get("tags", ()) else "code"
+        cell.metadata["mystnb"] = {"code_prompt_show": f"Show the {content}", "code_prompt_hide": f"Hide the {content}"}
+    end = _page_end(page, stamp, repository)
+    notebook.cells.append(nbformat.v4.new_markdown_cell(end, id=f"{page.name}-end"))
+    return nbformat.writes(notebook)
+
+
+def figure_html(figure: dict[str, Any], words: dict[str, str | None], picture: str, made: str) -> str:
+    """A figure as HTML that `figures.js` draws: placeholder, JSON, caption and data table, no executable script.
+
+    figure: plotly's JSON. words: `caption`, `alt` and `data`, as `figures.show` left them. picture: the address of a
+    still picture, for readers without JavaScript. made: how the figure was made, in a line.
+    """
+    payload = json.dumps(figure, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    payload = payload.replace("<", "\\u003c")  # nothing in it can close the script element
+    height, alt = int(figure["layout"].get("height") or HEIGHT), escape(words["alt"])
+    data = f"<details><summary>Data of this figure</summary>{words['data']}</details>" if words["data"] else ""
+    return (
+        '<figure class="rodpo-figure">'
+        f'<div class="rodpo-plot" role="img" aria-label="{alt}" style="min-height:{height}px"></div>'
+        f'<script type="application/json">{payload}</script>'
+        f'<noscript><img src="{picture}" alt="{alt}" width="{WIDTH}" loading="lazy"></noscript>'
+        f"<figcaption>{prose(words['caption'])}</figcaption>{data}"
+        f'<p class="rodpo-made">{escape(made)}</p></figure>'
+    )
+
+
+def for_readers(page: Page, repository: str | None = None) -> str:
+    """A page as a reader downloads it: with still pictures for where plotly is not shown, and what Colab needs."""
+    import nbformat
+
+    notebook, pictures = nbformat.read(page.executed, 4), 0
+    for cell in _code_cells(notebook):
+        for output in cell.outputs:
+            if output.get("metadata", {}).pop(METADATA, CAPTION) != CAPTION:
+                pictures += 1
+                output.data["image/svg+xml"] = (page.pictures / f"{pictures}.svg").read_text(encoding="utf-8")
+    if repository:
+        cell = nbformat.v4.new_code_cell(COLAB.format(repository=repository), id=f"{page.name}-colab")
+        notebook.cells.insert(0, cell)
+    return nbformat.writes(notebook)
+
+
+def repository_name() -> str | None:
+    """Where the project lives on GitHub, owner/name, by RODPO_REPOSITORY or GITHUB_REPOSITORY; None if neither is set.
+
+    Raises InputError for what is no such name.
+    """
+    for variable in ("RODPO_REPOSITORY", "GITHUB_REPOSITORY"):
+        if name := os.environ.get(variable):
+            if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+                raise InputError(f"{variable} is {name!r}: it must be owner/name, as GitHub calls the repository.")
+            return name
+    return None
+
+
+def site_address(repository: str) -> str:
+    """Where GitHub serves the pages of a repository, owner/name."""
+    owner, name = repository.split("/")
+    host = f"{owner.lower()}.github.io"
+    return f"https://{host}/" if name.lower() == host else f"https://{host}/{name}/"
+
+
+def read_configuration(path: Path) -> dict[str, Any]:
+    """The book's configuration; raises InputError where it lacks what is added to."""
+    config = read_yaml(path, "The book's configuration")
+    sphinx = config.get("sphinx")
+    if not isinstance(sphinx, dict) or not isinstance(sphinx.get("config"), dict):
+        raise InputError(f"The book's configuration {path} needs a group sphinx with a group config.")
+    return config
+
+
+def _configuration(path: Path, files: dict[Path, bytes], repository: str | None) -> bytes:
+    """The configuration, which changes with every script, style and picture: for a page alone Sphinx copies none."""
+    config, digest = read_configuration(path), hashlib.sha256()
+    for name in sorted(name for name in files if name.parts[0] in (STATIC, "extra")):
+        digest.update(str(name).encode() + files[name])
+    settings = config["sphinx"]["config"]
+    settings.setdefault("html_context", {})["site_files"] = digest.hexdigest()
+    if repository:  # a card needs the whole address of its picture
+        settings |= {"ogp_site_url": site_address(repository), "ogp_image": "_static/card.png"}
+    return yaml.safe_dump(config, allow_unicode=True, sort_keys=False).encode()
+
+
+def _contents(root: Path, pages: list[Page]) -> str:
+    """llms.txt: what the book is and what each of its chapters is about, as plain text for machines that read."""
+    lines = ["# RoDPO, put to the test", ""]
+    lines += ["> The runnable companion of arXiv 2603.29259: each claim tested on real data.", "", "## Chapters", ""]
+    order = (root / "book" / "_toc.yml").read_text(encoding="utf-8")
+    for page in sorted(pages, key=lambda page: order.find(f"notebooks/{page.name}\n")):
+        text = page.source.read_text(encoding="utf-8")
+        title = re.search(r"^# # (.+)$", text, re.MULTILINE)[1]
+        about = re.search(r"\*\*You will learn\*\* (.+?)\n#\n", text, re.DOTALL)
+        about = re.sub(r"[*$`]", "", " ".join(about[1].replace("\n# ", " ").split())) if about else ""
+        lines.append(f"- [{title}](notebooks/{page.name}.html): {about}".removesuffix(": "))
+    return "\n".join(lines) + "\n"
+
+
+def _page_end(page: Page, stamp: dict[str, Any], repository: str | None) -> str:
+    """The last cell of a page: how to run it, and what it was made from."""
+    template = page.source.parents[1] / "book" / PAGE_END
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    versions = dict(stamp["made_by"])
+    return environment.from_string(template.read_text(encoding="utf-8")).render(
+        page=page.name, repository=repository, branch=BRANCH, inputs=stamp["hash"][:12],
+        parameters=stamp["parameters"], example=_example(stamp["parameters"]), commit=versions.pop("commit"),
+        versions=versions,
+    )  # fmt: skip
+
+
+def _example(parameters: dict[str, Any]) -> str | None:
+    """A parameter of a page with a value, to show how it is set; None if there is none worth changing."""
+    number = next((name for name, value in parameters.items() if isinstance(value, int)), None)
+    if number is not None:
+        return f"{number} {parameters[number] + 1}"
+    return "ledger_folder $PWD/data/results" if "ledger_folder" in parameters else None
+
+
+def _code_cells(notebook: Any) -> list[Any]:
+    """Code cells, without what they recorded."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in cells:
+        cell.outputs = [output for output in cell.outputs if METRIC not in output.get("data", ())]
+    return cells
