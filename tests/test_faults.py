@@ -5,8 +5,10 @@ import itertools
 import os
 import shutil
 import signal
-import tempfile
+import subprocess
+import sys
 import time
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import numpy as np
@@ -80,7 +82,7 @@ def test_a_full_disk_is_named_and_leaves_what_was_there(world_folder, run, monke
 
 def test_a_folder_that_cannot_be_written_is_named(world_folder, run, tmp_path, monkeypatch, capsys):
     locked = raising(OSError(errno.EROFS, "Read-only file system", f"{run}/.ranks.parquet-x1y2"))
-    monkeypatch.setattr(tempfile, "mkstemp", locked)
+    monkeypatch.setattr(files, "open", locked, raising=False)
     code, said = command(monkeypatch, capsys, "evaluate", "--data", world_folder, "--run", run)
     assert (code, said) == (2, f"rodpo: Read-only file system: {run / 'ranks.parquet'}.\n")
 
@@ -148,6 +150,64 @@ def test_a_run_folder_has_one_process_at_a_time(world, small_config, unfinished,
     with files.exclusive(tmp_path / "empty"):
         pass
     assert not (tmp_path / "empty").exists()
+
+
+# Waits between opening what it locks and locking it, and says whether it got the folder.
+SLOW = """
+import fcntl, sys, time
+from pathlib import Path
+from rodpo_lite import files
+folder, opened, go = map(Path, sys.argv[1:])
+flock = fcntl.flock
+
+def slow(*arguments):
+    opened.touch()
+    while not go.exists():
+        time.sleep(0.01)
+    return flock(*arguments)
+
+fcntl.flock = slow
+try:
+    with files.exclusive(folder):
+        print("holds it" if (folder / files.LOCK).exists() else "holds nothing")
+except files.InputError:
+    print("refused")
+"""
+
+
+@pytest.mark.parametrize(("third", "expected"), [(False, "holds it"), (True, "refused")])
+def test_a_process_that_opens_a_folder_as_another_leaves_it(third, expected, tmp_path):
+    folder, opened, go = (tmp_path / name for name in ("run", "opened", "go"))
+    with ExitStack() as held:
+        with files.exclusive(folder):
+            command = [sys.executable, "-c", SLOW, *map(str, (folder, opened, go))]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            while not opened.exists():
+                assert process.poll() is None, "it has ended before it locks anything"
+                time.sleep(0.01)
+        if third:
+            held.enter_context(files.exclusive(folder))
+        go.touch()
+        assert process.communicate(timeout=60)[0].strip() == expected
+    assert not (folder / files.LOCK).exists()
+
+
+def test_the_lock_of_a_killed_process_does_not_block_a_run(world, small_config, reference_folder, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / files.LOCK).touch()
+    runs.train(world, small_config, tmp_path / "run")
+    assert weights(tmp_path / "run") == weights(reference_folder)
+    assert not (tmp_path / "run" / files.LOCK).exists()
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_what_is_written_is_as_private_as_the_user_wants(mask, tmp_path):
+    before = os.umask(mask)
+    try:
+        files.write_bytes(tmp_path / "file", b"content")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~mask
 
 
 def test_a_clock_that_goes_backwards(world, small_config, tmp_path, monkeypatch):

@@ -222,7 +222,7 @@ def _claim(held: ExitStack, out: Path, record: dict[str, Any], resume: bool) -> 
     held.enter_context(files.exclusive(out))
     checkpoint.remove_leftovers(out)
     if not (out / checkpoint.RUN).exists():
-        if out.exists() and any(out.iterdir()):
+        if any(path.name != files.LOCK for path in out.iterdir()):
             raise InputError(f"--out {out} is not empty and not a run folder; choose another folder.")
         return None
     found = files.read_json(out / checkpoint.RUN)
