@@ -13,15 +13,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from command_line import SMALL
 from trust.faults import kill_all
 
 from companion.evidence import ledger
-from companion.site import build
+from companion.site import build as site
 from rodpo_lite import files
 from rodpo_lite.cli import main, train
+from rodpo_lite.config import AlignmentConfig
 from rodpo_lite.data.synthetic import WorldSizes, synthesise
-from rodpo_lite.errors import InputError
+from rodpo_lite.errors import InputError, Notice
+from rodpo_lite.settings import build
 from rodpo_lite.training import checkpoint, results, runs, trainer
 
 
@@ -152,6 +155,64 @@ def test_a_run_folder_has_one_process_at_a_time(world, small_config, unfinished,
     assert not (tmp_path / "empty").exists()
 
 
+def as_on_a_gpu(unfinished) -> None:
+    """Change the checkpoint into one that a GPU would have left, whose generators have states of 16 bytes."""
+    tensors, state = checkpoint.read_checkpoint(unfinished)
+    tensors["generator"] |= {name: torch.arange(16, dtype=torch.uint8) for name in ("selection", "cuda")}
+    state["stretches"][0] |= {"device": "cuda:0", "precision": "bf16", "commit": "0123456789ab"}
+    checkpoint.write_checkpoint(unfinished, tensors, state)
+
+
+def test_a_run_goes_on_on_another_device(world, reference_folder, tmp_path):
+    """What was drawn on the GPU is not known here; what is drawn instead follows from seed and epoch."""
+    config = build(AlignmentConfig, {"training": {"epochs": 3, "batches_per_epoch": 4, "precision": "fp32"}})
+
+    def align(name, **options):
+        return runs.align(world, reference_folder, config, tmp_path / name, **options)
+
+    align("whole")
+    with pytest.raises(Stopped):
+        align("first", report=raising(Stopped()))
+    as_on_a_gpu(tmp_path / "first")
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    for name in ("first", "second"):
+        with pytest.warns(Notice, match=r"another kind of device: from epoch 2 on, .* \(selection\)"):
+            record = align(name, resume=True)
+    assert weights(tmp_path / "first") == weights(tmp_path / "second") != weights(tmp_path / "whole")
+    assert (record["device"], record["precision"]) == ("cuda:0, cpu", "bf16, fp32")
+    assert [(entry["from_epoch"], entry["device"]) for entry in record["stretches"]] == [(1, "cuda:0"), (2, "cpu")]
+
+
+def test_each_stretch_of_a_run_says_what_computed_it(world, small_config, unfinished, reference_folder):
+    """A stretch counts if it reached the end of an epoch."""
+    begun = files.read_json(unfinished / "run.json")
+    tensors, state = checkpoint.read_checkpoint(unfinished)
+    state["stretches"][0]["commit"] = "0123456789ab"
+    checkpoint.write_checkpoint(unfinished, tensors, state)
+    with pytest.raises(Stopped):
+        runs.train(world, small_config, unfinished, resume=True, progress=raising(Stopped()))
+    record = runs.train(world, small_config, unfinished, resume=True)
+    assert record == files.read_json(unfinished / "run.json") and record["commit"] == begun["commit"]
+    made_by = {key: begun[key] for key in ("versions", "commit", "device", "precision", "machine")}
+    first = made_by | {"from_epoch": 1, "commit": "0123456789ab"}
+    assert record["stretches"] == [first, made_by | {"from_epoch": 2}]
+    assert record["precision"] == begun["precision"], "which was the same in both"
+    assert "stretches" not in files.read_json(reference_folder / "run.json")
+
+
+def test_a_run_that_had_only_to_be_closed_is_not_computed_by_who_closes_it(world, small_config, tmp_path):
+    last = small_config.training.epochs
+    with pytest.raises(Stopped):
+        runs.train(
+            world, small_config, tmp_path / "run", report=lambda line: line["epoch"] < last or raising(Stopped())()
+        )
+    tensors, state = checkpoint.read_checkpoint(tmp_path / "run")
+    state["stretches"][0]["commit"] = "0123456789ab"
+    checkpoint.write_checkpoint(tmp_path / "run", tensors, state)
+    record = runs.train(world, small_config, tmp_path / "run", resume=True)
+    assert record["commit"] == "0123456789ab" and "stretches" not in record
+
+
 # Waits between opening what it locks and locking it, and says whether it got the folder.
 SLOW = """
 import fcntl, sys, time
@@ -254,21 +315,21 @@ def test_ctrl_c_stops_in_a_sentence_and_the_run_goes_on(world_folder, tmp_path, 
 def test_a_site_that_was_being_replaced_is_there_again(tmp_path):
     (tmp_path / "_build" / ".html.old").mkdir(parents=True)
     with pytest.raises(InputError, match="run this in the project"):
-        build.build(tmp_path)
+        site.build(tmp_path)
     assert (tmp_path / "_build" / "html").is_dir()
 
 
 def test_a_site_that_was_being_written_is_written_whole(tmp_path, monkeypatch):
     """Sphinx goes by the age of a page, so it would keep one that is half-written."""
-    monkeypatch.setattr(build.subprocess, "run", raising(Stopped()))
+    monkeypatch.setattr(site.subprocess, "run", raising(Stopped()))
     page = tmp_path / "sphinx" / "half.html"
     page.parent.mkdir()
     page.write_text("ha")
     with pytest.raises(Stopped):
-        build._render(tmp_path)
+        site._render(tmp_path)
     assert page.exists()
-    monkeypatch.setattr(build.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))
-    build._render(tmp_path)
+    monkeypatch.setattr(site.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))
+    site._render(tmp_path)
     assert not page.exists() and list(tmp_path.iterdir()) == []
 
 
@@ -280,12 +341,12 @@ def test_a_build_that_stumbles_over_older_state_starts_anew_but_a_warning_stands
         found.append((tmp_path / "sphinx" / "older").exists())
         return SimpleNamespace(returncode=len(found) == 1, stdout="", stderr=log)
 
-    monkeypatch.setattr(build.subprocess, "run", stumble)
+    monkeypatch.setattr(site.subprocess, "run", stumble)
     (tmp_path / "sphinx").mkdir()
     (tmp_path / "sphinx" / "older").touch()
     if builds == 1:
-        with pytest.raises(build.BookError, match="no such file"):
-            build._render(tmp_path)
+        with pytest.raises(site.BookError, match="no such file"):
+            site._render(tmp_path)
     else:
-        build._render(tmp_path)
+        site._render(tmp_path)
     assert found == [True, False][:builds]

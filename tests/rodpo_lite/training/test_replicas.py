@@ -34,7 +34,7 @@ def references(world, folder: Path, encoder=ENCODER, contrasts=None, **training)
         config = build(ReferenceConfig, {"seed": seed, "encoder": encoder, "training": training, **(contrasts or {})})
         model = initial(world, encoder, seed).double()
         objective = ReferenceObjective(model, world, config, config.training.engine())
-        found.append(trainer(model, objective, world, config, folder))
+        found.append(trainer(objective, world, config, folder))
     return found
 
 
@@ -47,15 +47,15 @@ def alignments(world, folder: Path) -> list[Trainer]:
         generator = torch.Generator().manual_seed(seed)
         policy, reference = (initial(world, ENCODER, seed).double() for _ in range(2))
         objective = AlignmentObjective(policy, reference, world, config, generator)
-        found.append(trainer(policy, objective, world, config, folder, generator))
+        found.append(trainer(objective, world, config, folder, generator))
     return found
 
 
-def trainer(model, objective, world, config, folder, generator=None) -> Trainer:
+def trainer(objective, world, config, folder, generator=None) -> Trainer:
     own = folder / str(config.seed)
     own.mkdir(parents=True, exist_ok=True)
     generator = generator or torch.Generator().manual_seed(config.seed)
-    return Trainer(model, objective, world, config, model.max_length, own, generator)
+    return Trainer(objective, world, config, own, generator)
 
 
 def assert_same(apart: list[Trainer], together: list[Trainer]) -> None:

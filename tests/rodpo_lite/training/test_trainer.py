@@ -173,7 +173,7 @@ def test_alignment_starts_at_log_2_and_never_touches_the_reference(world, refere
     generator = torch.Generator().manual_seed(0)
     reference.model.train()  # whatever mode it comes in, its states are those of eval mode
     objective = AlignmentObjective(policy, reference.model, world, config, generator)
-    trainer = Trainer(policy, objective, world, config, reference.encoder.max_length, tmp_path, generator)
+    trainer = Trainer(objective, world, config, tmp_path, generator)
     batch = next(trainer.sequences.epoch(300))
     losses = objective(batch)
     assert losses["loss"].item() == pytest.approx(np.log(2), rel=1e-6)
