@@ -142,6 +142,46 @@ def test_a_ledger_says_which_file_was_cut(world, run, tmp_path):
             read(tmp_path / "ledger")
 
 
+def move_weights(folder) -> None:
+    """Change the weights of a finished run, as training it again on another machine would."""
+    tensors, state = checkpoint.read_tensors(folder / checkpoint.MODEL)
+    tensors["items.id.weight"] += 0.01
+    checkpoint.write_tensors(folder / checkpoint.MODEL, tensors, state)
+
+
+def test_results_of_other_weights_do_not_enter_the_ledger(world, reference_folder, tmp_path):
+    run, folder = tmp_path / "run", tmp_path / "ledger"
+    runs.align(world, reference_folder, build(AlignmentConfig, {"training": {"epochs": 1}}), run)
+    results.evaluate(world, run)
+    measured = results.drift(world, run, reference_folder)
+    move_weights(run)
+    with pytest.raises(InputError, match=r"metrics.json is of .* other weights; run `rodpo evaluate` again\.$"):
+        ledger.record(run, folder)
+    results.evaluate(world, run)
+    with pytest.raises(InputError, match=r"drift.json was measured on other weights; run `rodpo drift` again\.$"):
+        ledger.record(run, folder)
+    assert not folder.exists()
+    again = results.drift(world, run, reference_folder)
+    entry = files.read_json(ledger.record(run, folder))
+    assert entry["drift"]["items"] == again["items"] != measured["items"]
+    assert "weights" not in entry["drift"], "records are compared by what was measured"
+
+
+@pytest.mark.parametrize(
+    ("changes", "enters"), [({"config_hash": "0123456789ab"}, False), ({}, True)], ids=["of another run", "of its own"]
+)
+def test_results_that_do_not_name_their_weights(changes, enters, world, run, tmp_path):
+    """As they were written before; that they are those of this run they say."""
+    written = results.evaluate(world, run) | changes
+    del written["weights"]
+    files.write_json(run / "metrics.json", written)
+    if enters:
+        assert ledger.record(run, tmp_path / "ledger").is_file()
+    else:
+        with pytest.raises(InputError, match=r"metrics.json is of another run"):
+            ledger.record(run, tmp_path / "ledger")
+
+
 def test_a_run_folder_has_one_process_at_a_time(world, small_config, unfinished, reference_folder, tmp_path):
     with (
         files.exclusive(unfinished),
