@@ -68,6 +68,12 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(world, small_
     assert again["valid"] == json.loads((reference_folder / "run.json").read_text())["valid"] != other["valid"]
 
 
+def batch_of(world, positions):
+    """About so many training positions of whole users, the first ones."""
+    split = leave_one_out(world)
+    return next(PackedSequences(world.items, split.start, split.train_end - 1, 12).epoch(positions))
+
+
 class Killed(BaseException):
     pass
 
@@ -137,6 +143,29 @@ def test_every_strategy_aligns(name, world, reference_folder, tmp_path):
         assert line["loss"] == pytest.approx(line["loss_preference"] + line["loss_ce"], rel=1e-5)
 
 
+@pytest.mark.parametrize("name", [name for name in SELECTORS if name != "srns"])
+def test_a_sample_that_holds_nothing_to_reject(name, world, reference_folder):
+    """A sample of one item may be the positive, or the user's own: then any other item is rejected."""
+    negatives = {"name": name, "pool": "sample", "k": 2, "candidates": 5}
+    config = align_config(negatives=negatives, training={"loss": "sampled", "sampled": 1, "device": "cpu"})
+    policy, reference = (runs.load(reference_folder, world).model for _ in range(2))
+    objective = AlignmentObjective(policy, reference, world, config, torch.Generator().manual_seed(0))
+    batch, split, within = batch_of(world, 10_000), leave_one_out(world), set()
+    users = batch.user_of_position.tolist()
+    owned = {user: {*world.items[split.start[user] : split.train_end[user]].tolist()} for user in users}
+    for _ in range(3):
+        step = objective.prepare(batch)
+        losses = objective.losses(step, policy(step.inputs, step.items))
+        losses["loss"].backward()
+        assert torch.isfinite(losses["loss"])
+        sample = {*step.shortlist.items[step.shortlist.candidates].tolist()}
+        for user, item in zip(users, objective.state["last_negative"][batch.rows].tolist(), strict=True):
+            assert 0 <= item < world.n_items and item not in owned[user]
+            assert item in sample or not sample - owned[user]
+            within.add(item in sample)
+    assert within == {False, True}
+
+
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_every_loss_aligns(name, world, reference_folder, tmp_path):
     config = align_config(loss={"name": name}, negatives={"n": 3, "candidates": 20})
@@ -155,8 +184,7 @@ def test_alignment_moves_the_positive_away_from_the_rejected(name, world, refere
     config = align_config(negatives={"name": name}, training={"lambda_ce": 0.0, "learning_rate": 1e-3, "epochs": 3})
     runs.align(world, reference_folder, config, tmp_path / "run")
     policy, reference = runs.load(tmp_path / "run", world).model, runs.load(reference_folder, world).model
-    split = leave_one_out(world)
-    batch = next(PackedSequences(world.items, split.start, split.train_end - 1, 12).epoch(10_000))
+    batch = batch_of(world, 10_000)
     positives = torch.as_tensor(world.items)[batch.rows + 1]
     with torch.no_grad():
         after, before = ((hidden @ vectors.T) for hidden, vectors, *_ in (policy(batch), reference(batch)))
@@ -225,8 +253,7 @@ def test_static_pools_follow_the_reference_and_dynamic_ones_the_policy(world, re
     torch.manual_seed(0)
     for parameter in policy.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    split = leave_one_out(world)
-    batch = next(PackedSequences(world.items, split.start, split.train_end - 1, 12).epoch(100))
+    batch = batch_of(world, 100)
     positives = torch.as_tensor(world.items)[batch.rows + 1]
     with torch.no_grad():
         best = {}
@@ -242,8 +269,7 @@ def test_a_pool_refreshed_per_epoch_is_uniform_first_and_then_that_of_the_epochs
     world, reference_folder, monkeypatch
 ):
     reference, policy = (runs.load(reference_folder, world).model for _ in range(2))
-    split = leave_one_out(world)
-    batch = next(PackedSequences(world.items, split.start, split.train_end - 1, 12).epoch(300))
+    batch = batch_of(world, 300)
     first = drawn_by(policy, reference, world, batch, monkeypatch, 1, name="hard", refresh="epoch")
     second = drawn_by(policy, reference, world, batch, monkeypatch, 2, name="hard", refresh="epoch")
     now = drawn_by(policy, reference, world, batch, monkeypatch, name="hard")
@@ -259,8 +285,7 @@ def test_alignment_pushes_apart_exactly_the_selected_pairs(world, reference_fold
         training={"lambda_ce": 0.0}, loss={"beta": 0.8}, negatives={"name": "hard", "exclude": "none"}
     )
     objective = AlignmentObjective(policy, reference.model, world, config, torch.Generator())
-    split = leave_one_out(world)
-    batch = next(PackedSequences(world.items, split.start, split.train_end - 1, 12).epoch(50))
+    batch = batch_of(world, 50)
     objective(batch)["loss"].backward()
     hidden, vectors = (tensor.detach() for tensor in policy(batch)[:2])
     positives = torch.as_tensor(world.items)[batch.rows + 1]
