@@ -14,11 +14,14 @@ from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.engine import Engine, has_bf16_products, rounded_up
 from rodpo_lite.errors import InputError
 from rodpo_lite.losses.cross_entropy import LARGEST_SCORE, full_cross_entropy
+from rodpo_lite.losses.sampled_softmax import Step
 from rodpo_lite.model.attention import attention_bins, packed_causal_attention
 from rodpo_lite.model.config import EncoderConfig
 from rodpo_lite.model.dropout import Dropout, keep_mask
-from rodpo_lite.model.recommender import Recommender
+from rodpo_lite.model.recommender import Recommender, pair_scores
 from rodpo_lite.sampling.candidates import masked
+from rodpo_lite.sampling.sampler import NegativeSampler, Scored
+from rodpo_lite.sampling.selectors import NegativesConfig
 from rodpo_lite.sampling.top_k import best
 from rodpo_lite.training.alignment import FrozenStates
 
@@ -166,6 +169,27 @@ def test_the_best_are_the_best(n_items, depth, seed, dtype):
     assert torch.equal(found.values, scores.topk(min(depth, n_items), dim=1).values)
     assert torch.equal(found.values, scores.gather(1, found.indices))
     assert all(len(set(row)) == len(row) for row in found.indices.tolist())
+
+
+@pytest.mark.parametrize("blocks", ["of the cross-entropy", "of its own"])
+def test_from_rounded_blocks_the_negative_is_that_of_exact_scores(blocks, world):
+    """In bf16 the best of the block is often not the best item; the sampler looks again at a few of them."""
+    batch = next(PackedSequences.for_training(world, 12).epoch(10_000))
+    positives, generator = torch.as_tensor(world.items)[batch.rows + 1], torch.Generator().manual_seed(0)
+    hidden = torch.randn(len(positives), 16, generator=generator)
+    vectors = torch.randn(world.n_items, 16, generator=generator)
+    exact = (hidden @ vectors.T).scatter(1, positives[:, None], -torch.inf).argmax(1)
+    rounded = (hidden.bfloat16() @ vectors.bfloat16().T).scatter(1, positives[:, None], -torch.inf).argmax(1)
+    assert (rounded != exact).sum() > 10
+    config = NegativesConfig(name="hard", exclude="none")
+    sampler = NegativeSampler(world, config, Engine(CPU, torch.bfloat16), generator)
+    step, scored = Step(batch, positives), Scored(hidden, vectors, pair_scores(hidden, vectors, positives))
+    if blocks == "of its own":
+        negatives = sampler.draw(step, scored, None)
+    else:
+        negatives, observe = sampler.prepare(step, scored, None)
+        full_cross_entropy(hidden, vectors, positives, 64, observe, torch.bfloat16)
+    assert torch.equal(negatives[:, 0], exact)
 
 
 def test_masking_is_undone():

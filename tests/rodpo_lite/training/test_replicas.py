@@ -1,5 +1,8 @@
 """Seeds trained side by side are the seeds trained one after the other."""
 
+import itertools
+import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -8,10 +11,13 @@ from command_line import SMALL, assert_refused, rodpo
 
 from rodpo_lite import files
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig
+from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.model.config import EncoderConfig
 from rodpo_lite.model.recommender import Recommender
 from rodpo_lite.settings import build
+from rodpo_lite.training import runs
 from rodpo_lite.training.alignment import AlignmentObjective
+from rodpo_lite.training.checkpoint import read_history
 from rodpo_lite.training.reference import ReferenceObjective
 from rodpo_lite.training.replicas import Stack, can_stack, fit_together
 from rodpo_lite.training.trainer import Trainer, TrainingDiverged
@@ -124,14 +130,46 @@ def test_one_that_diverges_stops_them_all_with_a_clear_sentence(world, tmp_path)
         fit_together(several, resume=False)
 
 
-def test_models_become_views_of_the_stack(world):
-    models = [initial(world, ENCODER, seed) for seed in SEEDS]
-    before = [{key: value.clone() for key, value in model.state_dict().items()} for model in models]
+def test_a_stack_computes_what_its_models_do_also_after_they_have_changed(world):
+    models = [initial(world, ENCODER, seed).double().eval() for seed in SEEDS]
+    batches = [*itertools.islice(PackedSequences.for_training(world, ENCODER["max_length"]).epoch(300), len(SEEDS))]
+
+    def alone():
+        return [model(batch).hidden.detach() for model, batch in zip(models, batches, strict=True)]
+
+    def together():
+        return [encoding.hidden.detach() for encoding in stack.encode(batches, [nullcontext()] * len(SEEDS))]
+
+    before = alone()
     stack = Stack(models)
-    for number, (model, values) in enumerate(zip(models, before)):
-        for key, parameter in model.named_parameters():
-            assert torch.equal(parameter, values[key])
-            assert parameter.data_ptr() == stack.parameters[key][number].data_ptr()
+    torch.testing.assert_close(together(), before)
+    for model in models:
+        move(model)
+    torch.testing.assert_close(together(), alone())
+    assert all((one - other).abs().max() > 0.1 for one, other in zip(alone(), before, strict=True))
+
+
+def move(model: Recommender) -> None:
+    """Change every weight in its place, as an optimizer does."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, dtype=parameter.dtype))
+
+
+def test_runs_that_share_their_time_state_a_share_of_it(world, tmp_path):
+    """Their steps take turns, so that each epoch takes what all of them take."""
+    training = {"epochs": 2, "batches_per_epoch": 2, "device": "cpu"}
+    configs = [build(ReferenceConfig, {"seed": seed, "encoder": ENCODER, "training": training}) for seed in (1, 2)]
+    folders = [tmp_path / "1", tmp_path / "2"]
+
+    def slow(batches, **_):
+        for batch in batches:
+            time.sleep(0.15)
+            yield batch
+
+    for record, folder in zip(runs.train_seeds(world, configs, folders, progress=slow), folders, strict=True):
+        seconds = sum(line["epoch_seconds"] for line in read_history(folder))
+        assert seconds > 0.5 and record["seconds"] == round(seconds / 2, 1)
 
 
 @pytest.mark.parametrize(
