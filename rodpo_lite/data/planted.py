@@ -86,7 +86,7 @@ def plant(folder: Path, out: Path, share: float = 0.1, seed: int = 0, name: str 
         out,
         name or f"{dataset.name}-planted",
         table[~hidden].reset_index(drop=True),
-        pd.read_parquet(folder / "items.parquet"),
+        checks.read_parquet(folder, "items.parquet"),
         dataset.features,
         extra=extra,
         origin={name: entry.get("origin", "not stated") for name, entry in dataset.manifest["modalities"].items()},
