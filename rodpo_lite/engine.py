@@ -25,7 +25,7 @@ class Engine:
 
     @classmethod
     def choose(cls, device: str = "auto", precision: str = "auto", budget_mib: float | None = None) -> "Engine":
-        """What is asked for by the `training` keys; raises InputError if this machine does not have it.
+        """The engine that the `training` keys ask for; raises InputError if this machine does not have it.
 
         RODPO_PRECISION says what `auto` means, where that is not for the processor to decide: a run that is compared
         with one on record keeps its configuration, and so its id.
@@ -92,8 +92,8 @@ def has_bf16_products(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    found = torch.cpu.get_capabilities()
-    return bool(found.get("amx_bf16", False) or (found.get("avx512_bf16", False) and _is_amd()))
+    features = torch.cpu.get_capabilities()
+    return bool(features.get("amx_bf16", False) or (features.get("avx512_bf16", False) and _is_amd()))
 
 
 def _is_amd() -> bool:

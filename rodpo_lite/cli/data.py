@@ -94,7 +94,7 @@ class _WithFormats(TyperCommand):
 
         formats = "\n".join(f"- `{name}`: {entry.summary}" for name, entry in FORMATS.items())
         names = "\n".join(f"- {kind}: {', '.join(names.split())}" for kind, names in NAMES.items())
-        examples = "\n".join(f"- `{one}`" for one in EXAMPLES)
+        examples = "\n".join(f"- `{example}`" for example in EXAMPLES)
         return (
             f"**FORMAT** is one of\n\n{formats}\n\n"
             "**Columns that are found** in a table, the likeliest first, whatever their case and punctuation; `id` "

@@ -16,8 +16,8 @@ MINIMUM_LENGTH = 3  # one item to train on, one for validation, one for test
 def read_parquet(folder: Path, name: str) -> pd.DataFrame:
     """A parquet file of the folder.
 
-    pyarrow opens it by its path: a Python file object, which pandas would hand it, may outlive the interpreter in one of
-    pyarrow's threads, and the process then aborts at its end.
+    pyarrow opens it by its path: a Python file object, as pandas would hand it over, may outlive the interpreter in one
+    of pyarrow's threads, and the process then aborts at its end.
     """
     try:
         with pq.ParquetFile(folder / name) as file:
