@@ -13,7 +13,12 @@ Out = Annotated[Path, typer.Option("--out", help="run folder to write")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with configuration keys")]
 Override = Annotated[list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="set one configuration key")]
 Seeds = Annotated[
-    str | None, typer.Option("--seeds", help="train these seeds, as in 1,2,3, side by side; folders then name {seed}")
+    str | None,
+    typer.Option(
+        "--seeds",
+        help="train these seeds, as in 1,2,3, side by side; folders then name {seed}. In fp32 each comes out as it "
+        "does alone, in bf16 rounding adds up: losses agree within 1 %, metrics less closely",
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="continue an unfinished run in --out")]
 

@@ -28,7 +28,11 @@ def can_stack(trainer: Trainer) -> bool:
 
 
 def fit_together(trainers: list[Trainer], resume: bool) -> list[dict[str, Any]]:
-    """What `Trainer.fit` does, for trainings that differ in their seeds alone; equal to separate runs up to rounding.
+    """What `Trainer.fit` does, for trainings that differ in their seeds alone.
+
+    Each has the batches, the dropout and the draws of a separate run, and only rounds elsewhere. In fp32 nothing comes
+    of that: losses agree to 1e-5. In bf16 it adds up: losses agree within 1 %, but weights do not, and NDCG@5 differed
+    by 0 to 20 % on worlds of 200 and 300 users. What is compared should be trained in one way.
 
     One that has finished leaves, and the others go on; the first of those that are left shows its progress. Raises
     TrainingDiverged if a loss of any is not finite.

@@ -76,7 +76,10 @@ def train_seeds(
     dataset: Dataset, configs: Sequence[ReferenceConfig], outs: Sequence[Path], resume: bool = False,
     report: Report | None = None, progress: Callable[..., Any] | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """`train` for configurations that differ in their seeds alone, side by side where that is possible."""
+    """`train` for configurations that differ in their seeds alone, side by side where that is possible.
+
+    In fp32 they are those trained alone up to rounding, in bf16 they come out differently (see `fit_together`).
+    """
     if processes() > 1 and len(configs) > 1:
         raise InputError("Several seeds run in one process; leave out --seeds or torchrun.")
     engine, records, jobs = configs[0].training.engine(), [], []
@@ -124,7 +127,7 @@ def align_seeds(
     resume: bool = False, report: Report | None = None, progress: Callable[..., Any] | None = None,
     planted: Planted | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """`align` for configurations that differ in their seeds alone, side by side where that is possible."""
+    """`align` for configurations that differ in their seeds alone, side by side as in `train_seeds`."""
     if processes() > 1:
         raise InputError("An alignment runs in one process; only `rodpo train` can be started by torchrun.")
     engine, records, jobs = configs[0].training.engine(), [], []

@@ -32,13 +32,15 @@ def initial(world, encoder, seed) -> Recommender:
     return Recommender.for_dataset(EncoderConfig(**encoder), world)
 
 
-def references(world, folder: Path, encoder=ENCODER, contrasts=None, **training) -> list[Trainer]:
-    """A trainer for each seed, in float64."""
+def references(
+    world, folder: Path, encoder=ENCODER, contrasts=None, dtype=torch.float64, **training
+) -> list[Trainer]:  # fmt: skip
+    """A trainer for each seed."""
     training = {"epochs": 3, "batches_per_epoch": 4, "precision": "fp32", "device": "cpu", **training}
     found = []
     for seed in SEEDS:
         config = build(ReferenceConfig, {"seed": seed, "encoder": encoder, "training": training, **(contrasts or {})})
-        model = initial(world, encoder, seed).double()
+        model = initial(world, encoder, seed).to(dtype)
         objective = ReferenceObjective(model, world, config, config.training.engine())
         found.append(trainer(objective, world, config, folder))
     return found
@@ -91,6 +93,18 @@ def test_together_is_apart(world, tmp_path, kind):
         assert best["epoch"] == other["epoch"]
     assert_same(apart, together)
     assert len({one.history[-1]["loss"] for one in together}) == len(SEEDS), "the seeds differ"
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 0.01)])
+def test_losses_agree_as_far_as_is_promised(precision, tolerance, world, tmp_path):
+    options = {"dtype": torch.float32, "precision": precision}
+    apart, together = (references(world, tmp_path / name, **options) for name in ("apart", "together"))
+    for one in apart:
+        one.fit(resume=False)
+    fit_together(together, resume=False)
+    for one, other in zip(apart, together, strict=True):
+        losses = [[line["loss"] for line in trainer.history] for trainer in (one, other)]
+        assert losses[0] == pytest.approx(losses[1], rel=tolerance)
 
 
 def test_one_whose_patience_runs_out_leaves_the_others_alone(world, tmp_path):
