@@ -67,7 +67,7 @@ class Model:
                 raise Reached
 
         trainer = Trainer(
-            self._model, objective, self._dataset, self._config, self._model.max_length, Path(self._folder.name),
+            objective, self._dataset, self._config, Path(self._folder.name),
             torch.Generator().manual_seed(self._config.seed), report=report,
             progress=lambda batches, **_: itertools.islice(batches, steps),
         )  # fmt: skip

@@ -83,7 +83,7 @@ def reference(dataset: Dataset, encoder: dict | None = None, seed: int = 0, **tr
     torch.manual_seed(seed)
     model = Recommender.for_dataset(config.encoder, dataset).to(DEVICE)
     objective = ReferenceObjective(model, dataset, config, config.training.engine())
-    return trainer(model, objective, dataset, config, torch.Generator(DEVICE).manual_seed(seed))
+    return trainer(objective, dataset, config, torch.Generator(DEVICE).manual_seed(seed))
 
 
 def alignment(dataset: Dataset, name: str, k: int = NegativesConfig().k, batches_per_epoch: int = 48) -> Trainer:
@@ -94,13 +94,11 @@ def alignment(dataset: Dataset, name: str, k: int = NegativesConfig().k, batches
     frozen.load_state_dict(policy.state_dict())
     generator = torch.Generator(DEVICE).manual_seed(0)
     objective = AlignmentObjective(policy, frozen, dataset, config, generator, None, config.training.engine())
-    return trainer(policy, objective, dataset, config, generator)
+    return trainer(objective, dataset, config, generator)
 
 
-def trainer(model, objective, dataset, config, generator) -> Trainer:
-    return Trainer(
-        model, objective, dataset, config, model.max_length, Path(tempfile.mkdtemp(dir=FOLDER.name)), generator
-    )
+def trainer(objective, dataset, config, generator) -> Trainer:
+    return Trainer(objective, dataset, config, Path(tempfile.mkdtemp(dir=FOLDER.name)), generator)
 
 
 def now() -> float:

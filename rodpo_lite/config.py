@@ -62,7 +62,7 @@ class AlignmentTrainingConfig(TrainingConfig):
 
 
 class _StageConfig(Settings):
-    """A stage; a key of the other stage is told from an unknown one."""
+    """A stage: a key of the other stage has an error of its own, other than that of an unknown key."""
 
     where_else: ClassVar[str]
 
@@ -122,9 +122,9 @@ ENGINE_KEYS = ("memory_budget_mib", "precision", "device")
 
 
 def experiment(config: dict[str, Any], stage: str) -> dict[str, Any]:
-    """What a recorded configuration asks of the method: keys that were added since get their defaults, and the seed and
-    what only says where and how it is computed are left out."""
-    found = KINDS[stage].model_validate(config).model_dump(mode="json")
-    if "training" in found:
-        found["training"] = {key: value for key, value in found["training"].items() if key not in ENGINE_KEYS}
-    return {key: value for key, value in found.items() if key != "seed"}
+    """A recorded configuration without the seed and what only says where and how it is computed; keys that were added
+    since have their defaults."""
+    settings = KINDS[stage].model_validate(config).model_dump(mode="json")
+    if "training" in settings:
+        settings["training"] = {key: value for key, value in settings["training"].items() if key not in ENGINE_KEYS}
+    return {key: value for key, value in settings.items() if key != "seed"}

@@ -1,4 +1,4 @@
-"""What is meant for the person at the keyboard: the one error type, and notices."""
+"""Messages for the person at the keyboard: the one error type, and notices."""
 
 import reprlib
 from typing import Any
@@ -13,12 +13,12 @@ class InputError(ValueError):
 
 
 class Notice(UserWarning):
-    """Something the user should know that stops nothing; the command line prints it as one sentence."""
+    """A warning to the user, which stops nothing; the command line prints it as one sentence."""
 
 
 def printable(text: str) -> str:
-    """Text on one line, without what a terminal would obey."""
-    return "".join(one if one.isprintable() else " " for one in " ".join(text.split()))
+    """Text on one line, without control characters, which a terminal would obey."""
+    return "".join(letter if letter.isprintable() else " " for letter in " ".join(text.split()))
 
 
 def shown(value: Any) -> str:

@@ -14,28 +14,49 @@ from rodpo_lite import __version__
 LIBRARIES = ("torch", "numpy", "pandas")
 
 
+def computation(device: str, precision: str, processes: int = 1) -> dict[str, Any]:
+    """What computes a run now: versions, commit, device, precision of matrix products, machine, and how many processes
+    if there are several."""
+    entry = {"versions": versions(), "commit": commit(), "device": device, "precision": precision, "machine": machine()}
+    return entry | ({"processes": processes} if processes > 1 else {})
+
+
+def computed_in(stretches: list[dict[str, Any]]) -> dict[str, Any]:
+    """What computed a run: that of its last stretch, but of several all devices and precisions, and `stretches`.
+
+    A stretch is an entry of `computation` with the number of its first epoch, `from_epoch`.
+    """
+    summary = {key: value for key, value in stretches[-1].items() if key != "from_epoch"}
+    if len(stretches) > 1:
+        for key in ("device", "precision"):
+            summary[key] = ", ".join(dict.fromkeys(stretch.get(key, "unknown") for stretch in stretches))
+        summary["stretches"] = stretches
+    return summary
+
+
 def versions() -> dict[str, str]:
-    """Python and the libraries that decide the numbers."""
-    own = {"python": platform.python_version(), "rodpo_lite": __version__}
-    return own | {name: version(name) for name in LIBRARIES}
+    """The versions of Python, of this package and of the libraries that decide the numbers."""
+    return {"python": platform.python_version(), "rodpo_lite": __version__} | {
+        name: version(name) for name in LIBRARIES
+    }
 
 
 def machine() -> dict[str, Any]:
-    """What computed the run: processor architecture and model, threads, accelerator."""
-    found: dict[str, Any] = {
+    """This machine: processor architecture and model, threads, accelerator."""
+    entry: dict[str, Any] = {
         "system": platform.system(),
         "processor": platform.machine(),
         "model": _processor_model(),
         "threads": torch.get_num_threads(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
     }
-    found["cpu"] = torch.backends.cpu.get_cpu_capability()
     if torch.cuda.is_available():
-        found["accelerator"] = torch.cuda.get_device_name()
-    return found
+        entry["accelerator"] = torch.cuda.get_device_name()
+    return entry
 
 
 def _processor_model() -> str:
-    """As Linux names it; elsewhere what Python knows, which may be only the architecture."""
+    """The processor as Linux names it; elsewhere what Python knows, which may be only the architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -46,8 +67,7 @@ def _processor_model() -> str:
 
 def commit() -> str | None:
     """The commit of the source that runs, `+` for uncommitted changes; None outside a checkout."""
-    root = Path(__file__).resolve().parent
-    git = ["git", "-C", str(root)]
+    git = ["git", "-C", str(Path(__file__).resolve().parent)]
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, env=environment, check=True)

@@ -67,13 +67,13 @@ def build(kind: type[Config], values: dict[str, Any]) -> Config:
 
 def keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
     """Every settable key of a configuration, dotted."""
-    found = []
+    names = []
     for name, field in kind.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found += keys(field.annotation, f"{prefix}{name}.")
+            names += keys(field.annotation, f"{prefix}{name}.")
         elif name != "stage":
-            found.append(prefix + name)
-    return found
+            names.append(prefix + name)
+    return names
 
 
 def one_of(name: str, allowed: list[str]) -> str:
@@ -85,14 +85,14 @@ def one_of(name: str, allowed: list[str]) -> str:
 
 def nested(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings by dotted key as groups within groups: {"loss.beta": 1} becomes {"loss": {"beta": 1}}."""
-    found: dict[str, Any] = {}
+    groups: dict[str, Any] = {}
     for key, value in settings.items():
         *parents, leaf = key.split(".")
-        target = found
+        target = groups
         for parent in parents:
             target = target.setdefault(parent, {})
         target[leaf] = value
-    return found
+    return groups
 
 
 def identity(config: BaseModel, **inputs: Any) -> str:

@@ -5,21 +5,26 @@ import itertools
 import os
 import shutil
 import signal
-import tempfile
+import subprocess
+import sys
 import time
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from command_line import SMALL
 from trust.faults import kill_all
 
 from companion.evidence import ledger
-from companion.site import build
+from companion.site import build as site
 from rodpo_lite import files
 from rodpo_lite.cli import main, train
+from rodpo_lite.config import AlignmentConfig
 from rodpo_lite.data.synthetic import WorldSizes, synthesise
-from rodpo_lite.errors import InputError
+from rodpo_lite.errors import InputError, Notice
+from rodpo_lite.settings import build
 from rodpo_lite.training import checkpoint, results, runs, trainer
 
 
@@ -80,7 +85,7 @@ def test_a_full_disk_is_named_and_leaves_what_was_there(world_folder, run, monke
 
 def test_a_folder_that_cannot_be_written_is_named(world_folder, run, tmp_path, monkeypatch, capsys):
     locked = raising(OSError(errno.EROFS, "Read-only file system", f"{run}/.ranks.parquet-x1y2"))
-    monkeypatch.setattr(tempfile, "mkstemp", locked)
+    monkeypatch.setattr(files, "open", locked, raising=False)
     code, said = command(monkeypatch, capsys, "evaluate", "--data", world_folder, "--run", run)
     assert (code, said) == (2, f"rodpo: Read-only file system: {run / 'ranks.parquet'}.\n")
 
@@ -137,6 +142,46 @@ def test_a_ledger_says_which_file_was_cut(world, run, tmp_path):
             read(tmp_path / "ledger")
 
 
+def move_weights(folder) -> None:
+    """Change the weights of a finished run, as training it again on another machine would."""
+    tensors, state = checkpoint.read_tensors(folder / checkpoint.MODEL)
+    tensors["items.id.weight"] += 0.01
+    checkpoint.write_tensors(folder / checkpoint.MODEL, tensors, state)
+
+
+def test_results_of_other_weights_do_not_enter_the_ledger(world, reference_folder, tmp_path):
+    run, folder = tmp_path / "run", tmp_path / "ledger"
+    runs.align(world, reference_folder, build(AlignmentConfig, {"training": {"epochs": 1}}), run)
+    results.evaluate(world, run)
+    measured = results.drift(world, run, reference_folder)
+    move_weights(run)
+    with pytest.raises(InputError, match=r"metrics.json is of .* other weights; run `rodpo evaluate` again\.$"):
+        ledger.record(run, folder)
+    results.evaluate(world, run)
+    with pytest.raises(InputError, match=r"drift.json was measured on other weights; run `rodpo drift` again\.$"):
+        ledger.record(run, folder)
+    assert not folder.exists()
+    again = results.drift(world, run, reference_folder)
+    entry = files.read_json(ledger.record(run, folder))
+    assert entry["drift"]["items"] == again["items"] != measured["items"]
+    assert "weights" not in entry["drift"], "records are compared by what was measured"
+
+
+@pytest.mark.parametrize(
+    ("changes", "enters"), [({"config_hash": "0123456789ab"}, False), ({}, True)], ids=["of another run", "of its own"]
+)
+def test_results_that_do_not_name_their_weights(changes, enters, world, run, tmp_path):
+    """As they were written before; that they are those of this run they say."""
+    written = results.evaluate(world, run) | changes
+    del written["weights"]
+    files.write_json(run / "metrics.json", written)
+    if enters:
+        assert ledger.record(run, tmp_path / "ledger").is_file()
+    else:
+        with pytest.raises(InputError, match=r"metrics.json is of another run"):
+            ledger.record(run, tmp_path / "ledger")
+
+
 def test_a_run_folder_has_one_process_at_a_time(world, small_config, unfinished, reference_folder, tmp_path):
     with (
         files.exclusive(unfinished),
@@ -148,6 +193,138 @@ def test_a_run_folder_has_one_process_at_a_time(world, small_config, unfinished,
     with files.exclusive(tmp_path / "empty"):
         pass
     assert not (tmp_path / "empty").exists()
+
+
+def as_on_a_gpu(unfinished) -> None:
+    """Change the checkpoint into one that a GPU would have left, whose generators have states of 16 bytes."""
+    tensors, state = checkpoint.read_checkpoint(unfinished)
+    tensors["generator"] |= {name: torch.arange(16, dtype=torch.uint8) for name in ("selection", "cuda")}
+    state["stretches"][0] |= {"device": "cuda:0", "precision": "bf16", "commit": "0123456789ab"}
+    checkpoint.write_checkpoint(unfinished, tensors, state)
+
+
+def test_a_run_goes_on_on_another_device(world, reference_folder, tmp_path):
+    """What was drawn on the GPU is not known here; what is drawn instead follows from seed and epoch."""
+    config = build(AlignmentConfig, {"training": {"epochs": 3, "batches_per_epoch": 4, "precision": "fp32"}})
+
+    def align(name, **options):
+        return runs.align(world, reference_folder, config, tmp_path / name, **options)
+
+    align("whole")
+    with pytest.raises(Stopped):
+        align("first", report=raising(Stopped()))
+    as_on_a_gpu(tmp_path / "first")
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    for name in ("first", "second"):
+        with pytest.warns(Notice, match=r"another kind of device: from epoch 2 on, .* \(selection\)"):
+            record = align(name, resume=True)
+    assert weights(tmp_path / "first") == weights(tmp_path / "second") != weights(tmp_path / "whole")
+    assert (record["device"], record["precision"]) == ("cuda:0, cpu", "bf16, fp32")
+    assert [(entry["from_epoch"], entry["device"]) for entry in record["stretches"]] == [(1, "cuda:0"), (2, "cpu")]
+
+
+def test_each_stretch_of_a_run_says_what_computed_it(world, small_config, unfinished, reference_folder):
+    """A stretch counts if it reached the end of an epoch."""
+    begun = files.read_json(unfinished / "run.json")
+    tensors, state = checkpoint.read_checkpoint(unfinished)
+    state["stretches"][0]["commit"] = "0123456789ab"
+    checkpoint.write_checkpoint(unfinished, tensors, state)
+    with pytest.raises(Stopped):
+        runs.train(world, small_config, unfinished, resume=True, progress=raising(Stopped()))
+    record = runs.train(world, small_config, unfinished, resume=True)
+    assert record == files.read_json(unfinished / "run.json") and record["commit"] == begun["commit"]
+    made_by = {key: begun[key] for key in ("versions", "commit", "device", "precision", "machine")}
+    first = made_by | {"from_epoch": 1, "commit": "0123456789ab"}
+    assert record["stretches"] == [first, made_by | {"from_epoch": 2}]
+    assert record["precision"] == begun["precision"], "which was the same in both"
+    assert "stretches" not in files.read_json(reference_folder / "run.json")
+
+
+def test_a_run_that_had_only_to_be_closed_is_not_computed_by_who_closes_it(world, small_config, tmp_path):
+    last = small_config.training.epochs
+    with pytest.raises(Stopped):
+        runs.train(
+            world, small_config, tmp_path / "run", report=lambda line: line["epoch"] < last or raising(Stopped())()
+        )
+    tensors, state = checkpoint.read_checkpoint(tmp_path / "run")
+    state["stretches"][0]["commit"] = "0123456789ab"
+    checkpoint.write_checkpoint(tmp_path / "run", tensors, state)
+    record = runs.train(world, small_config, tmp_path / "run", resume=True)
+    assert record["commit"] == "0123456789ab" and "stretches" not in record
+
+
+# Waits between opening what it locks and locking it, and says whether it got the folder.
+SLOW = """
+import fcntl, sys, time
+from pathlib import Path
+from rodpo_lite import files
+folder, opened, go = map(Path, sys.argv[1:])
+flock = fcntl.flock
+
+def slow(*arguments):
+    opened.touch()
+    while not go.exists():
+        time.sleep(0.01)
+    return flock(*arguments)
+
+fcntl.flock = slow
+try:
+    with files.exclusive(folder):
+        print("holds it" if (folder / files.LOCK).exists() else "holds nothing")
+except files.InputError:
+    print("refused")
+"""
+
+
+@pytest.mark.parametrize(("third", "expected"), [(False, "holds it"), (True, "refused")])
+def test_a_process_that_opens_a_folder_as_another_leaves_it(third, expected, tmp_path):
+    folder, opened, go = (tmp_path / name for name in ("run", "opened", "go"))
+    with ExitStack() as held:
+        with files.exclusive(folder):
+            command = [sys.executable, "-c", SLOW, *map(str, (folder, opened, go))]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            while not opened.exists():
+                assert process.poll() is None, "it has ended before it locks anything"
+                time.sleep(0.01)
+        if third:
+            held.enter_context(files.exclusive(folder))
+        go.touch()
+        assert process.communicate(timeout=60)[0].strip() == expected
+    assert not (folder / files.LOCK).exists()
+
+
+def test_the_lock_of_a_killed_process_does_not_block_a_run(world, small_config, reference_folder, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / files.LOCK).touch()
+    runs.train(world, small_config, tmp_path / "run")
+    assert weights(tmp_path / "run") == weights(reference_folder)
+    assert not (tmp_path / "run" / files.LOCK).exists()
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_what_is_written_is_as_private_as_the_user_wants(mask, tmp_path):
+    before = os.umask(mask)
+    try:
+        files.write_bytes(tmp_path / "file", b"content")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+OPENED = """
+import sys
+from pathlib import Path
+from rodpo_lite.data.checks import read_parquet
+opened = []
+sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if event == "open" else None)
+print(len(read_parquet(Path(sys.argv[1]), "items.parquet")), [name for name in opened if name.endswith(".parquet")])
+"""
+
+
+def test_no_thread_of_pyarrow_holds_a_file_of_python(world, world_folder):
+    """Two of 300 short commands aborted at their end, as such a thread let go of one that was no more."""
+    done = subprocess.run([sys.executable, "-c", OPENED, str(world_folder)], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{world.n_items} []\n"
 
 
 def test_a_clock_that_goes_backwards(world, small_config, tmp_path, monkeypatch):
@@ -194,21 +371,21 @@ def test_ctrl_c_stops_in_a_sentence_and_the_run_goes_on(world_folder, tmp_path, 
 def test_a_site_that_was_being_replaced_is_there_again(tmp_path):
     (tmp_path / "_build" / ".html.old").mkdir(parents=True)
     with pytest.raises(InputError, match="run this in the project"):
-        build.build(tmp_path)
+        site.build(tmp_path)
     assert (tmp_path / "_build" / "html").is_dir()
 
 
 def test_a_site_that_was_being_written_is_written_whole(tmp_path, monkeypatch):
     """Sphinx goes by the age of a page, so it would keep one that is half-written."""
-    monkeypatch.setattr(build.subprocess, "run", raising(Stopped()))
+    monkeypatch.setattr(site.subprocess, "run", raising(Stopped()))
     page = tmp_path / "sphinx" / "half.html"
     page.parent.mkdir()
     page.write_text("ha")
     with pytest.raises(Stopped):
-        build._render(tmp_path)
+        site._render(tmp_path)
     assert page.exists()
-    monkeypatch.setattr(build.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))
-    build._render(tmp_path)
+    monkeypatch.setattr(site.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))
+    site._render(tmp_path)
     assert not page.exists() and list(tmp_path.iterdir()) == []
 
 
@@ -220,12 +397,12 @@ def test_a_build_that_stumbles_over_older_state_starts_anew_but_a_warning_stands
         found.append((tmp_path / "sphinx" / "older").exists())
         return SimpleNamespace(returncode=len(found) == 1, stdout="", stderr=log)
 
-    monkeypatch.setattr(build.subprocess, "run", stumble)
+    monkeypatch.setattr(site.subprocess, "run", stumble)
     (tmp_path / "sphinx").mkdir()
     (tmp_path / "sphinx" / "older").touch()
     if builds == 1:
-        with pytest.raises(build.BookError, match="no such file"):
-            build._render(tmp_path)
+        with pytest.raises(site.BookError, match="no such file"):
+            site._render(tmp_path)
     else:
-        build._render(tmp_path)
+        site._render(tmp_path)
     assert found == [True, False][:builds]

@@ -57,20 +57,24 @@ class _Record(BaseModel):
 def of_run(run: Path) -> dict[str, Any]:
     """The record of a finished run with its test evaluation.
 
-    Raises InputError if the run has not finished or was not evaluated on test.
+    Raises InputError if the run has not finished or was not evaluated on test, or if its results are of other weights.
     """
     entry = read_json(run / checkpoint.RUN)
     if not (run / checkpoint.MODEL).is_file():
         raise InputError(f"The run {run} has not finished, so it cannot enter the ledger.")
     if not (run / "metrics.json").is_file() or not (run / "ranks.parquet").is_file():
         raise InputError(f"The run {run} was not evaluated on test; run `rodpo evaluate` first.")
-    test = read_json(run / "metrics.json")
+    test, weights = read_json(run / "metrics.json"), sha256(run / checkpoint.MODEL)
+    if test.get("config_hash") != entry.get("config_hash") or test.get("weights", weights) != weights:
+        raise InputError(f"{run / 'metrics.json'} is of another run or of other weights; run `rodpo evaluate` again.")
     entry |= {"test": test.get("unmasked"), "test_masked": test.get("masked"), "curve": _curve(run)}
     _check(entry, run / checkpoint.RUN)
     if entry["stage"] == "reference":  # alignments name the weights that they start from
-        entry["weights"] = sha256(run / checkpoint.MODEL)
+        entry["weights"] = weights
     if (run / "drift.json").is_file():
         entry["drift"] = read_json(run / "drift.json")
+        if entry["drift"].pop("weights", weights) != weights:
+            raise InputError(f"{run / 'drift.json'} was measured on other weights; run `rodpo drift` again.")
     return entry
 
 

@@ -24,12 +24,12 @@ app.command(cls=train.WithRegistries)(train.align)
 for command in (evaluate.evaluate, evaluate.baseline, evaluate.drift, evaluate.recommend):
     app.command()(command)
 for entry in entry_points(group="rodpo.commands"):  # those of the companion: grid, book, check
-    found = entry.load()
-    app.add_typer(found, name=entry.name) if isinstance(found, typer.Typer) else app.command(entry.name)(found)
+    command = entry.load()
+    app.add_typer(command, name=entry.name) if isinstance(command, typer.Typer) else app.command(entry.name)(command)
 
 
 def main() -> None:
-    """Entry point: turns InputError into one sentence and exit code 2, and Ctrl-C into exit code 130."""
+    """Run a command; turn InputError into one sentence and exit code 2, and Ctrl-C into exit code 130."""
     _print_notices()
     if os.environ.get("RANK", "0") != "0":
         sys.stdout = open(os.devnull, "w")  # of several processes the first one speaks
@@ -49,16 +49,16 @@ def main() -> None:
 
 def _print_notices() -> None:
     """Show a Notice as one sentence, without the place in the source that other warnings name."""
-    usual = warnings.formatwarning
+    default = warnings.formatwarning
 
     def sentence(message: Any, category: type[Warning], *where: Any) -> str:
-        return f"rodpo: {message}\n" if category is Notice else usual(message, category, *where)
+        return f"rodpo: {message}\n" if category is Notice else default(message, category, *where)
 
     warnings.formatwarning = sentence
 
 
 def _fail_if_expected(error: Exception) -> None:
-    """Errors without a traceback: of the command line parser, the file system, a diverged loss, a failed page."""
+    """End without a traceback at an error of the command line, the file system, a diverged loss or a failed page."""
     if hasattr(error, "format_message"):  # the parser's own error types are private to typer
         if message := error.format_message():
             context = getattr(error, "ctx", None)

@@ -31,11 +31,11 @@ def evaluate(
     if record and split != "test":
         raise InputError("--record needs the test split: the ledger holds finished runs with their test metrics.")
     keeper, dataset = _ledger() if record else None, read_dataset(data)
-    for one in run:
-        found = results.evaluate(dataset, one, split)
-        _print_metrics(split, found["unmasked"], found["masked"])
+    for folder in run:
+        result = results.evaluate(dataset, folder, split)
+        _print_metrics(split, result["unmasked"], result["masked"])
         if keeper:
-            print(f"recorded in {keeper.record(one, ledger or keeper.FOLDER)}")
+            print(f"recorded in {keeper.record(folder, ledger or keeper.FOLDER)}")
     if keeper:
         keeper.record_users(dataset, ledger or keeper.FOLDER)
 
@@ -62,16 +62,16 @@ def baseline(
 
 
 def _ledger() -> Any:
-    """What keeps the ledger: a part of the companion, which is known by its entry point alone."""
-    found = entry_points(group="rodpo.ledger")
-    if not found:
+    """The module that keeps the ledger: a part of the companion, which is known by its entry point alone."""
+    entries = entry_points(group="rodpo.ledger")
+    if not entries:
         raise InputError("--record needs the companion, which keeps the ledger: pip install 'rodpo-lite[book]'.")
-    return next(iter(found)).load()
+    return next(iter(entries)).load()
 
 
 def _print_metrics(split: str, unmasked: dict[str, float], masked: dict[str, float]) -> None:
-    for name, found in (("unmasked", unmasked), ("masked", masked)):
-        print(f"{split:5} {name:8} " + "  ".join(f"{metric} {value:.5f}" for metric, value in found.items()))
+    for name, metrics in (("unmasked", unmasked), ("masked", masked)):
+        print(f"{split:5} {name:8} " + "  ".join(f"{metric} {value:.5f}" for metric, value in metrics.items()))
 
 
 def drift(
@@ -79,7 +79,7 @@ def drift(
     run: RunFolder,
     against: Annotated[Path, typer.Option("--against", help="finished run to compare with")],
 ) -> None:
-    """Say how far false negatives moved from one run to an aligned one, against what stood beside them.
+    """Say how far false negatives moved from one run to an aligned one, compared with the items ranked next to them.
 
     Example: `rodpo drift --data data/toys-planted --run runs/hard --against runs/none`
     """
@@ -88,10 +88,10 @@ def drift(
     from rodpo_lite.training import results
 
     dataset = read_dataset(data)
-    for notion, found in results.drift(dataset, run, against, Planted.of(dataset, data)).items():
-        if isinstance(found, dict):
-            error, counts = 1.96 * found["standard_error"], f"{found['pairs']} pairs of {found['users']} users"
-            print(f"{notion:8} {found['difference']:+.4f} ± {error:.4f}  ({counts})")
+    for notion, moved in results.drift(dataset, run, against, Planted.of(dataset, data)).items():
+        if isinstance(moved, dict):
+            error, counts = 1.96 * moved["standard_error"], f"{moved['pairs']} pairs of {moved['users']} users"
+            print(f"{notion:8} {moved['difference']:+.4f} ± {error:.4f}  ({counts})")
 
 
 def recommend(
@@ -108,8 +108,8 @@ def recommend(
     from rodpo_lite.training.runs import load
 
     dataset = read_dataset(data)
-    found = recommend(load(run, dataset).model, dataset, dataset.user_called(user), top)
-    width = found["item"].str.len().max()
-    for rank, row in enumerate(found.itertuples(), start=1):
+    best = recommend(load(run, dataset).model, dataset, dataset.user_called(user), top)
+    width = best["item"].str.len().max()
+    for rank, row in enumerate(best.itertuples(), start=1):
         title = "" if row.title == row.item else row.title
         print(f"{rank:3}  {row.score:8.4f}  {row.item:{width}}  {title}".rstrip())

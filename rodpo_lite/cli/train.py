@@ -13,7 +13,12 @@ Out = Annotated[Path, typer.Option("--out", help="run folder to write")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with configuration keys")]
 Override = Annotated[list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="set one configuration key")]
 Seeds = Annotated[
-    str | None, typer.Option("--seeds", help="train these seeds, as in 1,2,3, side by side; folders then name {seed}")
+    str | None,
+    typer.Option(
+        "--seeds",
+        help="train these seeds, as in 1,2,3, side by side; folders then name {seed}. In fp32 each comes out as it "
+        "does alone, in bf16 rounding adds up: losses agree within 1 %, metrics less closely",
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="continue an unfinished run in --out")]
 
@@ -31,9 +36,9 @@ def train(
     from rodpo_lite.settings import resolve
     from rodpo_lite.training import runs
 
-    configs = [resolve(ReferenceConfig, config, own) for own in _for_seeds(override, seeds)]
+    configs = [resolve(ReferenceConfig, config, overrides) for overrides in _for_seeds(override, seeds)]
     outs = [_of_seed("--out", out, config.seed, seeds) for config in configs]
-    _finished(runs.train_seeds(read_dataset(data), configs, outs, resume, _report), outs)
+    _print_best(runs.train_seeds(read_dataset(data), configs, outs, resume, _report), outs)
 
 
 class WithRegistries(TyperCommand):
@@ -44,14 +49,14 @@ class WithRegistries(TyperCommand):
         from rodpo_lite.losses.preference import LOSSES
         from rodpo_lite.sampling.selectors import SELECTORS
 
-        return "\n\n".join(_list_of(key, entries) for key, entries in (("negatives", SELECTORS), ("loss", LOSSES)))
+        return "\n\n".join(_entries(key, entries) for key, entries in (("negatives", SELECTORS), ("loss", LOSSES)))
 
     @epilog.setter
     def epilog(self, text: str | None) -> None:
         """The text is made when it is read."""
 
 
-def _list_of(key: str, entries: dict[str, Any]) -> str:
+def _entries(key: str, entries: dict[str, Any]) -> str:
     lines = [f"- `{key}.name={name}`: {entry.summary}{_uses(key, entry)}" for name, entry in entries.items()]
     return f"**{key}.name** is one of\n\n" + "\n".join(lines)
 
@@ -74,13 +79,13 @@ def align(
     from rodpo_lite.settings import resolve
     from rodpo_lite.training import runs
 
-    configs = [resolve(AlignmentConfig, config, own) for own in _for_seeds(override, seeds)]
+    configs = [resolve(AlignmentConfig, config, overrides) for overrides in _for_seeds(override, seeds)]
     outs = [_of_seed("--out", out, config.seed, seeds) for config in configs]
     references = [_of_seed("--reference", reference, config.seed, seeds) for config in configs]
     dataset = read_dataset(data)
     planted = Planted.of(dataset, data)
-    found = runs.align_seeds(dataset, references, configs, outs, resume, _report, planted=planted)
-    _finished(found, outs)
+    records = runs.align_seeds(dataset, references, configs, outs, resume, _report, planted=planted)
+    _print_best(records, outs)
 
 
 def _for_seeds(override: list[str] | None, seeds: str | None) -> list[list[str] | None]:
@@ -96,7 +101,7 @@ def _for_seeds(override: list[str] | None, seeds: str | None) -> list[list[str] 
 
 
 def _of_seed(option: str, folder: Path, seed: int, seeds: str | None) -> Path:
-    """The folder of a seed: {seed} in its name stands for it when --seeds is given."""
+    """The folder of a seed: with --seeds, {seed} in its name is replaced by the seed."""
     if seeds is None:
         return folder
     if "{seed}" not in str(folder):
@@ -112,7 +117,7 @@ def _report(epoch: dict[str, Any]) -> None:
     )
 
 
-def _finished(records: list[dict[str, Any]], outs: list[Path]) -> None:
+def _print_best(records: list[dict[str, Any]], outs: list[Path]) -> None:
     for record, out in zip(records, outs, strict=True):
         valid = record["valid"]["ndcg@5"]
         print(f"{out}: run {record['config_hash']}, best epoch {record['best_epoch']}, validation NDCG@5 {valid:.5f}")

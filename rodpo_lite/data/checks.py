@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from rodpo_lite.errors import InputError, shown
 
@@ -13,9 +14,14 @@ MINIMUM_LENGTH = 3  # one item to train on, one for validation, one for test
 
 
 def read_parquet(folder: Path, name: str) -> pd.DataFrame:
-    """A parquet file of the folder."""
+    """A parquet file of the folder.
+
+    pyarrow opens it by its path: a Python file object, as pandas would hand it over, may outlive the interpreter in one
+    of pyarrow's threads, and the process then aborts at its end.
+    """
     try:
-        return pd.read_parquet(folder / name)
+        with pq.ParquetFile(folder / name) as file:
+            return file.read().to_pandas()
     except Exception as error:  # pyarrow raises many kinds for a file that is not parquet
         raise InputError(f"{folder / name} is not a readable parquet file: {str(error).splitlines()[0]}.") from None
 

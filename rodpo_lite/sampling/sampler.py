@@ -14,6 +14,7 @@ from rodpo_lite.losses.cross_entropy import Observer
 from rodpo_lite.losses.sampled_softmax import Step
 from rodpo_lite.model.recommender import pair_scores, score_blocks
 from rodpo_lite.sampling.candidates import Candidates, OwnedItems, exclusions, masked, renumbered
+from rodpo_lite.sampling.draws import uniform_items
 from rodpo_lite.sampling.selectors import SELECTORS, NegativesConfig
 
 
@@ -29,7 +30,8 @@ class NegativeSampler:
     """Draws negatives [P, n] for packed batches; `state` is what the selector remembers between steps.
 
     The pool that is selected from is the catalogue, or the sorted item ids that a step gives: then everything that a
-    selector sees is numbered within it.
+    selector sees is numbered within it, and a position for which it holds nothing eligible takes uniform items of the
+    catalogue.
     """
 
     def __init__(self, dataset: Dataset, config: NegativesConfig, engine: Engine, generator: torch.Generator):
@@ -56,15 +58,17 @@ class NegativeSampler:
         # A pool that is refreshed per epoch starts with a uniform one.
         draw = self.selector.draw if scored or self.selector.scorer is None else SELECTORS["uniform"].draw
         excluded = exclusions(config.exclude, batch.user_of_position, batch.rows, positives, self.owned)
-        popularity = self.popularity
-        if pool is None:
-            in_batch = torch.bincount(positives, minlength=n_items)
-        else:
-            place = renumbered(positives, pool)
-            in_batch = torch.bincount(place, minlength=len(pool) + 1)[:-1]
-            excluded, popularity = renumbered(excluded, pool).sort(1).values, popularity[pool]
-        rounded = scored is not None and self.engine.dtype != torch.float32
+        popularity, in_batch = self.popularity, torch.bincount(positives, minlength=n_items)
         negatives = torch.empty(len(positives), config.n, dtype=torch.long, device=positives.device)
+        elsewhere = None
+        if pool is not None:
+            catalogue = Candidates(negatives, negatives, excluded, popularity, in_batch, batch.rows)
+            excluded, popularity, in_batch = renumbered(excluded, pool).sort(1).values, popularity[pool], in_batch[pool]
+            nothing_left = (excluded < len(pool)).sum(1, keepdim=True) == len(pool)
+            if bool(nothing_left.any()):  # else nothing is drawn
+                elsewhere = uniform_items(catalogue, config.n, self.generator)
+                excluded = excluded.masked_fill(nothing_left, len(pool))
+        rounded = scored is not None and self.engine.dtype != torch.float32
 
         @torch.no_grad()
         def select(block: slice, scores: Tensor) -> None:
@@ -82,6 +86,8 @@ class NegativeSampler:
             with masked(scores, excluded[block]) if scored else nullcontext():
                 drawn = draw(candidates, config, self.generator)
             negatives[block] = drawn if pool is None else pool[drawn]
+            if elsewhere is not None:
+                negatives[block] = torch.where(nothing_left[block], elsewhere[block], negatives[block])
 
         return negatives, select
 

@@ -21,32 +21,7 @@ from rodpo_lite.sampling.sampler import NegativeSampler, Scored
 from rodpo_lite.training.reference import proposal, with_router_losses
 from rodpo_lite.training.trainer import Objective
 
-
-class FrozenStates:
-    """Hidden states [I, C] of a model as it is now, in eval mode, at every training position, and its item vectors.
-
-    Without dropout a state depends on the history alone, so it is computed once and then looked up in every epoch.
-    """
-
-    def __init__(self, model: Recommender, dataset: Dataset, sequences: PackedSequences, engine: Engine):
-        mode = model.training
-        model.eval()
-        with torch.no_grad(), engine.autocast():
-            catalogue = model.items()
-            self.vectors, self.hidden = catalogue.vectors, None
-            for batch in sequences.epoch(ENCODED_AT_ONCE):
-                encoding = model.encode(batch, catalogue)
-                if self.hidden is None:
-                    self.hidden = encoding.hidden.new_zeros(len(dataset.items), encoding.hidden.shape[1])
-                self.hidden[batch.rows] = encoding.hidden
-        model.train(mode)
-
-    def at(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
-        """Hidden states [P, C] of a batch, and item vectors [N, C]."""
-        return self.hidden[batch.rows], self.vectors
-
-
-ENCODED_AT_ONCE = 16_384
+ENCODED_AT_ONCE = 16_384  # positions
 
 
 class AlignmentObjective(Objective):
@@ -64,17 +39,15 @@ class AlignmentObjective(Objective):
         super().__init__(policy, engine or Engine(generator.device))
         self.config, self.generator = config, generator
         device = self.engine.device
-        self.items = torch.as_tensor(dataset.items, device=device)
+        self.dataset, self.items = dataset, torch.as_tensor(dataset.items, device=device)
         self.rows = self.engine.rows(dataset.n_items)
         self.loss, self.sampler = LOSSES[config.loss.name], None
-        self.start_of_epoch: FrozenStates | None = None
         policy.items.id.sparse = config.training.loss == "sampled"
         self.proposal = proposal(dataset, config.training, self.engine)
         if config.negatives.name != "none":
             self.sampler = NegativeSampler(dataset, config.negatives, self.engine, generator)
-            sequences = PackedSequences.for_training(dataset, policy.max_length, device)
-            self.freeze = partial(FrozenStates, dataset=dataset, sequences=sequences, engine=self.engine)
-            self.reference = self.freeze(reference)
+            self.sequences = PackedSequences.for_training(dataset, policy.max_length, device)
+            self.reference = FrozenStates(reference, dataset, self.sequences, self.engine)
             self.state = self.sampler.state
             self.state["last_negative"] = torch.full((len(dataset.items),), -1, device=device)
             split = leave_one_out(dataset)
@@ -83,12 +56,13 @@ class AlignmentObjective(Objective):
             self.diagnostics = SelectionDiagnostics(dataset.n_items, self.state["last_negative"], known, planted)
 
     def start_epoch(self, epoch: int) -> None:
-        if self.sampler:
-            self.sampler.epoch = epoch
-            self.diagnostics.last = self.state["last_negative"]  # of the checkpoint, in a resumed run
-            self.diagnostics.reset()
-            if self.sampler.scorer == "start of epoch":
-                self.start_of_epoch = self.freeze(self.model)
+        if self.sampler is None:
+            return
+        self.sampler.epoch = epoch
+        self.diagnostics.last = self.state["last_negative"]  # of the checkpoint, in a resumed run
+        self.diagnostics.reset()
+        if self.sampler.scorer == "start of epoch":
+            self.start_of_epoch = FrozenStates(self.model, self.dataset, self.sequences, self.engine)
 
     def end_epoch(self) -> dict[str, float]:
         return self.diagnostics.summary() if self.sampler else {}
@@ -100,20 +74,21 @@ class AlignmentObjective(Objective):
         return Step(batch, positives, self.proposal.shortlist(batch.items, positives, self.generator))
 
     def losses(self, step: Step, encoding: Encoding) -> dict[str, Tensor]:
-        policy, training = _Policy(self.model, self.engine, step, encoding), self.config.training
+        training = self.config.training
         if self.sampler is None:
-            anchor = self._anchor(policy)
+            anchor = self._anchor(step, encoding)
             losses = {"loss": training.lambda_ce * anchor, "loss_ce": anchor}
             return with_router_losses(losses, encoding.routing, training)
-        negatives, anchor = self._select(policy)
+        positive = pair_scores(encoding.hidden, encoding.vectors, step.targets)  # [P]
+        negatives, anchor = self._select(step, encoding, positive.detach())  # [P, n]
         hidden, vectors = self.reference.at(step.batch)
         pairs = Pairs(
-            policy.positive,
-            policy.scores_of(negatives),
-            pair_scores(hidden, vectors, step.positives),
-            pair_scores(hidden, vectors, negatives),
+            policy_positive=positive,
+            policy_negative=self._scores(step, encoding, negatives),
+            reference_positive=pair_scores(hidden, vectors, step.positives),
+            reference_negative=pair_scores(hidden, vectors, negatives),
         )
-        if pairs.policy_negative.requires_grad:
+        if pairs.policy_negative.requires_grad:  # the gradient on it is the suppression
             pairs.policy_negative.register_hook(partial(self.diagnostics.observe, step.batch, negatives))
         preference = self.loss.function(pairs, self.config.loss, self.state).mean()
         losses = {
@@ -124,58 +99,75 @@ class AlignmentObjective(Objective):
         }
         return with_router_losses(losses, encoding.routing, training)
 
-    def _anchor(self, policy: "_Policy", observe: Observer | None = None) -> Tensor:
-        states, short = (policy.encoding.hidden, policy.encoding.vectors, policy.step.targets), policy.step.shortlist
+    def _anchor(self, step: Step, encoding: Encoding, observe: Observer | None = None) -> Tensor:
+        """L_ce; `observe` sees the policy's scores of the catalogue, block by block."""
+        states, short = (encoding.hidden, encoding.vectors, step.targets), step.shortlist
         if short is None:
             return full_cross_entropy(*states, self.rows, observe, self.engine.dtype)
         return sampled_cross_entropy(*states, short.candidates, short.log_expected)
 
-    def _select(self, policy: "_Policy") -> tuple[Tensor, Tensor]:
-        """Negatives [P, n] and the anchor: the policy's score blocks, where both want them, are computed once."""
-        short, pool = policy.step.shortlist, None
+    def _select(self, step: Step, encoding: Encoding, positive: Tensor) -> tuple[Tensor, Tensor]:
+        """Negatives [P, n] and L_ce; the policy's score blocks, where both want them, are computed once."""
+        pool = None
         if self.config.negatives.pool == "sample":
-            pool = short.items[short.candidates].unique()
+            pool = step.shortlist.items[step.shortlist.candidates].unique()
         with torch.no_grad():
-            scored = self._scored(policy, pool)
-        if self.config.training.lambda_ce == 0:
-            return self.sampler.draw(policy.step, scored, pool), policy.encoding.hidden.new_zeros(())
-        if self.sampler.scorer == "policy" and short is None:
-            negatives, select = self.sampler.prepare(policy.step, scored, pool)
-            return negatives, self._anchor(policy, select)
-        return self.sampler.draw(policy.step, scored, pool), self._anchor(policy)
+            scored = self._scored(step, encoding, positive, pool)
+        anchored = self.config.training.lambda_ce > 0
+        if anchored and self.sampler.scorer == "policy" and step.shortlist is None:
+            negatives, observe = self.sampler.prepare(step, scored, pool)
+            return negatives, self._anchor(step, encoding, observe)
+        negatives = self.sampler.draw(step, scored, pool)
+        return negatives, self._anchor(step, encoding) if anchored else encoding.hidden.new_zeros(())
 
-    def _scored(self, policy: "_Policy", pool: Tensor | None) -> Scored | None:
-        """Whose scores the selector looks at, as the selector wants them."""
-        scorer = self.sampler.scorer
-        if scorer is None:
+    def _scored(self, step: Step, encoding: Encoding, positive: Tensor, pool: Tensor | None) -> Scored | None:
+        """The states and vectors whose scores the selector looks at: of the policy, of a frozen model, or of nobody."""
+        if self.sampler.scorer is None:
             return None
-        if scorer == "policy":
-            return Scored(policy.encoding.hidden.detach(), policy.vectors_of(pool), policy.positive.detach())
-        hidden, vectors = (self.reference if scorer == "reference" else self.start_of_epoch).at(policy.step.batch)
-        of_positive = pair_scores(hidden, vectors, policy.step.positives)
-        return Scored(hidden, vectors if pool is None else vectors[pool], of_positive)
+        if self.sampler.scorer == "policy":
+            return Scored(encoding.hidden.detach(), self._vectors(step, encoding, pool).detach(), positive)
+        model = self.reference if self.sampler.scorer == "reference" else self.start_of_epoch
+        hidden, vectors = model.at(step.batch)
+        positive = pair_scores(hidden, vectors, step.positives)
+        return Scored(hidden, vectors if pool is None else vectors[pool], positive)
 
-
-class _Policy:
-    """A step as the policy sees it; positive [P] holds the scores of the positives."""
-
-    def __init__(self, model: Recommender, engine: Engine, step: Step, encoding: Encoding):
-        self.model, self.engine, self.step, self.encoding = model, engine, step, encoding
-        self.positive = pair_scores(encoding.hidden, encoding.vectors, step.targets)
-
-    def scores_of(self, items: Tensor) -> Tensor:
-        """Scores of chosen items [P, n] of the catalogue, with gradient; with a shortlist they are encoded anew."""
-        if self.step.shortlist is None:
-            return pair_scores(self.encoding.hidden, self.encoding.vectors, items)
+    def _scores(self, step: Step, encoding: Encoding, items: Tensor) -> Tensor:
+        """The policy's scores of items [P, n] of the catalogue; with a shortlist they are encoded for it."""
+        if step.shortlist is None:
+            return pair_scores(encoding.hidden, encoding.vectors, items)
         with self.engine.autocast():
             vectors = self.model.items(items.flatten()).vectors.view(*items.shape, -1)
-        return (self.encoding.hidden[:, None] * vectors).sum(-1)
+        return (encoding.hidden[:, None] * vectors).sum(-1)
 
-    def vectors_of(self, pool: Tensor | None) -> Tensor:
-        """Vectors of the items in the pool, or of the catalogue, without gradient."""
-        if self.step.shortlist is None:
-            return self.encoding.vectors.detach()
+    def _vectors(self, step: Step, encoding: Encoding, pool: Tensor | None) -> Tensor:
+        """The policy's vectors of the items in the pool, or of the catalogue."""
+        if step.shortlist is None:
+            return encoding.vectors
         if pool is None:
-            with torch.no_grad(), self.engine.autocast():
+            with self.engine.autocast():
                 return self.model.items().vectors
-        return self.encoding.vectors.detach()[torch.searchsorted(self.step.items, pool)]
+        return encoding.vectors[torch.searchsorted(step.items, pool)]
+
+
+class FrozenStates:
+    """Hidden states [I, C] of a model as it is now, in eval mode, at every training position, and its item vectors.
+
+    Without dropout a state depends on the history alone, so it is computed once and then looked up in every epoch.
+    """
+
+    def __init__(self, model: Recommender, dataset: Dataset, sequences: PackedSequences, engine: Engine):
+        mode, self.hidden = model.training, None
+        model.eval()
+        with torch.no_grad(), engine.autocast():
+            catalogue = model.items()
+            for batch in sequences.epoch(ENCODED_AT_ONCE):
+                hidden = model.encode(batch, catalogue).hidden
+                if self.hidden is None:
+                    self.hidden = hidden.new_zeros(len(dataset.items), hidden.shape[1])
+                self.hidden[batch.rows] = hidden
+        self.vectors = catalogue.vectors
+        model.train(mode)
+
+    def at(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+        """Hidden states [P, C] of a batch, and item vectors [N, C]."""
+        return self.hidden[batch.rows], self.vectors

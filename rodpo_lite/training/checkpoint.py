@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ HISTORY = "history.jsonl"
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed `write_bytes` may have left beside the files of a run."""
+    """Remove the files that a killed `write_bytes` may have left in a run folder."""
     for name in (MODEL, CHECKPOINT, RUN, HISTORY):
         for staged in folder.glob(f".{name}-*"):
             staged.unlink(missing_ok=True)
@@ -59,23 +60,41 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             tensors, state = {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["state"])
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError, OSError):
-        raise unreadable(path) from None
+        raise _unreadable(path) from None
     if not isinstance(state, dict):
-        raise unreadable(path)
+        raise _unreadable(path)
     return tensors, state
 
 
-def checksum(tensors: dict[str, Tensor], state: dict[str, Any]) -> int:
+def write_checkpoint(folder: Path, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
+    """Write tensors by group and name, a JSON state, and a checksum of both into checkpoint.safetensors."""
+    named = {f"{group}.{name}": tensor for group, members in tensors.items() for name, tensor in members.items()}
+    write_tensors(folder / CHECKPOINT, named, state | {"checksum": _checksum(named, state)})
+
+
+def read_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Read what `write_checkpoint` wrote; raises InputError if it is damaged."""
+    named, state = read_tensors(folder / CHECKPOINT)
+    if state.pop("checksum", None) != _checksum(named, state):
+        raise _unreadable(folder / CHECKPOINT)
+    tensors: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for key, tensor in named.items():
+        group, _, name = key.partition(".")
+        tensors[group][name] = tensor
+    return tensors, state
+
+
+def _checksum(tensors: dict[str, Tensor], state: dict[str, Any]) -> int:
     """CRC-32 of tensors and state, whatever their order."""
-    found = zlib.crc32(json.dumps(state, sort_keys=True).encode())
+    total = zlib.crc32(json.dumps(state, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
-        found = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), found)
-        found = zlib.crc32(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy(), found)
-    return found
+        total = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), total)
+        total = zlib.crc32(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy(), total)
+    return total
 
 
-def unreadable(path: Path) -> InputError:
-    """What to do about a file of tensors that does not hold what `write_tensors` wrote."""
+def _unreadable(path: Path) -> InputError:
+    """The error for a file of tensors that does not hold what `write_tensors` wrote: what to do about it."""
     return InputError(
         f"{path} is not a readable checkpoint: it is damaged or cut short; remove it and train again with --resume."
     )

@@ -49,20 +49,20 @@ class Group:
             parameter.grad = summed.view_as(parameter)
 
     def from_main(self, work: Callable[[], T]) -> T:
-        """What `work` returns in the main process, where alone it runs; an InputError there is raised everywhere."""
+        """Run `work` in the main process alone, and return its result, or raise its InputError, in every process."""
         if self.size == 1:
             return work()
-        told: list[Any] = [None]
+        message: list[Any] = [None]
         if self.is_main:
             try:
-                told = [(work(), None)]
+                message = [(work(), None)]
             except InputError as error:
-                told = [(None, str(error))]
-        dist.broadcast_object_list(told)
-        value, refused = told[0]
-        if refused is not None:
-            raise InputError(refused)
-        return value
+                message = [(None, str(error))]
+        dist.broadcast_object_list(message)
+        result, refusal = message[0]
+        if refusal is not None:
+            raise InputError(refusal)
+        return result
 
 
 ALONE = Group()
@@ -75,7 +75,7 @@ def processes() -> int:
 
 @contextmanager
 def joined(device: torch.device):
-    """The group that torchrun started this process in, or one of its own."""
+    """Join the group that torchrun started this process in; a process that it did not start is a group by itself."""
     size = processes()
     if size == 1:
         yield ALONE

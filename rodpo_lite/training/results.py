@@ -10,7 +10,7 @@ import pandas as pd
 from rodpo_lite import files
 from rodpo_lite.config import AlignmentConfig
 from rodpo_lite.data.planted import Planted
-from rodpo_lite.data.schema import Dataset
+from rodpo_lite.data.schema import Dataset, sha256
 from rodpo_lite.data.split import Part
 from rodpo_lite.engine import best_device
 from rodpo_lite.errors import InputError
@@ -19,13 +19,15 @@ from rodpo_lite.evaluation.ranking import rank_dataset
 from rodpo_lite.mechanism.drift import drift_report
 from rodpo_lite.provenance import commit, versions
 from rodpo_lite.settings import build, identity
+from rodpo_lite.training import checkpoint
 from rodpo_lite.training.runs import load
 
 
 def evaluate(dataset: Dataset, folder: Path, part: Part = "test") -> dict[str, Any]:
     """Rank every user's `part` target and write metrics.json and ranks.parquet (`_valid` for validation).
 
-    Returns {"unmasked": metrics, "masked": metrics, ...}; ranks.parquet has columns user, rank, rank_masked (from 0).
+    Return {"unmasked": metrics, "masked": metrics, ...}, `weights` being the checksum of those that were evaluated;
+    ranks.parquet has columns user, rank, rank_masked (from 0).
     """
     run = load(folder, dataset, best_device())
     started = time.perf_counter()
@@ -33,9 +35,10 @@ def evaluate(dataset: Dataset, folder: Path, part: Part = "test") -> dict[str, A
         ranks = rank_dataset(run.model, dataset, part, run.encoder.max_length)
     except ValueError as error:
         raise InputError(f"The run {folder} cannot be evaluated: {error}.") from None
-    found = {
+    result = {
         "split": part,
         "config_hash": run.id,
+        "weights": sha256(run.folder / checkpoint.MODEL),
         "dataset": dataset.name,
         "n_users": dataset.n_users,
         "unmasked": metrics.from_ranks(ranks.unmasked),
@@ -46,8 +49,8 @@ def evaluate(dataset: Dataset, folder: Path, part: Part = "test") -> dict[str, A
     stream = io.BytesIO()
     ranks.table().to_parquet(stream, index=False, compression="zstd")
     files.write_bytes(run.folder / f"ranks{suffix}.parquet", stream.getvalue())
-    files.write_json(run.folder / f"metrics{suffix}.json", found)
-    return found
+    files.write_json(run.folder / f"metrics{suffix}.json", result)
+    return result
 
 
 def evaluate_baseline(dataset: Dataset, name: str) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -74,15 +77,21 @@ def evaluate_baseline(dataset: Dataset, name: str) -> tuple[dict[str, Any], pd.D
 def drift(dataset: Dataset, folder: Path, against: Path, planted: Planted | None = None) -> dict[str, Any]:
     """Write drift.json: how far false negatives moved from the run `against` to the alignment `folder`.
 
-    Raises InputError if `folder` is a reference: nothing was rejected there.
+    Return what it holds, `weights` being the checksum of those of the alignment. Raises InputError if `folder` is a
+    reference: nothing was rejected there.
     """
     device = best_device()
     run, before = load(folder, dataset, device), load(against, dataset, device)
     if run.record.get("stage") != "align":
-        raise InputError(f"The run {folder} is a reference; drift is asked of an alignment.")
+        raise InputError(f"The run {folder} is a reference; drift is measured on an alignment.")
     exclude = build(AlignmentConfig, run.record.get("config")).negatives.exclude
-    hidden = planted.to(device) if planted else None
-    found = {"against": before.id, "exclude": exclude, "commit": commit()}
-    found |= drift_report(run.model, before.model, dataset, run.encoder.max_length, exclude, hidden)
-    files.write_json(run.folder / "drift.json", found)
-    return found
+    planted = planted.to(device) if planted else None
+    result = {
+        "against": before.id,
+        "weights": sha256(run.folder / checkpoint.MODEL),
+        "exclude": exclude,
+        "commit": commit(),
+        **drift_report(run.model, before.model, dataset, run.encoder.max_length, exclude, planted),
+    }
+    files.write_json(run.folder / "drift.json", result)
+    return result

@@ -2,7 +2,8 @@
 
 A run folder holds run.json (configuration, its hash, dataset checksums, versions, commit), history.jsonl (a line per
 epoch) and model.safetensors, which appears last: a run without it has not finished. `evaluate` adds metrics.json and
-ranks.parquet. Until a run has finished, checkpoint.safetensors holds everything needed to go on.
+ranks.parquet. Until a run has finished, checkpoint.safetensors holds everything needed to go on. In run.json a run that
+was resumed has `stretches`: an entry for each time, with its first epoch and what computed it.
 """
 
 import warnings
@@ -11,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -26,17 +27,17 @@ from rodpo_lite.errors import InputError, Notice
 from rodpo_lite.model.capacity import parameter_counts
 from rodpo_lite.model.config import EncoderConfig
 from rodpo_lite.model.recommender import Recommender
-from rodpo_lite.provenance import commit, machine, versions
+from rodpo_lite.provenance import computation, computed_in
 from rodpo_lite.sampling.candidates import OwnedItems
 from rodpo_lite.sampling.selectors import SELECTORS
 from rodpo_lite.settings import build, identity
 from rodpo_lite.training import checkpoint
 from rodpo_lite.training.alignment import AlignmentObjective
-from rodpo_lite.training.distributed import ALONE, Group, joined, processes
+from rodpo_lite.training.distributed import joined, processes
 from rodpo_lite.training.progress import bars
 from rodpo_lite.training.reference import ReferenceObjective
 from rodpo_lite.training.replicas import can_stack, fit_together
-from rodpo_lite.training.trainer import Objective, Report, Trainer
+from rodpo_lite.training.trainer import Report, Trainer
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Run:
 
     @property
     def history(self) -> pd.DataFrame:
-        """What training reported, a row per epoch; validation metrics are left out."""
+        """What training reported, a row per epoch, without validation metrics."""
         lines = pd.DataFrame(checkpoint.read_history(self.folder))
         return lines.drop(columns=["valid", "valid_masked"]).set_index("epoch")
 
@@ -63,10 +64,10 @@ def train(
     dataset: Dataset, config: ReferenceConfig, out: Path, resume: bool = False, report: Report | None = None,
     progress: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Stage 1: train a reference into the run folder `out`; returns its record.
+    """Stage 1: train a reference into the run folder `out`; return its record.
 
-    A finished run of the same configuration is returned as it is. In a process that torchrun started it trains together
-    with the others. Raises InputError if `out` holds another run, or an unfinished one without `resume`.
+    The record of a finished run of the same configuration is returned as it is. A process that torchrun started trains
+    together with the others. Raises InputError if `out` holds another run, or an unfinished one without `resume`.
     """
     return train_seeds(dataset, [config], [out], resume, report, progress)[0]
 
@@ -75,21 +76,28 @@ def train_seeds(
     dataset: Dataset, configs: Sequence[ReferenceConfig], outs: Sequence[Path], resume: bool = False,
     report: Report | None = None, progress: Callable[..., Any] | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """`train` for configurations that differ in their seeds alone, computed as one where that is possible."""
+    """`train` for configurations that differ in their seeds alone, side by side where that is possible.
+
+    In fp32 they are those trained alone up to rounding, in bf16 they come out differently (see `fit_together`).
+    """
     if processes() > 1 and len(configs) > 1:
         raise InputError("Several seeds run in one process; leave out --seeds or torchrun.")
-    engine, found = configs[0].training.engine(), []
-    with joined(engine.device) as group, ExitStack() as held:
+    engine, records, jobs = configs[0].training.engine(), [], []
+    with joined(engine.device) as group, ExitStack() as locks:
+        hooks = _hooks(report, progress) if group.is_main else {}
         for config, out in zip(configs, outs, strict=True):
             _check_trainable(dataset, config)
-            record = _record(dataset, config, config.encoder, {})
-            if (done := group.from_main(partial(_claim, held, out, record, resume))) is not None:
-                found.append(done)
-                continue
-            model = _initial(dataset, config).to(engine.device)
-            objective, generator = ReferenceObjective(model, dataset, config, engine), _generator(engine, config)
-            found.append(_Job(record, out, model, objective, generator))
-        return _fit(found, dataset, resume, report, progress, group)
+            record = _new_record(dataset, config, config.encoder, {})
+            finished = group.from_main(partial(_claim, locks, out, record, resume))
+            records.append(finished or record)
+            if finished is None:
+                objective = ReferenceObjective(_initial(dataset, config).to(engine.device), dataset, config, engine)
+                trainer = Trainer(
+                    objective, dataset, config, Path(out), _generator(engine, config), **hooks, group=group
+                )
+                jobs.append(_Job(record, trainer))
+        _train(jobs, resume)
+    return records
 
 
 def _initial(dataset: Dataset, config: ReferenceConfig) -> Recommender:
@@ -107,8 +115,8 @@ def align(
 ) -> dict[str, Any]:  # fmt: skip
     """Stage 2: align a policy, starting from the finished run `reference` and against its frozen copy.
 
-    With `planted`, the history also says how much of the selection and suppression falls on what was hidden. Returns
-    the record; raises InputError as `train` does, and if the reference does not fit the dataset or `negatives.k` is
+    With `planted`, the history also says how much of the selection and suppression falls on what was hidden. Return
+    the record; raise InputError as `train` does, and if the reference does not fit the dataset or `negatives.k` is
     larger than the catalogue.
     """
     return align_seeds(dataset, [reference], [config], [out], resume, report, progress, planted)[0]
@@ -119,27 +127,27 @@ def align_seeds(
     resume: bool = False, report: Report | None = None, progress: Callable[..., Any] | None = None,
     planted: Planted | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """`align` for configurations that differ in their seeds alone, computed as one where that is possible."""
+    """`align` for configurations that differ in their seeds alone, side by side as in `train_seeds`."""
     if processes() > 1:
         raise InputError("An alignment runs in one process; only `rodpo train` can be started by torchrun.")
-    engine, found = configs[0].training.engine(), []
-    hidden = planted.to(engine.device) if planted else None
-    with ExitStack() as held:
-        for reference, config, out in zip(references, configs, outs, strict=True):
+    engine, records, jobs = configs[0].training.engine(), [], []
+    planted, hooks = planted.to(engine.device) if planted else None, _hooks(report, progress)
+    with ExitStack() as locks:
+        for folder, config, out in zip(references, configs, outs, strict=True):
             _check_negatives(dataset, config)
-            frozen = load(reference, dataset, engine.device)
-            weights = sha256(Path(reference) / checkpoint.MODEL)
-            record = _record(dataset, config, frozen.encoder, {"reference": frozen.id, "reference_weights": weights})
-            if (done := _claim(held, out, record, resume)) is not None:
-                found.append(done)
-                continue
-            policy = load(reference, dataset, engine.device).model
-            if not config.training.dropout:
-                policy.disable_dropout()
-            generator = _generator(engine, config)
-            objective = AlignmentObjective(policy, frozen.model, dataset, config, generator, hidden, engine)
-            found.append(_Job(record, out, policy, objective, generator))
-        return _fit(found, dataset, resume, report, progress)
+            reference = load(folder, dataset, engine.device)
+            inputs = {"reference": reference.id, "reference_weights": sha256(Path(folder) / checkpoint.MODEL)}
+            record = _new_record(dataset, config, reference.encoder, inputs)
+            finished = _claim(locks, out, record, resume)
+            records.append(finished or record)
+            if finished is None:
+                policy, generator = load(folder, dataset, engine.device).model, _generator(engine, config)
+                if not config.training.dropout:
+                    policy.disable_dropout()
+                objective = AlignmentObjective(policy, reference.model, dataset, config, generator, planted, engine)
+                jobs.append(_Job(record, Trainer(objective, dataset, config, Path(out), generator, **hooks)))
+        _train(jobs, resume)
+    return records
 
 
 def load(folder: Path, dataset: Dataset, device: torch.device | str = "cpu") -> Run:
@@ -148,11 +156,11 @@ def load(folder: Path, dataset: Dataset, device: torch.device | str = "cpu") -> 
     record = files.read_json(folder / checkpoint.RUN)
     weights, state = checkpoint.read_tensors(folder / checkpoint.MODEL)
     try:
-        own_hash, encoder = record["config_hash"], build(EncoderConfig, record["encoder"])
+        config_hash, encoder = record["config_hash"], build(EncoderConfig, record["encoder"])
         name, checksums = record["dataset"]["name"], record["dataset"]["checksums"]
     except (KeyError, TypeError):
         raise InputError(f"{folder / checkpoint.RUN} is not the record of a run: it is damaged.") from None
-    if state.get("config_hash") != own_hash:
+    if state.get("config_hash") != config_hash:
         raise InputError(f"{folder / checkpoint.MODEL} belongs to another run than {checkpoint.RUN} beside it.")
     if checksums != dataset.description["checksums"]:
         raise InputError(
@@ -186,10 +194,10 @@ def _check_negatives(dataset: Dataset, config: AlignmentConfig) -> None:
     if config.negatives.name == "none" or config.negatives.exclude == "none":
         return
     split = leave_one_out(dataset)
-    owned = OwnedItems.within(dataset.items, split.start, split.train_end, dataset.n_items).offsets.diff()
-    if int(owned.max()) >= dataset.n_items:
+    counts = OwnedItems.within(dataset.items, split.start, split.train_end, dataset.n_items).offsets.diff()
+    if int(counts.max()) >= dataset.n_items:
         raise InputError(
-            f"User {int(owned.argmax())} has the whole catalogue among the training items, "
+            f"User {int(counts.argmax())} has the whole catalogue among the training items, "
             "so nothing is left to reject; use negatives.exclude=none or drop that user."
         )
 
@@ -198,7 +206,13 @@ def _generator(engine: Engine, config: ReferenceConfig | AlignmentConfig) -> tor
     return torch.Generator(engine.device).manual_seed(config.seed)
 
 
-def _record(dataset: Dataset, config: Any, encoder: EncoderConfig, inputs: dict[str, str]) -> dict[str, Any]:
+def _hooks(report: Report | None, progress: Callable[..., Any] | None) -> dict[str, Any]:
+    """What a trainer calls to report an epoch and to show its progress: nothing, and a bar, if nothing is given."""
+    return {"progress": progress or bars()} | ({"report": report} if report else {})
+
+
+def _new_record(dataset: Dataset, config: Any, encoder: EncoderConfig, inputs: dict[str, str]) -> dict[str, Any]:
+    """The part of a run's record that is known before it is trained."""
     description = dataset.description
     return {
         "config_hash": identity(config, checksums=description["checksums"], **inputs),
@@ -211,73 +225,60 @@ def _record(dataset: Dataset, config: Any, encoder: EncoderConfig, inputs: dict[
     }
 
 
-def _claim(held: ExitStack, out: Path, record: dict[str, Any], resume: bool) -> dict[str, Any] | None:
-    """The record of `out` if it is this very run and finished; otherwise make sure that `out` may be written.
+def _claim(locks: ExitStack, out: Path, record: dict[str, Any], resume: bool) -> dict[str, Any] | None:
+    """Return the record in `out` if it is this very run and finished; otherwise make sure that `out` may be written.
 
-    No other process gets `out` until `held` is closed.
+    No other process gets `out` until `locks` is closed.
     """
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; name a folder.")
-    held.enter_context(files.exclusive(out))
+    locks.enter_context(files.exclusive(out))
     checkpoint.remove_leftovers(out)
     if not (out / checkpoint.RUN).exists():
-        if out.exists() and any(out.iterdir()):
+        if any(path.name != files.LOCK for path in out.iterdir()):
             raise InputError(f"--out {out} is not empty and not a run folder; choose another folder.")
         return None
-    found = files.read_json(out / checkpoint.RUN)
-    if found.get("config_hash") != record["config_hash"]:
-        raise InputError(f"--out {out} holds another run ({found.get('config_hash')}); choose another folder.")
+    existing = files.read_json(out / checkpoint.RUN)
+    if existing.get("config_hash") != record["config_hash"]:
+        raise InputError(f"--out {out} holds another run ({existing.get('config_hash')}); choose another folder.")
     if (out / checkpoint.MODEL).exists():
         (out / checkpoint.CHECKPOINT).unlink(missing_ok=True)
-        return found
+        return existing
     if not resume:
         raise InputError(f"--out {out} holds this run, unfinished; continue it with --resume.")
     return None
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A run that is to be trained."""
+class _Job(NamedTuple):
+    """A run to be trained: its record, which training completes, and its trainer."""
 
     record: dict[str, Any]
-    out: Path
-    model: Recommender
-    objective: Objective
-    generator: torch.Generator
+    trainer: Trainer
 
 
-def _fit(jobs: list, dataset: Dataset, resume: bool, report, progress, group: Group = ALONE) -> list[dict[str, Any]]:
-    """The records of all jobs: those that are records already, and those of runs that are trained here."""
-    hooks = {"report": report, "progress": progress or bars()} if group.is_main else {}
-    hooks = {name: hook for name, hook in hooks.items() if hook is not None}
-    todo, trainers = [job for job in jobs if isinstance(job, _Job)], []
-    for job in todo:
-        engine = job.objective.engine
-        used = {"device": str(engine.device), "precision": engine.precision, "machine": machine()}
-        job.record.update(versions=versions(), commit=commit(), **used)
-        if group.size > 1:
-            job.record["processes"] = group.size
-        group.from_main(partial(files.write_json, job.out / checkpoint.RUN, job.record))
-        trainers.append(
-            Trainer(
-                job.model, job.objective, dataset, job.objective.config, job.model.max_length, Path(job.out),
-                job.generator, group=group, **hooks,
-            )
-        )  # fmt: skip
-    if len(todo) > 1 and all(map(can_stack, trainers)):
-        for job, trainer, best in zip(todo, trainers, fit_together(trainers, resume), strict=True):
-            _finish(job, trainer, best, len(todo))
+def _train(jobs: list[_Job], resume: bool) -> None:
+    """Train runs side by side where that is possible, else one after the other, and complete their records."""
+    for record, trainer in jobs:
+        engine, group = trainer.engine, trainer.group
+        trainer.computation = computation(str(engine.device), engine.precision, group.size)
+        record |= trainer.computation
+        group.from_main(partial(files.write_json, trainer.folder / checkpoint.RUN, record))
+    trainers = [trainer for _, trainer in jobs]
+    if len(jobs) > 1 and all(map(can_stack, trainers)):
+        for job, best in zip(jobs, fit_together(trainers, resume), strict=True):
+            _finish(job, best, len(jobs))
     else:
-        for job, trainer in zip(todo, trainers, strict=True):
-            _finish(job, trainer, trainer.fit(resume))
-    return [job.record if isinstance(job, _Job) else job for job in jobs]
+        for job in jobs:
+            _finish(job, job.trainer.fit(resume))
 
 
-def _finish(job: _Job, trainer: Trainer, best: dict[str, Any], sharing: int = 1) -> None:
-    """Complete the record of a trained run, of `sharing` that took their time together, and write its weights."""
-    counts = parameter_counts(job.model)
-    job.record.update(
+def _finish(job: _Job, best: dict[str, Any], sharing: int = 1) -> None:
+    """Complete a run's record by its best epoch, and write its weights; `sharing` runs took their time together."""
+    record, trainer = job
+    counts = parameter_counts(trainer.model)
+    record.update(
+        computed_in(trainer.stretches),
         best_epoch=best["epoch"],
         epochs_run=len(trainer.history),
         seconds=round(sum(line["epoch_seconds"] for line in trainer.history) / sharing, 1),
@@ -287,6 +288,7 @@ def _finish(job: _Job, trainer: Trainer, best: dict[str, Any], sharing: int = 1)
         valid_masked=best["valid_masked"],
     )
     if trainer.group.is_main:
-        files.write_json(job.out / checkpoint.RUN, job.record)
-        checkpoint.write_tensors(job.out / checkpoint.MODEL, trainer.best, {"config_hash": job.record["config_hash"]})
-        (job.out / checkpoint.CHECKPOINT).unlink()
+        files.write_json(trainer.folder / checkpoint.RUN, record)
+        state = {"config_hash": record["config_hash"]}
+        checkpoint.write_tensors(trainer.folder / checkpoint.MODEL, trainer.best, state)
+        (trainer.folder / checkpoint.CHECKPOINT).unlink()

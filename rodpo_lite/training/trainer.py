@@ -2,6 +2,8 @@
 
 import math
 import time
+import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +16,7 @@ from rodpo_lite.config import AlignmentConfig, ReferenceConfig, TrainingConfig
 from rodpo_lite.data.batches import PackedBatch, PackedSequences
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.engine import Engine, keep_freed_memory
-from rodpo_lite.errors import InputError
+from rodpo_lite.errors import InputError, Notice
 from rodpo_lite.evaluation import metrics
 from rodpo_lite.evaluation.ranking import rank_dataset
 from rodpo_lite.losses.sampled_softmax import Step
@@ -28,10 +30,11 @@ PRIMARY = "ndcg@5"
 
 
 class Objective:
-    """Maps a packed batch to named scalar losses, of which `loss` is minimised; `engine` says where and how.
+    """Computes named scalar losses of a packed batch, of which `loss` is minimised; `engine` says where and how.
 
-    `state` is what it remembers between steps; it is saved with every checkpoint. Before the model encodes a step,
-    `prepare` says which items it touches; `losses` are those of an encoding, which may come from a stack of models.
+    `state` is what it remembers between steps; it is saved with every checkpoint. `prepare` makes a step of a batch,
+    with the items that the model has to encode for it. `losses` takes what the model makes of the step; several models
+    that are trained side by side compute that together.
     """
 
     def __init__(self, model: Recommender, engine: Engine):
@@ -39,16 +42,18 @@ class Objective:
         self.state: dict[str, Tensor] = {}
 
     def start_epoch(self, epoch: int) -> None:
-        """Called before the first step of each epoch, also of the one that a resumed run starts with."""
+        """Called before the first step of each epoch; a resumed run begins with a whole epoch, too."""
 
     def end_epoch(self) -> dict[str, float]:
-        """Called after the last step; what it returns joins the epoch's line of the history."""
+        """Called after the last step; returns what joins the epoch's line of the history."""
         return {}
 
     def prepare(self, batch: PackedBatch) -> Step:
+        """Return the batch, what follows each of its positions, and the items to encode."""
         raise NotImplementedError
 
     def losses(self, step: Step, encoding: Encoding) -> dict[str, Tensor]:
+        """Return scalars by name from the model's encoding of the step; `loss` has a gradient."""
         raise NotImplementedError
 
     def __call__(self, batch: PackedBatch) -> dict[str, Tensor]:
@@ -59,35 +64,38 @@ class Objective:
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss stopped being finite; says at which epoch and step, of which run, and what is kept of it."""
+    """The loss is no longer finite; says at which epoch and step, of which run, and what is kept of it."""
 
 
 @dataclass
 class Trainer:
-    """Trains `model` on `objective` with Adam and a cosine schedule, and keeps the epoch that validates best.
+    """Trains the model of an objective with Adam and a cosine schedule, and keeps the epoch that validates best.
 
     `folder` receives `history.jsonl` and a checkpoint after every epoch; a run killed at any point continues from there
-    to the same weights. `seed` fixes the batch order, dropout and every draw from `generator`. In a `group`, each
-    process takes its share of every batch, and gradients are summed: the same training up to rounding, random numbers
-    and losses that compare the positions of a batch, such as contrasts, which stay within a share.
+    to the same weights. The seed of `config` fixes the batch order and dropout, `generator` what the objective draws.
+    In a `group`, each process takes its share of every batch, and gradients are summed: the same training up to
+    rounding, random numbers and losses that compare the positions of a batch, such as contrasts, which stay within a
+    share. `computation` says what computes here (see `provenance`): `stretches` says that of the whole run, an entry
+    for each time that it was resumed and reached the end of an epoch, with that epoch's number as `from_epoch`.
     """
 
-    model: Recommender
     objective: Objective
     dataset: Dataset
     config: ReferenceConfig | AlignmentConfig
-    max_length: int
     folder: Path
     generator: torch.Generator
     report: Report = lambda epoch: None
     progress: Callable[..., Any] = lambda batches, **_: batches
     group: Group = ALONE
+    computation: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    stretches: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self):
         training = self.config.training
-        self.engine, self.device = self.objective.engine, self.objective.engine.device
-        self.sequences = PackedSequences.for_training(self.dataset, self.max_length, self.device)
+        self.model, self.engine = self.objective.model, self.objective.engine
+        self.device = self.engine.device
+        self.sequences = PackedSequences.for_training(self.dataset, self.model.max_length, self.device)
         self.order = torch.Generator().manual_seed(self.config.seed)
         self.optimizers = optimizers(self.model, training)
         self.batch_positions = self.sequences.n_positions / training.batches_per_epoch
@@ -97,11 +105,11 @@ class Trainer:
                 f"A batch of {self.dataset.name} has fewer users than there are processes ({self.group.size}): "
                 "lower training.batches_per_epoch."
             )
-        self.best: dict[str, Tensor] = {}
+        self.best: dict[str, Tensor] = {}  # weights
         self.random = RandomNumbers(self.config.seed, self.device)
 
     def fit(self, resume: bool) -> dict[str, Any]:
-        """Train to the end or until patience runs out; returns the best epoch's line of the history.
+        """Train to the end or until patience runs out; return the best epoch's line of the history.
 
         The model ends with the best epoch's weights. Raises TrainingDiverged if a loss is not finite.
         """
@@ -114,14 +122,15 @@ class Trainer:
         return self.end()
 
     def start(self, resume: bool) -> None:
-        """Before the first epoch: where to go on."""
+        """Get ready for the first epoch, or for the one after that of the checkpoint."""
         keep_freed_memory()
         if resume:
             self._restore()
+        self._stretch = {"from_epoch": self.epoch, **self.computation}
 
     @property
     def epoch(self) -> int:
-        """The number, from 1, of the epoch that is on or comes next."""
+        """The number, from 1, of the epoch that is trained now or next."""
         return len(self.history) + 1
 
     @property
@@ -131,7 +140,7 @@ class Trainer:
         return self.epoch > training.epochs or self.epoch - best > training.patience
 
     def batches(self) -> Iterator[PackedBatch]:
-        """The batches of an epoch; the optimizers' learning rates are set for each."""
+        """Yield the batches of an epoch, and set the optimizers' learning rates for each."""
         self._started, self._sums = time.perf_counter(), {}
         self.model.train()
         self.objective.start_epoch(self.epoch)
@@ -140,15 +149,15 @@ class Trainer:
         if self.group.size > 1:  # random numbers of its own for each process, and the same after a resumption
             torch.manual_seed((self.config.seed * 10_007 + self.epoch) * 1009 + self.group.rank)
         batches = self.sequences.epoch(self.batch_positions, self.order, self.group.rank, self.group.size)
-        told = self.progress(batches, total=self.steps_per_epoch, desc=f"epoch {self.epoch} of {training.epochs}")
-        for self._step, batch in enumerate(told, start=1):
+        batches = self.progress(batches, total=self.steps_per_epoch, desc=f"epoch {self.epoch} of {training.epochs}")
+        for self._step, batch in enumerate(batches, start=1):
             for optimizer in self.optimizers:
                 for parameters in optimizer.param_groups:
                     parameters["lr"] = parameters["initial_lr"] * rate(done + self._step - 1)
             yield batch
 
     def step(self, batch: PackedBatch) -> None:
-        """Losses, gradients, and new weights."""
+        """Compute losses and gradients, and change the weights."""
         losses = self.objective(batch)
         self.model.zero_grad(set_to_none=True)
         self.share_of(batch, losses).backward()
@@ -156,14 +165,14 @@ class Trainer:
         self.update(batch, losses)
 
     def share_of(self, batch: PackedBatch, losses: dict[str, Tensor]) -> Tensor:
-        """What this process adds to the loss of the step; raises TrainingDiverged if that is not finite."""
+        """Return what this process adds to the loss of the step; raise TrainingDiverged if that is not finite."""
         if not bool(torch.isfinite(self.group.total(losses["loss"].detach().clone()))):
             raise self._diverged(f"The loss is not finite at epoch {self.epoch}, step {self._step}")
         positions = self.group.total(torch.tensor(float(len(batch.items)), device=self.device))
         return len(batch.items) / positions * losses["loss"]
 
     def _diverged(self, what: str) -> TrainingDiverged:
-        """What happened where, with which configuration, and what is left of the run."""
+        """Say what happened where, with which configuration, and what is left of the run."""
         kept = f"epoch {self.epoch - 1} is kept in {self.folder / checkpoint.CHECKPOINT}"
         return TrainingDiverged(
             f"{what}, of the configuration in {self.folder / checkpoint.RUN}; lower training.learning_rate, which is "
@@ -179,13 +188,12 @@ class Trainer:
 
     def end_epoch(self) -> None:
         """Validate, keep the best weights, write a checkpoint."""
-        losses = {
-            name: float(self.group.total(total)) / self.sequences.n_positions for name, total in self._sums.items()
-        }
+        positions = self.sequences.n_positions
+        losses = {name: float(self.group.total(total)) / positions for name, total in self._sums.items()}
         losses |= self.objective.end_epoch()
         seconds = time.perf_counter() - self._started
         try:
-            ranks = rank_dataset(self.model, self.dataset, "valid", self.max_length)
+            ranks = rank_dataset(self.model, self.dataset, "valid", self.model.max_length)
         except ValueError as error:
             raise self._diverged(f"After epoch {self.epoch}, {error}") from None
         line = {
@@ -198,12 +206,14 @@ class Trainer:
         if not self.best or line["valid"][PRIMARY] > self._best_line()["valid"][PRIMARY]:
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.history.append(line)
+        if self._stretch not in self.stretches:
+            self.stretches.append(self._stretch)
         if self.group.is_main:
             self._save()
             self.report(line | {"epochs": self.config.training.epochs})
 
     def end(self) -> dict[str, Any]:
-        """Leave the model with the best epoch's weights; returns that epoch's line of the history."""
+        """Leave the model with the best epoch's weights; return that epoch's line of the history."""
         self.model.load_state_dict(self.best)
         return self._best_line()
 
@@ -211,59 +221,70 @@ class Trainer:
         return max(self.history, key=lambda line: line["valid"][PRIMARY], default={})
 
     def _save(self) -> None:
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        for number, optimizer in enumerate(self.optimizers):
-            for i, state in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{number}.{i}.{name}": torch.as_tensor(value) for name, value in state.items()}
-        tensors |= {f"state.{name}": value for name, value in self.objective.state.items()}
-        tensors |= {f"generator.{name}": generator.get_state() for name, generator in self._generators().items()}
-        state = {"history": self.history}
-        state |= {"checksum": checkpoint.checksum(tensors, state)}
-        checkpoint.write_tensors(self.folder / checkpoint.CHECKPOINT, tensors, state)
+        moments = {
+            f"{number}.{index}.{name}": torch.as_tensor(value)
+            for number, optimizer in enumerate(self.optimizers)
+            for index, state in optimizer.state_dict()["state"].items()
+            for name, value in state.items()
+        }
+        tensors = {
+            "model": self.model.state_dict(),
+            "best": self.best,
+            "optimizer": moments,
+            "state": self.objective.state,
+            "generator": {name: generator.get_state() for name, generator in self._generators().items()},
+        }
+        checkpoint.write_checkpoint(self.folder, tensors, {"history": self.history, "stretches": self.stretches})
         checkpoint.write_history(self.folder, self.history)
 
     def _restore(self) -> None:
         path = self.folder / checkpoint.CHECKPOINT
         if not path.exists():
             return
-        tensors, state = checkpoint.read_tensors(path)
-        if state.pop("checksum", None) != checkpoint.checksum(tensors, state):
-            raise checkpoint.unreadable(path)
-        checkpoint.load_weights(self.model, _under("model.", tensors), path)
-        self.best = {name: value.to(self.device) for name, value in _under("best.", tensors).items()}
-        for name, generator in self._generators().items():
-            generator.set_state(tensors[f"generator.{name}"])
-        for number, optimizer in enumerate(self.optimizers):
-            moments: dict[int, dict[str, Tensor | int]] = {}
-            for key, value in _under(f"optimizer.{number}.", tensors).items():
-                index, name = key.split(".", 1)
-                # SparseAdam counts its steps in an int, and would compute with a tensor in another precision.
-                moments.setdefault(int(index), {})[name] = value if value.is_floating_point() else int(value)
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.objective.state |= {name: value.to(self.device) for name, value in _under("state.", tensors).items()}
-        self.history = state["history"]
+        tensors, state = checkpoint.read_checkpoint(self.folder)
+        self.history, self.stretches = state["history"], state.get("stretches", [{"from_epoch": 1}])
         checkpoint.write_history(self.folder, self.history)
+        checkpoint.load_weights(self.model, tensors["model"], path)
+        self.best = {name: value.to(self.device) for name, value in tensors["best"].items()}
+        self.objective.state |= {name: value.to(self.device) for name, value in tensors["state"].items()}
+        self._restore_generators(tensors["generator"])
+        moments: list[dict[int, dict[str, Tensor | int]]] = [{} for _ in self.optimizers]
+        for key, value in tensors["optimizer"].items():
+            number, index, name = key.split(".")
+            # SparseAdam counts its steps in an int, and would compute with a tensor in another precision.
+            value = value if value.is_floating_point() else int(value)
+            moments[int(number)].setdefault(int(index), {})[name] = value
+        for optimizer, state in zip(self.optimizers, moments, strict=True):
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+    def _restore_generators(self, states: dict[str, Tensor]) -> None:
+        """Go on with the random numbers of the checkpoint; if those are of another kind of device, with new ones that
+        follow from the seed of the run and the number of the epoch."""
+        anew = []
+        for name, generator in self._generators().items():
+            if name in states and states[name].shape == generator.get_state().shape:
+                generator.set_state(states[name])
+            else:
+                generator.manual_seed(zlib.crc32(f"{self.config.seed} {self.epoch} {name}".encode()))
+                anew.append(name)
+        if anew:
+            what = f"from epoch {self.epoch} on, it draws other random numbers ({', '.join(anew)}) than there"
+            warnings.warn(f"{self.folder} continues on another kind of device: {what}.", Notice, stacklevel=2)
 
     def _generators(self) -> dict[str, torch.Generator]:
         return {"order": self.order, "selection": self.generator, **self.random.generators}
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
 def optimizers(model: Recommender, training: TrainingConfig) -> list[torch.optim.Optimizer]:
-    """AdamW, with a learning rate of its own for the ID embedding; that has SparseAdam, without weight decay, where
-    its gradient is sparse."""
-    ids = model.items.id
-    others = [parameter for parameter in model.parameters() if parameter is not ids.weight]
-    of_others = {"params": others, "initial_lr": training.learning_rate}
-    of_ids = {"params": [ids.weight], "initial_lr": training.learning_rate * training.id_learning_rate}
-    dense = [of_others] if ids.sparse else [of_ids, of_others]
+    """AdamW, with a learning rate of its own for the ID embedding; where the gradient of that is sparse, SparseAdam
+    for it, which has no weight decay."""
+    embedding = model.items.id
+    others = [parameter for parameter in model.parameters() if parameter is not embedding.weight]
+    other_group = {"params": others, "initial_lr": training.learning_rate}
+    id_group = {"params": [embedding.weight], "initial_lr": training.learning_rate * training.id_learning_rate}
+    dense = [other_group] if embedding.sparse else [id_group, other_group]
     adam = torch.optim.AdamW(dense, weight_decay=training.weight_decay, fused=True)
-    return [adam, torch.optim.SparseAdam([of_ids])] if ids.sparse else [adam]
+    return [adam, torch.optim.SparseAdam([id_group])] if embedding.sparse else [adam]
 
 
 def cosine(steps: int, warmup: float) -> Callable[[int], float]:

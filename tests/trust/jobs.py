@@ -26,7 +26,7 @@ STEPS = {
     "training.batches_per_epoch": 4,
     "training.learning_rate": 1e-3,
 }
-LEFT_ALONE = ("seconds", "epoch_seconds", "commit", "machine")
+LEFT_ALONE = ("seconds", "epoch_seconds", "commit", "machine", "stretches")
 LOADED = [  # by whom jobs are forked: everything that training loads on its way
     *("pyarrow.parquet", "torch._dynamo"),
     "rodpo_lite.cli",

@@ -1,6 +1,8 @@
 """The command line as a user meets it."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -98,6 +100,12 @@ def test_a_diverged_run_exits_1_in_one_sentence(world_folder, tmp_path):
 def test_help_shows_an_example(command):
     result = rodpo(*command, "--help")
     assert result.returncode == 0 and f"rodpo {' '.join(command)}" in result.stdout
+
+
+def test_help_loads_nothing_that_takes_long():
+    code = "import sys, rodpo_lite.cli; print({'torch', 'numpy', 'pandas', 'pydantic'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_help_lists_every_selector_and_loss():

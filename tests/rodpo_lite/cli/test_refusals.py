@@ -12,6 +12,7 @@ from command_line import assert_refused, rodpo
     [
         (["-o", "trainig.epochs=3"], ["Unknown key 'trainig'", "training.epochs"]),
         (["-o", "training.epoch=3"], ["Unknown key 'training.epoch'"]),
+        (["-o", "seed=1:30"], ["seed = '1:30'", "integer"]),
         (["-o", "training.epochs=many"], ["training.epochs = 'many'", "integer"]),
         (["-o", "training.learning_rate=-1"], ["training.learning_rate = -1", "greater than 0"]),
         (["-o", "negatives.k=3"], ["belongs to the other stage", "`rodpo align`"]),

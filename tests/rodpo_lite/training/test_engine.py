@@ -14,11 +14,14 @@ from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.engine import Engine, has_bf16_products, rounded_up
 from rodpo_lite.errors import InputError
 from rodpo_lite.losses.cross_entropy import LARGEST_SCORE, full_cross_entropy
+from rodpo_lite.losses.sampled_softmax import Step
 from rodpo_lite.model.attention import attention_bins, packed_causal_attention
 from rodpo_lite.model.config import EncoderConfig
 from rodpo_lite.model.dropout import Dropout, keep_mask
-from rodpo_lite.model.recommender import Recommender
+from rodpo_lite.model.recommender import Recommender, pair_scores
 from rodpo_lite.sampling.candidates import masked
+from rodpo_lite.sampling.sampler import NegativeSampler, Scored
+from rodpo_lite.sampling.selectors import NegativesConfig
 from rodpo_lite.sampling.top_k import best
 from rodpo_lite.training.alignment import FrozenStates
 
@@ -168,6 +171,27 @@ def test_the_best_are_the_best(n_items, depth, seed, dtype):
     assert all(len(set(row)) == len(row) for row in found.indices.tolist())
 
 
+@pytest.mark.parametrize("blocks", ["of the cross-entropy", "of its own"])
+def test_from_rounded_blocks_the_negative_is_that_of_exact_scores(blocks, world):
+    """In bf16 the best of the block is often not the best item; the sampler looks again at a few of them."""
+    batch = next(PackedSequences.for_training(world, 12).epoch(10_000))
+    positives, generator = torch.as_tensor(world.items)[batch.rows + 1], torch.Generator().manual_seed(0)
+    hidden = torch.randn(len(positives), 16, generator=generator)
+    vectors = torch.randn(world.n_items, 16, generator=generator)
+    exact = (hidden @ vectors.T).scatter(1, positives[:, None], -torch.inf).argmax(1)
+    rounded = (hidden.bfloat16() @ vectors.bfloat16().T).scatter(1, positives[:, None], -torch.inf).argmax(1)
+    assert (rounded != exact).sum() > 10
+    config = NegativesConfig(name="hard", exclude="none")
+    sampler = NegativeSampler(world, config, Engine(CPU, torch.bfloat16), generator)
+    step, scored = Step(batch, positives), Scored(hidden, vectors, pair_scores(hidden, vectors, positives))
+    if blocks == "of its own":
+        negatives = sampler.draw(step, scored, None)
+    else:
+        negatives, observe = sampler.prepare(step, scored, None)
+        full_cross_entropy(hidden, vectors, positives, 64, observe, torch.bfloat16)
+    assert torch.equal(negatives[:, 0], exact)
+
+
 def test_masking_is_undone():
     scores = torch.randn(3, 7)
     before, excluded = scores.clone(), torch.tensor([[0, 4, 7], [6, 7, 7], [1, 2, 3]])
@@ -208,18 +232,20 @@ def test_few_numbers_of_positions_occur():
     assert rounded_up(5) == 5 and len({rounded_up(count) for count in range(2048, 4096)}) <= 33
 
 
-def test_auto_takes_bf16_only_where_the_hardware_multiplies_it_faster(monkeypatch):
+def test_auto_takes_bf16_only_where_the_hardware_multiplies_it_faster(monkeypatch, tmp_path):
     monkeypatch.delenv("RODPO_PRECISION", raising=False)
     found = TrainingConfig(device="cpu").engine()
     assert found.dtype == (torch.bfloat16 if has_bf16_products(CPU) else torch.float32)
-    for feature, amd, precision in (
-        ("avx512_bf16", True, "bf16"),
-        ("avx512_bf16", False, "fp32"),
-        ("amx_bf16", False, "bf16"),
-        ("avx512_f", True, "fp32"),
+    about = tmp_path / "cpuinfo"
+    monkeypatch.setattr(engine, "CPU_INFO", about)
+    assert TrainingConfig(device="cpu").engine().precision == "fp32", "nothing is known of the processor"
+    for vendor, feature, precision in (
+        ("AuthenticAMD", "avx512_bf16", "bf16"),
+        ("GenuineIntel", "avx512_bf16", "fp32"),
+        ("GenuineIntel", "amx_bf16", "bf16"),
+        ("AuthenticAMD", "avx512f", "fp32"),
     ):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda feature=feature: {feature: True})
-        monkeypatch.setattr(engine, "_is_amd", lambda amd=amd: amd)
+        about.write_text(f"vendor_id\t: {vendor}\nflags\t\t: fpu {feature} sse\n")
         assert TrainingConfig(device="cpu").engine().precision == precision
     assert TrainingConfig(device="cpu", precision="bf16").engine().precision == "bf16"
 

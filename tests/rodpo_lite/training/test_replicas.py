@@ -1,5 +1,8 @@
 """Seeds trained side by side are the seeds trained one after the other."""
 
+import itertools
+import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -8,10 +11,13 @@ from command_line import SMALL, assert_refused, rodpo
 
 from rodpo_lite import files
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig
+from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.model.config import EncoderConfig
 from rodpo_lite.model.recommender import Recommender
 from rodpo_lite.settings import build
+from rodpo_lite.training import runs
 from rodpo_lite.training.alignment import AlignmentObjective
+from rodpo_lite.training.checkpoint import read_history
 from rodpo_lite.training.reference import ReferenceObjective
 from rodpo_lite.training.replicas import Stack, can_stack, fit_together
 from rodpo_lite.training.trainer import Trainer, TrainingDiverged
@@ -26,15 +32,17 @@ def initial(world, encoder, seed) -> Recommender:
     return Recommender.for_dataset(EncoderConfig(**encoder), world)
 
 
-def references(world, folder: Path, encoder=ENCODER, contrasts=None, **training) -> list[Trainer]:
-    """A trainer for each seed, in float64."""
+def references(
+    world, folder: Path, encoder=ENCODER, contrasts=None, dtype=torch.float64, **training
+) -> list[Trainer]:  # fmt: skip
+    """A trainer for each seed."""
     training = {"epochs": 3, "batches_per_epoch": 4, "precision": "fp32", "device": "cpu", **training}
     found = []
     for seed in SEEDS:
         config = build(ReferenceConfig, {"seed": seed, "encoder": encoder, "training": training, **(contrasts or {})})
-        model = initial(world, encoder, seed).double()
+        model = initial(world, encoder, seed).to(dtype)
         objective = ReferenceObjective(model, world, config, config.training.engine())
-        found.append(trainer(model, objective, world, config, folder))
+        found.append(trainer(objective, world, config, folder))
     return found
 
 
@@ -47,15 +55,15 @@ def alignments(world, folder: Path) -> list[Trainer]:
         generator = torch.Generator().manual_seed(seed)
         policy, reference = (initial(world, ENCODER, seed).double() for _ in range(2))
         objective = AlignmentObjective(policy, reference, world, config, generator)
-        found.append(trainer(policy, objective, world, config, folder, generator))
+        found.append(trainer(objective, world, config, folder, generator))
     return found
 
 
-def trainer(model, objective, world, config, folder, generator=None) -> Trainer:
+def trainer(objective, world, config, folder, generator=None) -> Trainer:
     own = folder / str(config.seed)
     own.mkdir(parents=True, exist_ok=True)
     generator = generator or torch.Generator().manual_seed(config.seed)
-    return Trainer(model, objective, world, config, model.max_length, own, generator)
+    return Trainer(objective, world, config, own, generator)
 
 
 def assert_same(apart: list[Trainer], together: list[Trainer]) -> None:
@@ -85,6 +93,18 @@ def test_together_is_apart(world, tmp_path, kind):
         assert best["epoch"] == other["epoch"]
     assert_same(apart, together)
     assert len({one.history[-1]["loss"] for one in together}) == len(SEEDS), "the seeds differ"
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 0.01)])
+def test_losses_agree_as_far_as_is_promised(precision, tolerance, world, tmp_path):
+    options = {"dtype": torch.float32, "precision": precision}
+    apart, together = (references(world, tmp_path / name, **options) for name in ("apart", "together"))
+    for one in apart:
+        one.fit(resume=False)
+    fit_together(together, resume=False)
+    for one, other in zip(apart, together, strict=True):
+        losses = [[line["loss"] for line in trainer.history] for trainer in (one, other)]
+        assert losses[0] == pytest.approx(losses[1], rel=tolerance)
 
 
 def test_one_whose_patience_runs_out_leaves_the_others_alone(world, tmp_path):
@@ -124,14 +144,46 @@ def test_one_that_diverges_stops_them_all_with_a_clear_sentence(world, tmp_path)
         fit_together(several, resume=False)
 
 
-def test_models_become_views_of_the_stack(world):
-    models = [initial(world, ENCODER, seed) for seed in SEEDS]
-    before = [{key: value.clone() for key, value in model.state_dict().items()} for model in models]
+def test_a_stack_computes_what_its_models_do_also_after_they_have_changed(world):
+    models = [initial(world, ENCODER, seed).double().eval() for seed in SEEDS]
+    batches = [*itertools.islice(PackedSequences.for_training(world, ENCODER["max_length"]).epoch(300), len(SEEDS))]
+
+    def alone():
+        return [model(batch).hidden.detach() for model, batch in zip(models, batches, strict=True)]
+
+    def together():
+        return [encoding.hidden.detach() for encoding in stack.encode(batches, [nullcontext()] * len(SEEDS))]
+
+    before = alone()
     stack = Stack(models)
-    for number, (model, values) in enumerate(zip(models, before)):
-        for key, parameter in model.named_parameters():
-            assert torch.equal(parameter, values[key])
-            assert parameter.data_ptr() == stack.parameters[key][number].data_ptr()
+    torch.testing.assert_close(together(), before)
+    for model in models:
+        move(model)
+    torch.testing.assert_close(together(), alone())
+    assert all((one - other).abs().max() > 0.1 for one, other in zip(alone(), before, strict=True))
+
+
+def move(model: Recommender) -> None:
+    """Change every weight in its place, as an optimizer does."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, dtype=parameter.dtype))
+
+
+def test_runs_that_share_their_time_state_a_share_of_it(world, tmp_path):
+    """Their steps take turns, so that each epoch takes what all of them take."""
+    training = {"epochs": 2, "batches_per_epoch": 2, "device": "cpu"}
+    configs = [build(ReferenceConfig, {"seed": seed, "encoder": ENCODER, "training": training}) for seed in (1, 2)]
+    folders = [tmp_path / "1", tmp_path / "2"]
+
+    def slow(batches, **_):
+        for batch in batches:
+            time.sleep(0.15)
+            yield batch
+
+    for record, folder in zip(runs.train_seeds(world, configs, folders, progress=slow), folders, strict=True):
+        seconds = sum(line["epoch_seconds"] for line in read_history(folder))
+        assert seconds > 0.5 and record["seconds"] == round(seconds / 2, 1)
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,14 @@ from rodpo_lite.data.schema import read_dataset, write_dataset
 from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation.recommend import recommend
-from rodpo_lite.losses.preference import LOSSES, Pairs
+from rodpo_lite.losses.preference import LOSSES
+from rodpo_lite.model.recommender import Recommender
 from rodpo_lite.sampling.selectors import SELECTORS
 from rodpo_lite.settings import build
-from rodpo_lite.training import alignment, checkpoint, results, runs
+from rodpo_lite.training import checkpoint, results, runs
 from rodpo_lite.training.alignment import AlignmentObjective
-from rodpo_lite.training.trainer import Trainer, TrainingDiverged, cosine
+from rodpo_lite.training.reference import ReferenceObjective
+from rodpo_lite.training.trainer import Trainer, TrainingDiverged, cosine, optimizers
 
 
 def align_config(**values) -> AlignmentConfig:
@@ -66,6 +68,12 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(world, small_
         torch.equal(first[name], value) for name, value in load_file(tmp_path / "again/model.safetensors").items()
     )
     assert again["valid"] == json.loads((reference_folder / "run.json").read_text())["valid"] != other["valid"]
+
+
+def batch_of(world, positions):
+    """About so many training positions of whole users, the first ones."""
+    split = leave_one_out(world)
+    return next(PackedSequences(world.items, split.start, split.train_end - 1, 12).epoch(positions))
 
 
 class Killed(BaseException):
@@ -114,7 +122,7 @@ def test_a_killed_run_resumes_to_identical_weights(
 
 def test_the_best_validation_epoch_is_kept(world, reference_folder):
     record = json.loads((reference_folder / "run.json").read_text())
-    lines = [json.loads(line) for line in (reference_folder / "history.jsonl").read_text().splitlines()]
+    lines = checkpoint.read_history(reference_folder)
     best = max(lines, key=lambda line: line["valid"]["ndcg@5"])
     assert record["best_epoch"] == best["epoch"] and record["valid"] == best["valid"]
     assert results.evaluate(world, reference_folder, "valid")["unmasked"] == best["valid"]
@@ -137,6 +145,29 @@ def test_every_strategy_aligns(name, world, reference_folder, tmp_path):
         assert line["loss"] == pytest.approx(line["loss_preference"] + line["loss_ce"], rel=1e-5)
 
 
+@pytest.mark.parametrize("name", [name for name in SELECTORS if name != "srns"])
+def test_a_sample_that_holds_nothing_to_reject(name, world, reference_folder):
+    """A sample of one item may be the positive, or the user's own: then any other item is rejected."""
+    negatives = {"name": name, "pool": "sample", "k": 2, "candidates": 5}
+    config = align_config(negatives=negatives, training={"loss": "sampled", "sampled": 1, "device": "cpu"})
+    policy, reference = (runs.load(reference_folder, world).model for _ in range(2))
+    objective = AlignmentObjective(policy, reference, world, config, torch.Generator().manual_seed(0))
+    batch, split, within = batch_of(world, 10_000), leave_one_out(world), set()
+    users = batch.user_of_position.tolist()
+    owned = {user: {*world.items[split.start[user] : split.train_end[user]].tolist()} for user in users}
+    for _ in range(3):
+        step = objective.prepare(batch)
+        losses = objective.losses(step, policy(step.inputs, step.items))
+        losses["loss"].backward()
+        assert torch.isfinite(losses["loss"])
+        sample = {*step.shortlist.items[step.shortlist.candidates].tolist()}
+        for user, item in zip(users, objective.state["last_negative"][batch.rows].tolist(), strict=True):
+            assert 0 <= item < world.n_items and item not in owned[user]
+            assert item in sample or not sample - owned[user]
+            within.add(item in sample)
+    assert within == {False, True}
+
+
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_every_loss_aligns(name, world, reference_folder, tmp_path):
     config = align_config(loss={"name": name}, negatives={"n": 3, "candidates": 20})
@@ -155,8 +186,7 @@ def test_alignment_moves_the_positive_away_from_the_rejected(name, world, refere
     config = align_config(negatives={"name": name}, training={"lambda_ce": 0.0, "learning_rate": 1e-3, "epochs": 3})
     runs.align(world, reference_folder, config, tmp_path / "run")
     policy, reference = runs.load(tmp_path / "run", world).model, runs.load(reference_folder, world).model
-    split = leave_one_out(world)
-    batch = next(PackedSequences(world.items, split.start, split.train_end - 1, 12).epoch(10_000))
+    batch = batch_of(world, 10_000)
     positives = torch.as_tensor(world.items)[batch.rows + 1]
     with torch.no_grad():
         after, before = ((hidden @ vectors.T) for hidden, vectors, *_ in (policy(batch), reference(batch)))
@@ -173,7 +203,7 @@ def test_alignment_starts_at_log_2_and_never_touches_the_reference(world, refere
     generator = torch.Generator().manual_seed(0)
     reference.model.train()  # whatever mode it comes in, its states are those of eval mode
     objective = AlignmentObjective(policy, reference.model, world, config, generator)
-    trainer = Trainer(policy, objective, world, config, reference.encoder.max_length, tmp_path, generator)
+    trainer = Trainer(objective, world, config, tmp_path, generator)
     batch = next(trainer.sequences.epoch(300))
     losses = objective(batch)
     assert losses["loss"].item() == pytest.approx(np.log(2), rel=1e-6)
@@ -205,50 +235,73 @@ def test_an_alignment_is_named_after_the_weights_it_starts_from(world, small_con
     assert one["reference_weights"] != other["reference_weights"] and one["config_hash"] != other["config_hash"]
 
 
-def drawn_by(policy, reference, world, batch, monkeypatch, epoch=1, **negatives):
-    """Negatives that one step of the objective selects."""
-    found = []
+def selecting(policy, reference, world, **negatives) -> AlignmentObjective:
+    """An objective whose negatives are looked at."""
     config = align_config(training={"lambda_ce": 0.0}, negatives={"exclude": "none", **negatives})
-    objective = AlignmentObjective(policy, reference, world, config, torch.Generator().manual_seed(0))
-    monkeypatch.setattr(
-        alignment, "Pairs", lambda *scores: found.append(scores) or Pairs(*scores)
-    )  # the scores say which items were taken
-    for number in range(1, epoch + 1):
-        objective.start_epoch(number)
-    objective(batch)
-    return found[-1]
+    return AlignmentObjective(policy, reference, world, config, torch.Generator().manual_seed(0))
 
 
-def test_static_pools_follow_the_reference_and_dynamic_ones_the_policy(world, reference_folder, monkeypatch):
-    reference = runs.load(reference_folder, world).model
-    policy = runs.load(reference_folder, world).model
-    torch.manual_seed(0)
-    for parameter in policy.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    split = leave_one_out(world)
-    batch = next(PackedSequences(world.items, split.start, split.train_end - 1, 12).epoch(100))
-    positives = torch.as_tensor(world.items)[batch.rows + 1]
+def rejected_by(objective, batch):
+    """The items that a step rejects, [P]."""
+    objective(batch)["loss"].backward()
+    return objective.state["last_negative"][batch.rows]
+
+
+def scores_without_positives(model, world, batch):
     with torch.no_grad():
-        best = {}
-        for name, model in (("hard", policy), ("static_hard", reference)):
-            hidden, vectors = model(batch)[:2]
-            best[name] = (hidden @ vectors.T).scatter(1, positives[:, None], -torch.inf).amax(1)
-    for name, column in (("hard", 1), ("static_hard", 3)):
-        scores = drawn_by(policy, reference, world, batch, monkeypatch, name=name)
-        torch.testing.assert_close(scores[column][:, 0], best[name])
+        hidden, vectors, *_ = model(batch)
+    positives = torch.as_tensor(world.items)[batch.rows + 1]
+    return (hidden @ vectors.T).scatter(1, positives[:, None], -torch.inf)
 
 
-def test_a_pool_refreshed_per_epoch_is_uniform_first_and_then_that_of_the_epochs_start(
-    world, reference_folder, monkeypatch
-):
+def assert_hardest(items, scores):
+    torch.testing.assert_close(scores.gather(1, items[:, None])[:, 0], scores.amax(1))
+
+
+def move(policy) -> None:
+    """Give a model weights that have nothing to do with those before."""
+    for parameter in policy.parameters():
+        torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(7))
+
+
+def test_static_pools_follow_the_reference_and_dynamic_ones_the_policy(world, reference_folder):
     reference, policy = (runs.load(reference_folder, world).model for _ in range(2))
-    split = leave_one_out(world)
-    batch = next(PackedSequences(world.items, split.start, split.train_end - 1, 12).epoch(300))
-    first = drawn_by(policy, reference, world, batch, monkeypatch, 1, name="hard", refresh="epoch")
-    second = drawn_by(policy, reference, world, batch, monkeypatch, 2, name="hard", refresh="epoch")
-    now = drawn_by(policy, reference, world, batch, monkeypatch, name="hard")
-    torch.testing.assert_close(second[1], now[1])
-    assert (first[1] < now[1]).float().mean() > 0.9
+    move(policy)
+    batch = batch_of(world, 100)
+    for name, model in (("hard", policy), ("static_hard", reference)):
+        items = rejected_by(selecting(policy, reference, world, name=name), batch)
+        assert_hardest(items, scores_without_positives(model, world, batch))
+
+
+def test_a_pool_refreshed_per_epoch_is_uniform_first_and_then_that_of_the_epochs_start(world, reference_folder):
+    reference, policy = (runs.load(reference_folder, world).model for _ in range(2))
+    batch = batch_of(world, 300)
+    objective = selecting(policy, reference, world, name="hard", refresh="epoch")
+    before = scores_without_positives(policy, world, batch)
+    objective.start_epoch(1)
+    first = rejected_by(objective, batch)
+    assert (before.gather(1, first[:, None])[:, 0] < before.amax(1)).float().mean() > 0.9
+    objective.start_epoch(2)
+    move(policy)
+    assert_hardest(rejected_by(objective, batch), before)
+    objective.start_epoch(3)
+    now = scores_without_positives(policy, world, batch)
+    assert (now.argmax(1) != before.argmax(1)).float().mean() > 0.9, "the policy has moved"
+    assert_hardest(rejected_by(objective, batch), now)
+
+
+def test_the_validation_item_counts_as_what_the_user_takes_later(world, reference_folder, tmp_path):
+    """Of what the user takes later, nothing else is eligible: that is drawn as often as any other item."""
+    config = align_config(negatives={"name": "uniform", "n": 800}, training={"epochs": 1})
+    runs.align(world, reference_folder, config, tmp_path / "run")
+    (line,) = checkpoint.read_history(tmp_path / "run")
+    split, chances = leave_one_out(world), []
+    for user in range(world.n_users):
+        owned = {*world.items[split.start[user] : split.train_end[user]].tolist()}
+        later = world.items[split.train_end[user]] not in owned
+        length = min(split.train_end[user] - split.start[user] - 1, 12)
+        chances += [later / (world.n_items - len(owned))] * length
+    assert line["future_rate"] == pytest.approx(np.mean(chances), rel=0.05) and line["past_rate"] == 0
 
 
 def test_alignment_pushes_apart_exactly_the_selected_pairs(world, reference_folder):
@@ -259,8 +312,7 @@ def test_alignment_pushes_apart_exactly_the_selected_pairs(world, reference_fold
         training={"lambda_ce": 0.0}, loss={"beta": 0.8}, negatives={"name": "hard", "exclude": "none"}
     )
     objective = AlignmentObjective(policy, reference.model, world, config, torch.Generator())
-    split = leave_one_out(world)
-    batch = next(PackedSequences(world.items, split.start, split.train_end - 1, 12).epoch(50))
+    batch = batch_of(world, 50)
     objective(batch)["loss"].backward()
     hidden, vectors = (tensor.detach() for tensor in policy(batch)[:2])
     positives = torch.as_tensor(world.items)[batch.rows + 1]
@@ -301,6 +353,35 @@ def test_a_user_who_owns_everything_leaves_nothing_to_reject(tmp_path):
         runs.align(dataset, tmp_path / "reference", align_config(negatives={"k": 2}), tmp_path / "a")
     # K is not asked for where it is not used.
     runs.align(dataset, tmp_path / "reference", align_config(negatives={"name": "none", "k": 20}), tmp_path / "b")
+
+
+def test_every_epoch_serves_all_users_in_another_order(world, small_config, tmp_path):
+    objective = ReferenceObjective(Recommender.for_dataset(small_config.encoder, world), world, small_config)
+    trainer = Trainer(objective, world, small_config, tmp_path, torch.Generator())
+    trainer.start(resume=False)
+    first, second = ([batch.users.tolist() for batch in trainer.batches()] for _ in range(2))
+    assert sorted(itertools.chain(*first)) == sorted(itertools.chain(*second)) == trainer.sequences.users.tolist()
+    assert all(set(one) != set(other) for one, other in zip(first, second, strict=True)), (
+        "batches differ by their users"
+    )
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_weights_without_a_gradient_decay(sparse, world, small_config):
+    model = Recommender.for_dataset(small_config.encoder, world)
+    model.items.id.sparse = sparse
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    training = small_config.training.model_copy(update={"weight_decay": 0.5, "id_learning_rate": 3.0})
+    adam, *_ = optimizers(model, training)
+    for group in adam.param_groups:
+        group["lr"] = group["initial_lr"]
+    adam.step()
+    for name, value in model.named_parameters():
+        of_id = name == "items.id.weight"
+        kept = 1 if of_id and sparse else 1 - 0.5 * training.learning_rate * (3 if of_id else 1)
+        torch.testing.assert_close(value, before[name] * kept, msg=name)
 
 
 def test_the_schedule_rises_then_decays_to_zero():
