@@ -28,8 +28,9 @@ ledger_folder = None  # the project's own, data/results
 # %%
 import pandas as pd
 import plotly.graph_objects as go
-from companion.evidence import comparison, ledger
+from companion.evidence import comparison
 from companion.evidence.grid import Grid
+from companion.evidence.ledger import PROTOCOLS, Ledger
 from companion.evidence.plan import GRID
 from companion.findings import repeats, story
 from companion.site import figures
@@ -40,9 +41,8 @@ from scipy.stats import spearmanr
 from rodpo_lite.evaluation.statistics import Interval, signed
 
 figures.setup()
-folder, grid = ledger.locate(ledger_folder), Grid.read(GRID)
-runs = ledger.records(folder)
-counted = comparison.mechanism(grid, runs, folder)
+ledger, grid = Ledger.open(ledger_folder), Grid.read(GRID)
+counted = comparison.mechanism(grid, ledger)
 real = grid.real
 hidden = "toys-planted"  # a tenth of the training purchases
 
@@ -79,7 +79,7 @@ ratio = hits.loc["hard", "mean"] / hits.loc["topk", "mean"]
 of_push = shares.loc["hard", "mean"] / shares.loc["topk", "mean"]
 record("planted_hits_hard_over_topk", ratio)
 record("planted_push_hard_over_topk", of_push)
-k = grid.cells((hidden,), rows=("topk",))[-1].chosen(folder).get("negatives.k", 20)
+k = grid.experiments((hidden,), rows=("topk",))[-1].chosen(ledger).get("negatives.k", 20)
 valid, push, pushed = (
     comparison.over_seeds(of_hidden, name).set_index("row")["mean"]
     for name in ("validation", "push", "pushed_hidden")
@@ -172,9 +172,9 @@ Markdown(
 
 # %% tags=["hide-input"]
 rows = [*order[::-1], "none"]
-ranked = comparison.changes(grid, [(name, "fused") for name in rows], runs, folder, [hidden])
+ranked = comparison.changes(grid, [(name, "fused") for name in rows], ledger, [hidden])
 ranked = ranked[ranked["protocol"] == "all items"]
-marks = {row: f"{row} {repeats.MARK}" for _, row in repeats.began_elsewhere(grid, runs, folder, [hidden])}
+marks = {row: f"{row} {repeats.MARK}" for _, row in repeats.began_elsewhere(grid, ledger, [hidden])}
 ranked["after"] = ranked["after"].replace(marks)
 fig = figures.forest(ranked, "change %", "after", "before", rows=[marks.get(row, row) for row in rows])
 fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
@@ -195,7 +195,7 @@ figures.show(
 # %% tags=["hide-input"]
 dose = {grid.source(hidden): 0} | {name: planted.share for name, planted in grid.planted.items()}
 gaps = comparison.changes(
-    grid, [("topk", "hard"), ("topk", "none")], runs, folder, dose
+    grid, [("topk", "hard"), ("topk", "none")], ledger, dose
 )
 gaps = gaps[gaps["protocol"] == "all items"].drop(columns="protocol")
 gaps["hidden, %"] = [100 * dose[name] for name in gaps["dataset"]]
@@ -236,7 +236,7 @@ Markdown(said)
 NAMES = ("uniform", "hard", "topk")
 STEPS = {"not repeating": ("_all", "_past"), "future purchases": ("_past", "")}
 allowed = pd.concat(
-    comparison.changes(grid, [(name + after, name + before) for name in NAMES], runs, folder, real).assign(step=step)
+    comparison.changes(grid, [(name + after, name + before) for name in NAMES], ledger, real).assign(step=step)
     for step, (after, before) in STEPS.items()
 )
 allowed["row"] = [after.split("_")[0] for after in allowed["after"]]
@@ -284,7 +284,7 @@ for dataset in allowed["dataset"].unique():
         for step in STEPS:
             if (dataset, name, step) not in effects.index:
                 continue  # not run yet
-            shown, dropped = (effects.loc[(dataset, name, step, protocol)] for protocol in ledger.PROTOCOLS)
+            shown, dropped = (effects.loc[(dataset, name, step, protocol)] for protocol in PROTOCOLS)
             record(f"{dataset}_{name}_{step.split()[0]}_all_items_percent", shown["change %"])
             lines.append(f"  - `{name}`, {step}: {says(shown)} with all items ranked, and {says(dropped)} with the history dropped")
 Markdown("\n".join(lines))

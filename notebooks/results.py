@@ -29,8 +29,9 @@ ledger_folder = None  # the project's own, data/results
 # %%
 import pandas as pd
 import plotly.graph_objects as go
-from companion.evidence import claims, comparison, ledger
-from companion.evidence.grid import Cell, Grid
+from companion.evidence import claims, comparison
+from companion.evidence.grid import Experiment, Grid
+from companion.evidence.ledger import FOLDER, Ledger
 from companion.evidence.plan import GRID
 from companion.findings import examples, groups, repeats, rivals, story
 from companion.site import figures
@@ -41,8 +42,7 @@ from rodpo_lite.data.schema import locate, read_dataset
 from rodpo_lite.evaluation.statistics import Interval, crossed_change, signed
 
 figures.setup()
-folder, grid = ledger.locate(ledger_folder), Grid.read(GRID)
-runs = ledger.records(folder)
+ledger, grid = Ledger.open(ledger_folder), Grid.read(GRID)
 real = grid.real
 
 # %% [markdown]
@@ -62,19 +62,19 @@ real = grid.real
 tuned = sum(bool(row.search) for row in grid.rows.values())
 sources = sorted({source for row in grid.rows.values() for source in row.tuned_on.values()})
 carried = {source: [f"`{name}`" for name, row in grid.rows.items() if source in row.tuned_on.values()] for source in sources}
-stages = {name: Cell(grid, real[0], name).config({}, 1) for name in ("fused", "topk")}
+stages = {name: Experiment(grid, real[0], name).config({}, 1) for name in ("fused", "topk")}
 encoder, steps = stages["fused"].encoder, {name: stage.training for name, stage in stages.items()}
 Markdown(
-    f"{story.inputs(grid, runs)}\n\nThe model has width {encoder.width}, {encoder.blocks} blocks with {encoder.heads} heads, and sees the last {encoder.max_length} items. A reference trains for "
+    f"{story.inputs(grid, ledger)}\n\nThe model has width {encoder.width}, {encoder.blocks} blocks with {encoder.heads} heads, and sees the last {encoder.max_length} items. A reference trains for "
     f"at most {steps['fused'].epochs} epochs of {steps['fused'].batches_per_epoch} steps, an alignment for {steps['topk'].epochs}; the weights of the epoch that validates "
     "best are kept. What an alignment started from is never among them: the section *If the reference may stay* tells what that changes.\n\n"
     f"{len(grid.rows)} rows are declared, {tuned} of them tuned with {grid.tuning.trials} trials each on every dataset that they run on, but for some that "
     f"are tuned on one dataset and take its settings to the others ({'; '.join(f'{story.listed(rows)} on {source.capitalize()}' for source, rows in carried.items())}); "
-    f"{len(runs)} runs are on record.\n\n"
-    f"{story.pool_sizes(grid, runs, folder)} Negatives are picked from the scores of the policy as it trains: where dropout was chosen, the hardest item is the "
+    f"{len(ledger.records)} runs are on record.\n\n"
+    f"{story.pool_sizes(grid, ledger)} Negatives are picked from the scores of the policy as it trains: where dropout was chosen, the hardest item is the "
     "hardest under that dropout, and seldom the same twice. What was chosen is told under *Sensitivity*, and how often "
     "the last epoch's item came again on the *scoreboard*.\n\n"
-    f"{story.precisions(grid, claims.read(grid).values(), runs, folder)} {repeats.told(grid, runs, folder)}"
+    f"{story.precisions(grid, claims.read(grid).values(), ledger)} {repeats.told(grid, ledger)}"
 )
 
 # %% [markdown]
@@ -87,7 +87,7 @@ Markdown(
 # parameters; `_as_topk` has the settings that were chosen for `topk`; `towers` has one tower a modality.
 
 # %% tags=["hide-input"]
-quality = comparison.quality(grid, runs, folder)
+quality = comparison.quality(grid, ledger)
 swept = {
     name for name, row in grid.rows.items() if row.tier == "C"
 }  # on the page on sensitivity
@@ -98,7 +98,7 @@ quality["to run it again"] = [
     else f"`rodpo baseline --data $RODPO_DATA/{row.dataset} --name {row.row.removesuffix(' baseline')}`"
     for row in quality.itertuples()
 ]
-marked = set(repeats.began_elsewhere(grid, runs, folder))
+marked = set(repeats.began_elsewhere(grid, ledger))
 for dataset in [name for name in real if name in set(quality["dataset"])]:
     part = quality[quality["dataset"] == dataset].sort_values("test", ascending=False, kind="stable")
     part = part.assign(row=[f"{row} {repeats.MARK}" if (dataset, row) in marked else row for row in part["row"]])
@@ -123,7 +123,7 @@ for row in quality[quality["row"] == "fused"].itertuples():
 # less for them than for the models.
 
 # %% tags=["hide-input"]
-beside_baselines = rivals.over_baselines(grid, runs, folder)
+beside_baselines = rivals.over_baselines(grid, ledger)
 said, ahead = rivals.told(grid, beside_baselines), rivals.ahead(grid, beside_baselines)
 Markdown("Against the baseline that validates best, with 95 % intervals over users and seeds:\n\n" + "\n".join(f"- {line}" for line in said) + f"\n\n{' '.join(ahead)}" if said else "")
 
@@ -136,7 +136,7 @@ Markdown("Against the baseline that validates best, with 95 % intervals over use
 
 # %% tags=["hide-input"]
 whole_rows = comparison.complete(grid, quality)
-published = pd.read_csv(ledger.FOLDER.parent / "published.csv")
+published = pd.read_csv(FOLDER.parent / "published.csv")
 OURS = {"fused": "ours, reference", "topk": "ours, aligned with topk", "towers": "ours, reference with towers", "towers_topk": "ours, towers aligned with topk"}
 ours = [
     {
@@ -188,7 +188,7 @@ STEPS = {
     "sparse mixture: `topk_on_moe` over `topk`": ("topk_on_moe", "topk"),
     "its dense twin: `topk_on_twin` over `topk`": ("topk_on_twin", "topk"),
 }
-changes = comparison.whole(grid, comparison.changes(grid, STEPS.values(), runs, folder, real))
+changes = comparison.complete_pairs(grid, comparison.changes(grid, STEPS.values(), ledger, real))
 labels = {
     pair: label.replace("`", "").replace(": ", ":<br>") for label, pair in STEPS.items()
 }
@@ -237,8 +237,8 @@ ALIKE = {
     "bpr_as_topk": "a reference<br>in the loss",
     "window_as_topk": f"the top, not<br>ranks {grid.rows['window_as_topk'].set['negatives.skip'] + 1} and on",
 }
-alike = comparison.changes(grid, [("topk", row) for row in ALIKE], runs, folder, real)
-alike = comparison.whole(grid, alike)
+alike = comparison.changes(grid, [("topk", row) for row in ALIKE], ledger, real)
+alike = comparison.complete_pairs(grid, alike)
 alike.insert(1, "what", alike["before"].map(ALIKE))
 if alike.empty:
     display(Markdown("*These runs are not on record yet.*"))
@@ -263,7 +263,7 @@ else:
 # %% tags=["hide-input"]
 OTHERS = [name for name, row in grid.rows.items() if row.tier == "B" and row.reference == "fused" and not row.like]
 of_losses = sum("loss.name" in grid.rows[name].set for name in OTHERS)
-others = comparison.whole(grid, comparison.changes(grid, [(row, "topk") for row in OTHERS], runs, folder, real))
+others = comparison.complete_pairs(grid, comparison.changes(grid, [(row, "topk") for row in OTHERS], ledger, real))
 if others.empty:
     display(Markdown("*These runs are not on record yet.*"))
 else:
@@ -303,7 +303,7 @@ ON_TOWERS = {
     "sparse mixture:<br>topk on it over topk": ("towers_topk_on_moe", "towers_topk"),
     "all with the mixture:<br>topk on it over the reference": ("towers_topk_on_moe", "towers"),
 }
-on_towers = comparison.whole(grid, comparison.changes(grid, ON_TOWERS.values(), runs, folder, real))
+on_towers = comparison.complete_pairs(grid, comparison.changes(grid, ON_TOWERS.values(), ledger, real))
 if on_towers.empty:
     display(Markdown("*These runs are not on record yet.*"))
 else:
@@ -323,7 +323,7 @@ else:
         record(f"{row.dataset}_towers_topk_over_{row.before}_percent", row[7])
 
 # %% tags=["hide-input"]
-bases = comparison.whole(grid, comparison.changes(grid, [("towers", "fused"), ("towers_topk", "topk")], runs, folder, real))
+bases = comparison.complete_pairs(grid, comparison.changes(grid, [("towers", "fused"), ("towers_topk", "topk")], ledger, real))
 Markdown(
     "The two bases differ in what they are good at; the towers were trained in another precision where that is said above, so that this is a comparison of models and no control:\n\n"
     + "\n".join(
@@ -344,10 +344,10 @@ Markdown(
 # %% tags=["hide-input"]
 PAIRS = [("topk", "hard"), ("topk", "uniform"), ("topk", "none"), ("topk", "fused"), ("towers_topk", "towers_hard"), ("towers_topk", "towers_uniform"), ("towers_topk", "towers")]
 may_stay = pd.concat(
-    comparison.changes(grid, PAIRS, runs, folder, real, or_reference=allowed).assign(taken=label)
+    comparison.changes(grid, PAIRS, ledger, real, or_reference=allowed).assign(taken=label)
     for label, allowed in (("or its reference", True), ("as recorded", False))
 )
-may_stay = comparison.whole(grid, may_stay[may_stay["protocol"] == "all items"])
+may_stay = comparison.complete_pairs(grid, may_stay[may_stay["protocol"] == "all items"])
 may_stay.insert(1, "what", may_stay["after"] + " over " + may_stay["before"])
 fig = figures.forest(may_stay, "change %", "what", "dataset", rows=may_stay["what"].unique(), slide="taken")
 fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
@@ -365,7 +365,7 @@ for dataset, value in over_hard.set_index("dataset")["change %"].items():
 
 # %% tags=["hide-input"]
 figures.table(
-    story.where_the_reference_may_stay(grid, runs, folder),
+    story.where_the_reference_may_stay(grid, ledger),
     "In how many seeds an alignment validates no better than the reference that it started from, and what the pool then changes in NDCG@5 of test against the hardest item",
 )
 
@@ -379,11 +379,11 @@ figures.table(
 # first lies in `data/replication`.
 
 # %% tags=["hide-input"]
-replication = ledger.FOLDER.parent / "replication"
+replication = FOLDER.parent / "replication"
 AGAIN = [("topk", "fused"), ("none", "fused"), ("topk", "none"), ("uniform", "none"), ("topk", "uniform"), ("topk", "hard")]
-sets = {"first, bfloat16": (ledger.records(replication), replication), "second, 32 bits": (runs, folder)}
+sets = {"first, bfloat16": Ledger(replication), "second, 32 bits": ledger}
 again = pd.concat(
-    comparison.changes(grid, AGAIN, *source, ["toys"]).assign(set=name)
+    comparison.changes(grid, AGAIN, source, ["toys"]).assign(set=name)
     for name, source in sets.items()
 )
 again.insert(1, "what", again["after"] + " over " + again["before"])
@@ -403,7 +403,7 @@ sure = second_set[(second_set["low"] > 0) | (second_set["high"] < 0)].index
 same = (second_set["change %"] * first_set["change %"])[sure] > 0
 Markdown(
     f"Of the second set's {len(met)} changes, both protocols counted, {met.sum()} lie in the first set's interval; of those whose interval "
-    f"leaves zero out, {same.sum()} of {len(same)} have the first set's sign.\n\n{repeats.how_far(grid, runs, folder)}"
+    f"leaves zero out, {same.sum()} of {len(same)} have the first set's sign.\n\n{repeats.how_far(grid, ledger)}"
 )
 
 # %% [markdown]
@@ -414,7 +414,7 @@ Markdown(
 # such intervals leaves zero out by chance.
 
 # %% tags=["hide-input"]
-parts, fig, choices = groups.over_the_reference(grid, runs, folder), go.Figure(), {}
+parts, fig, choices = groups.over_the_reference(grid, ledger), go.Figure(), {}
 for (row, by, dataset), part in parts.groupby(["row", "by", "dataset"], sort=False):
     choices.setdefault(row if by == groups.POPULARITY else f"{row}, by {by}", []).append(len(fig.data))
     fig.add_bar(
@@ -438,7 +438,7 @@ if choices:
 where = groups.told(grid, parts)
 Markdown(
     (f"Under `topk` the interval leaves zero out here:\n\n{where}\n\n" if where else "Under `topk` no group's interval leaves zero out.\n\n")
-    + groups.with_the_most_popular(grid, runs, folder)
+    + groups.with_the_most_popular(grid, ledger)
 )
 
 # %% [markdown]
@@ -449,7 +449,7 @@ Markdown(
 # Rejected items should leave; if what left was wanted as often as what came in, nothing was gained.
 
 # %% tags=["hide-input"]
-kept = {dataset: found for dataset in real if (found := examples.read(dataset, folder))}
+kept = {dataset: found for dataset in real if (found := examples.read(dataset, ledger))}
 titles = {  # they may not be published with the book
     dataset: read_dataset(locate(dataset)).titles for dataset in kept if locate(dataset).is_dir()
 }
@@ -532,7 +532,7 @@ TOLD = [
     ("towers_hard", "towers"), ("towers_topk_on_moe", "towers_topk"), ("towers_topk_on_moe", "towers"),
 ]
 figures.table(
-    story.standing(grid, TOLD, runs, folder),
+    story.standing(grid, TOLD, ledger),
     "Change of test NDCG@5 in percent, with all items ranked and with the history dropped. ▲ the 95 % interval lies above zero, ▼ below it, ○ zero is inside. "
     "One interval in twenty misses by chance, and nothing is corrected for that here: verdicts are on the scoreboard",
 )
@@ -568,13 +568,13 @@ figures.table(
 # the root of the number of seeds?
 
 # %% tags=["hide-cell"]
-cells = {name: (Cell(grid, name, "topk"), Cell(grid, name, "hard")) for name in real}
-first, files = max(((name, comparison.paired_seeds(*pair, runs, folder)) for name, pair in cells.items()), key=lambda found: len(found[1]))
+experiments = {name: (Experiment(grid, name, "topk"), Experiment(grid, name, "hard")) for name in real}
+first, files = max(((name, comparison.paired_seeds(*pair, ledger)) for name, pair in experiments.items()), key=lambda found: len(found[1]))
 figures.table(
     pd.DataFrame(
         {"seeds": n, "change %": found.estimate, "half width": (found.high - found.low) / 2, "degrees of freedom": found.freedom}
         for n in range(1, len(files) + 1)
-        for found in [crossed_change(*comparison.arms(files[:n], folder))]
+        for found in [crossed_change(*comparison.arms(files[:n], ledger))]
     ),
     f"`topk` over `hard` on {first.capitalize()}, all items ranked, with more and more seeds",
 )

@@ -24,8 +24,9 @@ ledger_folder = None  # the project's own, data/results
 
 # %%
 import pandas as pd
-from companion.evidence import claims, comparison, ledger
+from companion.evidence import claims, comparison
 from companion.evidence.grid import Grid
+from companion.evidence.ledger import Ledger
 from companion.evidence.plan import GRID
 from companion.findings import story
 from companion.site import figures
@@ -35,10 +36,9 @@ from IPython.display import Markdown
 from rodpo_lite.evaluation.statistics import Interval
 
 figures.setup()
-folder, grid = ledger.locate(ledger_folder), Grid.read(GRID)
-runs = ledger.records(folder)
+ledger, grid = Ledger.open(ledger_folder), Grid.read(GRID)
 declared, real = claims.read(grid), grid.real
-assessed = {name: claims.assess(claim, grid, runs, folder) for name, claim in declared.items()}
+assessed = {name: claims.assess(claim, grid, ledger) for name, claim in declared.items()}
 
 # %% [markdown]
 # ## The rule
@@ -86,7 +86,7 @@ def scoreboard(source):
         lines += [f"- {told(row, claim.measure)}, {row['verdict']}" for row in found if row["verdict"] != claims.NOT_RUN]
         if waiting := [f"{grid.label(row['dataset'])}: `{row['after']}` over `{row['before']}`" for row in found if row["verdict"] == claims.NOT_RUN]:
             lines.append(f"- Not run yet: {'; '.join(waiting)}.")
-        beside = claims.assess_beside(claim, grid, runs, folder)
+        beside = claims.assess_beside(claim, grid, ledger)
         if not beside.empty:
             lines.append(f"- Declared later, which decides nothing: {'; '.join(told(row, claim.measure) for row in beside.to_dict('records'))}.")
         smallest = assessed[name]["smallest"].dropna()
@@ -99,17 +99,17 @@ def scoreboard(source):
 scoreboard("paper")
 
 # %% tags=["hide-input"]
-counted = comparison.mechanism(grid, runs, folder)
+counted = comparison.mechanism(grid, ledger)
 exceptions = story.against_the_trend(counted[counted["dataset"] == "toys-planted"])
 less_drift = claims.conclusion(assessed["less_drift"]["verdict"].tolist())
 why = "" if less_drift != "reproduced" else f"\n\nThat false negatives are pushed down less is measured; that this is due to who is rejected is not: each row has its own β, learning rate and best epoch{', and ' + exceptions if exceptions else ''}."
-Markdown(f"{story.inputs(grid, runs)} Rows on a mixture have no trials of their own: they take the settings of the rows that they extend.\n\n{story.pushed(grid, runs, folder)}{why}")
+Markdown(f"{story.inputs(grid, ledger)} Rows on a mixture have no trials of their own: they take the settings of the rows that they extend.\n\n{story.pushed(grid, ledger)}{why}")
 
 # %% [markdown]
 # The rule looks at all items. The other protocol may say something else:
 
 # %% tags=["hide-input"]
-Markdown(story.with_history_dropped(grid, runs, folder))
+Markdown(story.with_history_dropped(grid, ledger))
 
 # %% [markdown]
 # So may another choice. The rule takes each alignment as it is, even one that validation would have thrown away; the other way is shown under
@@ -117,7 +117,7 @@ Markdown(story.with_history_dropped(grid, runs, folder))
 
 # %% tags=["hide-input"]
 figures.table(
-    story.where_the_reference_may_stay(grid, runs, folder),
+    story.where_the_reference_may_stay(grid, ledger),
     "In how many seeds an alignment validates no better than the reference that it started from, and what the pool then changes in NDCG@5 of test against the hardest item",
 )
 
@@ -132,7 +132,7 @@ figures.table(
 scoreboard("control")
 
 # %% tags=["hide-input"]
-drawn_from = story.ranks_drawn(grid, folder)
+drawn_from = story.ranks_drawn(grid, ledger)
 Markdown(
     f"The last control has little to go by. {drawn_from}, the best rank being 1. Two windows that share nearly all their "
     "ranks cannot differ much; the one that leaves out more was declared when that was seen."
@@ -148,9 +148,9 @@ Markdown(
 percent = {name: found for name, found in assessed.items() if declared[name].measure == "ndcg@5"}
 table = pd.concat(found.assign(claim=name, protocol="all items") for name, found in percent.items())
 table = table.dropna(subset="estimate").drop_duplicates(["dataset", "after", "before"])
-dropped = comparison.changes(grid, dict.fromkeys(zip(table["after"], table["before"])), runs, folder, real)
+dropped = comparison.changes(grid, dict.fromkeys(zip(table["after"], table["before"])), ledger, real)
 dropped = dropped[dropped["protocol"] == "history dropped"].rename(columns={"change %": "estimate"})
-table = pd.concat([table, comparison.whole(grid, dropped)])
+table = pd.concat([table, comparison.complete_pairs(grid, dropped)])
 table["pair"] = table["after"] + " over " + table["before"]
 fig = figures.forest(table, "estimate", "pair", "dataset", rows=table["pair"].unique(), slide="protocol")
 fig.add_vrect(x0=-1, x1=1, fillcolor=figures.GREY, opacity=0.15, line_width=0)
@@ -174,7 +174,7 @@ figures.show(
 # is judged by their *share* of the push, as its rule says. What is pushed in all depends on β, too: the columns *push a draw* and, where purchases were hidden, *push on hidden* say how much.
 
 # %% tags=["hide-input"]
-counted = counted[[grid.tier(*cell) != "C" for cell in zip(counted["row"], counted["dataset"])]]
+counted = counted[[grid.tier(*experiment) != "C" for experiment in zip(counted["row"], counted["dataset"])]]
 by_row = counted.drop(columns="seed").groupby(["dataset", "row"], sort=False)
 counted = by_row.mean().assign(seeds=by_row.size()).reset_index()
 names = {

@@ -29,8 +29,9 @@ from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
-from companion.evidence import comparison, ledger
-from companion.evidence.grid import Cell, Grid
+from companion.evidence import comparison, tuning
+from companion.evidence.grid import Experiment, Grid
+from companion.evidence.ledger import Ledger
 from companion.evidence.plan import GRID, Plan
 from companion.findings import repeats, story, sweeps
 from companion.site import figures
@@ -42,8 +43,8 @@ from scipy.stats import spearmanr
 from rodpo_lite.evaluation.statistics import Interval, signed
 
 figures.setup()
-folder, grid = ledger.locate(ledger_folder), Grid.read(GRID)
-tried = comparison.trials(grid, folder)
+ledger, grid = Ledger.open(ledger_folder), Grid.read(GRID)
+tried = tuning.trials(grid, ledger)
 tried["training.dropout"] = tried["training.dropout"].map({True: "yes", False: "no"})
 
 # %% [markdown]
@@ -139,7 +140,7 @@ for dataset, part in tried[tried["chosen"].astype(bool)].groupby("dataset"):
     )
 
 figures.table(
-    comparison.references(grid, folder).rename(
+    tuning.references(grid, ledger).rename(
         columns={"training.learning_rate": "learning rate", "training.id_learning_rate": "times that for IDs", "encoder.dropout": "dropout"}
     ),
     "The references: what was chosen of the trials of each, and its validation NDCG@5 on the tuning seed, all items ranked",
@@ -152,8 +153,7 @@ figures.table(
 # `topk` as it was chosen. `hard` with the same change stands beside it where it has that setting.
 
 # %% tags=["hide-input"]
-runs = ledger.records(folder)
-swept = sweeps.against_topk(grid, runs, folder)
+swept = sweeps.against_topk(grid, ledger)
 fig, groups, count = go.Figure(), {}, 0
 for (of, selector), part in swept.groupby(["of", "selector"], sort=False):
     fig.add_scatter(
@@ -182,7 +182,7 @@ else:
 # Both sides of each line have the same settings and seeds, and differ in the rejected item alone: one of the pool, or the hardest.
 
 # %% tags=["hide-input"]
-apart = sweeps.over_hard(grid, runs, folder)
+apart = sweeps.over_hard(grid, ledger)
 if apart.empty:
     text = "*These runs are not on record yet.*"
 else:
@@ -201,7 +201,7 @@ else:
     )
     record("topk_over_hard_least", apart["change %"].min())
     record("topk_over_hard_most", apart["change %"].max())
-    text = f"{sweeps.strongest(apart, swept)}\n\n{sweeps.from_a_short_reference(grid, runs, folder)}"
+    text = f"{sweeps.strongest(apart, swept)}\n\n{sweeps.from_a_short_reference(grid, ledger)}"
 Markdown(text)
 
 # %% [markdown]
@@ -222,7 +222,7 @@ CHOICES = [
     ("base", "one fused tower; else one tower a modality", ("towers", "fused")),
     ("how far the reference is trained", "to the end; else a third of the schedule, both aligned", ("short_topk", "topk")),
 ]
-effects = comparison.whole(grid, comparison.changes(grid, [pair for *_, pair in CHOICES if pair], runs, folder, grid.real))
+effects = comparison.complete_pairs(grid, comparison.changes(grid, [pair for *_, pair in CHOICES if pair], ledger, grid.real))
 effects = effects[effects["protocol"] == "all items"]
 
 
@@ -263,9 +263,9 @@ figures.table(
 # the reference, on validation, with the reported seeds? Rows whose runs began at another reference than the one on record are left out.
 
 # %% tags=["hide-cell"]
-quality = comparison.quality(grid, runs, folder).set_index(["dataset", "row"])["validation"]
+quality = comparison.quality(grid, ledger).set_index(["dataset", "row"])["validation"]
 chosen = tried[tried["chosen"].astype(bool)].set_index(["dataset", "row"])["change %"]
-chosen = chosen[chosen.index.isin(quality.index) & ~chosen.index.isin(repeats.began_elsewhere(grid, runs, folder))]
+chosen = chosen[chosen.index.isin(quality.index) & ~chosen.index.isin(repeats.began_elsewhere(grid, ledger))]
 again = [100 * (quality[key] / quality[key[0], grid.rows[key[1]].reference] - 1) for key in chosen.index]
 figures.table(
     pd.DataFrame({"as tuned, %": chosen, "reported seeds, %": again}),
@@ -285,7 +285,7 @@ figures.table(
 # %% tags=["hide-cell"]
 row = grid.rows["k=1"]
 wider = grid.model_copy(update={"rows": grid.rows | {"k=2": row.model_copy(update={"set": row.set | {"negatives.k": 2}})}})
-plan = Plan(GRID, wider, [Cell(wider, "toys", "k=2")], Path("runs/grid"), folder).summary()
+plan = Plan(GRID, wider, [Experiment(wider, "toys", "k=2")], Path("runs/grid"), ledger).summary()
 figures.table(plan, "What `rodpo grid --plan --rows k=2` says")
 
 # %% [markdown]

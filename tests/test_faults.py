@@ -14,7 +14,7 @@ import pytest
 from command_line import SMALL
 from trust.faults import kill_all
 
-from companion.evidence import ledger
+from companion.evidence.ledger import Ledger
 from companion.site import build
 from rodpo_lite import files
 from rodpo_lite.cli import main, train
@@ -123,13 +123,13 @@ def test_a_history_that_was_cut(world, small_config, unfinished, reference_folde
     results.evaluate(world, unfinished)
     path.write_text(path.read_text()[:-40])
     with pytest.raises(InputError, match=r"history.jsonl must hold one JSON object for each epoch"):
-        ledger.record(unfinished, tmp_path / "ledger")
+        Ledger(tmp_path / "ledger").enter_run(unfinished)
     assert not (tmp_path / "ledger").exists()
 
 
 def test_a_ledger_says_which_file_was_cut(world, run, tmp_path):
     results.evaluate(world, run)
-    path = ledger.record(run, tmp_path / "ledger")
+    path = Ledger(tmp_path / "ledger").enter_run(run)
     stored = path.parent / "ranks" / f"{path.stem}.parquet"
     for file, read in ((stored, ledger.differing), (path, ledger.records), (path, ledger.differing)):
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])

@@ -56,6 +56,6 @@ def _print(found) -> None:
     if rows := [*found.wrong, *found.moved]:
         table = Table(*COLUMNS, title="what moved", show_lines=False)
         for row in rows:
-            table.add_row(*row.cells(), style="bold" if row.wrong else None)
+            table.add_row(*row.experiments(), style="bold" if row.wrong else None)
         Console(width=None if sys.stdout.isatty() else 200, markup=False).print(table)
     print(found.summary)

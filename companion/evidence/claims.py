@@ -9,7 +9,8 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from companion.evidence.comparison import change, paired_seeds
-from companion.evidence.grid import Cell, Grid
+from companion.evidence.grid import Experiment, Grid
+from companion.evidence.ledger import Ledger
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation.statistics import Comparison, Interval, holm, verdict
 from rodpo_lite.files import read_yaml
@@ -69,18 +70,18 @@ def read(grid: Grid, path: Path = FILE) -> dict[str, Claim]:
     return found
 
 
-def assess(claim: Claim, grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+def assess(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """A row for each member: dataset, after, before, seeds, estimate, low, high, p, Holm's p, verdict.
 
     A member whose runs are not all in the ledger keeps its place in the family and has no verdict yet.
     """
     rows: list[dict[str, Any]] = []
     for dataset, after, before in claim.members(grid):
-        cells = Cell(grid, dataset, after), Cell(grid, dataset, before)
-        recorded = [set(cell.recorded(folder, table)) for cell in cells]
+        experiments = Experiment(grid, dataset, after), Experiment(grid, dataset, before)
+        recorded = [set(experiment.recorded(ledger)) for experiment in experiments]
         row = {"dataset": dataset, "after": after, "before": before, "seeds": len(recorded[0] & recorded[1])}
-        complete = all(set(cell.seeds) <= seeds for cell, seeds in zip(cells, recorded, strict=True))
-        rows.append(row | {"found": change(*cells, table, folder, claim.measure) if complete else None})
+        complete = all(set(experiment.seeds) <= seeds for experiment, seeds in zip(experiments, recorded, strict=True))
+        rows.append(row | {"found": change(*experiments, ledger, claim.measure) if complete else None})
     p_values = [row["found"].p if row["found"] else 1.0 for row in rows]
     for row, adjusted in zip(rows, holm(p_values), strict=True):
         found = row.pop("found")
@@ -93,29 +94,29 @@ def assess(claim: Claim, grid: Grid, table: pd.DataFrame, folder: Path) -> pd.Da
     return pd.DataFrame(rows, columns=columns)
 
 
-def assess_beside(claim: Claim, grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+def assess_beside(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """`assess` of the pairs that are shown beside a claim and decide nothing, without a verdict.
 
     Those that are on record, but for what is a member once more: rows with the same settings have the same runs.
     """
     later = claim.model_copy(update={"pairs": claim.beside})
-    found = assess(later, grid, table, folder)
-    runs, known = ([_files(grid, *pair, table, folder) for pair in one.members(grid)] for one in (later, claim))
+    found = assess(later, grid, ledger)
+    runs, known = ([_files(grid, *pair, ledger) for pair in one.members(grid)] for one in (later, claim))
     shown = [verdict != NOT_RUN and files not in known for verdict, files in zip(found["verdict"], runs, strict=True)]
     return found[np.array(shown, bool)].drop(columns=["p", "Holm's p", "smallest", "verdict"])
 
 
-def _files(grid: Grid, dataset: str, after: str, before: str, table: pd.DataFrame, folder: Path) -> list:
-    return paired_seeds(Cell(grid, dataset, after), Cell(grid, dataset, before), table, folder)
+def _files(grid: Grid, dataset: str, after: str, before: str, ledger: Ledger) -> list:
+    return paired_seeds(Experiment(grid, dataset, after), Experiment(grid, dataset, before), ledger)
 
 
-def scoreboard(declared: dict[str, Claim], grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+def scoreboard(declared: dict[str, Claim], grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """A row for each claim of the paper: says, verdict, what its members say (tally), the effects of its first pair."""
     rows = []
     for claim in declared.values():
         if claim.source != "paper":
             continue
-        found = assess(claim, grid, table, folder)
+        found = assess(claim, grid, ledger)
         first = found[(found["after"] == claim.pairs[0][0]) & (found["before"] == claim.pairs[0][1])]
         digits, unit = (3, "") if claim.measure == "planted_drift" else (1, " %")
         told = [

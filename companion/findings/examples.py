@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from companion.evidence.grid import FINAL, Cell, Grid
+from companion.evidence.grid import FINAL, Experiment, Grid
+from companion.evidence.ledger import Ledger
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import leave_one_out, training_counts
 from rodpo_lite.errors import InputError
@@ -23,7 +24,7 @@ LOSERS = 10
 
 
 def write(
-    dataset: Dataset, grid: Grid, runs: Path, ledger: Path, rows: tuple[str, ...] = ROWS, users: int = 12
+    dataset: Dataset, grid: Grid, runs: Path, ledger: Ledger, rows: tuple[str, ...] = ROWS, users: int = 12
 ) -> Path:  # fmt: skip
     """Write examples/<dataset>.json: users drawn at random among those whose test item some row has in its top 10.
 
@@ -33,7 +34,7 @@ def write(
     """
     seed, first = grid.seeds[0], {}
     for row in rows:
-        folder = Cell(grid, dataset.name, row).folder(runs) / FINAL / f"seed-{seed}"
+        folder = Experiment(grid, dataset.name, row).folder(runs) / FINAL / f"seed-{seed}"
         if not (folder / checkpoint.MODEL).is_file():
             raise InputError(f"{folder} has not been run; rodpo grid --datasets {dataset.name} --rows {row} does that.")
         first[row] = _best(dataset, folder)
@@ -55,7 +56,7 @@ def write(
         row: {"moves": moves(dataset, before, after), "losers": losers(before, after, targets)}
         for row, after in list(first.items())[1:]
     }
-    path = Path(ledger) / "examples" / f"{dataset.name}.json"
+    path = ledger.folder / "examples" / f"{dataset.name}.json"
     write_json(path, {"seed": seed, "of": int(hit.sum()), "users": found, "moved": moved})
     return path
 
@@ -101,9 +102,9 @@ def losers(before: np.ndarray, after: np.ndarray, targets: np.ndarray) -> list[d
     ]
 
 
-def read(dataset: str, ledger: Path) -> dict[str, Any] | None:
+def read(dataset: str, ledger: Ledger) -> dict[str, Any] | None:
     """What `write` left for a dataset, None where there is nothing."""
-    path = Path(ledger) / "examples" / f"{dataset}.json"
+    path = ledger.folder / "examples" / f"{dataset}.json"
     return read_json(path) if path.is_file() else None
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from companion.evidence import claims, ledger
+from companion.evidence import claims
 from companion.evidence.grid import Grid
+from companion.evidence.ledger import Ledger
 from companion.evidence.plan import GRID
 from companion.findings import groups, rivals, story
 
@@ -13,7 +14,7 @@ from companion.findings import groups, rivals, story
 def fill(text: str, folder: Path) -> str:
     """The page with each of its marks replaced by what the ledger in `folder` says."""
     if any(mark in text for mark in _WRITTEN):
-        recorded = Grid.read(GRID), ledger.records(folder), folder
+        recorded = Grid.read(GRID), Ledger(folder)
         for mark, write in _WRITTEN.items():
             text = text.replace(mark, write(*recorded))
     return text
@@ -61,7 +62,7 @@ def _table(found: pd.DataFrame) -> str:
     if found.empty:
         return "*No run is on record yet.*"
     found = found.fillna("–")
-    for name in found:  # where a telephone stacks the cells, each says its column
+    for name in found:  # where a telephone stacks the experiments, each says its column
         interval = found[name].str.replace(r"(\[.*\])", r'<span class="rodpo-whole">\1</span>', regex=True)
         found[name] = f'<span class="rodpo-stacked">{name}:</span> ' + interval
     lines = [f"| {label} | {' | '.join(row)} |" for label, row in found.iterrows()]

@@ -1,14 +1,13 @@
 """For whom a change is: what groups of users, by popularity of the next item or length of the history, add to it."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from companion.evidence import ledger
 from companion.evidence.comparison import arms, paired_seeds
-from companion.evidence.grid import Cell, Grid
+from companion.evidence.grid import Experiment, Grid
+from companion.evidence.ledger import Ledger
 from companion.findings.story import listed
 from rodpo_lite.evaluation.statistics import Interval, crossed_change, signed
 
@@ -17,15 +16,15 @@ SHOWN = [(row, POPULARITY, TENTHS) for row in ("topk", "hard", "none")] + [("top
 
 
 def contributions(
-    after: Cell, before: Cell, table: pd.DataFrame, folder: Path, by: str, groups: int = 10, column: str = "rank"
+    after: Experiment, before: Experiment, ledger: Ledger, by: str, groups: int = 10, column: str = "rank"
 ) -> pd.DataFrame:
     """What each group of users adds to the change: group, users, from, to, change %, low, high.
 
     by: popularity (of the test item) or history (items before it); groups of about as many users each. Percent are of
     the mean over all users before, so that contributions add up to the whole change.
     """
-    first, second = arms(paired_seeds(after, before, table, folder), folder, column)
-    values = ledger.users(after.dataset, folder)[by]
+    first, second = arms(paired_seeds(after, before, ledger), ledger, column)
+    values = ledger.users(after.dataset)[by]
     group = pd.qcut(values, groups, labels=False, duplicates="drop")
     found = []
     for number, members in values.groupby(group):
@@ -36,15 +35,15 @@ def contributions(
     return pd.DataFrame(found, columns=["group", "users", "from", "to", "change %", "low", "high"])
 
 
-def over_the_reference(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+def over_the_reference(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """`contributions` to the change of test NDCG@5 over the reference, all items ranked, for each of SHOWN.
 
-    table: `ledger.records`. Columns row, by, dataset, group (from 1, the lowest), users, from, to, change %, low, high.
+    Columns row, by, dataset, group (from 1, the lowest), users, from, to, change %, low, high.
     """
     found = []
     for name, by, count in SHOWN:
-        for dataset, cells in _recorded(grid, table, folder, name):
-            part = contributions(*cells, table, folder, by, count)
+        for dataset, experiments in _recorded(grid, ledger, name):
+            part = contributions(*experiments, ledger, by, count)
             found.append(part.assign(row=name, by=by, dataset=dataset, group=part["group"] + 1))
     columns = ["row", "by", "dataset", "group", "users", "from", "to", "change %", "low", "high"]
     return pd.concat(found)[columns] if found else pd.DataFrame(columns=columns)
@@ -62,9 +61,7 @@ def told(grid: Grid, found: pd.DataFrame, row: str = "topk") -> str:
     return "\n".join(lines)
 
 
-def with_the_most_popular(
-    grid: Grid, table: pd.DataFrame, folder: Path, others: Iterable[str] = ("hard", "hard_as_topk")
-) -> str:
+def with_the_most_popular(grid: Grid, ledger: Ledger, others: Iterable[str] = ("hard", "hard_as_topk")) -> str:
     """How much of what `topk` has over other rows lies with users whose next item is of the most popular tenth.
 
     In words and a list, all items ranked; empty where no two rows are on record.
@@ -72,8 +69,8 @@ def with_the_most_popular(
     lines, shares = [], []
     for other in others:
         numbers = []
-        for dataset, cells in _recorded(grid, table, folder, "topk", other):
-            part = contributions(*cells, table, folder, POPULARITY, TENTHS)
+        for dataset, experiments in _recorded(grid, ledger, "topk", other):
+            part = contributions(*experiments, ledger, POPULARITY, TENTHS)
             top, whole = part.iloc[-1], part["change %"].sum()
             shares.append(top["change %"] / whole if whole > 0 else 0.0)
             of_top = Interval(*top[["change %", "low", "high"]]).text(1)
@@ -93,11 +90,11 @@ def with_the_most_popular(
     return "\n".join([asked, "", *lines, "", answer])
 
 
-def _recorded(grid: Grid, table: pd.DataFrame, folder: Path, after: str, before: str | None = None):
-    """Datasets, and the cells of a row and of another one, by default its reference, where both have runs."""
+def _recorded(grid: Grid, ledger: Ledger, after: str, before: str | None = None):
+    """Datasets, and the experiments of a row and of another one, by default its reference, where both have runs."""
     for dataset in grid.real:
         names = after, before or (grid.rows[after].reference if after in grid.rows else None)
         if all(name in grid.rows and grid.runs_on(name, dataset) for name in names):
-            cells = tuple(Cell(grid, dataset, name) for name in names)
-            if paired_seeds(*cells, table, folder):
-                yield dataset, cells
+            experiments = tuple(Experiment(grid, dataset, name) for name in names)
+            if paired_seeds(*experiments, ledger):
+                yield dataset, experiments

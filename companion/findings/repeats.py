@@ -1,44 +1,42 @@
 """References that were trained once more: which rows began at one, and how far a run moves with it."""
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.stats import chi2
 
 from companion.evidence.comparison import quality
-from companion.evidence.grid import Cell, Grid
+from companion.evidence.grid import Experiment, Grid
+from companion.evidence.ledger import Ledger
 from companion.findings.story import listed
 from rodpo_lite.evaluation.statistics import seed_mean
 
 MARK = "†"
 
 
-def began_elsewhere(
-    grid: Grid, table: pd.DataFrame, folder: Path, datasets: Iterable[str] = ()
-) -> list[tuple[str, str]]:
+def began_elsewhere(grid: Grid, ledger: Ledger, datasets: Iterable[str] = ()) -> list[tuple[str, str]]:
     """Dataset and row of every alignment whose runs began at a reference other than the one on record.
 
-    table: `ledger.records`; datasets: by default the real ones. The other one has the same settings and seed.
+    datasets: by default the real ones. The other one has the same settings and seed.
     """
-    known, began = set(table["weights"].dropna()), table.set_index("file")["reference_weights"]
+    known, began = set(ledger.records["weights"].dropna()), ledger.by_file["reference_weights"]
     return [
-        (cell.dataset, cell.name)
-        for cell, files in _alignments(grid, table, folder, datasets)
+        (experiment.dataset, experiment.name)
+        for experiment, files in _alignments(grid, ledger, datasets)
         if not set(began.reindex(seed[0] for seed in files.values()).dropna()) <= known
     ]
 
 
-def told(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
+def told(grid: Grid, ledger: Ledger) -> str:
     """The same in words, by how many rows of which dataset, sweeps left out; empty where there are none."""
-    rows = [(dataset, row) for dataset, row in began_elsewhere(grid, table, folder) if grid.rows[row].tier != "C"]
+    rows = [(dataset, row) for dataset, row in began_elsewhere(grid, ledger) if grid.rows[row].tier != "C"]
     if not rows:
         return ""
     on = pd.Series([dataset for dataset, _ in rows]).value_counts(sort=False)
     counted = listed([f"{count} on {grid.label(dataset)}" for dataset, count in on.items()])
-    recorded = [Cell(grid, *row).recorded(folder, table).values() for row in rows]
-    on_gpu = _trained_on(table, [next(iter(files)) for files in recorded])
+    recorded = [Experiment(grid, *row).recorded(ledger).values() for row in rows]
+    on_gpu = _trained_on(ledger, [next(iter(files)) for files in recorded])
     return (
         f"Rows marked {MARK} in the tables below, {counted}{on_gpu}, began at a reference that was trained once more "
         "with the same settings and seeds, for the ledger keeps no weights. Where a machine rounds otherwise, that is "
@@ -47,38 +45,38 @@ def told(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
     )
 
 
-def _trained_on(table: pd.DataFrame, files: list[str]) -> str:
+def _trained_on(ledger: Ledger, files: list[str]) -> str:
     """Such as `, 80 of them on a GPU (NVIDIA H200)`; empty where none was."""
-    found = table.set_index("file")["accelerator"].reindex(files).dropna()
+    found = ledger.by_file["accelerator"].reindex(files).dropna()
     count = "all" if len(found) == len(files) else len(found)
     return f", {count} of them on a GPU ({listed(sorted(set(found)))})" if len(found) else ""
 
 
-def moves(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+def moves(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """Runs that are on record more than once, from references that were trained apart.
 
     Columns dataset, row, seed, file and change %, that of test NDCG@5, all items ranked, against the run that counts.
     """
-    score, found = table.set_index("file")["test.ndcg@5"], []
-    for cell, files in _alignments(grid, table, folder):
+    score, found = ledger.by_file["test.ndcg@5"], []
+    for experiment, files in _alignments(grid, ledger):
         for seed, (first, *others) in files.items():
             moved = [(other, 100 * (score[other] / score[first] - 1)) for other in others]
-            found += [(cell.dataset, cell.name, seed, *one) for one in moved]
+            found += [(experiment.dataset, experiment.name, seed, *one) for one in moved]
     return pd.DataFrame(found, columns=["dataset", "row", "seed", "file", "change %"])
 
 
-def how_far(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
+def how_far(grid: Grid, ledger: Ledger) -> str:
     """`moves` in words, beside what two seeds of the same rows differ by; empty where nothing is on record twice."""
-    found = moves(grid, table, folder)
+    found = moves(grid, ledger)
     if len(found) < 2:
         return ""
     rows = found[["dataset", "row"]].drop_duplicates()
-    of_rows = quality(grid, table, folder).merge(rows)
+    of_rows = quality(grid, ledger).merge(rows)
     apart = 100 * np.sqrt(2 * ((of_rows["deviation"] / of_rows["test"]) ** 2).mean())
     mean, deviation = seed_mean(found["change %"].to_numpy()), found["change %"].std()
     names = listed([f"`{row}`" for row in rows["row"].unique()])
     where = listed([grid.label(dataset) for dataset in rows["dataset"].unique()])
-    on_gpu = _trained_on(table, found["file"].tolist())
+    on_gpu = _trained_on(ledger, found["file"].tolist())
     low, high = deviation * np.sqrt((len(found) - 1) / chi2.ppf([0.975, 0.025], len(found) - 1))
     return (
         f"{len(found)} runs of {names} on {where} are on record once more, from a reference that was trained again "
@@ -89,12 +87,12 @@ def how_far(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
 
 
 def _alignments(
-    grid: Grid, table: pd.DataFrame, folder: Path, datasets: Iterable[str] = ()
-) -> Iterator[tuple[Cell, dict[int, list[str]]]]:
+    grid: Grid, ledger: Ledger, datasets: Iterable[str] = ()
+) -> Iterator[tuple[Experiment, dict[int, list[str]]]]:
     """Cells that start from a reference, with their records; of rows with the same runs the first."""
     seen: set[str] = set()
-    for cell in grid.cells(tuple(datasets or grid.real)):
-        files = cell.candidates(folder, table) if cell.reference else {}
+    for experiment in grid.experiments(tuple(datasets or grid.real)):
+        files = experiment.candidates(ledger) if experiment.reference else {}
         if files and not seen & {seed[0] for seed in files.values()}:
-            yield cell, files
+            yield experiment, files
         seen.update(file for seed in files.values() for file in seed)

@@ -1,13 +1,12 @@
 """Models beside plain baselines, which train nothing: who is ahead, and how sure that is."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import pandas as pd
 
-from companion.evidence import ledger
 from companion.evidence.comparison import crossed
-from companion.evidence.grid import Cell, Grid
+from companion.evidence.grid import Experiment, Grid
+from companion.evidence.ledger import PROTOCOLS, Ledger
 from companion.findings.story import listed
 from rodpo_lite.evaluation.statistics import Interval
 
@@ -15,26 +14,26 @@ MODELS = ("fused", "topk", "towers", "towers_topk")  # what is held against plai
 _PROTOCOLS = {"all items": "all items ranked", "history dropped": "the history dropped"}
 
 
-def over_baselines(grid: Grid, table: pd.DataFrame, folder: Path, rows: Iterable[str] = MODELS) -> pd.DataFrame:
+def over_baselines(grid: Grid, ledger: Ledger, rows: Iterable[str] = MODELS) -> pd.DataFrame:
     """Change of test NDCG@5 from the baseline that validates best to each row, on every real dataset and protocol.
 
-    table: `ledger.records`. A row that lacks a seed is left out. A baseline is the same for every seed: only those of
+    A row that lacks a seed is left out. A baseline is the same for every seed: only those of
     the row vary, crossed with the users. Columns dataset, protocol, baseline, its (NDCG@5), row, change %, low, high.
     Raises InputError if the two were computed on different editions of the dataset.
     """
-    found, plain = [], table[table["stage"] == "baseline"]
+    found, plain = [], ledger.records[ledger.records["stage"] == "baseline"]
     for dataset in grid.real:
         declared = [row for row in rows if row in grid.rows and grid.runs_on(row, dataset)]
-        of_rows = {row: _whole(Cell(grid, dataset, row), table, folder) for row in declared}
+        of_rows = {row: _complete(Experiment(grid, dataset, row), ledger) for row in declared}
         known = plain[plain["dataset"] == dataset]
-        for protocol, column in ledger.PROTOCOLS.items() if len(known) else ():
+        for protocol, column in PROTOCOLS.items() if len(known) else ():
             end = column.removeprefix("rank")
             best = known.loc[known[f"valid{end}.ndcg@5"].idxmax()]
             for row, files in of_rows.items():
                 if not files:
                     continue
-                ledger.check_one_edition([best["file"], *files], table)
-                one = crossed([(file, best["file"]) for file in files], folder, column)
+                ledger.check_one_edition([best["file"], *files])
+                one = crossed([(file, best["file"]) for file in files], ledger, column)
                 line = dataset, protocol, best["strategy"], best[f"test{end}.ndcg@5"], row
                 found.append((*line, one.estimate, one.low, one.high))
     columns = ["dataset", "protocol", "baseline", "its", "row", "change %", "low", "high"]
@@ -65,9 +64,9 @@ def ahead(grid: Grid, found: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _whole(cell: Cell, table: pd.DataFrame, folder: Path) -> list[str]:
-    files = cell.recorded(folder, table)
-    return [files[seed] for seed in cell.seeds] if set(cell.seeds) <= files.keys() else []
+def _complete(experiment: Experiment, ledger: Ledger) -> list[str]:
+    files = experiment.recorded(ledger)
+    return [files[seed] for seed in experiment.seeds] if set(experiment.seeds) <= files.keys() else []
 
 
 def _of_a_baseline(found: pd.DataFrame):

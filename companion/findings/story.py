@@ -1,14 +1,14 @@
 """What came out so far, as a table and in words: for the first page and for the takeaways of the results."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from companion.evidence.claims import Claim
-from companion.evidence.comparison import PUSHED, changes, given_up, mechanism, paired_seeds, whole
-from companion.evidence.grid import Cell, Grid
+from companion.evidence.comparison import PUSHED, changes, complete_pairs, given_up, mechanism, paired_seeds
+from companion.evidence.grid import Experiment, Grid
+from companion.evidence.ledger import Ledger
 from rodpo_lite.evaluation.statistics import Interval, signed
 
 REJECTED = {
@@ -21,10 +21,10 @@ REJECTED = {
 TOWERS = "towers_"  # what the names of the alignments on the base with towers begin with
 
 
-def against_the_reference(grid: Grid, table: pd.DataFrame, folder: Path, prefix: str = "") -> pd.DataFrame:
+def against_the_reference(grid: Grid, ledger: Ledger, prefix: str = "") -> pd.DataFrame:
     """What each rejected item does to NDCG@5 of test, all items ranked: a column for each dataset that has run.
 
-    table: `ledger.records`; prefix: "" or TOWERS. Cells are percent of the reference without a mixture, with a 95 %
+    prefix: "" or TOWERS. Cells are percent of the reference without a mixture, with a 95 %
     interval, in words and without the unit.
     """
     if f"{prefix}topk" not in grid.rows:
@@ -32,7 +32,7 @@ def against_the_reference(grid: Grid, table: pd.DataFrame, folder: Path, prefix:
     reference = grid.rows[f"{prefix}topk"].reference
     labels = {f"{prefix}{name}": f"{told} (`{prefix}{name}`)" for name, told in REJECTED.items()}
     pairs = [(row, reference) for row in labels if row in grid.rows]
-    found = whole(grid, changes(grid, pairs, table, folder, grid.real))
+    found = complete_pairs(grid, changes(grid, pairs, ledger, grid.real))
     found = found[found["protocol"] == "all items"]
     if found.empty:
         return pd.DataFrame()
@@ -45,21 +45,21 @@ def against_the_reference(grid: Grid, table: pd.DataFrame, folder: Path, prefix:
     return told.reindex(index=lines, columns=order).rename_axis("rejected")
 
 
-def with_history_dropped(grid: Grid, table: pd.DataFrame, folder: Path, prefix: str = "") -> str:
+def with_history_dropped(grid: Grid, ledger: Ledger, prefix: str = "") -> str:
     """What the pool does to NDCG@5 of test when the user's own items are not ranked, as a list; arguments as above."""
     if f"{prefix}topk" not in grid.rows:
         return ""
     reference = grid.rows[f"{prefix}topk"].reference
     against = {f"{prefix}hard": "the hardest item", reference: "the reference", f"{prefix}none": "continued training"}
     pairs = [(f"{prefix}topk", before) for before in against if before in grid.rows]
-    found = whole(grid, changes(grid, pairs, table, folder, grid.real))
+    found = complete_pairs(grid, changes(grid, pairs, ledger, grid.real))
     found = found[found["protocol"] == "history dropped"]
     parts = {name: _on_datasets(grid, found[found["before"] == before]) for before, name in against.items()}
     told = [f"- against {name} {on}" for name, on in parts.items() if on]
     return "\n".join(["With the history dropped from the ranking, the pool changes NDCG@5", "", *told]) if told else ""
 
 
-def where_the_reference_may_stay(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+def where_the_reference_may_stay(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """What is left of the pool against the hardest item if an alignment must validate better than its reference.
 
     Three lines for each base: in how many seeds `hard`, and the pool, validate no better than the reference that they
@@ -69,14 +69,14 @@ def where_the_reference_may_stay(grid: Grid, table: pd.DataFrame, folder: Path) 
     for hard, topk in (("hard", "topk"), (f"{TOWERS}hard", f"{TOWERS}topk")):
         if not {hard, topk} <= grid.rows.keys():
             continue
-        found = whole(grid, changes(grid, [(topk, hard)], table, folder, grid.real, or_reference=True))
+        found = complete_pairs(grid, changes(grid, [(topk, hard)], ledger, grid.real, or_reference=True))
         for row in found[found["protocol"] == "all items"].itertuples(index=False):
             always = True
             for name in (hard, topk):
-                cell = Cell(grid, row.dataset, name)
-                times = given_up(cell, table, folder)
-                always &= times == len(cell.seeds)
-                told = f"{times} of {len(cell.seeds)} seeds"
+                experiment = Experiment(grid, row.dataset, name)
+                times = given_up(experiment, ledger)
+                always &= times == len(experiment.seeds)
+                told = f"{times} of {len(experiment.seeds)} seeds"
                 lines.setdefault(f"`{name}` validates no better in", {})[grid.label(row.dataset)] = told
             told = "the reference on both sides" if always else Interval(row[5], row.low, row.high).text(1, "")
             lines.setdefault(f"what is left of `{topk}` over `{hard}`, %", {})[grid.label(row.dataset)] = told
@@ -85,12 +85,12 @@ def where_the_reference_may_stay(grid: Grid, table: pd.DataFrame, folder: Path) 
     return pd.DataFrame.from_dict(lines, orient="index", columns=columns).rename_axis("if the reference may stay")
 
 
-def standing(grid: Grid, pairs: Iterable[tuple[str, str]], table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+def standing(grid: Grid, pairs: Iterable[tuple[str, str]], ledger: Ledger) -> pd.DataFrame:
     """Each pair of rows (after, before) in a line: the change on every dataset, all items ranked, then history dropped.
 
     ▲ the 95 % interval lies above zero, ▼ below it, ○ zero is inside; percent of NDCG@5 of test.
     """
-    found = whole(grid, changes(grid, pairs, table, folder, grid.real))
+    found = complete_pairs(grid, changes(grid, pairs, ledger, grid.real))
     lines: dict[str, dict[str, str]] = {}
     for row in found.itertuples(index=False):
         sign = "▲" if row.low > 0 else "▼" if row.high < 0 else "○"
@@ -144,14 +144,14 @@ def out_of_scale(values: pd.Series, times: float = 4) -> list[str]:
     return values[values.abs() > times * values.abs().median()].index.tolist()
 
 
-def pool_sizes(grid: Grid, table: pd.DataFrame, folder: Path, prefix: str = "") -> str:
+def pool_sizes(grid: Grid, ledger: Ledger, prefix: str = "") -> str:
     """How many items the pool holds, out of which sizes that was chosen, and how many items there are.
 
     prefix: "" or TOWERS.
     """
-    items, sizes = table.drop_duplicates("dataset").set_index("dataset")["n_items"], {}
+    items, sizes = ledger.records.drop_duplicates("dataset").set_index("dataset")["n_items"], {}
     for dataset in grid.real:
-        chosen = Cell(grid, dataset, f"{prefix}topk").chosen(folder) if dataset in items else None
+        chosen = Experiment(grid, dataset, f"{prefix}topk").chosen(ledger) if dataset in items else None
         if chosen and "negatives.k" in chosen:
             sizes.setdefault(chosen["negatives.k"], []).append(f"{items[dataset]:,} items on {grid.label(dataset)}")
     if not sizes:
@@ -163,15 +163,15 @@ def pool_sizes(grid: Grid, table: pd.DataFrame, folder: Path, prefix: str = "") 
     return f"The pool holds K = {told}: chosen on validation{where} out of {listed(map(str, tried))}."
 
 
-def ranks_drawn(grid: Grid, folder: Path, rows: Iterable[str] = ("topk", "rank_window", "window_as_topk")) -> str:
+def ranks_drawn(grid: Grid, ledger: Ledger, rows: Iterable[str] = ("topk", "rank_window", "window_as_topk")) -> str:
     """From which ranks rows with a pool draw, the best one being the first."""
     on: dict[str, list[str]] = {}
     for dataset in grid.real:
         told = []
         for name in rows:
-            cell = Cell(grid, dataset, name)
-            if grid.runs_on(name, dataset) and (settings := cell.chosen(folder)) is not None:
-                negatives = cell.config(settings, 0).negatives
+            experiment = Experiment(grid, dataset, name)
+            if grid.runs_on(name, dataset) and (settings := experiment.chosen(ledger)) is not None:
+                negatives = experiment.config(settings, 0).negatives
                 skip = negatives.skip if negatives.name == "rank_window" else 0
                 told.append(f"`{name}` from ranks {skip + 1} to {skip + negatives.k}")
         if told:
@@ -179,9 +179,9 @@ def ranks_drawn(grid: Grid, folder: Path, rows: Iterable[str] = ("topk", "rank_w
     return "; ".join(f"On {listed(datasets)}, what is rejected is drawn in {told}" for told, datasets in on.items())
 
 
-def pushed(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
+def pushed(grid: Grid, ledger: Ledger) -> str:
     """Where the pushes of `hard` and of `topk` went: on hidden purchases, by share and in all; on validation items."""
-    means = mechanism(grid, table, folder).groupby(["dataset", "row"])[["on_hidden", PUSHED, "validation"]].mean()
+    means = mechanism(grid, ledger).groupby(["dataset", "row"])[["on_hidden", PUSHED, "validation"]].mean()
     told, on_validation = [], []
     for dataset in grid.datasets:
         if not {(dataset, "hard"), (dataset, "topk")} <= set(means.index):
@@ -225,9 +225,9 @@ def _on_datasets(grid: Grid, found: pd.DataFrame) -> str:
     )
 
 
-def inputs(grid: Grid, table: pd.DataFrame) -> str:
-    """What items come with on each dataset, and where that is too little for a claim; table: `ledger.records`."""
-    of_dataset = table.drop_duplicates("dataset").set_index("dataset")["modalities"]
+def inputs(grid: Grid, ledger: Ledger) -> str:
+    """What items come with on each dataset, and where that is too little for a claim;"""
+    of_dataset = ledger.records.drop_duplicates("dataset").set_index("dataset")["modalities"]
     on: dict[tuple[str, ...], list[str]] = {}
     for name in grid.real:
         if name in of_dataset:
@@ -245,16 +245,18 @@ def inputs(grid: Grid, table: pd.DataFrame) -> str:
 PRECISIONS = {"fp32": "32 bits", "bf16": "bfloat16"}
 
 
-def precisions(grid: Grid, declared: Iterable[Claim], table: pd.DataFrame, folder: Path) -> str:
+def precisions(grid: Grid, declared: Iterable[Claim], ledger: Ledger) -> str:
     """In what precision products were computed, where it was another, and whether that divides a pair of a claim."""
-    of_file = table.set_index("file")["precision"].dropna()
+    of_file = ledger.by_file["precision"].dropna()
     if of_file.empty:
         return ""
     usual = of_file.mode()[0]
     others: dict[tuple[str, str], list[str]] = {}
-    for cell in grid.cells(grid.real):
-        for precision in sorted(set(of_file.reindex(cell.recorded(folder, table).values()).dropna()) - {usual}):
-            others.setdefault((PRECISIONS[precision], grid.label(cell.dataset)), []).append(f"`{cell.name}`")
+    for experiment in grid.experiments(grid.real):
+        for precision in sorted(set(of_file.reindex(experiment.recorded(ledger).values()).dropna()) - {usual}):
+            others.setdefault((PRECISIONS[precision], grid.label(experiment.dataset)), []).append(
+                f"`{experiment.name}`"
+            )
     told = f"Matrix products of training were computed in {PRECISIONS[usual]}"
     alike: dict[tuple[str, str], list[str]] = {}
     for (precision, on), rows in others.items():
@@ -262,7 +264,7 @@ def precisions(grid: Grid, declared: Iterable[Claim], table: pd.DataFrame, folde
     told += "".join(f"; in {precision} for {rows} on {listed(on)}" for (precision, rows), on in alike.items())
     divided = []
     for dataset, *pair in sorted({member for claim in declared for member in claim.members(grid)}):
-        files = paired_seeds(*(Cell(grid, dataset, name) for name in pair), table, folder)
+        files = paired_seeds(*(Experiment(grid, dataset, name) for name in pair), ledger)
         if any(of_file.get(after) != of_file.get(before) for after, before in files):
             divided.append(f"`{pair[0]}` over `{pair[1]}` on {grid.label(dataset)}")
     if others and not divided:

@@ -1,11 +1,10 @@
 """One setting at a time, around those that were chosen for `topk`: the rows of the grid called `setting=value`."""
 
-from pathlib import Path
-
 import pandas as pd
 
-from companion.evidence.comparison import changes, whole
-from companion.evidence.grid import Cell, Grid
+from companion.evidence.comparison import changes, complete_pairs
+from companion.evidence.grid import Experiment, Grid
+from companion.evidence.ledger import Ledger
 from companion.findings.story import listed
 from rodpo_lite.evaluation.statistics import Interval, signed
 
@@ -22,13 +21,13 @@ AS_CHOSEN = "topk", "hard_as_topk"
 SHORT = "short_topk", ("short_hard", "short_none")  # from a reference trained a third as long
 
 
-def against_topk(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+def against_topk(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """Change of test NDCG@5, all items ranked, from `topk` as it was chosen to each row of a sweep.
 
-    table: `ledger.records`. Columns of (the setting), selector (topk or hard), value, seeds, change %, low, high, in
+    Columns of (the setting), selector (topk or hard), value, seeds, change %, low, high, in
     the order of the values; a setting of which one value is on record is left out.
     """
-    found = _changes(grid, [(name, "topk") for name in _varied(grid, "hard.") + _varied(grid)], table, folder)
+    found = _changes(grid, [(name, "topk") for name in _varied(grid, "hard.") + _varied(grid)], ledger)
     name = found["after"].str.removeprefix("hard.").str.split("=")
     found.insert(0, "of", name.str[0].map(SETTINGS))
     found.insert(1, "selector", ["hard" if row.startswith("hard.") else "topk" for row in found["after"]])
@@ -38,17 +37,17 @@ def against_topk(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     return found.iloc[place.argsort(kind="stable")].drop(columns=["after", "before"])
 
 
-def over_hard(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+def over_hard(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """Change of test NDCG@5, all items ranked, from `hard` to `topk` at the same settings, the largest first.
 
     Columns setting (in words), seeds, change %, low, high. What was chosen stands once, as such.
     """
-    chosen = Cell(grid, DATASET, AS_CHOSEN[0]).chosen(folder)
+    chosen = Experiment(grid, DATASET, AS_CHOSEN[0]).chosen(ledger)
     pairs = {name: (f"hard.{name}", _told(name)) for name in _varied(grid) if f"hard.{name}" in grid.rows}
-    pairs = {row: other for row, other in pairs.items() if Cell(grid, DATASET, row).chosen(folder) != chosen}
+    pairs = {row: other for row, other in pairs.items() if Experiment(grid, DATASET, row).chosen(ledger) != chosen}
     if AS_CHOSEN[1] in grid.rows:
         pairs[AS_CHOSEN[0]] = AS_CHOSEN[1], "as chosen"
-    found = _changes(grid, [(row, other) for row, (other, _) in pairs.items()], table, folder)
+    found = _changes(grid, [(row, other) for row, (other, _) in pairs.items()], ledger)
     found.insert(0, "setting", found["after"].map({row: told for row, (_, told) in pairs.items()}))
     return found.sort_values("change %", ascending=False).drop(columns=["after", "before"])
 
@@ -71,10 +70,10 @@ def strongest(apart: pd.DataFrame, swept: pd.DataFrame) -> str:
     )
 
 
-def from_a_short_reference(grid: Grid, table: pd.DataFrame, folder: Path) -> str:
+def from_a_short_reference(grid: Grid, ledger: Ledger) -> str:
     """What becomes of `topk` from a reference that has not converged, in words; empty where that has not run."""
     after, others = SHORT
-    found = _changes(grid, [(after, other) for other in others if {after, other} <= grid.rows.keys()], table, folder)
+    found = _changes(grid, [(after, other) for other in others if {after, other} <= grid.rows.keys()], ledger)
     told = [
         f"over `{row['before'].removeprefix('short_')}` {Interval(*row[['change %', 'low', 'high']]).text(1)}"
         for _, row in found.iterrows()
@@ -96,6 +95,6 @@ def _told(name: str) -> str:
     return f"{SETTINGS[setting]} {value}" if setting != "dropout" else ("no dropout", "dropout")[int(value)]
 
 
-def _changes(grid: Grid, pairs: list[tuple[str, str]], table: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    found = whole(grid, changes(grid, pairs, table, folder, [DATASET]))
+def _changes(grid: Grid, pairs: list[tuple[str, str]], ledger: Ledger) -> pd.DataFrame:
+    found = complete_pairs(grid, changes(grid, pairs, ledger, [DATASET]))
     return found[found["protocol"] == "all items"].drop(columns=["dataset", "protocol"])

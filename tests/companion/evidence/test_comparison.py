@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import tiny_ledger
 
-from companion.evidence import comparison, ledger
+from companion.evidence import comparison
 from companion.evidence.claims import Claim
-from companion.evidence.grid import Cell, Grid
-from companion.evidence.ledger import differing, records
+from companion.evidence.grid import Experiment, Grid
+from companion.evidence.ledger import Ledger, differing
 from companion.findings import story
 from companion.findings.groups import contributions
 from rodpo_lite.errors import InputError
@@ -28,14 +28,14 @@ rows:
 
 
 def test_quality_is_the_mean_over_seeds(grid, folder):
-    found = comparison.quality(grid, records(folder), folder).set_index(["dataset", "row"])
-    values = [ledger.entry(f"world-align-topk{seed}.json", folder)["test"]["ndcg@5"] for seed in (1, 2, 3)]
+    found = comparison.quality(grid, Ledger(folder)).set_index(["dataset", "row"])
+    values = [Ledger(folder).record(f"world-align-topk{seed}.json")["test"]["ndcg@5"] for seed in (1, 2, 3)]
     assert found.loc[("world", "topk"), "test"] == pytest.approx(sum(values) / 3)
     assert found.loc[("world", "topk"), "seeds"] == 3 and len(found) == 6
 
 
 def test_a_baseline_is_told_apart_from_a_row_of_its_name(grid, folder):
-    table = records(folder)
+    table = Ledger(folder).records
     baseline = table[table["strategy"] == "topk"].assign(stage="baseline").head(1)
     found = comparison.quality(grid, pd.concat([table, baseline]), folder)
     assert found.loc[found["dataset"] == "world", "row"].tolist() == ["topk baseline", "base", "hard", "topk"]
@@ -45,22 +45,22 @@ def test_a_row_with_the_settings_of_another_is_shown_once(grid, folder, tmp_path
     more = tiny_ledger.DECLARED + "  again: {tier: B, reference: base, set: {negatives.name: topk}}\n"
     (tmp_path / "more.yaml").write_text(more)
     twice = Grid.read(tmp_path / "more.yaml")
-    assert Cell(twice, "world", "again").recorded(folder, records(folder)), "it has runs: those of topk"
+    assert Experiment(twice, "world", "again").recorded(folder, Ledger(folder).records), "it has runs: those of topk"
     for of in (comparison.quality, comparison.mechanism):
-        pd.testing.assert_frame_equal(of(twice, records(folder), folder), of(grid, records(folder), folder))
+        pd.testing.assert_frame_equal(of(twice, Ledger(folder)), of(grid, Ledger(folder)))
 
 
 def test_what_rejected_items_do_to_the_reference(grid, folder):
-    found = story.against_the_reference(grid, records(folder), folder)
+    found = story.against_the_reference(grid, Ledger(folder))
     assert list(found) == ["World"]
     assert found.index.tolist() == ["a random one of the best K (`topk`)", "the hardest item (`hard`)"]
     assert found["World"].iloc[0].startswith("+")
-    assert story.against_the_reference(grid, records(folder).iloc[:0], folder).empty
-    assert story.against_the_reference(grid, records(folder), folder, story.TOWERS).empty, "no such rows are declared"
+    assert story.against_the_reference(grid, Ledger(folder).records.iloc[:0], folder).empty
+    assert story.against_the_reference(grid, Ledger(folder), story.TOWERS).empty, "no such rows are declared"
 
 
 def test_what_items_come_with(grid, folder):
-    assert story.inputs(grid, records(folder)) == (
+    assert story.inputs(grid, Ledger(folder).records) == (
         "Beside its ID, an item comes on World with nothing. "
         "So on World no mixture can show that it helps to fuse texts with images."
     )
@@ -68,29 +68,29 @@ def test_what_items_come_with(grid, folder):
         entry = json.loads(path.read_text())
         entry["dataset"]["checksums"] = dict.fromkeys(("features/image.npy", "features/text.npy", "items.parquet"), "0")
         write_json(path, entry)
-    assert story.inputs(grid, records(folder)) == "Beside its ID, an item comes on World with texts and images."
-    assert story.inputs(grid, records(folder).iloc[:0]) == ""
+    assert story.inputs(grid, Ledger(folder).records) == "Beside its ID, an item comes on World with texts and images."
+    assert story.inputs(grid, Ledger(folder).records.iloc[:0]) == ""
 
 
 def test_where_the_precision_was_another(grid, folder):
-    table, claim = records(folder), Claim(says="", source="paper", pairs=[("topk", "hard"), ("hard", "base")])
+    table, claim = Ledger(folder).records, Claim(says="", source="paper", pairs=[("topk", "hard"), ("hard", "base")])
     assert story.precisions(grid, [claim], table.assign(precision=None), folder) == ""
-    assert story.precisions(grid, [claim], table, folder) == "Matrix products of training were computed in 32 bits."
+    assert story.precisions(grid, [claim], ledger) == "Matrix products of training were computed in 32 bits."
     table.loc[table["strategy"].isin(["topk", "hard"]) & (table["dataset"] == "world"), "precision"] = "bf16"
-    said = story.precisions(grid, [claim], table, folder)
+    said = story.precisions(grid, [claim], ledger)
     assert "; in bfloat16 for `hard` and `topk` on World; it differs within `hard` over `base` on World." in said
     table.loc[table["dataset"] == "world", "precision"] = "bf16"
     table = pd.concat([table, table.tail(1).assign(file="one more", dataset="elsewhere", precision="fp32")])
-    said = story.precisions(grid, [claim], table, folder)
+    said = story.precisions(grid, [claim], ledger)
     assert "both sides of every pair that a claim rests on had the same" in said
 
 
 def test_what_the_pool_does_when_the_history_is_dropped(grid, folder):
-    said = story.with_history_dropped(grid, records(folder), folder)
+    said = story.with_history_dropped(grid, Ledger(folder))
     assert said.startswith("With the history dropped") and "\n- against the hardest item +" in said
     assert said.count(" on World") == 2 and "against the reference" in said and "continued" not in said
-    assert story.with_history_dropped(grid, records(folder).iloc[:0], folder) == ""
-    assert story.with_history_dropped(grid, records(folder), folder, story.TOWERS) == "", "no such rows are declared"
+    assert story.with_history_dropped(grid, Ledger(folder).records.iloc[:0], folder) == ""
+    assert story.with_history_dropped(grid, Ledger(folder), story.TOWERS) == "", "no such rows are declared"
 
 
 def test_what_becomes_of_the_gap_as_more_is_hidden():
@@ -133,10 +133,10 @@ def test_words_in_a_list():
 
 
 def test_how_pairs_stand(grid, folder):
-    found = story.standing(grid, [("topk", "hard"), ("hard", "topk"), ("hard", "base")], records(folder), folder)
+    found = story.standing(grid, [("topk", "hard"), ("hard", "topk"), ("hard", "base")], Ledger(folder))
     assert list(found) == ["World", "World, dropped"]
     assert found["World"].str[0].tolist() == ["▲", "▼", "○"] and found.loc["`topk` over `hard`", "World"][2] == "+"
-    part = records(folder).query("file != 'world-align-topk2.json'")
+    part = Ledger(folder).records.query("file != 'world-align-topk2.json'")
     assert story.standing(grid, [("topk", "hard")], part, folder).empty, "a seed is missing"
 
 
@@ -145,11 +145,11 @@ def test_how_many_items_the_pool_holds(folder, tmp_path):
     searched = searched.replace("trials: 1", "trials: 2")
     (tmp_path / "searched.yaml").write_text(searched)
     searched = Grid.read(tmp_path / "searched.yaml")
-    assert story.pool_sizes(searched, records(folder), folder) == "", "not chosen yet"
+    assert story.pool_sizes(searched, Ledger(folder)) == "", "not chosen yet"
     first, second = searched.trials("topk")
     kept = {"seeds": [100], "chosen": 1, "trials": [{"settings": first}, {"settings": second}]}
-    write_json(Cell(searched, "world", "topk").trials_file(folder), kept)
-    said, size = story.pool_sizes(searched, records(folder), folder), second["negatives.k"]
+    write_json(Experiment(searched, "world", "topk").trials_file(ledger), kept)
+    said, size = story.pool_sizes(searched, Ledger(folder)), second["negatives.k"]
     assert said == f"The pool holds K = {size} of 201 items on World: chosen on validation out of 5 and 20."
 
 
@@ -163,9 +163,9 @@ def test_the_ranks_that_are_drawn_from(folder, tmp_path):
 
 
 def test_where_pushes_went(grid, folder):
-    table = records(folder).assign(suppression=1.0, future_rate=0.001, planted_rate=0.001)
+    table = Ledger(folder).records.assign(suppression=1.0, future_rate=0.001, planted_rate=0.001)
     table.loc[table["strategy"] == "topk", "suppression"] = 4.0
-    said = story.pushed(grid, table, folder).replace("\xa0", " ")
+    said = story.pushed(grid, ledger).replace("\xa0", " ")
     share, amount = (float(part.replace("−", "-")) for part in re.findall(r"by ([+−]\d+) %", said))
     assert share == pytest.approx(-50, abs=3) and amount == pytest.approx(100, abs=12), "it pushes four times as hard"
     assert said.endswith("these reject the user's validation item: 10 and 10 on World.")
@@ -189,19 +189,19 @@ def test_who_sinks_further_though_it_hits_less_often():
 def test_changes_of_pairs_that_both_have_runs(grid, folder):
     (folder / "world-align-hard2.json").unlink()
     pairs = [("topk", "hard"), ("hard", "base")]
-    found = comparison.changes(grid, pairs, records(folder), folder, ["world"])
+    found = comparison.changes(grid, pairs, Ledger(folder), ["world"])
     assert found["protocol"].tolist() == ["all items", "history dropped"] * 2
     assert found["seeds"].tolist() == [2] * 4, "only seeds that both have"
     assert (found.loc[found["after"] == "topk", "low"] > 0).all()
-    nothing = comparison.changes(grid, pairs, records(folder).iloc[:0], folder, ["world"])
+    nothing = comparison.changes(grid, pairs, Ledger(folder).records.iloc[:0], folder, ["world"])
     assert nothing.empty
 
 
 def test_what_selection_did_is_a_row_for_each_run(grid, folder):
-    found = comparison.mechanism(grid, records(folder), folder)
+    found = comparison.mechanism(grid, Ledger(folder))
     rows = [(d, r) for d in ("world", "world-planted") for r in ("hard", "topk")]
     assert list(found.groupby(["dataset", "row"], sort=False).groups) == rows, "not the reference"
-    run = ledger.entry("world-align-topk2.json", folder)
+    run = Ledger(folder).record("world-align-topk2.json")
     of_run = found.set_index(["dataset", "row", "seed"]).loc[("world", "topk", 2)]
     assert of_run["on_hidden"] == pytest.approx(1e4 * run["curve"][0]["planted_share"])
     assert of_run["drift"] == pytest.approx(run["drift"]["planted"]["difference"])
@@ -209,10 +209,10 @@ def test_what_selection_did_is_a_row_for_each_run(grid, folder):
 
 
 def test_means_over_seeds_with_student_s_interval(grid, folder):
-    counted = comparison.mechanism(grid, records(folder), folder)
+    counted = comparison.mechanism(grid, Ledger(folder))
     found = comparison.over_seeds(counted, "on_hidden").set_index(["dataset", "row"])
     values = [
-        1e4 * ledger.entry(f"world-align-topk{seed}.json", folder)["curve"][0]["planted_share"] for seed in (1, 2, 3)
+        1e4 * Ledger(folder).record(f"world-align-topk{seed}.json")["curve"][0]["planted_share"] for seed in (1, 2, 3)
     ]
     one, half = found.loc[("world", "topk")], 4.302653 * np.std(values, ddof=1) / 3**0.5
     assert one["seeds"] == 3 and one["mean"] == pytest.approx(np.mean(values))
@@ -224,11 +224,11 @@ def test_means_over_seeds_with_student_s_interval(grid, folder):
 
 @pytest.mark.parametrize(("by", "groups"), [("popularity", 10), ("history", 4)])
 def test_contributions_add_up_to_the_whole_change(grid, folder, by, groups):
-    cells = Cell(grid, "world", "topk"), Cell(grid, "world", "hard")
-    table = records(folder)
-    found = contributions(*cells, table, folder, by, groups)
+    experiments = Experiment(grid, "world", "topk"), Experiment(grid, "world", "hard")
+    table = Ledger(folder).records
+    found = contributions(*experiments, ledger, by, groups)
     assert len(found) == groups and found["users"].sum() == tiny_ledger.USERS
-    assert found["change %"].sum() == pytest.approx(comparison.change(*cells, table, folder).estimate)
+    assert found["change %"].sum() == pytest.approx(comparison.change(*experiments, ledger).estimate)
     assert (found["low"] < found["change %"]).all() and (found["to"].shift() < found["from"])[1:].all()
 
 
@@ -266,15 +266,15 @@ def test_trials_against_the_reference_that_they_started_from(tmp_path):
 
 def test_a_pair_began_at_the_same_weights_where_the_ledger_has_such_runs(grid, folder):
     """A reference that was trained again, elsewhere: rows that have runs from both are compared with either."""
-    table = records(folder)
+    table = Ledger(folder).records
     table["weights"] = [file if stage == "reference" else None for file, stage in zip(table["file"], table["stage"])]
     table["reference_weights"] = [reference and f"{reference}.json" for reference in table["reference"]]
-    topk, hard = (Cell(grid, "world", name) for name in ("topk", "hard"))
+    topk, hard = (Experiment(grid, "world", name) for name in ("topk", "hard"))
     usual = [(f"world-align-topk{seed}.json", f"world-align-hard{seed}.json") for seed in (1, 2, 3)]
-    assert comparison.paired_seeds(topk, hard, table, folder) == usual
+    assert comparison.paired_seeds(topk, hard, ledger) == usual
     of_first = table["file"] == "world-align-hard1.json"
     table.loc[of_first, "reference_weights"] = "again"
-    assert comparison.paired_seeds(topk, hard, table, folder) == usual, "no other run of topk began there"
+    assert comparison.paired_seeds(topk, hard, ledger) == usual, "no other run of topk began there"
     again = table[table["file"] == "world-align-topk1.json"].assign(file="a-topk1.json", reference_weights="again")
     for order in ([table, again], [again, table]):
         both = pd.concat(order, ignore_index=True)
@@ -285,7 +285,7 @@ def test_a_pair_began_at_the_same_weights_where_the_ledger_has_such_runs(grid, f
         both["device"] = both["file"].map(lambda file: "gpu" if file in ("a-topk1.json", usual[0][1]) else "cpu")
         found = comparison.paired_seeds(topk, hard, both, folder)
         assert found[0] == ("a-topk1.json", "world-align-hard1.json"), "else of one device"
-    base = Cell(grid, "world", "base")
+    base = Experiment(grid, "world", "base")
     assert comparison.paired_seeds(topk, base, both, folder)[0] == (
         "world-align-topk1.json",
         "world-reference-base1.json",
@@ -299,19 +299,19 @@ def test_an_alignment_that_validates_no_better_gives_way_to_its_reference(grid, 
         entry = json.loads(path.read_text())
         entry["valid"]["ndcg@5"] = 0.0
         write_json(path, entry)
-    table = records(folder)
-    cells = {name: Cell(grid, "world", name) for name in ("base", "hard", "topk")}
-    assert [comparison.given_up(cell, table, folder) for cell in cells.values()] == [0, 3, 0]
-    files = comparison.paired_seeds(cells["topk"], cells["hard"], table, folder, or_reference=True)
-    assert files == comparison.paired_seeds(cells["topk"], cells["base"], table, folder)
+    table = Ledger(folder).records
+    experiments = {name: Experiment(grid, "world", name) for name in ("base", "hard", "topk")}
+    assert [comparison.given_up(experiment, ledger) for experiment in experiments.values()] == [0, 3, 0]
+    files = comparison.paired_seeds(experiments["topk"], experiments["hard"], ledger, or_reference=True)
+    assert files == comparison.paired_seeds(experiments["topk"], experiments["base"], ledger)
     pairs = [("topk", "hard"), ("hard", "base")]
     kept, given = (
-        comparison.changes(grid, pairs, table, folder, ["world"], allowed).set_index(["after", "protocol"])["change %"]
+        comparison.changes(grid, pairs, ledger, ["world"], allowed).set_index(["after", "protocol"])["change %"]
         for allowed in (False, True)
     )
     assert given["hard", "all items"] == 0 != kept["hard", "all items"]
     assert given["topk", "all items"] != kept["topk", "all items"]
-    found = story.where_the_reference_may_stay(grid, table, folder)["World"]
+    found = story.where_the_reference_may_stay(grid, ledger)["World"]
     assert found["`hard` validates no better in"] == "3 of 3 seeds"
     assert found["`topk` validates no better in"] == "0 of 3 seeds"
     assert found["what is left of `topk` over `hard`, %"].startswith("+")
@@ -321,7 +321,7 @@ def test_an_alignment_that_validates_no_better_gives_way_to_its_reference(grid, 
 
 
 def test_no_words_before_every_seed_is_there(grid, folder):
-    table = records(folder)
+    table = Ledger(folder).records
     part = table[~table["file"].eq("world-align-topk2.json")]
     assert story.with_history_dropped(grid, part, folder) == ""
     assert story.where_the_reference_may_stay(grid, part, folder).empty
@@ -330,14 +330,14 @@ def test_no_words_before_every_seed_is_there(grid, folder):
 
 
 def test_later_purchases_are_counted_as_the_validation_item_only_where_they_are_nothing_else(grid, folder):
-    table = records(folder).assign(future_rate=0.01)
+    table = Ledger(folder).records.assign(future_rate=0.01)
     table.loc[table["strategy"] == "hard", "exclude"] = "past"
-    counted = comparison.mechanism(grid, table, folder).groupby("row")["validation"].mean()
+    counted = comparison.mechanism(grid, ledger).groupby("row")["validation"].mean()
     assert counted["topk"] == pytest.approx(100) and np.isnan(counted["hard"])
 
 
 def test_a_page_names_the_run_that_it_lacks(grid, folder):
-    counted = comparison.mechanism(grid, records(folder), folder)
+    counted = comparison.mechanism(grid, Ledger(folder))
     assert set(comparison.of_rows(counted, "world-planted", ("hard", "topk"))["row"]) == {"hard", "topk"}
     with pytest.raises(InputError, match=r"no run of uniform on world-planted, .* --rows uniform` first"):
         comparison.of_rows(counted, "world-planted", ("hard", "uniform"))

@@ -4,7 +4,6 @@ import re
 
 import pandas as pd
 
-from companion.evidence import ledger
 from companion.evidence.plan import GRID
 from companion.findings import front
 
@@ -14,12 +13,12 @@ INDEX = GRID.parent.parent / "book" / "index.md"
 def test_every_mark_is_replaced():
     text = INDEX.read_text(encoding="utf-8")
     marks = re.findall(r"<!-- [a-z ]+ -->", text)
-    found = front.fill(text, ledger.FOLDER)
+    found = front.fill(text, FOLDER)
     assert len(marks) >= 6 and not re.search(r"<!--|nan\b|None", found)
     tables = re.findall(r"(?:^\|.*\|\n)+", found, re.MULTILINE)
     assert len(tables) == 4, "two bases, the reference that may stay, the claims"
     for table in tables:
-        assert len({line.count("|") for line in table.splitlines()}) == 1, "as many cells in every line"
+        assert len({line.count("|") for line in table.splitlines()}) == 1, "as many experiments in every line"
 
 
 def test_a_page_without_marks_stays_as_it_is(tmp_path):

@@ -8,17 +8,17 @@ import pytest
 import tiny_ledger
 
 from companion.evidence import comparison
-from companion.evidence.grid import Cell
-from companion.evidence.ledger import records
+from companion.evidence.grid import Experiment
+from companion.evidence.ledger import Ledger
 from companion.findings import groups
 
 
 def test_the_groups_of_a_row_add_up_to_its_change(grid, folder):
-    table = records(folder)
-    found = groups.over_the_reference(grid, table, folder)
+    table = Ledger(folder).records
+    found = groups.over_the_reference(grid, ledger)
     assert set(found["row"]) == {"topk", "hard"}, "`none` is not declared"
     for (row, by), part in found.groupby(["row", "by"]):
-        whole = comparison.change(Cell(grid, "world", row), Cell(grid, "world", "base"), table, folder)
+        whole = comparison.change(Experiment(grid, "world", row), Experiment(grid, "world", "base"), ledger)
         assert part["change %"].sum() == pytest.approx(whole.estimate)
         assert part["users"].sum() == tiny_ledger.USERS and part["group"].iloc[0] == 1
         assert len(part) == (10 if by == "popularity" else 5)
@@ -44,9 +44,9 @@ def test_what_lies_with_the_most_popular_items(grid, folder):
         hard.assign(rank=np.where(popular, 0, hard["rank"])).to_parquet(
             folder / "ranks" / f"world-align-topk{seed}.parquet"
         )
-    table = records(folder)
-    whole = comparison.change(Cell(grid, "world", "topk"), Cell(grid, "world", "hard"), table, folder).estimate
-    said = groups.with_the_most_popular(grid, table, folder).replace("\xa0", " ")
+    table = Ledger(folder).records
+    whole = comparison.change(Experiment(grid, "world", "topk"), Experiment(grid, "world", "hard"), ledger).estimate
+    said = groups.with_the_most_popular(grid, ledger).replace("\xa0", " ")
     of_top, of_all = re.search(r"over `hard`, \+([\d.]+) % \[.*\] of \+([\d.]+) % on World", said).groups()
     assert float(of_top) == float(of_all) == pytest.approx(whole, abs=0.06)
     assert (
@@ -54,4 +54,4 @@ def test_what_lies_with_the_most_popular_items(grid, folder):
         and "In 1 of 1 comparisons" in said
         and "hard_as_topk" not in said
     )
-    assert groups.with_the_most_popular(grid, table, folder, ["none"]) == ""
+    assert groups.with_the_most_popular(grid, ledger, ["none"]) == ""

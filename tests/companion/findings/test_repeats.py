@@ -3,30 +3,30 @@
 import pandas as pd
 import pytest
 
-from companion.evidence.ledger import records
+from companion.evidence.ledger import Ledger
 from companion.findings import repeats
 
 
 @pytest.fixture
 def table(folder):
-    return records(folder).assign(weights="known", reference_weights="known")
+    return Ledger(folder).records.assign(weights="known", reference_weights="known")
 
 
-def test_rows_that_began_at_a_reference_that_is_not_on_record(grid, folder, table):
-    assert repeats.began_elsewhere(grid, table, folder) == [] and repeats.told(grid, table, folder) == ""
+def test_rows_that_began_at_a_reference_that_is_not_on_record(grid, ledger):
+    assert repeats.began_elsewhere(grid, ledger) == [] and repeats.told(grid, ledger) == ""
     table.loc[table["strategy"] == "hard", "reference_weights"] = "other"
-    assert repeats.began_elsewhere(grid, table, folder) == [("world", "hard")], "no planted dataset"
-    assert "below, 1 on World, began at" in repeats.told(grid, table, folder)
+    assert repeats.began_elsewhere(grid, ledger) == [("world", "hard")], "no planted dataset"
+    assert "below, 1 on World, began at" in repeats.told(grid, ledger)
     table.loc[table["strategy"] == "hard", "accelerator"] = "Some GPU"
-    assert "1 on World, all of them on a GPU (Some GPU), began at" in repeats.told(grid, table, folder)
-    assert repeats.began_elsewhere(grid, table, folder, ["world-planted"]) == [("world-planted", "hard")]
+    assert "1 on World, all of them on a GPU (Some GPU), began at" in repeats.told(grid, ledger)
+    assert repeats.began_elsewhere(grid, ledger, ["world-planted"]) == [("world-planted", "hard")]
     sweep = grid.rows["hard"].model_copy(update={"tier": "C"})
     swept = grid.model_copy(update={"rows": grid.rows | {"hard": sweep}})
-    assert repeats.told(swept, table, folder) == "", "sweeps are not in the tables"
+    assert repeats.told(swept, ledger) == "", "sweeps are not in the tables"
 
 
-def test_how_far_a_run_moves_with_its_reference(grid, folder, table):
-    assert repeats.moves(grid, table, folder).empty and repeats.how_far(grid, table, folder) == ""
+def test_how_far_a_run_moves_with_its_reference(grid, ledger):
+    assert repeats.moves(grid, ledger).empty and repeats.how_far(grid, ledger) == ""
     again = table[table["file"].isin(["world-align-topk1.json", "world-align-topk2.json"])].copy()
     again["file"], again["reference_weights"] = [f"again{number}" for number in (1, 2)], "other"
     again["test.ndcg@5"] *= [1.1, 0.9]

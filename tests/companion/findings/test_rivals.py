@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import tiny_ledger
 
-from companion.evidence import ledger
+from companion.evidence.ledger import Ledger
 from companion.findings import rivals
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation import metrics
@@ -30,11 +30,11 @@ def folder(folder):
 
 
 def test_each_row_against_the_baseline_that_validates_best(grid, folder):
-    found = rivals.over_baselines(grid, ledger.records(folder), folder, ["base", "topk", "other"])
+    found = rivals.over_baselines(grid, Ledger(folder), ["base", "topk", "other"])
     assert set(found["baseline"]) == {"item_knn"} and found["its"].unique() == pytest.approx(FOUND["item_knn"])
     assert found["row"].tolist() == ["base", "topk"] * 2, "under both protocols; what is not declared is left out"
     arms = [
-        np.stack([metrics.ndcg(ledger.ranks(f"world-{name}.json", folder)["rank"].to_numpy()) for name in names])
+        np.stack([metrics.ndcg(Ledger(folder).ranks(f"world-{name}.json")["rank"].to_numpy()) for name in names])
         for names in (["baseline-item_knn"] * 3, [f"align-topk{seed}" for seed in (1, 2, 3)])
     ]
     one = crossed_change(*arms)
@@ -43,17 +43,17 @@ def test_each_row_against_the_baseline_that_validates_best(grid, folder):
 
 def test_a_row_that_lacks_a_seed_is_left_out(grid, folder):
     (folder / "world-align-topk2.json").unlink()
-    found = rivals.over_baselines(grid, ledger.records(folder), folder, ["base", "topk"])
+    found = rivals.over_baselines(grid, Ledger(folder), ["base", "topk"])
     assert set(found["row"]) == {"base"}
-    without = ledger.records(folder)
+    without = Ledger(folder).records
     assert rivals.over_baselines(grid, without[without["stage"] != "baseline"], folder).empty
 
 
 def test_other_data_are_refused(grid, folder):
-    table = ledger.records(folder)
+    table = Ledger(folder).records
     table["checksums"] = np.where(table["stage"] == "baseline", "other", "same")
     with pytest.raises(InputError, match="different editions"):
-        rivals.over_baselines(grid, table, folder, ["base"])
+        rivals.over_baselines(grid, ledger, ["base"])
 
 
 def test_only_an_interval_that_leaves_zero_out_puts_a_baseline_ahead(grid):

@@ -6,7 +6,7 @@ import pytest
 import tiny_ledger
 
 from companion.evidence.grid import Grid
-from companion.evidence.ledger import records
+from companion.evidence.ledger import Ledger
 from companion.findings import sweeps
 from rodpo_lite.files import write_json
 
@@ -45,7 +45,7 @@ def filled(tmp_path, monkeypatch):
     for path in folder.glob("toys-align-short_*.json"):
         entry = json.loads(path.read_text())
         write_json(path, entry | {"reference": f"toys-reference-short{entry['seed']}"})
-    return grid, records(folder), folder
+    return grid, Ledger(folder)
 
 
 def test_a_sweep_is_in_the_order_of_its_values(filled):
@@ -74,7 +74,7 @@ def test_a_reference_that_has_not_converged_is_told_apart(filled):
 
 
 def test_nothing_is_said_of_runs_that_are_not_on_record(filled):
-    grid, table, folder = filled
+    grid, ledger = filled
     few = table[table["strategy"] == "reference"]
     assert sweeps.against_topk(grid, few, folder).empty and sweeps.over_hard(grid, few, folder).empty
     assert sweeps.from_a_short_reference(grid, few, folder) == ""
