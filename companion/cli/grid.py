@@ -117,7 +117,7 @@ def choose(
         raise InputError(f"The grid does not run {row} on {dataset}.")
     experiment = Experiment(grid, dataset, row)
     if experiment.tuned == experiment and experiment.chosen(recorded) is None:
-        tuning.choose(experiment, ledger)
+        tuning.choose(experiment, runs, recorded)
     if (settings := experiment.chosen(recorded)) is None:
         tuned = experiment.tuned
         raise InputError(

@@ -65,7 +65,7 @@ class Ledger:
         Metric columns are `<part>.<metric>`, part one of valid, valid_masked, test, test_masked; what selection did,
         such as `planted_rate`, is the mean over the epochs. A row's `file` names the record.
         """
-        return pd.DataFrame([Record.read(path).row() for path in self.paths()])
+        return pd.DataFrame([Record.read(path).row() | {"file": path.name} for path in self.paths()])
 
     @property
     def by_file(self) -> pd.DataFrame:

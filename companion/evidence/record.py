@@ -167,7 +167,6 @@ class Record(_Kept):
             "lambda_ce": self.config.get("training", {}).get("lambda_ce"),
             "accelerator": self.machine.get("accelerator"),
             "config": full,
-            "file": f"{self.name}.json",
             "method": self.method,
         }
         same = ("seed", "reference", "reference_weights", "weights", "precision", "device", "seconds", "parameters")

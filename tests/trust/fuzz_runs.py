@@ -73,7 +73,7 @@ def family(place: Path) -> Callable[[Path, random.Random], Callable]:
                 if kind == "align" and chance.random() < 0.3:
                     results.drift(dataset, run, whole["reference"])
                 Ledger(folder / "ledger").enter_run(run)
-                Ledger(folder / "ledger").records
+                assert len(Ledger(folder / "ledger").records)
             finally:
                 assert not trace.exists(), "a pickle was loaded"
 

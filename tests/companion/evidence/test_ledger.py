@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import subprocess
 
 import pandas as pd
 import pytest
 
 from companion.evidence.ledger import FOLDER, Ledger
+from companion.evidence.record import Record
 from rodpo_lite.config import KINDS, AlignmentConfig, ReferenceConfig
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation import metrics
@@ -70,7 +72,13 @@ def test_drift_enters_with_the_run(world, reference_folder, tmp_path):
     assert json.loads(path.read_text())["drift"] == found
     (tmp_path / "run" / "drift.json").unlink()
     assert Ledger(tmp_path / "ledger").enter_run(tmp_path / "run") == path, "it has what it needs"
+    write_json(tmp_path / "run" / "drift.json", found | {"commit": "a later one"})
+    assert Ledger(tmp_path / "ledger").enter_run(tmp_path / "run") == path, "whoever measured it"
+    write_json(tmp_path / "run" / "drift.json", found | {"future": {"difference": 7.0, "users": 1}})
+    with pytest.raises(InputError, match="another drift"):
+        Ledger(tmp_path / "ledger").enter_run(tmp_path / "run")
     write_json(path, {key: value for key, value in json.loads(path.read_text()).items() if key != "drift"})
+    (tmp_path / "run" / "drift.json").unlink()
     results.drift(world, tmp_path / "run", reference_folder)
     with pytest.raises(InputError, match="another drift for the same run, or none"):
         Ledger(tmp_path / "ledger").enter_run(tmp_path / "run")
@@ -93,12 +101,13 @@ def test_unfinished_and_unevaluated_runs_stay_out(run, tmp_path):
     assert not (tmp_path / "ledger").exists()
 
 
-def test_the_ledger_is_append_only(world, run, tmp_path):
+@pytest.mark.parametrize("protocol", ["unmasked", "masked"])
+def test_the_ledger_is_append_only(world, run, tmp_path, protocol):
     results.evaluate(world, run)
     path = Ledger(tmp_path / "ledger").enter_run(run)
     before = path.read_bytes()
     found = json.loads((run / "metrics.json").read_text())
-    found["unmasked"]["ndcg@5"] += 0.1
+    found[protocol]["ndcg@5"] += 0.1
     (run / "metrics.json").write_text(json.dumps(found))
     with pytest.raises(InputError, match="append-only"):
         Ledger(tmp_path / "ledger").enter_run(run)
@@ -124,17 +133,17 @@ def test_a_record_that_lacks_a_metric_is_none(world, run, tmp_path):
     for wrong in ({}, entry["test"] | {"ndcg@5": float("nan")}):
         path.write_text(json.dumps(entry | {"test": wrong}))
         with pytest.raises(InputError, match=r"test(\.ndcg@5)? is missing or damaged"):
-            Ledger(tmp_path / "ledger").records
+            assert Ledger(tmp_path / "ledger").records is None
 
 
 @pytest.mark.parametrize("folder", ["results", "replication"])
 def test_the_committed_ledgers_are_consistent(folder):
     """Every committed record's metrics follow from its committed ranks, and its reference is there too."""
-    folder = FOLDER.parent / folder
-    table = Ledger(folder).records
+    ledger = Ledger(FOLDER.parent / folder)
+    table = ledger.records
     assert len(table) > 0
     for row in table.itertuples():
-        entry, ranks = Ledger(folder).record(row.file), Ledger(folder).ranks(row.file)
+        entry, ranks = ledger.record(row.file), ledger.ranks(row.file)
         assert isinstance(ranks, pd.DataFrame) and entry.config_hash in row.file
         assert metrics.from_ranks(ranks["rank"].to_numpy()) == pytest.approx(entry.test)
         assert metrics.from_ranks(ranks["rank_masked"].to_numpy()) == pytest.approx(entry.test_masked)
@@ -144,6 +153,27 @@ def test_the_committed_ledgers_are_consistent(folder):
         assert not entry.commit.endswith("+"), "recorded from committed code"
         if entry.stage == "align":
             assert entry.reference in set(table["id"])
+
+
+@pytest.mark.parametrize("folder", ["results", "replication"])
+def test_a_record_is_written_as_it_was_read(folder):
+    paths = Ledger(FOLDER.parent / folder).paths()
+    assert len(paths) >= 25
+    for path in paths:
+        values = json.loads(path.read_text())
+        assert Record.read(path).model_dump(mode="json", exclude_unset=True) == values, path.name
+
+
+def test_what_a_killed_write_left_is_no_record(ledger):
+    left = ledger.folder / ".world-align-topk1.json-x7_k2"
+    left.write_text("{")
+    (ledger.folder / ".world-align-topk1-x7_k2.json").write_text("{")
+    assert len(ledger.paths()) == len(ledger.records) == 18
+    ignored = subprocess.run(
+        ["git", "check-ignore", "--no-index", FOLDER / left.name, FOLDER / "ranks" / left.name],
+        cwd=FOLDER, capture_output=True, text=True,
+    )  # fmt: skip
+    assert len(ignored.stdout.splitlines()) == 2, "git would add it, and every chapter would be stale"
 
 
 def _restrict(config: dict, keys: dict) -> dict:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from companion.evidence.grid import Grid
+from companion.evidence.ledger import Ledger
 from companion.findings import examples
 from rodpo_lite.data.schema import read_dataset, write_dataset
 from rodpo_lite.data.split import leave_one_out
@@ -32,8 +33,8 @@ def grid(tmp_path):
 
 def test_the_list_of_a_user_is_that_of_the_ranks(grid, world, reference_folder, tmp_path):
     shutil.copytree(reference_folder, tmp_path / "runs" / "synthetic" / "fused" / "final" / "seed-1")
-    examples.write(world, grid, tmp_path / "runs", tmp_path / "ledger", ("fused",), users=5)
-    found = examples.read("synthetic", tmp_path / "ledger")
+    examples.write(world, grid, tmp_path / "runs", Ledger(tmp_path / "ledger"), ("fused",), users=5)
+    found = examples.read("synthetic", Ledger(tmp_path / "ledger"))
     run = load(reference_folder, world)
     ranks = rank_dataset(run.model, world, "test", run.encoder.max_length).unmasked
     assert found["of"] == pytest.approx((ranks < 10).sum(), abs=1) and len(found["users"]) == 5
@@ -68,9 +69,9 @@ def test_what_moved_by_hand(tmp_path):
 
 
 def test_a_row_that_has_not_run_is_named(grid, world, tmp_path):
-    assert examples.read("synthetic", tmp_path) is None
+    assert examples.read("synthetic", Ledger(tmp_path)) is None
     with pytest.raises(InputError, match="--rows fused"):
-        examples.write(world, grid, tmp_path / "runs", tmp_path, ("fused",))
+        examples.write(world, grid, tmp_path / "runs", Ledger(tmp_path), ("fused",))
 
 
 def test_a_long_title_is_cut_at_a_word_and_says_so():

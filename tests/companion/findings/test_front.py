@@ -4,6 +4,7 @@ import re
 
 import pandas as pd
 
+from companion.evidence.ledger import FOLDER
 from companion.evidence.plan import GRID
 from companion.findings import front
 
@@ -18,7 +19,7 @@ def test_every_mark_is_replaced():
     tables = re.findall(r"(?:^\|.*\|\n)+", found, re.MULTILINE)
     assert len(tables) == 4, "two bases, the reference that may stay, the claims"
     for table in tables:
-        assert len({line.count("|") for line in table.splitlines()}) == 1, "as many experiments in every line"
+        assert len({line.count("|") for line in table.splitlines()}) == 1, "as many cells in every line"
 
 
 def test_a_page_without_marks_stays_as_it_is(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny_ledger
+from tiny_ledger import with_records
 
 from companion.evidence.ledger import Ledger
 from companion.findings import rivals
@@ -41,16 +42,16 @@ def test_each_row_against_the_baseline_that_validates_best(grid, folder):
     assert found.iloc[1][["change %", "low", "high"]].tolist() == [one.estimate, one.low, one.high]
 
 
-def test_a_row_that_lacks_a_seed_is_left_out(grid, folder):
+def test_a_row_that_lacks_a_seed_is_left_out(grid, folder, ledger):
     (folder / "world-align-topk2.json").unlink()
-    found = rivals.over_baselines(grid, Ledger(folder), ["base", "topk"])
+    found = rivals.over_baselines(grid, ledger, ["base", "topk"])
     assert set(found["row"]) == {"base"}
-    without = Ledger(folder).records
-    assert rivals.over_baselines(grid, without[without["stage"] != "baseline"], folder).empty
+    without = ledger.records[ledger.records["stage"] != "baseline"]
+    assert rivals.over_baselines(grid, with_records(folder, without)).empty
 
 
-def test_other_data_are_refused(grid, folder):
-    table = Ledger(folder).records
+def test_other_data_are_refused(grid, ledger):
+    table = ledger.records
     table["checksums"] = np.where(table["stage"] == "baseline", "other", "same")
     with pytest.raises(InputError, match="different editions"):
         rivals.over_baselines(grid, ledger, ["base"])

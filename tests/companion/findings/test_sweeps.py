@@ -4,6 +4,7 @@ import json
 
 import pytest
 import tiny_ledger
+from tiny_ledger import with_records
 
 from companion.evidence.grid import Grid
 from companion.evidence.ledger import Ledger
@@ -75,6 +76,6 @@ def test_a_reference_that_has_not_converged_is_told_apart(filled):
 
 def test_nothing_is_said_of_runs_that_are_not_on_record(filled):
     grid, ledger = filled
-    few = table[table["strategy"] == "reference"]
-    assert sweeps.against_topk(grid, few, folder).empty and sweeps.over_hard(grid, few, folder).empty
-    assert sweeps.from_a_short_reference(grid, few, folder) == ""
+    few = with_records(ledger.folder, ledger.records[ledger.records["strategy"] == "reference"])
+    assert sweeps.against_topk(grid, few).empty and sweeps.over_hard(grid, few).empty
+    assert sweeps.from_a_short_reference(grid, few) == ""
