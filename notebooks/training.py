@@ -35,7 +35,7 @@ from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
-from companion.findings import story
+from companion.findings.sentences import listed
 from companion.site import figures
 from companion.site.pages import record, record_defaults
 from IPython.display import Markdown
@@ -228,7 +228,7 @@ clear = [name for name in strategies if gain[name].low > 0 or gain[name].high < 
 Markdown(
     f"All had {shared.epochs} epochs, learning rate {shared.learning_rate:g} and anchor λ = {shared.lambda_ce:g}. "
     "The interval of the change excludes zero for "
-    + (story.listed(f"`{name}`" for name in clear) if clear else "no strategy")
+    + (listed(f"`{name}`" for name in clear) if clear else "no strategy")
     + ". "
     f"Such intervals say how sure the result is for *these weights* over {dataset.n_users:,} users; another training seed would "
     "move every row, so one run decides nothing. "

@@ -1,5 +1,6 @@
 """The claims: the pairs of rows that decide on each (workflow/claims.yaml), and what the ledger says of them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -8,16 +9,15 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from companion.evidence.comparison import change, paired_seeds
+from companion.evidence.comparison import change, changes, complete_pairs, paired_seeds
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import Ledger
 from rodpo_lite.errors import InputError
-from rodpo_lite.evaluation.statistics import Comparison, Interval, holm, verdict
+from rodpo_lite.evaluation.statistics import Comparison, holm, verdict
 from rodpo_lite.files import read_yaml
 
 FILE = Path(__file__).resolve().parents[2] / "workflow" / "claims.yaml"
 NOT_RUN = "not run yet"
-MEASURED = {"ndcg@5": "NDCG@5 ", "planted_share": "their share of the push ", "planted_drift": "logits "}
 
 
 class Claim(BaseModel):
@@ -110,25 +110,57 @@ def _files(grid: Grid, dataset: str, after: str, before: str, ledger: Ledger) ->
     return paired_seeds(Experiment(grid, dataset, after), Experiment(grid, dataset, before), ledger)
 
 
-def scoreboard(declared: dict[str, Claim], grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    """A row for each claim of the paper: says, verdict, what its members say (tally), the effects of its first pair."""
-    rows = []
-    for claim in declared.values():
-        if claim.source != "paper":
+def summaries(
+    declared: dict[str, Claim], grid: Grid, ledger: Ledger, source: str = "paper"
+) -> list[dict[str, Any]]:  # fmt: skip
+    """What the ledger says of each claim of a source: name, says, measure, verdict, tally (members by verdict).
+
+    members: rows of `assess`; first: those of its first pair that have run; beside: rows of `assess_beside`; smallest:
+    the smallest true changes that its members would show. Datasets have their names for readers.
+    """
+    summaries = []
+    for name, claim in declared.items():
+        if claim.source != source:
             continue
-        found = assess(claim, grid, ledger)
-        first = found[(found["after"] == claim.pairs[0][0]) & (found["before"] == claim.pairs[0][1])]
-        digits, unit = (3, "") if claim.measure == "planted_drift" else (1, " %")
-        told = [
-            f"{grid.label(row.dataset)}: {MEASURED[claim.measure]}"
-            + Interval(row.estimate, row.low, row.high).text(digits, unit)
-            for row in first.itertuples()
-            if row.verdict != NOT_RUN
-        ]
-        counts = found.loc[found["verdict"] != NOT_RUN, "verdict"].value_counts()
-        tally = ", ".join(f"{number} {kind}" for kind, number in counts.items()) if len(counts) > 1 else ""
-        rows.append((claim.says, conclusion(found["verdict"].tolist()), tally, "; ".join(told)))
-    return pd.DataFrame(rows, columns=["says", "verdict", "tally", "so_far"])
+        members, beside = (
+            table.assign(dataset=table["dataset"].map(grid.label)).to_dict("records")
+            for table in (assess(claim, grid, ledger), assess_beside(claim, grid, ledger))
+        )
+        recorded = [row for row in members if row["verdict"] != NOT_RUN]
+        summary = {"name": name, "says": claim.says, "measure": claim.measure, "members": members, "beside": beside}
+        summary["verdict"] = conclusion([row["verdict"] for row in members])
+        summary["tally"] = dict(Counter(row["verdict"] for row in recorded).most_common())
+        summary["first"] = [row for row in recorded if (row["after"], row["before"]) == claim.pairs[0]]
+        summary["smallest"] = [row["smallest"] for row in recorded]
+        summaries.append(summary)
+    return summaries
+
+
+def assess_all(declared: dict[str, Claim], grid: Grid, ledger: Ledger) -> pd.DataFrame:
+    """`assess` of every claim, with its name and measure in columns claim and measure."""
+    parts = [
+        assess(claim, grid, ledger).assign(claim=name, measure=claim.measure) for name, claim in declared.items()
+    ]  # fmt: skip
+    return pd.concat(parts)
+
+
+def effects(assessed: pd.DataFrame, grid: Grid, ledger: Ledger) -> pd.DataFrame:
+    """Of `assess_all` every pair that a claim about NDCG@5 rests on, once, under both protocols.
+
+    Verdicts are of all items ranked. Columns claim, dataset, pair, protocol, estimate, low, high, Holm's p (as text),
+    the smallest effect shown, verdict.
+    """
+    ranked = assessed[assessed["measure"] == "ndcg@5"].assign(protocol="all items")
+    ranked = ranked.dropna(subset="estimate").drop_duplicates(["dataset", "after", "before"])
+    pairs = dict.fromkeys(zip(ranked["after"], ranked["before"], strict=True))
+    dropped = complete_pairs(grid, changes(grid, pairs, ledger, grid.real))
+    dropped = dropped[dropped["protocol"] == "history dropped"].rename(columns={"change %": "estimate"})
+    table = pd.concat([ranked, dropped])
+    table["pair"] = table["after"] + " over " + table["before"]
+    p = [p if pd.isna(p) else f"{p:.4f}" if p >= 0.0001 else "< .0001" for p in table["Holm's p"]]
+    columns = ["claim", "dataset", "pair", "protocol", "estimate", "low", "high", "Holm's p", "smallest", "verdict"]
+    table = table.assign(**{"Holm's p": p})[columns]
+    return table.rename(columns={"smallest": "smallest effect shown with power .8, %"})
 
 
 def _member_verdict(claim: Claim, found: Comparison, adjusted: float) -> str:

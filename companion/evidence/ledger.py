@@ -40,7 +40,8 @@ class Ledger:
 
     def forget(self) -> None:
         """Read everything anew."""
-        self.__dict__.pop("records", None)
+        for name in ("records", "by_file"):
+            self.__dict__.pop(name, None)
         self._ranks: dict[str, pd.DataFrame] = {}
         self.kept: dict[Any, Any] = {}  # what `Experiment.candidates` has looked up
 
@@ -67,7 +68,7 @@ class Ledger:
         """
         return pd.DataFrame([Record.read(path).row() | {"file": path.name} for path in self.paths()])
 
-    @property
+    @cached_property
     def by_file(self) -> pd.DataFrame:
         """`records` by the name of the file."""
         return self.records.set_index("file")

@@ -1,5 +1,6 @@
-"""Lists before and after alignment, kept in the ledger as item numbers: a few users' own, and what moved in all."""
+"""Lists before and after alignment, kept in the ledger as item numbers; and a table as a shop might have it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from companion.evidence.grid import FINAL, Experiment, Grid
 from companion.evidence.ledger import Ledger
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import leave_one_out, training_counts
+from rodpo_lite.data.synthetic import WorldSizes, open_world
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation.ranking import encode_histories
 from rodpo_lite.files import read_json, write_json
@@ -21,6 +23,14 @@ ROWS = ("fused", "none", "uniform", "hard", "topk")
 TOP = 10
 DEPTH = 20  # of a list in which moves are counted
 LOSERS = 10
+TAKEN_NEXT = "taken next, per 10,000"
+MOVES = {  # what `moves` counts, as a column and on which scale
+    "items": ("items a user", 1),
+    "owned": ("already had, %", 100),
+    "next": (TAKEN_NEXT, 1e4),
+    "popularity": ("median purchases", 1),
+}
+SHOP = WorldSizes(users=800, items=400)
 
 
 def write(
@@ -108,6 +118,45 @@ def read(dataset: str, ledger: Ledger) -> dict[str, Any] | None:
     return read_json(path) if path.is_file() else None
 
 
+def moves_table(kept: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """`moves` of what `read` returns for each dataset: dataset, row, what, and a column for each of MOVES."""
+    return pd.DataFrame(
+        {"dataset": dataset, "row": row, "what": what}
+        | {label: scale * values[key] for key, (label, scale) in MOVES.items() if key in values}
+        for dataset, lists in kept.items()
+        for row, moved in lists["moved"].items()
+        for what, values in moved["moves"].items()
+    )
+
+
+def came_and_left(grid: Grid, table: pd.DataFrame, rows: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+    """rows: dataset, row, and of 10,000 items that came in and that left how many were taken next."""
+    taken = table.set_index(["dataset", "row", "what"])[TAKEN_NEXT]
+    keys = [(dataset, row) for dataset in table["dataset"].unique() for row in rows]
+    lines = [
+        {"dataset": grid.label(key[0]), "row": key[1]} | {what: taken[(*key, what)] for what in ("came", "left")}
+        for key in keys
+    ]
+    return {"rows": lines}
+
+
+def losers_table(kept: dict[str, dict[str, Any]], titles: dict[str, list[str]], rows: Iterable[str]) -> pd.DataFrame:
+    """The five items that leave most lists, of each dataset and row; by title where a dataset has any."""
+    return pd.DataFrame(
+        {
+            "dataset": dataset,
+            "row": row,
+            "item": short(titles[dataset][line["item"]]) if dataset in titles else line["item"],
+            "lists before": line["before"],
+            "lists after": line["after"],
+            "taken next by those who lost it": line["wanted"],
+        }
+        for dataset, lists in kept.items()
+        for row in rows
+        for line in lists["moved"][row]["losers"][:5]
+    )
+
+
 def short(text: str) -> str:
     """The title in an item's text, cut at a word to 40 characters; Amazon's texts go on with a description after it."""
     title = " ".join(text.removeprefix("Title: ").split(" ;")[0].split())
@@ -123,6 +172,23 @@ def table(example: dict[str, Any], titles: list[str] | None = None) -> pd.DataFr
 
     columns = {row: [told(item) for item in items] for row, items in example["top"].items()}
     return pd.DataFrame(columns, index=pd.RangeIndex(1, TOP + 1, name="place"))
+
+
+def write_example(folder: Path, seed: int = 0) -> tuple[Path, Path]:
+    """Write clicks.csv (customer, product, time) and products.csv (product, title) into `folder`; returns both."""
+    dataset, _ = open_world(seed=seed, sizes=SHOP)
+    names = [f"sku-{number:04d}" for number in range(dataset.n_items)]
+    clicks = pd.DataFrame(
+        {
+            "customer_id": [f"c{number:05d}" for number, n in enumerate(dataset.lengths) for _ in range(n)],
+            "product_id": [names[item] for item in dataset.items],
+            "time": pd.to_datetime(dataset.timestamps, unit="s").strftime("%Y-%m-%dT%H:%M:%S"),
+        }
+    )
+    folder = Path(folder)
+    clicks.to_csv(folder / "clicks.csv", index=False)
+    pd.DataFrame({"product_id": names, "title": dataset.titles}).to_csv(folder / "products.csv", index=False)
+    return folder / "clicks.csv", folder / "products.csv"
 
 
 @torch.no_grad()

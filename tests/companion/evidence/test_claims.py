@@ -80,8 +80,8 @@ def test_a_drift_within_one_logit_is_not_no_effect(grid, declared, ledger, monke
 def test_pairs_that_differ_are_counted(grid, declared, ledger, monkeypatch):
     found = {"hard": Comparison(2.0, 1.0, 3.0, 0.5, 20.0, 0.001), "base": Comparison(0.1, -0.5, 0.7, 0.3, 20.0, 0.9)}
     monkeypatch.setattr(claims, "change", lambda after, before, *_: found[before.name])
-    (row,) = claims.scoreboard({"better": declared["better"]}, grid, ledger).to_dict("records")
-    assert (row["verdict"], row["tally"]) == ("reproduced in part", "1 reproduced, 1 no effect")
+    (row,) = claims.summaries({"better": declared["better"]}, grid, ledger)
+    assert (row["verdict"], row["tally"]) == ("reproduced in part", {"reproduced": 1, "no effect": 1})
 
 
 def test_pairs_beside_a_claim_have_no_verdict(grid, declared, ledger):
@@ -140,18 +140,28 @@ def test_a_claim_waits_for_all_of_its_runs(grid, declared, ledger):
     assert found["estimate"].isna().all()
 
 
-def test_the_scoreboard_has_a_line_for_each_claim_of_the_paper(grid, declared, ledger):
+def test_a_summary_of_each_claim_of_a_source(grid, declared, ledger):
     (ledger.folder / "world-align-topk3.json").unlink()
     declared["own"] = declared["better"].model_copy(update={"source": "control"})
-    found = claims.scoreboard(declared, grid, ledger)
-    assert found["says"].tolist() == ["more", "less", "less far"]
-    assert found["verdict"].tolist() == [NOT_RUN, "reproduced", "reproduced"] and found["so_far"].tolist()[0] == ""
-    assert found["tally"].tolist() == ["", "", ""], "nothing is apart"
-    assert (
-        found["so_far"].tolist()[1].startswith("World, 10 % hidden: their share of the push −")
-        and "\xa0% [" in found["so_far"].tolist()[1]
-    )
-    assert "%" not in found["so_far"].tolist()[2].partition(":")[2]
+    better, fewer, drift = claims.summaries(declared, grid, ledger)
+    assert [claim["says"] for claim in (better, fewer, drift)] == ["more", "less", "less far"]
+    assert [claim["verdict"] for claim in (better, fewer, drift)] == [NOT_RUN, "reproduced", "reproduced"]
+    assert better["first"] == [] == better["smallest"] and better["tally"] == {}, "it waits for a run"
+    (first,) = fewer["first"]
+    assert first["dataset"] == "World, 10 % hidden" and first["estimate"] == pytest.approx(-50, abs=3)
+    assert fewer["tally"] == {"reproduced": 1} and len(better["members"]) == 2
+    assert [claim["name"] for claim in claims.summaries(declared, grid, ledger, "control")] == ["own"]
+
+
+def test_effects_under_both_protocols(grid, declared, ledger):
+    assessed = claims.assess_all(declared, grid, ledger)
+    assert set(assessed["claim"]) == {"better", "fewer", "drift"}
+    effects = claims.effects(assessed, grid, ledger)
+    assert effects[["pair", "protocol"]].values.tolist() == [
+        ["topk over hard", "all items"], ["topk over base", "all items"],
+        ["topk over hard", "history dropped"], ["topk over base", "history dropped"],
+    ]  # fmt: skip
+    assert effects["verdict"].notna().tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize(

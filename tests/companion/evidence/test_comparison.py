@@ -1,7 +1,6 @@
 """Rows side by side: means by hand, parts that add up, and a ledger that can be recomputed."""
 
 import json
-import re
 
 import numpy as np
 import pandas as pd
@@ -10,11 +9,8 @@ import tiny_ledger
 from tiny_ledger import with_records
 
 from companion.evidence import comparison, tuning
-from companion.evidence.claims import Claim
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import Ledger
-from companion.findings import story
-from companion.findings.groups import contributions
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import write_json
 
@@ -51,145 +47,6 @@ def test_a_row_with_the_settings_of_another_is_shown_once(grid, folder, tmp_path
         pd.testing.assert_frame_equal(of(twice, Ledger(folder)), of(grid, Ledger(folder)))
 
 
-def test_what_rejected_items_do_to_the_reference(grid, folder):
-    found = story.against_the_reference(grid, Ledger(folder))
-    assert list(found) == ["World"]
-    assert found.index.tolist() == ["a random one of the best K (`topk`)", "the hardest item (`hard`)"]
-    assert found["World"].iloc[0].startswith("+")
-    assert story.against_the_reference(grid, with_records(folder, Ledger(folder).records.iloc[:0])).empty
-    assert story.against_the_reference(grid, Ledger(folder), story.TOWERS).empty, "no such rows are declared"
-
-
-def test_what_items_come_with(grid, folder):
-    assert story.inputs(grid, Ledger(folder)) == (
-        "Beside its ID, an item comes on World with nothing. "
-        "So on World no mixture can show that it helps to fuse texts with images."
-    )
-    for path in folder.glob("world-*.json"):
-        entry = json.loads(path.read_text())
-        entry["dataset"]["checksums"] = dict.fromkeys(("features/image.npy", "features/text.npy", "items.parquet"), "0")
-        write_json(path, entry)
-    assert story.inputs(grid, Ledger(folder)) == "Beside its ID, an item comes on World with texts and images."
-    assert story.inputs(grid, with_records(folder, Ledger(folder).records.iloc[:0])) == ""
-
-
-def test_where_the_precision_was_another(grid, folder):
-    table, claim = Ledger(folder).records, Claim(says="", source="paper", pairs=[("topk", "hard"), ("hard", "base")])
-    assert story.precisions(grid, [claim], with_records(folder, table.assign(precision=None))) == ""
-    assert (
-        story.precisions(grid, [claim], with_records(folder, table))
-        == "Matrix products of training were computed in 32 bits."
-    )
-    table.loc[table["strategy"].isin(["topk", "hard"]) & (table["dataset"] == "world"), "precision"] = "bf16"
-    said = story.precisions(grid, [claim], with_records(folder, table))
-    assert "; in bfloat16 for `hard` and `topk` on World; it differs within `hard` over `base` on World." in said
-    table.loc[table["dataset"] == "world", "precision"] = "bf16"
-    table = pd.concat([table, table.tail(1).assign(file="one more", dataset="elsewhere", precision="fp32")])
-    said = story.precisions(grid, [claim], with_records(folder, table))
-    assert "both sides of every pair that a claim rests on had the same" in said
-
-
-def test_what_the_pool_does_when_the_history_is_dropped(grid, folder):
-    said = story.with_history_dropped(grid, Ledger(folder))
-    assert said.startswith("With the history dropped") and "\n- against the hardest item +" in said
-    assert said.count(" on World") == 2 and "against the reference" in said and "continued" not in said
-    assert story.with_history_dropped(grid, with_records(folder, Ledger(folder).records.iloc[:0])) == ""
-    assert story.with_history_dropped(grid, Ledger(folder), story.TOWERS) == "", "no such rows are declared"
-
-
-def test_what_becomes_of_the_gap_as_more_is_hidden():
-    counted = pd.DataFrame({"dataset": ["few", "few", "many"], "row": "hard", "hidden": [10.0, 20.0, 60.0]})
-    gaps = pd.DataFrame({"dataset": ["none", "few", "many"], "seeds": [5, 3, 3], "hidden, %": [0, 20, 40]})
-    for changes, width, seen in (
-        ([1, 3, 5], 0.5, "widens"),
-        ([5, 3, 1], 0.5, "narrows"),
-        ([1, 3, 5], 9, "is not seen"),
-    ):
-        around = {"change %": changes, "low": np.array(changes) - width, "high": np.array(changes) + width}
-        said = story.as_more_is_hidden(gaps.assign(**around), counted)
-        assert f"percentage points: it **{seen}" in said and "Seeds are 5 at 0 %, 3 at 20 % and 3 at 40 %." in said
-        assert "hidden purchase in 15 with 20 % hidden and 60 with 40 % hidden." in said
-    # the line through three points of error e, two tenths apart, has a slope with the error e / sqrt(8)
-    assert "changes by +1.0 [−2.2, +4.2] percentage points" in said
-
-
-def test_what_would_flatten_the_others():
-    found = story.out_of_scale(pd.Series({"a": 0.01, "b": -0.5, "c": -0.02, "d": 0.03, "e": 0.01}))
-    assert found == ["b"], "five times the median of the distances is 0.08"
-
-
-def test_which_rows_are_ahead_and_behind(grid):
-    rows = [
-        ("all items", "up", 2.0, 1.0, 3.0),
-        ("all items", "down", -2.0, -3.0, -1.0),
-        ("all items", "open", 0, -1, 1),
-    ]
-    rows.append(("history dropped", "other", 2.0, 1.0, 3.0))
-    found = pd.DataFrame(rows, columns=["protocol", "after", "change %", "low", "high"])
-    found = pd.concat([found.assign(dataset="world"), found[2:3].assign(dataset="world-planted")])
-    said = story.ahead_and_behind(grid, found).replace("\u00a0", " ").splitlines()
-    assert said[0] == "- **World**: ahead `up` +2.0 % [+1.0 %, +3.0 %]; behind `down` −2.0 % [−3.0 %, −1.0 %]"
-    assert said[1:] == ["- **World, 10 % hidden**: none"]
-
-
-def test_words_in_a_list():
-    assert [story.listed("abc"[:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
-
-
-def test_how_pairs_stand(grid, folder):
-    found = story.standing(grid, [("topk", "hard"), ("hard", "topk"), ("hard", "base")], Ledger(folder))
-    assert list(found) == ["World", "World, dropped"]
-    assert found["World"].str[0].tolist() == ["▲", "▼", "○"] and found.loc["`topk` over `hard`", "World"][2] == "+"
-    part = Ledger(folder).records.query("file != 'world-align-topk2.json'")
-    assert story.standing(grid, [("topk", "hard")], with_records(folder, part)).empty, "a seed is missing"
-
-
-def test_how_many_items_the_pool_holds(folder, tmp_path):
-    searched = tiny_ledger.DECLARED.replace("name: topk}", "name: topk}, search: {negatives.k: [5, 20]}")
-    searched = searched.replace("trials: 1", "trials: 2")
-    (tmp_path / "searched.yaml").write_text(searched)
-    searched = Grid.read(tmp_path / "searched.yaml")
-    assert story.pool_sizes(searched, Ledger(folder)) == "", "not chosen yet"
-    first, second = searched.trials("topk")
-    kept = {"seeds": [100], "chosen": 1, "trials": [{"settings": first}, {"settings": second}]}
-    write_json(Experiment(searched, "world", "topk").trials_file(Ledger(folder)), kept)
-    said, size = story.pool_sizes(searched, Ledger(folder)), second["negatives.k"]
-    assert said == f"The pool holds K = {size} of 201 items on World: chosen on validation out of 5 and 20."
-
-
-def test_the_ranks_that_are_drawn_from(folder, tmp_path):
-    more = (
-        "  window: {tier: A, reference: base, set: {negatives.name: rank_window, negatives.skip: 3, negatives.k: 7}}\n"
-    )
-    (tmp_path / "more.yaml").write_text(tiny_ledger.DECLARED + more)
-    said = story.ranks_drawn(Grid.read(tmp_path / "more.yaml"), Ledger(folder), ("topk", "window"))
-    assert said == "On World, what is rejected is drawn in `topk` from ranks 1 to 20 and `window` from ranks 4 to 10"
-
-
-def test_where_pushes_went(grid, folder):
-    table = Ledger(folder).records.assign(suppression=1.0, future_rate=0.001, planted_rate=0.001)
-    table.loc[table["strategy"] == "topk", "suppression"] = 4.0
-    said = story.pushed(grid, with_records(folder, table)).replace("\xa0", " ")
-    share, amount = (float(part.replace("−", "-")) for part in re.findall(r"by ([+−]\d+) %", said))
-    assert share == pytest.approx(-50, abs=3) and amount == pytest.approx(100, abs=12), "it pushes four times as hard"
-    assert said.endswith("these reject the user's validation item: 10 and 10 on World.")
-
-
-def test_who_sinks_further_though_it_hits_less_often():
-    rows = [
-        ("hard", 60.0, -0.01),
-        ("topk", 10.0, 0.02),
-        ("static", 12.0, -0.07),
-        ("window", 6.0, -0.03),
-        ("soft", 80.0, -0.5),
-    ]
-    counted = pd.DataFrame(rows, columns=["row", "hidden", "drift"])
-    said = story.against_the_trend(counted)
-    assert "under `window` and `static` than under `hard`, though these hit them 10 and 5 times" in said
-    assert "`static` than under `hard`, though this hits them 5 times" in story.against_the_trend(counted.drop(3))
-    assert story.against_the_trend(counted.head(2)) == "" == story.against_the_trend(counted.tail(2)), "none, no `hard`"
-
-
 def test_changes_of_pairs_that_both_have_runs(grid, folder):
     (folder / "world-align-hard2.json").unlink()
     pairs = [("topk", "hard"), ("hard", "base")]
@@ -223,15 +80,6 @@ def test_means_over_seeds_with_student_s_interval(grid, folder):
     assert comparison.over_seeds(counted, "past").empty
     single = comparison.over_seeds(counted[counted["seed"] == 1], "on_hidden")
     assert single["low"].isna().all() and (single["seeds"] == 1).all()
-
-
-@pytest.mark.parametrize(("by", "groups"), [("popularity", 10), ("history", 4)])
-def test_contributions_add_up_to_the_whole_change(grid, ledger, by, groups):
-    experiments = Experiment(grid, "world", "topk"), Experiment(grid, "world", "hard")
-    found = contributions(*experiments, ledger, by, groups)
-    assert len(found) == groups and found["users"].sum() == tiny_ledger.USERS
-    assert found["change %"].sum() == pytest.approx(comparison.change(*experiments, ledger).estimate)
-    assert (found["low"] < found["change %"]).all() and (found["to"].shift() < found["from"])[1:].all()
 
 
 def test_a_metric_that_does_not_follow_from_the_ranks_is_named(folder):
@@ -318,23 +166,6 @@ def test_an_alignment_that_validates_no_better_gives_way_to_its_reference(grid, 
     assert comparison.given_up(experiments["hard"], with_records(folder, equal.reset_index())) == 3, (
         "as well, no better"
     )
-    found = story.where_the_reference_may_stay(grid, ledger)["World"]
-    assert found["`hard` validates no better in"] == "3 of 3 seeds"
-    assert found["`topk` validates no better in"] == "0 of 3 seeds"
-    assert found["what is left of `topk` over `hard`, %"].startswith("+")
-    table = ledger.records
-    never = table.assign(**{"valid.ndcg@5": table["valid.ndcg@5"].where(table["strategy"] != "topk", 0.0)})
-    found = story.where_the_reference_may_stay(grid, with_records(folder, never))["World"]
-    assert found["what is left of `topk` over `hard`, %"] == "the reference on both sides"
-
-
-def test_no_words_before_every_seed_is_there(grid, folder):
-    table = Ledger(folder).records
-    part = with_records(folder, table[~table["file"].eq("world-align-topk2.json")])
-    assert story.with_history_dropped(grid, part) == ""
-    assert story.where_the_reference_may_stay(grid, part).empty
-    found = story.against_the_reference(grid, part)
-    assert found.index.tolist() == ["the hardest item (`hard`)"]
 
 
 def test_later_purchases_are_counted_as_the_validation_item_only_where_they_are_nothing_else(grid, folder):

@@ -63,8 +63,10 @@ def test_epochs_on_a_gpu_beside_those_on_a_cpu(tmp_path):
 def test_pairs_of_both_precisions(tmp_path):
     pairs = [{"dataset": "a", "seed": seed, "fp32": 0.1, "bf16": 0.1 + change} for seed, change in enumerate((0, 0.01))]
     (tmp_path / "precision.json").write_text(json.dumps({"pairs": pairs}))
-    found = costs.mean_change(costs.precision(tmp_path))
-    assert found.estimate == pytest.approx(5) and found.low == pytest.approx(5 - 12.706 * 5, rel=1e-3)
+    facts = costs.precision_change(costs.precision(tmp_path))
+    assert facts["change"]["estimate"] == pytest.approx(5) and facts["seeds"] == 2
+    assert facts["change"]["low"] == pytest.approx(5 - 12.706 * 5, rel=1e-3)
+    assert facts["pairs"] == [{"dataset": "A", "count": 2}]
 
 
 def test_equal_epochs(tmp_path):
