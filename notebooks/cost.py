@@ -156,8 +156,8 @@ for library, value in best.set_index("library")["best NDCG@10"].items():
     record(f"best_ndcg10_{library}", value)
 figures.table(
     best,
-    f"The best of {ended.attrs['epochs']} epochs, and ours over each other library, with 95 % intervals over seeds, whose "
-    "deviation is taken to be the same for all",
+    f"The best of {ended.attrs['epochs']} epochs, and ours over each other library, with 95 % intervals over seeds, "
+    "whose deviation is taken to be the same for all",
 )
 
 # %% [markdown]
@@ -180,7 +180,8 @@ fig.update_yaxes(autorange="reversed")
 figures.show(
     fig,
     caption="Products alone, the epoch, and its two parts when each runs alone.",
-    alt="Bars of seconds: plain products in bf16 and fp32, the reference epoch, cross-entropy alone, encoder alone, and the epoch in fp32.",
+    alt="Bars of seconds: plain products in bf16 and fp32, the reference epoch, cross-entropy alone, encoder alone, and "
+    "the epoch in fp32.",
     data=parts.drop(columns="x"),
 )
 
@@ -210,7 +211,8 @@ fig.update_xaxes(title="strategy")
 fig.update_yaxes(title="epoch, relative to plain training")
 figures.show(
     fig,
-    caption="An epoch of alignment over an epoch of the reference (dotted), by strategy, all with the cross-entropy anchor.",
+    caption="An epoch of alignment over an epoch of the reference (dotted), by strategy, all with the cross-entropy "
+    "anchor.",
     alt="A bar for each strategy: the cost of an alignment epoch relative to a plain one.",
     data=aligned.assign(relative=aligned["seconds"] / plain).drop(columns="x"),
 )
@@ -270,8 +272,8 @@ figures.table(
     of_gpu.round({"GPU, s": 2, "GPU, ratio": 2, "CPU, s": 1, "CPU, ratio": 2}),
     f"Median seconds of an epoch of {gpu['dataset'].capitalize()} on one {gpu['accelerator']} (torch "
     f"{gpu['versions']['torch']}; {gpu['measured']}) and on the CPU above; ratios are to the plain epoch on the same "
-    "device, of alignments to the reference and of encoders, which have random features in two modalities, to the linear "
-    "fusion",
+    "device, of alignments to the reference and of encoders, which have random features in two modalities, to the "
+    "linear fusion",
     rows=len(of_gpu),
 )
 

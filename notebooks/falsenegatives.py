@@ -122,8 +122,8 @@ for label, value in drift["together"].items():
 # %% tags=["hide-input"]
 figures.show(
     fig,
-    caption="How far false negatives moved against candidates beside them, relative to continued cross-entropy, at each "
-    f"run's best epoch; intervals over seeds. Selectors that hit them more often stand further right{flat}",
+    caption="How far false negatives moved against candidates beside them, relative to continued cross-entropy, at "
+    f"each run's best epoch; intervals over seeds. Selectors that hit them more often stand further right{flat}",
     alt=f"Points with intervals for each selector and two kinds of false negatives; {len(drift['below'])} of "
     f"{len(drifts)} intervals lie below zero and {drift['above']} above.",
     data=drifts.reset_index(),
@@ -218,8 +218,8 @@ if groups:
         fig,
         caption="What it changes to allow the history, and to allow later training purchases, as rejected items; "
         "intervals over users and seeds. Open marks: history dropped from the ranking.",
-        alt="Two groups of points with intervals: the effect of allowing the past and of allowing the future, for three "
-        "selectors, with and without history in the ranking.",
+        alt="Two groups of points with intervals: the effect of allowing the past and of allowing the future, for "
+        "three selectors, with and without history in the ranking.",
         data=allowed,
     )
 else:

@@ -94,8 +94,8 @@ if groups:
     figures.slider(fig, groups, "topk" if "topk" in groups else SHOWN[0], "Row: ")
     figures.show(
         fig,
-        caption="Validation NDCG@5 of every tried setting against the reference that it started from, all items ranked; "
-        "large marks were chosen. All settings change from trial to trial. "
+        caption="Validation NDCG@5 of every tried setting against the reference that it started from, all items "
+        "ranked; large marks were chosen. All settings change from trial to trial. "
         f"{tried['change %'].lt(LOWEST).sum()} trials lie below {LOWEST} % and are not drawn. Only the scale of the "
         "anchor's weight, which may be 0, is not logarithmic.",
         alt="For each row of the grid, points over learning rate, beta, weight of the anchor and pool size.",
@@ -218,12 +218,16 @@ CHOICES = [
     ("user's later items in the pool", "excluded; else allowed", ("topk_past", "topk")),
     ("experts and routing", "linear fusion; else 2 of 8 experts and a shared one", ("topk_on_moe", "topk")),
     ("base", "one fused tower; else one tower a modality", ("towers", "fused")),
-    ("how far the reference is trained", "to the end; else a third of the schedule, both aligned", ("short_topk", "topk")),
+    (
+        "how far the reference is trained",
+        "to the end; else a third of the schedule, both aligned",
+        ("short_topk", "topk"),
+    ),
 ]
 figures.table(
     sweeps.unknown(grid, CHOICES, ledger),
-    "Change of test NDCG@5, all items ranked, in percent with 95 % intervals, when the other choice is taken. The draw by "
-    "softmax and the bases have settings of their own; all others keep those of what they vary",
+    "Change of test NDCG@5, all items ranked, in percent with 95 % intervals, when the other choice is taken. The draw "
+    "by softmax and the bases have settings of their own; all others keep those of what they vary",
 )
 
 # %% [markdown]

@@ -216,13 +216,13 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.split(",") if name)
 
 
-def _print_repeated(found) -> None:
+def _print_repeated(runs) -> None:
     """Runs beside those on record, as a table."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table("dataset", "row", "seed", "recorded", "again", "difference, %", title="test NDCG@5")
-    for dataset, row, seed, before, now, difference in found.itertuples(index=False):
+    for dataset, row, seed, before, now, difference in runs.itertuples(index=False):
         numbers = (_shown(before, ".5f"), _shown(now, ".5f"), _shown(difference, "+.2f"))
         table.add_row(dataset, row, str(seed), *numbers)
     Console().print(table)

@@ -49,7 +49,7 @@ class Claim(BaseModel):
 
 def read(grid: Grid, path: Path = FILE) -> dict[str, Claim]:
     """The declared claims; raises InputError for one that names an unknown row or that no dataset can decide."""
-    found = {}
+    claims: dict[str, Claim] = {}
     for name, declared in read_yaml(path, "The list of claims").items():
         try:
             claim = Claim.model_validate(declared)
@@ -66,8 +66,8 @@ def read(grid: Grid, path: Path = FILE) -> dict[str, Claim]:
                 raise InputError(
                     f"The list of claims {path}, {name}: {fewer[0]} has not all seeds of the grid on {dataset}."
                 )
-        found[name] = claim
-    return found
+        claims[name] = claim
+    return claims
 
 
 def assess(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
@@ -81,15 +81,15 @@ def assess(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
         recorded = [set(experiment.recorded(ledger)) for experiment in experiments]
         row = {"dataset": dataset, "after": after, "before": before, "seeds": len(recorded[0] & recorded[1])}
         complete = all(set(experiment.seeds) <= seeds for experiment, seeds in zip(experiments, recorded, strict=True))
-        rows.append(row | {"found": change(*experiments, ledger, claim.measure) if complete else None})
-    p_values = [row["found"].p if row["found"] else 1.0 for row in rows]
+        rows.append(row | {"change": change(*experiments, ledger, claim.measure) if complete else None})
+    p_values = [row["change"].p if row["change"] else 1.0 for row in rows]
     for row, adjusted in zip(rows, holm(p_values), strict=True):
-        found = row.pop("found")
-        if found is None:
+        effect = row.pop("change")
+        if effect is None:
             row["verdict"] = NOT_RUN
             continue
-        row |= {"estimate": found.estimate, "low": found.low, "high": found.high, "p": found.p, "Holm's p": adjusted}
-        row |= {"smallest": found.smallest_effect(tests=len(rows)), "verdict": _member_verdict(claim, found, adjusted)}
+        smallest, verdict = effect.smallest_effect(tests=len(rows)), _member_verdict(claim, effect, adjusted)
+        row |= vars(effect) | {"Holm's p": adjusted, "smallest": smallest, "verdict": verdict}
     columns = ["dataset", "after", "before", "seeds", "estimate", "low", "high", "p", "Holm's p", "smallest", "verdict"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -100,10 +100,10 @@ def assess_beside(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
     Those that are on record, but for what is a member once more: rows with the same settings have the same runs.
     """
     later = claim.model_copy(update={"pairs": claim.beside})
-    found = assess(later, grid, ledger)
+    table = assess(later, grid, ledger)
     runs, known = ([_files(grid, *pair, ledger) for pair in one.members(grid)] for one in (later, claim))
-    shown = [verdict != NOT_RUN and files not in known for verdict, files in zip(found["verdict"], runs, strict=True)]
-    return found[np.array(shown, bool)].drop(columns=["p", "Holm's p", "smallest", "verdict"])
+    shown = [verdict != NOT_RUN and files not in known for verdict, files in zip(table["verdict"], runs, strict=True)]
+    return table[np.array(shown, bool)].drop(columns=["p", "Holm's p", "smallest", "verdict"])
 
 
 def _files(grid: Grid, dataset: str, after: str, before: str, ledger: Ledger) -> list:
@@ -163,21 +163,21 @@ def effects(assessed: pd.DataFrame, grid: Grid, ledger: Ledger) -> pd.DataFrame:
     return table.rename(columns={"smallest": "smallest effect shown with power .8, %"})
 
 
-def _member_verdict(claim: Claim, found: Comparison, adjusted: float) -> str:
-    supporting = found if claim.better == "higher" else found.negated()
+def _member_verdict(claim: Claim, effect: Comparison, adjusted: float) -> str:
+    supporting = effect if claim.better == "higher" else effect.negated()
     return verdict(supporting, adjusted, 0.0 if claim.measure == "planted_drift" else 1.0)
 
 
 def conclusion(verdicts: Sequence[str]) -> str:
     """The verdict of a claim from those of its members."""
-    found, waiting = set(verdicts), list(verdicts).count(NOT_RUN)
+    kinds, waiting = set(verdicts), list(verdicts).count(NOT_RUN)
     if waiting:
-        return NOT_RUN if len(found) == 1 else f"open, {len(verdicts) - waiting} of {len(verdicts)} have run"
-    if len(found) == 1:
-        return found.pop()
-    if {"reproduced", "contradicted"} <= found:
+        return NOT_RUN if len(kinds) == 1 else f"open, {len(verdicts) - waiting} of {len(verdicts)} have run"
+    if len(kinds) == 1:
+        return kinds.pop()
+    if {"reproduced", "contradicted"} <= kinds:
         return "mixed"
     for sure in ("reproduced", "contradicted"):
-        if sure in found:
+        if sure in kinds:
             return f"{sure} in part"
     return "inconclusive"

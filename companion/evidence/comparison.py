@@ -33,21 +33,21 @@ def quality(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     ]
     for experiment, files in _distinct(grid, ledger):
         parts.append((experiment.dataset, experiment.name, ledger.by_file.loc[list(files.values())]))
-    found = []
-    for dataset, name, own in parts:
-        row = {"dataset": dataset, "row": name, "seeds": len(own)}
-        row |= {column: own[f"{part}.ndcg@5"].mean() for column, part in NDCG.items()}
-        found.append(row | {"deviation": own["test.ndcg@5"].std(), "seconds": own["seconds"].mean()})
+    rows = []
+    for dataset, name, runs in parts:
+        row = {"dataset": dataset, "row": name, "seeds": len(runs)}
+        row |= {column: runs[f"{part}.ndcg@5"].mean() for column, part in NDCG.items()}
+        rows.append(row | {"deviation": runs["test.ndcg@5"].std(), "seconds": runs["seconds"].mean()})
     columns = ["dataset", "row", "seeds", *NDCG, "deviation", "seconds"]
-    return pd.DataFrame(found, columns=columns)
+    return pd.DataFrame(rows, columns=columns)
 
 
-def complete(grid: Grid, found: pd.DataFrame) -> pd.DataFrame:
+def complete(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:
     """Of `quality` the baselines, and the rows of which every seed is on record that they declare."""
     enough = [
-        row.row not in grid.rows or row.seeds == len(grid.seeds_of(row.row, row.dataset)) for row in found.itertuples()
+        row.row not in grid.rows or row.seeds == len(grid.seeds_of(row.row, row.dataset)) for row in table.itertuples()
     ]
-    return found[np.array(enough, bool)]
+    return table[np.array(enough, bool)]
 
 
 def _distinct(grid: Grid, ledger: Ledger) -> Iterator[tuple[Experiment, dict[int, str]]]:
@@ -83,7 +83,7 @@ def mechanism(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     logits. What was not measured is missing, and so is `validation` where other later items may be rejected, too. A row
     whose runs are those of another is left out.
     """
-    of_file, found = ledger.by_file, []
+    of_file, rows = ledger.by_file, []
     for experiment, files in _distinct(grid, ledger):
         for seed, file in files.items():
             run = of_file.loc[file]
@@ -95,8 +95,8 @@ def mechanism(grid: Grid, ledger: Ledger) -> pd.DataFrame:
                 row["validation"] = np.nan
             row[PUSHED] = row["push"] * row["on_hidden"]
             row |= {name: run["drift"].get(key, {}).get("difference", np.nan) for name, key in DRIFTS.items()}
-            found.append(row)
-    return pd.DataFrame(found, columns=["dataset", "row", "seed", *WHAT_SELECTION_DID, PUSHED, *DRIFTS])
+            rows.append(row)
+    return pd.DataFrame(rows, columns=["dataset", "row", "seed", *WHAT_SELECTION_DID, PUSHED, *DRIFTS])
 
 
 def of_rows(counted: pd.DataFrame, dataset: str, rows: Iterable[str]) -> pd.DataFrame:
@@ -112,11 +112,11 @@ def of_rows(counted: pd.DataFrame, dataset: str, rows: Iterable[str]) -> pd.Data
 
 def over_seeds(runs: pd.DataFrame, column: str) -> pd.DataFrame:
     """Mean of a column of `mechanism` for each dataset and row: seeds, mean, and Student's interval, low and high."""
-    found = []
+    rows = []
     for key, part in runs.dropna(subset=column).groupby(["dataset", "row"], sort=False):
         one = seed_mean(part[column].to_numpy())
-        found.append((*key, len(part), one.estimate, one.low, one.high))
-    return pd.DataFrame(found, columns=["dataset", "row", "seeds", "mean", "low", "high"])
+        rows.append((*key, len(part), one.estimate, one.low, one.high))
+    return pd.DataFrame(rows, columns=["dataset", "row", "seeds", "mean", "low", "high"])
 
 
 def paired_seeds(
@@ -143,8 +143,8 @@ def paired_seeds(
 def _alike(first: list[str], second: list[str], in_what: list[pd.Series]) -> tuple[str, str]:
     """The first two, one of each list, that share a value by file, of the earliest of `in_what`; else the first."""
     pairs = [(one, other) for one in first for other in second]
-    found = (pair for values in in_what for pair in pairs if values[pair[0]] == values[pair[1]])
-    return next(found, pairs[0])
+    alike = (pair for values in in_what for pair in pairs if values[pair[0]] == values[pair[1]])
+    return next(alike, pairs[0])
 
 
 def _or_reference(experiment: Experiment, files: dict[int, str], ledger: Ledger) -> dict[int, str]:
@@ -222,7 +222,7 @@ def changes(
 
     or_reference: as in `paired_seeds`. Columns dataset, after, before, protocol, seeds, change %, low, high.
     """
-    found, pairs = [], list(pairs)
+    rows, pairs = [], list(pairs)
     for dataset in datasets or grid.datasets:
         for after, before in pairs:
             experiments = Experiment(grid, dataset, after), Experiment(grid, dataset, before)
@@ -232,16 +232,16 @@ def changes(
                 continue
             for protocol, column in PROTOCOLS.items():
                 one = crossed(files, ledger, column)
-                found.append((dataset, after, before, protocol, len(files), one.estimate, one.low, one.high))
+                rows.append((dataset, after, before, protocol, len(files), one.estimate, one.low, one.high))
     return pd.DataFrame(
-        found, columns=["dataset", "after", "before", "protocol", "seeds", "change %", "low", "high"]
+        rows, columns=["dataset", "after", "before", "protocol", "seeds", "change %", "low", "high"]
     )  # fmt: skip
 
 
-def complete_pairs(grid: Grid, found: pd.DataFrame) -> pd.DataFrame:
+def complete_pairs(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:
     """Of `changes` those of which every seed is on record that both rows declare."""
     declared = [
         len(set(grid.seeds_of(row.after, row.dataset)) & set(grid.seeds_of(row.before, row.dataset)))
-        for row in found.itertuples()
+        for row in table.itertuples()
     ]
-    return found[found["seeds"] == declared]
+    return table[table["seeds"] == declared]

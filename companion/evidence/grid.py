@@ -2,7 +2,7 @@
 
 A row is one method. Where it declares a `search`, as many settings as `tuning.trials` are tried on the tuning seeds,
 the one that validates best is run with the reported seeds, and only those are ever evaluated on test. Under the folder
-of runs stand <dataset>/<row>/trial-<t>/seed-<s> and <dataset>/<row>/final/seed-<s>, with config.yaml beside the seeds.
+of runs are <dataset>/<row>/trial-<t>/seed-<s> and <dataset>/<row>/final/seed-<s>, with config.yaml beside the seeds.
 """
 
 import re
@@ -124,11 +124,11 @@ class Grid(Declared):
             return [dict(row.set)]
         sampler = qmc.Sobol(len(row.search), rng=np.random.default_rng(0))
         points = sampler.random_base2(int(np.ceil(np.log2(self.tuning.trials))))[: self.tuning.trials - 1]
-        found = [dict(row.set)]
+        trials = [dict(row.set)]
         for point in points:
             drawn = {key: _at(choice, place) for (key, choice), place in zip(row.search.items(), point, strict=True)}
-            found.append(row.set | drawn)
-        return found
+            trials.append(row.set | drawn)
+        return trials
 
     def seeds_of(self, name: str, dataset: str) -> tuple[int, ...]:
         """Reported seeds of a row on a dataset."""
@@ -154,13 +154,13 @@ class Grid(Declared):
         for asked, known, kind in ((datasets, self.datasets, "dataset"), (rows, self.rows, "row")):
             if unknown := [name for name in asked if name not in known]:
                 raise InputError(f"The grid has no {kind} {unknown[0]!r}; it has {', '.join(known)}.")
-        found = []
+        experiments = []
         for dataset in datasets or self.datasets:
             on = [name for name in self.rows if self.runs_on(name, dataset)]
             wanted = {name for name in on if (name in rows if rows else self.tier(name, dataset) in tiers)}
             wanted |= {self.rows[name].reference for name in wanted}
-            found += [Experiment(self, dataset, name) for name in on if name in wanted]
-        return found
+            experiments += [Experiment(self, dataset, name) for name in on if name in wanted]
+        return experiments
 
     def runs_on(self, name: str, dataset: str) -> bool:
         """Whether a row is declared for a dataset."""

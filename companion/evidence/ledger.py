@@ -84,7 +84,7 @@ class Ledger:
             stored = _counts(read_parquet(folder, name), folder / name, ("rank", "own_above"))
             if (stored["own_above"] > stored["rank"]).any():
                 raise InputError(
-                    f"{folder / name} is damaged: more of the user's own items stand above the target than items."
+                    f"{folder / name} is damaged: more of the user's own items are above the target than items."
                 )
             columns = {"rank": stored["rank"], "rank_masked": stored["rank"] - stored["own_above"]}
             self._ranks[file] = pd.DataFrame(columns).rename_axis("user").reset_index()
@@ -186,7 +186,7 @@ def _counts(table: pd.DataFrame, path: Path, columns: tuple[str, ...]) -> pd.Dat
 
 
 def _compact(ranks: pd.DataFrame) -> bytes:
-    """Ranks in user order, without the user column, one byte each: what ranks lower than 255 stands as 255.
+    """Ranks in user order, without the user column, one byte each: what ranks lower than 255 counts as 255.
 
     own_above, what dropping the history takes off the rank, is nearly always small, and compresses better than the rank
     that is left.

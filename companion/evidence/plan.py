@@ -42,7 +42,7 @@ class Plan:
     seeds: tuple[int, ...] = ()
 
     def todo(self) -> list[dict[str, Any]]:
-        """Cells with something left to do: whether they are to be tuned, and the seeds that are to be reported."""
+        """Experiments with something left to do: whether to tune them, and the seeds to report."""
         todo = []
         for experiment in self.experiments:
             recorded = experiment.recorded(self.ledger)
@@ -118,7 +118,7 @@ class Plan:
                     yield one.reference.tuned
 
     def _links(self, experiment: Experiment) -> dict[str, Any]:
-        """What a experiment depends on: rows of its dataset, and whose trials decide, how many."""
+        """What an experiment depends on: rows of its dataset, and whose trials decide, how many."""
         return {
             "reference": experiment.method.reference,
             "drift": experiment.drift and experiment.drift.name,
@@ -161,7 +161,7 @@ def run(plan: Plan, data: Path, profile: str, replicas: int, precision: str | No
         raise InputError(f"There is no profile {profile!r}; there are {known}.")
     if find_spec("snakemake") is None:
         raise InputError("The grid needs Snakemake: pip install 'rodpo-lite[grid]'.")
-    with _alone(plan.runs) as lock:
+    with _exclusive(plan.runs) as lock:
         path = plan.write(data, replicas, precision)
         command = [sys.executable, "-m", "snakemake", "--snakefile", WORKFLOW / "Snakefile", "--nolock"]
         command += ["--directory", plan.runs, "--profile", folder, *extra, "--config", f"plan={path.resolve()}"]
@@ -209,7 +209,8 @@ def repeated(experiments: list[Experiment], recorded: Ledger, again: Ledger) -> 
 
 
 @contextmanager
-def _alone(runs: Path) -> Iterator[int]:
+def _exclusive(runs: Path) -> Iterator[int]:
+    """Hold the lock of a folder of runs; Snakemake inherits its descriptor, which filelock does not hand out."""
     runs.mkdir(parents=True, exist_ok=True)
     with open(runs / ".lock", "w") as lock:
         try:

@@ -119,7 +119,7 @@ class Record(_Kept):
 
     @cached_property
     def full_config(self) -> dict[str, Any]:
-        """The configuration; keys that were unknown when it ran stand at their defaults."""
+        """The configuration; keys that were unknown when it ran are at their defaults."""
         return build(KINDS[self.stage], self.config).model_dump(mode="json")
 
     @cached_property

@@ -25,18 +25,18 @@ def choose(experiment: Experiment, runs: Path, ledger: Ledger) -> dict[str, Any]
     """
     trials = []
     for number, settings in enumerate(experiment.grid.trials(experiment.name)):
-        found = [
+        records = [
             read_json(experiment.folder(runs) / f"trial-{number}" / f"seed-{seed}" / checkpoint.RUN)
             for seed in experiment.grid.tuning.seeds
         ]
         trials.append(
             {
                 "settings": settings,
-                "valid": [record["valid"][PRIMARY] for record in found],
-                "valid_masked": [record["valid_masked"][PRIMARY] for record in found],
-                "best_epoch": [record["best_epoch"] for record in found],
-                "seconds": [record["seconds"] for record in found],
-                "commit": found[0]["commit"],
+                "valid": [record["valid"][PRIMARY] for record in records],
+                "valid_masked": [record["valid_masked"][PRIMARY] for record in records],
+                "best_epoch": [record["best_epoch"] for record in records],
+                "seconds": [record["seconds"] for record in records],
+                "commit": records[0]["commit"],
             }
         )
     means = [float(np.mean(trial["valid"])) for trial in trials]
@@ -79,7 +79,7 @@ def trials(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     over the tuning seeds; start % is that of this reference against the one on record, 0 where it is that one. A key
     that a row has no use for is missing.
     """
-    found = []
+    rows = []
     for experiment in grid.experiments():
         path = experiment.trials_file(ledger)
         start = experiment.reference and experiment.reference.trials_file(ledger)
@@ -97,8 +97,8 @@ def trials(grid: Grid, ledger: Ledger) -> pd.DataFrame:
                 if key in experiment.method.search or key in experiment.method.set
             }
             row["start %"] = 100 * (before / on_record - 1)
-            found.append(row | {"change %": 100 * (np.mean(trial["valid"]) / before - 1)})
-    return pd.DataFrame(found, columns=["dataset", "row", "chosen", *SEARCHED, "start %", "change %"])
+            rows.append(row | {"change %": 100 * (np.mean(trial["valid"]) / before - 1)})
+    return pd.DataFrame(rows, columns=["dataset", "row", "chosen", *SEARCHED, "start %", "change %"])
 
 
 def references(grid: Grid, ledger: Ledger) -> pd.DataFrame:
@@ -106,7 +106,7 @@ def references(grid: Grid, ledger: Ledger) -> pd.DataFrame:
 
     Columns dataset, row, trials (how many), the keys that were searched, validation NDCG@5 (all items, tuning seeds).
     """
-    found = []
+    rows = []
     for experiment in grid.experiments():
         path = experiment.trials_file(ledger)
         if experiment.reference is not None or not path.exists():
@@ -116,8 +116,8 @@ def references(grid: Grid, ledger: Ledger) -> pd.DataFrame:
         config = experiment.config(chosen["settings"], 0).model_dump()
         row = {"dataset": experiment.dataset, "row": experiment.name, "trials": len(kept["trials"])}
         row |= {key: _at(config, key) for key in experiment.method.search}
-        found.append(row | {"validation NDCG@5": np.mean(chosen["valid"])})
-    return pd.DataFrame(found)
+        rows.append(row | {"validation NDCG@5": np.mean(chosen["valid"])})
+    return pd.DataFrame(rows)
 
 
 def _at(config: dict[str, Any], key: str) -> Any:

@@ -24,10 +24,10 @@ def labelled(
 
     datasets: by default those in which nothing is hidden.
     """
-    found = changes(grid, pairs.values(), ledger, datasets or grid.real, or_reference)
-    found, label = complete_pairs(grid, found), {pair: name for name, pair in pairs.items()}
-    found.insert(1, "what", [label[pair] for pair in zip(found["after"], found["before"], strict=True)])
-    return found
+    table = changes(grid, pairs.values(), ledger, datasets or grid.real, or_reference)
+    table, label = complete_pairs(grid, table), {pair: name for name, pair in pairs.items()}
+    table.insert(1, "what", [label[pair] for pair in zip(table["after"], table["before"], strict=True)])
+    return table
 
 
 def named(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, str]]:
@@ -35,18 +35,18 @@ def named(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, str]]:
     return {f"{after} over {before}": (after, before) for after, before in pairs}
 
 
-def ranked(found: pd.DataFrame) -> pd.DataFrame:
+def ranked(table: pd.DataFrame) -> pd.DataFrame:
     """Of a table of changes those with all items ranked, `change %` being called `change`."""
-    return found[found["protocol"] == RANKED].rename(columns={"change %": "change"})
+    return table[table["protocol"] == RANKED].rename(columns={"change %": "change"})
 
 
 def with_and_without_the_reference(grid: Grid, ledger: Ledger, pairs: dict[str, tuple[str, str]]) -> pd.DataFrame:
     """`labelled` with all items ranked, `taken` first "or its reference", then "as recorded"."""
     parts = {"or its reference": True, "as recorded": False}
-    found = pd.concat(
+    table = pd.concat(
         labelled(grid, ledger, pairs, or_reference=allowed).assign(taken=label) for label, allowed in parts.items()
     )
-    return found[found["protocol"] == RANKED]
+    return table[table["protocol"] == RANKED]
 
 
 def by_set(grid: Grid, sets: dict[str, Ledger], pairs: dict[str, tuple[str, str]], dataset: str) -> pd.DataFrame:
@@ -56,9 +56,9 @@ def by_set(grid: Grid, sets: dict[str, Ledger], pairs: dict[str, tuple[str, str]
 
 def _ranked(grid: Grid, ledger: Ledger, pairs: Iterable[tuple[str, str]], protocol: str = RANKED) -> pd.DataFrame:
     """`labelled` under one protocol, with the datasets' names for readers."""
-    found = labelled(grid, ledger, named(pairs))
-    found = found[found["protocol"] == protocol]
-    return found.assign(dataset=found["dataset"].map(grid.label))
+    table = labelled(grid, ledger, named(pairs))
+    table = table[table["protocol"] == protocol]
+    return table.assign(dataset=table["dataset"].map(grid.label))
 
 
 def against_the_reference(grid: Grid, ledger: Ledger, prefix: str = "") -> pd.DataFrame:
@@ -69,9 +69,9 @@ def against_the_reference(grid: Grid, ledger: Ledger, prefix: str = "") -> pd.Da
     if f"{prefix}topk" not in grid.rows:
         return pd.DataFrame()
     rows = [f"{prefix}{name}" for name in ALIGNMENTS if f"{prefix}{name}" in grid.rows]
-    found = _ranked(grid, ledger, [(row, grid.rows[f"{prefix}topk"].reference) for row in rows])
+    table = _ranked(grid, ledger, [(row, grid.rows[f"{prefix}topk"].reference) for row in rows])
     cells: dict[str, dict[str, str]] = {}
-    for row in found.to_dict("records"):
+    for row in table.to_dict("records"):
         text = Interval(row["change %"], row["low"], row["high"]).text(1, "")
         cells.setdefault(row["after"], {})[row["dataset"]] = text
     order = [name for name in map(grid.label, grid.real) if any(name in line for line in cells.values())]
@@ -88,10 +88,10 @@ def with_history_dropped(grid: Grid, ledger: Ledger, prefix: str = "") -> dict[s
         return {"changes": pd.DataFrame()}
     before = {f"{prefix}hard": "hard", grid.rows[f"{prefix}topk"].reference: "reference", f"{prefix}none": "none"}
     pairs = [(f"{prefix}topk", row) for row in before if row in grid.rows]
-    found = _ranked(grid, ledger, pairs, "history dropped")
-    found["against"] = found["before"].map(before)
-    order = found["against"].map(list(before.values()).index)
-    return {"changes": found.iloc[order.argsort(kind="stable")]}
+    table = _ranked(grid, ledger, pairs, "history dropped")
+    table["against"] = table["before"].map(before)
+    order = table["against"].map(list(before.values()).index)
+    return {"changes": table.iloc[order.argsort(kind="stable")]}
 
 
 def where_the_reference_may_stay(grid: Grid, ledger: Ledger) -> pd.DataFrame:
@@ -104,8 +104,8 @@ def where_the_reference_may_stay(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     for hard, topk in (("hard", "topk"), (f"{TOWERS}hard", f"{TOWERS}topk")):
         if not {hard, topk} <= grid.rows.keys():
             continue
-        found = labelled(grid, ledger, named([(topk, hard)]), or_reference=True)
-        for row in found[found["protocol"] == RANKED].to_dict("records"):
+        table = labelled(grid, ledger, named([(topk, hard)]), or_reference=True)
+        for row in table[table["protocol"] == RANKED].to_dict("records"):
             dataset, always = grid.label(row["dataset"]), True
             for name in (hard, topk):
                 experiment = Experiment(grid, row["dataset"], name)
@@ -144,40 +144,40 @@ def other_sign(*parts: pd.DataFrame) -> pd.DataFrame:
     return both[both["all items"] * both["history dropped"] < 0]
 
 
-def others(grid: Grid, found: pd.DataFrame) -> dict[str, Any]:
+def others(grid: Grid, table: pd.DataFrame) -> dict[str, Any]:
     """Of a table of changes over one row, all items ranked: how many intervals, how many of them leave zero out, and
     which rows are ahead and behind on each dataset."""
-    found = found[found["protocol"] == RANKED]
-    ahead, behind = found["low"] > 0, found["high"] < 0
+    table = table[table["protocol"] == RANKED]
+    ahead, behind = table["low"] > 0, table["high"] < 0
     datasets = [
         {
             "dataset": grid.label(dataset),
             "ahead": part[ahead[part.index]].to_dict("records"),
             "behind": part[behind[part.index]].to_dict("records"),
         }
-        for dataset, part in found.groupby("dataset", sort=False)
+        for dataset, part in table.groupby("dataset", sort=False)
     ]
-    return {"intervals": len(found), "sure": int((ahead | behind).sum()), "datasets": datasets}
+    return {"intervals": len(table), "sure": int((ahead | behind).sum()), "datasets": datasets}
 
 
-def steps(grid: Grid, found: pd.DataFrame) -> dict[str, dict[str, dict[tuple[str, str], dict]]]:
+def steps(grid: Grid, table: pd.DataFrame) -> dict[str, dict[str, dict[tuple[str, str], dict]]]:
     """Of a table of changes, all items ranked, by dataset and pair; none where those of `topk` have not all run."""
-    found, datasets = found[found["protocol"] == RANKED], {}
+    table, datasets = table[table["protocol"] == RANKED], {}
     for dataset in grid.real:
-        part = found[found["dataset"] == dataset]
+        part = table[table["dataset"] == dataset]
         pairs = {(row["after"], row["before"]): row for row in part.to_dict("records")}
         complete = {("topk", "fused"), ("topk", "none"), ("topk", "hard")} <= pairs.keys()
         datasets[dataset] = pairs if complete else {}
     return {"datasets": {grid.label(name): pairs for name, pairs in datasets.items()}}
 
 
-def replication(found: pd.DataFrame) -> dict[str, int]:
+def replication(table: pd.DataFrame) -> dict[str, int]:
     """Of a table of changes with a column `set`, how the second set stands to the first, both protocols counted.
 
     changes; how many of the second lie inside the first's interval; how many are sure, their interval leaving zero
     out, and of these how many have the first's sign.
     """
-    first, second = (part.set_index(["what", "protocol"]) for _, part in found.groupby("set", sort=False))
+    first, second = (part.set_index(["what", "protocol"]) for _, part in table.groupby("set", sort=False))
     first = first.reindex(second.index)
     sure = (second["low"] > 0) | (second["high"] < 0)
     same = second["change %"] * first["change %"] > 0
@@ -225,10 +225,10 @@ def over_baselines(grid: Grid, ledger: Ledger, rows: Iterable[str] = MODELS) -> 
     return pd.DataFrame(lines, columns=columns)
 
 
-def baselines_ahead(found: pd.DataFrame) -> list[dict[str, Any]]:
+def baselines_ahead(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Where a baseline of `over_baselines` is ahead by its interval, and what cannot be told apart from it there."""
     lines = []
-    for (dataset, protocol, name), part in found.groupby(["dataset", "protocol", "baseline"], sort=False):
+    for (dataset, protocol, name), part in table.groupby(["dataset", "protocol", "baseline"], sort=False):
         behind, ahead = part["high"] < 0, part["low"] > 0
         if behind.any():
             rows = {"behind": part.loc[behind, "row"].tolist(), "alike": part.loc[~behind & ~ahead, "row"].tolist()}

@@ -38,13 +38,13 @@ def results(folder: Path = FOLDER) -> dict[str, Any]:
     return _read(folder / "results.json", "make bench")
 
 
-def tasks(found: dict[str, Any]) -> pd.DataFrame:
+def tasks(measured: dict[str, Any]) -> pd.DataFrame:
     """A row for each task that a library has: task, library, seconds (median), least, most, ratio to ours, MiB (peak).
 
     A library without a time keeps its row, with the reason in `note`.
     """
     rows = []
-    for task, outcomes in found["tasks"].items():
+    for task, outcomes in measured["tasks"].items():
         ours = outcomes.get("ours", {}).get("seconds")
         for library, outcome in outcomes.items():
             seconds, peak = outcome.get("seconds"), outcome.get("peak_mib")
@@ -67,11 +67,11 @@ def ratio_to(table: pd.DataFrame, task: str, library: str) -> float:
     return float(table.set_index(["task", "library"]).loc[(task, library), "ratio"])
 
 
-def quality(found: dict[str, Any]) -> pd.DataFrame:
+def quality(measured: dict[str, Any]) -> pd.DataFrame:
     """Validation NDCG@10 over training seconds: task, library, round, seconds, NDCG@10, a row for each epoch."""
     rows = []
     for task in QUALITY:
-        for library, outcome in found["tasks"].get(task, {}).items():
+        for library, outcome in measured["tasks"].get(task, {}).items():
             for number, curve in enumerate(outcome.get("curves", [])):
                 rows += [(task, LIBRARIES[library], number, seconds, score) for seconds, score in curve]
     return pd.DataFrame(rows, columns=["task", "library", "round", "seconds", "NDCG@10"])
@@ -82,14 +82,14 @@ def converged(folder: Path = FOLDER) -> pd.DataFrame:
 
     `attrs` hold dataset and epochs. Raises InputError where it was not measured.
     """
-    found = _read(folder / "converged.json", "python benchmarks/converged.py")
+    measured = _read(folder / "converged.json", "python benchmarks/converged.py")
     rows = [
         (LIBRARIES[run["library"]], run["seed"], epoch, score)
-        for run in found["runs"]
+        for run in measured["runs"]
         for epoch, (_, score) in enumerate(run["curve"], start=1)
     ]
     table = pd.DataFrame(rows, columns=["library", "seed", "epoch", "NDCG@10"])
-    table.attrs = {"dataset": found["dataset"], "epochs": found["epochs"]}
+    table.attrs = {"dataset": measured["dataset"], "epochs": measured["epochs"]}
     return table
 
 
@@ -118,7 +118,7 @@ def best_epochs(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def curve(found: dict[str, Any], name: str) -> pd.DataFrame:
+def curve(measured: dict[str, Any], name: str) -> pd.DataFrame:
     """One of our own curves: of (what was measured), x, seconds (median), least, most."""
     rows = [
         {
@@ -128,7 +128,7 @@ def curve(found: dict[str, Any], name: str) -> pd.DataFrame:
             "least": point["seconds"]["min"],
             "most": point["seconds"]["max"],
         }
-        for point in found["curves"][name]
+        for point in measured["curves"][name]
     ]
     return pd.DataFrame(rows)
 
@@ -138,14 +138,14 @@ def accelerator(folder: Path = FOLDER) -> dict[str, Any]:
     return _read(folder / "accelerator.json", "python benchmarks/accelerator.py")
 
 
-def on_a_gpu(found: dict[str, Any], on_cpu: dict[str, Any]) -> pd.DataFrame:
+def on_a_gpu(measured: dict[str, Any], on_cpu: dict[str, Any]) -> pd.DataFrame:
     """Seconds of an epoch on a GPU, and on the CPU of `results`: epoch of, GPU s, its ratio, CPU s, its ratio.
 
     Ratios are to the plain epoch on the same device: alignments to the reference, encoders to the linear fusion.
     """
     rows = []
     for name, plain, kind in (("cost", "reference", "alignment"), ("encoders", "linear", "")):
-        there, here = (curve(source, name).set_index("of")["seconds"] for source in (found, on_cpu))
+        there, here = (curve(source, name).set_index("of")["seconds"] for source in (measured, on_cpu))
         for of in there.index:
             if of in (plain, f"{plain}, fp32") or of.startswith(kind):
                 ratios = there[of] / there[plain], here[of] / here[plain]
@@ -175,10 +175,10 @@ def precision_change(pairs: pd.DataFrame) -> dict[str, Any]:
     return {"pairs": counts, "seeds": len(of_seed), "change": vars(seed_mean(of_seed.to_numpy()))}
 
 
-def setting(found: dict[str, Any]) -> dict[str, Any]:
+def setting(measured: dict[str, Any]) -> dict[str, Any]:
     """Where `results` were measured: date, machine, version of torch, dataset."""
-    torch, dataset = found["versions"]["ours"]["torch"], found["dataset"].capitalize()
-    return {"date": found["date"], "machine": found["machine"], "torch": torch, "dataset": dataset}
+    torch, dataset = measured["versions"]["ours"]["torch"], measured["dataset"].capitalize()
+    return {"date": measured["date"], "machine": measured["machine"], "torch": torch, "dataset": dataset}
 
 
 def beside_best_peers(table: pd.DataFrame) -> pd.DataFrame:
@@ -252,12 +252,12 @@ def growth(curves: dict[str, pd.DataFrame], seeds: pd.DataFrame) -> dict[str, An
     }
 
 
-def gpu_ratios(found: dict[str, Any]) -> dict[str, Any]:
+def gpu_ratios(measured: dict[str, Any]) -> dict[str, Any]:
     """What bounds an epoch on a GPU, in parts of the plain one, and what a sparse mixture adds there.
 
     seeds: how many → time of all at once over one after the other; least, most: seconds of a seed.
     """
-    cost, inference, encoders, seeds = (curve(found, name) for name in ("cost", "inference", "encoders", "seeds"))
+    cost, inference, encoders, seeds = (curve(measured, name) for name in ("cost", "inference", "encoders", "seeds"))
     parts = {
         "products": "bf16 products",
         "loss": "reference, cross-entropy alone",

@@ -52,7 +52,7 @@ def write(
     targets = dataset.items[end]
     hit = np.any([(best[:, :TOP] == targets[:, None]).any(1) for best in first.values()], axis=0)
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(hit))[:users]
-    found = [
+    examples = [
         {
             "user": int(user),
             "history": dataset.items[max(start[user], end[user] - TOP) : end[user]].tolist(),
@@ -67,7 +67,7 @@ def write(
         for row, after in list(first.items())[1:]
     }
     path = ledger.folder / "examples" / f"{dataset.name}.json"
-    write_json(path, {"seed": seed, "of": int(hit.sum()), "users": found, "moved": moved})
+    write_json(path, {"seed": seed, "of": int(hit.sum()), "users": examples, "moved": moved})
     return path
 
 
@@ -85,14 +85,14 @@ def moves(dataset: Dataset, before: np.ndarray, after: np.ndarray) -> dict[str, 
     first, second = (np.arange(dataset.n_users)[:, None] * dataset.n_items + lists for lists in (before, after))
     stays = np.isin(first, second)
     kinds = {"left": first[~stays], "came": second[~np.isin(second, first)], "stayed": first[stays]}
-    popularity, found = training_counts(dataset), {}
+    popularity, summary = training_counts(dataset), {}
     for kind, pairs in kinds.items():
-        found[kind] = {"items": len(pairs) / dataset.n_users}
+        summary[kind] = {"items": len(pairs) / dataset.n_users}
         if len(pairs):
             shares = {"owned": np.isin(pairs, past).mean(), "next": np.isin(pairs, target).mean()}
             shares["popularity"] = np.median(popularity[pairs % dataset.n_items])
-            found[kind] |= {name: float(value) for name, value in shares.items()}
-    return found
+            summary[kind] |= {name: float(value) for name, value in shares.items()}
+    return summary
 
 
 def losers(before: np.ndarray, after: np.ndarray, targets: np.ndarray) -> list[dict[str, int]]:
@@ -166,11 +166,11 @@ def short(text: str) -> str:
 def table(example: dict[str, Any], titles: list[str] | None = None) -> pd.DataFrame:
     """The top ten of one user, a column for each row: ★ marks the next item, ↩ what the user has already."""
 
-    def told(item: int) -> str:
+    def marked(item: int) -> str:
         mark = "★ " if item == example["target"] else "↩ " if item in example["history"] else ""
         return mark + (short(titles[item]) if titles else f"item {item}")
 
-    columns = {row: [told(item) for item in items] for row, items in example["top"].items()}
+    columns = {row: [marked(item) for item in items] for row, items in example["top"].items()}
     return pd.DataFrame(columns, index=pd.RangeIndex(1, TOP + 1, name="place"))
 
 
@@ -196,8 +196,8 @@ def _best(dataset: Dataset, folder: Path) -> np.ndarray:
     """The best items of every user after all but the test item, [U, 20]."""
     run = load(folder, dataset)
     start, end = leave_one_out(dataset).history("test")
-    found = np.empty((dataset.n_users, DEPTH), np.int64)
+    best = np.empty((dataset.n_users, DEPTH), np.int64)
     for users, hidden, vectors in encode_histories(run.model, dataset, start, end, run.encoder.max_length):
         for who, states in zip(users.split(500), hidden.split(500), strict=True):
-            found[who.numpy()] = (states @ vectors.T).topk(DEPTH).indices.numpy()
-    return found
+            best[who.numpy()] = (states @ vectors.T).topk(DEPTH).indices.numpy()
+    return best

@@ -49,13 +49,13 @@ def over_the_reference(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
 
 
-def sure_groups(grid: Grid, found: pd.DataFrame, row: str = "topk") -> list[dict[str, Any]]:
+def sure_groups(grid: Grid, table: pd.DataFrame, row: str = "topk") -> list[dict[str, Any]]:
     """Groups of `over_the_reference` whose interval leaves zero out under a row.
 
     Of each: dataset, verb (gains or loses), groups, of (how many there are), by.
     """
     lines = []
-    for (by, dataset), part in found[found["row"] == row].groupby(["by", "dataset"], sort=False):
+    for (by, dataset), part in table[table["row"] == row].groupby(["by", "dataset"], sort=False):
         for verb, which in (("gains", part["low"] > 0), ("loses", part["high"] < 0)):
             if which.any():
                 line = {"dataset": grid.label(dataset), "verb": verb, "groups": part.loc[which, "group"].tolist()}

@@ -128,18 +128,18 @@ def over_the_reference(grid: Grid, ledger: Ledger, dataset: str, rows: list[str]
 
     Rows that began at another reference than the one on record are marked.
     """
-    found = changes(grid, [(name, "fused") for name in rows], ledger, [dataset])
+    table = changes(grid, [(name, "fused") for name in rows], ledger, [dataset])
     marks = {row: f"{row} {MARK}" for _, row in began_elsewhere(grid, ledger, [dataset])}
-    found = found[found["protocol"] == RANKED].replace({"after": marks}).rename(columns={"after": "row"})
-    return found.drop(columns=["dataset", "protocol"])
+    table = table[table["protocol"] == RANKED].replace({"after": marks}).rename(columns={"after": "row"})
+    return table.drop(columns=["dataset", "protocol"])
 
 
 def gaps(grid: Grid, ledger: Ledger, dataset: str) -> pd.DataFrame:
     """`changes` of topk over hard and none, all items ranked, in the order of the share that is hidden: `hidden, %`."""
     shares = {grid.source(dataset): 0} | {name: planted.share for name, planted in grid.planted.items()}
-    found = changes(grid, [("topk", "hard"), ("topk", "none")], ledger, shares)
-    found = found[found["protocol"] == RANKED].drop(columns="protocol")
-    return found.assign(**{"hidden, %": [100 * shares[name] for name in found["dataset"]]}).sort_values("hidden, %")
+    table = changes(grid, [("topk", "hard"), ("topk", "none")], ledger, shares)
+    table = table[table["protocol"] == RANKED].drop(columns="protocol")
+    return table.assign(**{"hidden, %": [100 * shares[name] for name in table["dataset"]]}).sort_values("hidden, %")
 
 
 def as_more_is_hidden(gaps: pd.DataFrame, counted: pd.DataFrame) -> dict[str, Any]:
@@ -171,17 +171,17 @@ def exclusions(grid: Grid, ledger: Ledger, rows: Iterable[str] = ("uniform", "ha
         changes(grid, [(name + after, name + before) for name in rows], ledger, grid.real).assign(step=step)
         for step, (after, before) in EXCLUSIONS.items()
     ]
-    found = pd.concat(parts)
-    found["row"] = [after.split("_")[0] for after in found["after"]]
-    return found[["dataset", "row", "step", "protocol", "seeds", "change %", "low", "high"]]
+    table = pd.concat(parts)
+    table["row"] = [after.split("_")[0] for after in table["after"]]
+    return table[["dataset", "row", "step", "protocol", "seeds", "change %", "low", "high"]]
 
 
-def repeating(grid: Grid, ledger: Ledger, found: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+def repeating(grid: Grid, ledger: Ledger, table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
     """Of `exclusions`, dataset by dataset: what `hard` and `topk` spend on the past where nothing is excluded, in %,
     and for each of them and each step the change with all items ranked and with the history dropped."""
     spent, lines = mechanism(grid, ledger).groupby(["dataset", "row"])["past"].mean(), []
-    by_key = {(row["dataset"], row["row"], row["step"], row["protocol"]): row for row in found.to_dict("records")}
-    for dataset in found["dataset"].unique():
+    by_key = {(row["dataset"], row["row"], row["step"], row["protocol"]): row for row in table.to_dict("records")}
+    for dataset in table["dataset"].unique():
         names = ("hard", "topk")
         keys = [(name, step) for name in names for step in EXCLUSIONS if (dataset, name, step, RANKED) in by_key]
         steps = [(key, [by_key[dataset, *key, protocol] for protocol in PROTOCOLS]) for key in keys]

@@ -31,7 +31,7 @@ def setup(grid: Grid, claims: Iterable[Claim], ledger: Ledger) -> dict[str, Any]
     return facts | precisions(grid, claims, ledger) | marked(grid, ledger)
 
 
-def quality_tables(grid: Grid, found: pd.DataFrame, ledger: Ledger) -> dict[str, pd.DataFrame]:
+def quality_tables(grid: Grid, table: pd.DataFrame, ledger: Ledger) -> dict[str, pd.DataFrame]:
     """`quality` of every real dataset as readers see it, sweeps left out, the best on test first.
 
     Rows that `began_elsewhere` are marked; the last column is the command that runs the row again.
@@ -39,7 +39,7 @@ def quality_tables(grid: Grid, found: pd.DataFrame, ledger: Ledger) -> dict[str,
     swept = {name for name, row in grid.rows.items() if row.tier == "C"}
     names = {"validation": "valid", "test": "test ± its deviation", "test_masked": "test, history dropped"}
     elsewhere, tables = set(began_elsewhere(grid, ledger)), {}
-    for dataset, part in found[found["dataset"].isin(grid.real) & ~found["row"].isin(swept)].groupby("dataset"):
+    for dataset, part in table[table["dataset"].isin(grid.real) & ~table["row"].isin(swept)].groupby("dataset"):
         part = part.sort_values("test", ascending=False, kind="stable")
         again = [_command(grid, dataset, row) for row in part["row"]]
         deviation = [f" ± {row.deviation:.4f}" if row.seeds > 1 else "" for row in part.itertuples()]
@@ -66,23 +66,23 @@ OURS = {
 }
 
 
-def beside_published(grid: Grid, found: pd.DataFrame) -> pd.DataFrame:
+def beside_published(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:
     """Numbers of others as they were published, and ours of `quality` under both protocols."""
-    published, found = pd.read_csv(PUBLISHED), complete(grid, found)
+    published, table = pd.read_csv(PUBLISHED), complete(grid, table)
     ours = [
         {"system": label, "inputs": "IDs, text; images where there are any", "history": history, "origin": "run ledger"}
-        | found[found["row"] == name].set_index("dataset")[column].to_dict()
+        | table[table["row"] == name].set_index("dataset")[column].to_dict()
         for name, label in OURS.items()
         for column, history in (("test_masked", "dropped"), ("test", "ranked"))
     ]
     return pd.concat([published, pd.DataFrame(ours)])[published.columns]
 
 
-def beside_hm4sr(grid: Grid, found: pd.DataFrame) -> dict[str, Any]:
+def beside_hm4sr(grid: Grid, table: pd.DataFrame) -> dict[str, Any]:
     """What HM4SR is quoted with on Sports, and our references there: row, test, change in %."""
     published = pd.read_csv(PUBLISHED).set_index("system")
-    quoted, found = published.loc["HM4SR", "sports"], complete(grid, found)
-    rows = found[(found["dataset"] == "sports") & found["row"].isin(["fused", "towers"])]
+    quoted, table = published.loc["HM4SR", "sports"], complete(grid, table)
+    rows = table[(table["dataset"] == "sports") & table["row"].isin(["fused", "towers"])]
     return {"quoted": quoted, "rows": rows.assign(change=100 * (rows["test"] / quoted - 1))}
 
 
@@ -199,14 +199,14 @@ def how_far(grid: Grid, ledger: Ledger) -> dict[str, Any]:
 
     deviation: that of a move, with its interval; apart: the deviation of the difference of two seeds in these rows, %.
     """
-    found = moves(grid, ledger)
-    facts = _accelerators(ledger, found["file"].tolist())
-    if len(found) < 2:
+    table = moves(grid, ledger)
+    facts = _accelerators(ledger, table["file"].tolist())
+    if len(table) < 2:
         return facts
-    rows = found[["dataset", "row"]].drop_duplicates()
+    rows = table[["dataset", "row"]].drop_duplicates()
     of_rows = quality(grid, ledger).merge(rows)
-    mean, deviation = seed_mean(found["change %"].to_numpy()), found["change %"].std()
-    low, high = deviation * np.sqrt((len(found) - 1) / chi2.ppf([0.975, 0.025], len(found) - 1))
+    mean, deviation = seed_mean(table["change %"].to_numpy()), table["change %"].std()
+    low, high = deviation * np.sqrt((len(table) - 1) / chi2.ppf([0.975, 0.025], len(table) - 1))
     return facts | {
         "rows": rows["row"].unique(),
         "datasets": [grid.label(dataset) for dataset in rows["dataset"].unique()],

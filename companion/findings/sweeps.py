@@ -30,14 +30,14 @@ def against_topk(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     Columns of (the setting), selector (topk or hard), value, seeds, change %, low, high, in
     the order of the values; a setting of which one value is on record is left out.
     """
-    found = _changes(grid, [(name, "topk") for name in _varied(grid, "hard.") + _varied(grid)], ledger)
-    name = found["after"].str.removeprefix("hard.").str.split("=")
-    found.insert(0, "of", name.str[0].map(SETTINGS))
-    found.insert(1, "selector", ["hard" if row.startswith("hard.") else "topk" for row in found["after"]])
-    found.insert(2, "value", name.str[1].astype(float))
-    found = found[found.groupby("of")["value"].transform("nunique") > 1].sort_values("value", kind="stable")
-    place = found["of"].map(list(SETTINGS.values()).index)
-    return found.iloc[place.argsort(kind="stable")].drop(columns=["after", "before"])
+    table = _changes(grid, [(name, "topk") for name in _varied(grid, "hard.") + _varied(grid)], ledger)
+    name = table["after"].str.removeprefix("hard.").str.split("=")
+    table.insert(0, "of", name.str[0].map(SETTINGS))
+    table.insert(1, "selector", ["hard" if row.startswith("hard.") else "topk" for row in table["after"]])
+    table.insert(2, "value", name.str[1].astype(float))
+    table = table[table.groupby("of")["value"].transform("nunique") > 1].sort_values("value", kind="stable")
+    place = table["of"].map(list(SETTINGS.values()).index)
+    return table.iloc[place.argsort(kind="stable")].drop(columns=["after", "before"])
 
 
 def over_hard(grid: Grid, ledger: Ledger) -> pd.DataFrame:
@@ -50,9 +50,9 @@ def over_hard(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     pairs = {row: other for row, other in pairs.items() if Experiment(grid, DATASET, row).chosen(ledger) != chosen}
     if AS_CHOSEN[1] in grid.rows:
         pairs[AS_CHOSEN[0]] = AS_CHOSEN[1], "as chosen"
-    found = _changes(grid, [(row, other) for row, (other, _) in pairs.items()], ledger)
-    found.insert(0, "setting", found["after"].map({row: label for row, (_, label) in pairs.items()}))
-    return found.sort_values("change %", ascending=False).drop(columns=["after", "before"])
+    table = _changes(grid, [(row, other) for row, (other, _) in pairs.items()], ledger)
+    table.insert(0, "setting", table["after"].map({row: label for row, (_, label) in pairs.items()}))
+    return table.sort_values("change %", ascending=False).drop(columns=["after", "before"])
 
 
 def strongest(apart: pd.DataFrame, swept: pd.DataFrame, short: pd.DataFrame) -> dict[str, Any]:
@@ -66,8 +66,8 @@ def strongest(apart: pd.DataFrame, swept: pd.DataFrame, short: pd.DataFrame) -> 
 def from_a_short_reference(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """Change from other rows to `topk` where the reference has not converged: before, seeds, change %, low, high."""
     after, others = SHORT
-    found = _changes(grid, [(after, other) for other in others if {after, other} <= grid.rows.keys()], ledger)
-    return found.assign(before=found["before"].str.removeprefix("short_")).drop(columns="after")
+    table = _changes(grid, [(after, other) for other in others if {after, other} <= grid.rows.keys()], ledger)
+    return table.assign(before=table["before"].str.removeprefix("short_")).drop(columns="after")
 
 
 def tried(trials: pd.DataFrame, grid: Grid) -> dict[str, Any]:
@@ -141,5 +141,5 @@ def _label(name: str) -> str:
 
 
 def _changes(grid: Grid, pairs: list[tuple[str, str]], ledger: Ledger) -> pd.DataFrame:
-    found = complete_pairs(grid, changes(grid, pairs, ledger, [DATASET]))
-    return found[found["protocol"] == "all items"].drop(columns=["dataset", "protocol"])
+    table = complete_pairs(grid, changes(grid, pairs, ledger, [DATASET]))
+    return table[table["protocol"] == "all items"].drop(columns=["dataset", "protocol"])
