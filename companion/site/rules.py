@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from companion.evidence.declared import Declared
+from companion.evidence.declaration import Declared
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import read_yaml
 
