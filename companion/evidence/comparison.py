@@ -83,6 +83,10 @@ def mechanism(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     logits. What was not measured is missing, and so is `validation` where other later items may be rejected, too. A row
     whose runs are those of another is left out.
     """
+    return ledger.once(grid, mechanism, lambda: _mechanism(grid, ledger)).copy()
+
+
+def _mechanism(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     of_file, rows = ledger.by_file, []
     for experiment, files in _distinct(grid, ledger):
         for seed, file in files.items():

@@ -247,10 +247,7 @@ class Experiment:
         that started from recorded weights, and a reference that has the very configuration, precision and device
         included. Raises InputError for two references of one seed that were trained on different data.
         """
-        key = id(self.grid), self.dataset, self.name
-        if key not in ledger.kept:
-            ledger.kept[key] = self.grid, self._candidates(ledger)  # the grid is held, so that its id stays its own
-        return ledger.kept[key][1]
+        return ledger.once(self.grid, (self.dataset, self.name), lambda: self._candidates(ledger))
 
     def _candidates(self, ledger: Ledger) -> dict[int, list[str]]:
         settings, encoder = self.chosen(ledger), None

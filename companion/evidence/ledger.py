@@ -5,7 +5,7 @@ later changes that hash, so an experiment is also recognised by what it does: it
 """
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -43,7 +43,13 @@ class Ledger:
         for name in ("records", "by_file"):
             self.__dict__.pop(name, None)
         self._ranks: dict[str, pd.DataFrame] = {}
-        self.kept: dict[Any, Any] = {}  # what `Experiment.candidates` has looked up
+        self._kept: dict[Any, Any] = {}
+
+    def once(self, grid: object, key: Any, make: Callable[[], Any]) -> Any:
+        """What `make` returns, which depends on a grid and this ledger; made once, until something is entered."""
+        if (id(grid), key) not in self._kept:
+            self._kept[id(grid), key] = grid, make()  # the grid is held, so that no other gets its id
+        return self._kept[id(grid), key][1]
 
     @classmethod
     def open(cls, folder: str | Path | None = None) -> Self:

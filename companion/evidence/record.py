@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import pandas as pd
+import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from rodpo_lite.config import KINDS, experiment
@@ -171,8 +171,9 @@ class Record(_Kept):
         }
         same = ("seed", "reference", "reference_weights", "weights", "precision", "device", "seconds", "parameters")
         row |= {name: getattr(self, name) for name in (*same, "best_epoch", "commit", "curve", "drift")}
-        curve = pd.DataFrame(self.curve)
-        row |= {name: curve[name].mean() for name in SELECTION if name in curve}
+        for name in SELECTION:
+            if values := [line[name] for line in self.curve if name in line]:
+                row[name] = float(np.mean(values))
         return row | {f"{part}.{name}": value for part in PARTS for name, value in getattr(self, part).items()}
 
 
