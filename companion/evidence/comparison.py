@@ -87,10 +87,10 @@ def mechanism(grid: Grid, ledger: Ledger) -> pd.DataFrame:
 
 
 def _mechanism(grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    of_file, rows = ledger.by_file, []
+    by_file, rows = ledger.by_file, []
     for experiment, files in _distinct(grid, ledger):
         for seed, file in files.items():
-            run = of_file.loc[file]
+            run = by_file.loc[file]
             if not experiment.reference or run["strategy"] == "none":
                 continue
             row = {"dataset": experiment.dataset, "row": experiment.name, "seed": seed}
@@ -103,7 +103,7 @@ def _mechanism(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["dataset", "row", "seed", *WHAT_SELECTION_DID, PUSHED, *DRIFTS])
 
 
-def of_rows(counted: pd.DataFrame, dataset: str, rows: Iterable[str]) -> pd.DataFrame:
+def require_rows(counted: pd.DataFrame, dataset: str, rows: Iterable[str]) -> pd.DataFrame:
     """The part of `mechanism` about a dataset; raises InputError if one of these rows has no run on it yet."""
     part = counted[counted["dataset"] == dataset]
     if missing := [row for row in rows if row not in set(part["row"])]:
@@ -133,8 +133,8 @@ def paired_seeds(
     gives way to it, if that is on record. Raises InputError if they were computed on different editions of the dataset.
     """
     first, second = (experiment.candidates(ledger) for experiment in (after, before))
-    of_file = ledger.by_file
-    alike = [of_file["reference_weights"].fillna(of_file["weights"]), of_file["device"] + of_file["precision"]]
+    by_file = ledger.by_file
+    alike = [by_file["reference_weights"].fillna(by_file["weights"]), by_file["device"] + by_file["precision"]]
     pairs = {seed: _alike(first[seed], second[seed], alike) for seed in sorted(set(first) & set(second))}
     ledger.check_one_edition([file for pair in pairs.values() for file in pair])
     if or_reference:
@@ -155,8 +155,8 @@ def _or_reference(experiment: Experiment, files: dict[int, str], ledger: Ledger)
     """The records, or those of the reference where they validate no better; what has none on record stays."""
     if experiment.reference is None:
         return files
-    starts, of_file = experiment.reference.recorded(ledger), ledger.by_file
-    valid, began, weights = (of_file[name] for name in ("valid.ndcg@5", "reference_weights", "weights"))
+    starts, by_file = experiment.reference.recorded(ledger), ledger.by_file
+    valid, began, weights = (by_file[name] for name in ("valid.ndcg@5", "reference_weights", "weights"))
     kept = dict(files)
     for seed, file in files.items():
         start = starts.get(seed)
@@ -204,11 +204,11 @@ def change(
         return None
     if measure == "ndcg@5":
         return crossed(files, ledger, column)
-    of_file = ledger.by_file
+    by_file = ledger.by_file
     if measure == "planted_share":
-        values = of_file.reindex(columns=[measure])[measure]
+        values = by_file.reindex(columns=[measure])[measure]
     else:
-        values = of_file["drift"].map(lambda drift: drift.get("planted", {}).get("difference", np.nan))
+        values = by_file["drift"].map(lambda drift: drift.get("planted", {}).get("difference", np.nan))
     now, then = (values[list(arm)] for arm in zip(*files, strict=True))
     if (missing := pd.concat([now, then]).isna()).any():
         raise InputError(f"The record {missing.idxmax()} lacks {measure}, which was to be measured where it ran.")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from companion.evidence.comparison import PUSHED, changes, mechanism, of_rows, over_seeds
+from companion.evidence.comparison import PUSHED, changes, mechanism, over_seeds, require_rows
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import PROTOCOLS, Ledger
 from companion.findings.changes import RANKED
@@ -34,7 +34,7 @@ def hits(grid: Grid, ledger: Ledger, dataset: str) -> dict[str, Any]:
     As `mechanism` has them, in the order of hits; k: the size of the pool. Raises InputError where hard, topk or
     uniform has no run.
     """
-    runs = of_rows(mechanism(grid, ledger), dataset, ("hard", "topk", "uniform"))
+    runs = require_rows(mechanism(grid, ledger), dataset, ("hard", "topk", "uniform"))
     columns = {"hits": "hidden", "shares": "on_hidden", "validation": "validation", "push": "push", "pushed": PUSHED}
     means = {name: over_seeds(runs, column).set_index("row")["mean"] for name, column in columns.items()}
     order = means["hits"].sort_values().index
@@ -44,7 +44,7 @@ def hits(grid: Grid, ledger: Ledger, dataset: str) -> dict[str, Any]:
 
 def hits_and_shares(grid: Grid, ledger: Ledger, dataset: str) -> pd.DataFrame:
     """`over_seeds` of hits and of the share of the push, by `what`, rows in the order of hits."""
-    runs = of_rows(mechanism(grid, ledger), dataset, ("hard", "topk", "uniform"))
+    runs = require_rows(mechanism(grid, ledger), dataset, ("hard", "topk", "uniform"))
     named = {"hits per 10,000 draws": "hidden", "share of the push, per 10,000": "on_hidden"}
     parts = {label: over_seeds(runs, name).set_index("row") for label, name in named.items()}
     order = parts["hits per 10,000 draws"].sort_values("mean").index
@@ -64,7 +64,7 @@ def selection(grid: Grid, counted: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def drifts(grid: Grid, ledger: Ledger, dataset: str) -> pd.DataFrame:
     """`over_seeds` of the drift of hidden purchases and of validation items, index (of, row)."""
-    runs = of_rows(mechanism(grid, ledger), dataset, ("hard", "topk", "uniform"))
+    runs = require_rows(mechanism(grid, ledger), dataset, ("hard", "topk", "uniform"))
     parts = [over_seeds(runs, column).assign(of=label) for column, label in DRIFTS.items()]
     return pd.concat(parts).set_index(["of", "row"])
 
@@ -87,7 +87,7 @@ def drift(grid: Grid, ledger: Ledger, dataset: str) -> dict[str, Any]:
             for label in DRIFTS.values()
         },
         "moved": moved,
-        "exceptions": against_the_trend(of_rows(mechanism(grid, ledger), dataset, ("hard",))),
+        "exceptions": against_the_trend(require_rows(mechanism(grid, ledger), dataset, ("hard",))),
     }
 
 

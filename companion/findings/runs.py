@@ -135,12 +135,12 @@ def precisions(grid: Grid, claims: Iterable[Claim], ledger: Ledger) -> dict[str,
 
     divided: pairs of claims of which the two sides differ.
     """
-    of_file = ledger.by_file["precision"].dropna()
-    if of_file.empty:
+    by_file = ledger.by_file["precision"].dropna()
+    if by_file.empty:
         return {"usual": None}
-    usual, rows = of_file.mode()[0], {}
+    usual, rows = by_file.mode()[0], {}
     for experiment in grid.experiments(grid.real):
-        for precision in sorted(set(of_file.reindex(experiment.recorded(ledger).values()).dropna()) - {usual}):
+        for precision in sorted(set(by_file.reindex(experiment.recorded(ledger).values()).dropna()) - {usual}):
             rows.setdefault((precision, grid.label(experiment.dataset)), []).append(experiment.name)
     alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for (precision, dataset), names in rows.items():
@@ -148,7 +148,7 @@ def precisions(grid: Grid, claims: Iterable[Claim], ledger: Ledger) -> dict[str,
     divided = []
     for dataset, after, before in sorted({member for claim in claims for member in claim.members(grid)}):
         files = paired_seeds(Experiment(grid, dataset, after), Experiment(grid, dataset, before), ledger)
-        if any(of_file.get(one) != of_file.get(other) for one, other in files):
+        if any(by_file.get(one) != by_file.get(other) for one, other in files):
             divided.append({"after": after, "before": before, "dataset": grid.label(dataset)})
     others = [{"precision": kind, "rows": names, "datasets": on} for (kind, names), on in alike.items()]
     return {"usual": usual, "others": others, "divided": divided}
@@ -204,7 +204,7 @@ def how_far(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     if len(table) < 2:
         return facts
     rows = table[["dataset", "row"]].drop_duplicates()
-    of_rows = quality(grid, ledger).merge(rows)
+    levels = quality(grid, ledger).merge(rows)
     mean, deviation = seed_mean(table["change %"].to_numpy()), table["change %"].std()
     low, high = deviation * np.sqrt((len(table) - 1) / chi2.ppf([0.975, 0.025], len(table) - 1))
     return facts | {
@@ -212,7 +212,7 @@ def how_far(grid: Grid, ledger: Ledger) -> dict[str, Any]:
         "datasets": [grid.label(dataset) for dataset in rows["dataset"].unique()],
         "moved": vars(mean),
         "deviation": {"estimate": deviation, "low": low, "high": high},
-        "apart": 100 * np.sqrt(2 * ((of_rows["deviation"] / of_rows["test"]) ** 2).mean()),
+        "apart": 100 * np.sqrt(2 * ((levels["deviation"] / levels["test"]) ** 2).mean()),
     }
 
 

@@ -177,6 +177,6 @@ def test_later_purchases_are_counted_as_the_validation_item_only_where_they_are_
 
 def test_a_page_names_the_run_that_it_lacks(grid, folder):
     counted = comparison.mechanism(grid, Ledger(folder))
-    assert set(comparison.of_rows(counted, "world-planted", ("hard", "topk"))["row"]) == {"hard", "topk"}
+    assert set(comparison.require_rows(counted, "world-planted", ("hard", "topk"))["row"]) == {"hard", "topk"}
     with pytest.raises(InputError, match=r"no run of uniform on world-planted, .* --rows uniform` first"):
-        comparison.of_rows(counted, "world-planted", ("hard", "uniform"))
+        comparison.require_rows(counted, "world-planted", ("hard", "uniform"))

@@ -3,9 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+import tiny_ledger
 from tiny_ledger import with_records
 
 from companion.evidence.comparison import mechanism
+from companion.evidence.grid import Grid
+from companion.evidence.ledger import Ledger
 from companion.findings import negatives
 from companion.findings.sentences import render
 
@@ -65,3 +68,71 @@ def test_what_selection_did_is_the_mean_over_seeds(grid, ledger):
     runs = counted[(counted["dataset"] == "world-planted") & (counted["row"] == "topk")]
     assert row["seeds"] == 3 and row[negatives.SELECTION["on_hidden"]] == pytest.approx(runs["on_hidden"].mean())
     assert negatives.SELECTION["past"] not in tables["world"], "what no run recorded is left out"
+
+
+ROWS = """
+  none: {tier: A, planted: true, reference: base, set: {negatives.name: none}}
+  uniform: {tier: A, planted: true, reference: base, set: {negatives.name: uniform}}
+  hard_past: {tier: B, reference: base, set: {negatives.name: hard, negatives.exclude: past}}
+  hard_all: {tier: B, reference: base, set: {negatives.name: hard, negatives.exclude: none}}
+"""
+
+
+@pytest.fixture
+def more(tmp_path, monkeypatch):
+    """A ledger with `uniform`, and with rows that may reject the past; hits go down from `hard` to `uniform`."""
+    world = {
+        "none": (0.3, None, None),
+        "uniform": (0.3, 0.001, 0.4),
+        "hard_past": (0.5, 0.02, -0.5),
+        "hard_all": (0.7, 0.02, -0.5),
+    }
+    monkeypatch.setattr(tiny_ledger, "WORLD", tiny_ledger.WORLD | world)
+    (tmp_path / "more.yaml").write_text(tiny_ledger.DECLARED + ROWS)
+    grid = Grid.read(tmp_path / "more.yaml")
+    ledger = Ledger(tiny_ledger.fill(grid, tmp_path / "more"))
+    rates = ledger.records["strategy"].map({"hard": 0.01, "topk": 0.001, "uniform": 0.0001})
+    ledger.records = ledger.records.assign(planted_rate=rates, suppression=1.0, past_rate=0.25)
+    ledger.records["drift"] = [drift and drift | {"future": drift["planted"]} for drift in ledger.records["drift"]]
+    return grid, ledger
+
+
+def test_who_hits_hidden_purchases(more):
+    means = negatives.hits(*more, "world-planted")
+    assert means["hits"].to_dict() == pytest.approx({"uniform": 1, "topk": 10, "hard": 100}), "the rarest first"
+    assert means["shares"]["hard"] == pytest.approx(200, rel=0.05) and means["k"] == 20
+    table = negatives.hits_and_shares(*more, "world-planted")
+    assert table["row"].tolist() == ["uniform", "topk", "hard"] * 2 and table["what"].nunique() == 2
+
+
+def test_who_sinks(more):
+    facts = negatives.drift(*more, "world-planted")
+    assert set(facts["below"]["row"]) == {"topk", "hard"} and len(facts["below"]) == 4, "of either kind"
+    assert (facts["above"], facts["cases"], facts["selectors"], len(facts["exceptions"])) == (2, 6, 3, 0)
+    assert set(facts["together"].values()) == {-1}, "who hits more sinks more"
+
+
+def test_what_it_brings_to_reject_the_past(more):
+    table = negatives.exclusions(*more, ("hard",))
+    assert table[["step", "protocol"]].values.tolist() == [
+        ["not repeating", "all items"], ["not repeating", "history dropped"],
+        ["future purchases", "all items"], ["future purchases", "history dropped"],
+    ]  # fmt: skip
+    (line,) = negatives.repeating(*more, table)["datasets"]
+    assert line["dataset"] == "World" and line["spent"] == [{"row": "hard", "past": pytest.approx(25)}]
+    assert [key for key, _ in line["steps"]] == [("hard", "not repeating"), ("hard", "future purchases")]
+    assert "spends 25\u00a0%" in render("repeating", datasets=[line])
+
+
+def test_changes_where_purchases_are_hidden(more):
+    grid, ledger = more
+    gaps = negatives.gaps(grid, ledger, "world-planted")
+    assert gaps["hidden, %"].tolist() == [0, 0, 10, 10] and set(gaps["before"]) == {"hard", "none"}
+    assert (gaps["change %"] > 50).all()
+    ranked = negatives.over_the_reference(
+        grid.model_copy(update={"rows": grid.rows | {"fused": grid.rows["base"]}}),
+        ledger,
+        "world-planted",
+        ["topk", "hard"],
+    )
+    assert ranked["row"].tolist() == ["topk", "hard"] and ranked["before"].unique() == ["fused"]

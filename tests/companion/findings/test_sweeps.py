@@ -79,3 +79,38 @@ def test_nothing_is_said_of_runs_that_are_not_on_record(filled):
     few = with_records(ledger.folder, ledger.records[ledger.records["strategy"] == "reference"])
     assert sweeps.against_topk(grid, few).empty and sweeps.over_hard(grid, few).empty
     assert sweeps.from_a_short_reference(grid, few).empty
+
+
+def test_choices_that_we_do_not_know(filled):
+    grid, ledger = filled
+    records = ledger.records
+    few = with_records(ledger.folder, records[~records["file"].str.contains("n=3")])
+    choices = [("β", "as chosen", None), ("K", "as chosen; else 5", ("k=5", "topk")), ("n", "one", ("n=3", "topk"))]
+    said = sweeps.unknown(grid, choices, few)["what the other changes, %"].tolist()
+    assert said[0] == "shown above" and said[1].startswith("Toys −") and said[2] == "not run yet"
+
+
+def _trials():
+    columns = ["dataset", "row", "chosen", "training.lambda_ce", "loss.beta", "negatives.k", "start %", "change %"]
+    lines = [
+        ("toys", "none", True, 1.0, None, None, 0.0, 9.0), ("toys", "topk", True, 1.0, 0.1, 5, 0.0, -1.0),
+        ("toys", "topk", False, 0.0, 1.0, 20, 0.0, -5.0), ("toys", "short_topk", True, 0.5, 2.0, 50, -3.0, 2.0),
+    ]  # fmt: skip
+    return pd.DataFrame(lines, columns=columns)
+
+
+def test_what_may_be_said_of_trials(filled):
+    grid, _ = filled
+    facts = sweeps.tried(_trials(), grid)
+    assert (facts["trials"], facts["above"], facts["elsewhere"]) == (4, 2, 1)
+    assert facts["with_anchor"] == {"trials": 2, "median": 0.5} and facts["without"]["median"] == -5.0, "`none` apart"
+    assert facts["together"] == pytest.approx(1) and facts["starts"] == [{"dataset": "Toys", "change": -3.0}]
+    assert sweeps.tried(_trials().head(0), grid) == {"trials": 0}
+
+
+def test_what_is_left_on_other_seeds(filled):
+    (table,) = sweeps.chosen(_trials()).values()
+    assert table["row"].tolist() == ["none", "topk", "short_topk †"]
+    again = sweeps.on_reported_seeds(_trials(), *filled)
+    assert again.index.tolist() == [("toys", "topk"), ("toys", "short_topk")], "`none` has no runs"
+    assert again["as tuned, %"].tolist() == [-1, 2] and (again["reported seeds, %"] > 5).all()
