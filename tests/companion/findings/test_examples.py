@@ -78,3 +78,19 @@ def test_a_long_title_is_cut_at_a_word_and_says_so():
     assert examples.short("Title: Wooden train ; a description") == "Wooden train"
     assert examples.short(f"Title: {'word ' * 20}") == "word word word word word word word …"
     assert examples.short("x" * 60) == "x" * 39 + " …"
+
+
+def test_what_moved_as_tables(grid):
+    moved = {
+        what: {"items": 2.0, "owned": 0.5, "next": 0.001 * n, "popularity": 7.0}
+        for n, what in enumerate(("left", "came"), 1)
+    }
+    losers = [{"item": item, "before": 9, "after": item, "wanted": 1} for item in range(7)]
+    kept = {"synthetic": {"moved": {"topk": {"moves": moved | {"stayed": {"items": 0.0}}, "losers": losers}}}}
+    table = examples.moves_table(kept)
+    assert table["what"].tolist() == ["left", "came", "stayed"] and table["already had, %"].tolist()[:2] == [50, 50]
+    (row,) = examples.came_and_left(grid, table, ["topk"])["rows"]
+    assert row == {"dataset": "Synthetic", "row": "topk", "came": pytest.approx(20), "left": pytest.approx(10)}
+    assert examples.losers_table(kept, {}, ["topk"])["item"].tolist() == [0, 1, 2, 3, 4]
+    titles = {"synthetic": [f"Title: thing {item}" for item in range(7)]}
+    assert examples.losers_table(kept, titles, ["topk"])["item"].tolist()[-1] == "thing 4"

@@ -114,3 +114,18 @@ def test_how_far_a_run_moves_with_its_reference(grid, folder, records):
     ledger = with_records(folder, both)
     assert runs.how_far(grid, ledger)["on_gpu"] == 1
     assert runs.began_elsewhere(grid, ledger) == [], "what counts began at what is on record"
+
+
+def test_ours_beside_what_others_published(tmp_path):
+    (tmp_path / "sports.yaml").write_text(tiny_ledger.DECLARED.replace("world", "sports").replace("base", "fused"))
+    grid = Grid.read(tmp_path / "sports.yaml")
+    lines = [("sports", "fused", 3, 0.02, 0.03), ("sports", "topk", 2, 0.03, 0.04)]
+    found = pd.DataFrame(lines, columns=["dataset", "row", "seeds", "test", "test_masked"])
+    table = runs.beside_published(grid, found).set_index(["system", "history"])["sports"]
+    assert table["ours, reference", "ranked"] == 0.02 and table["ours, reference", "dropped"] == 0.03
+    assert pd.isna(table["ours, aligned with topk", "ranked"]), "a seed is missing"
+    facts = runs.beside_hm4sr(grid, found)
+    (row,) = facts["rows"].to_dict("records")
+    assert facts["quoted"] == table.loc["HM4SR"].iloc[0] and row["change"] == pytest.approx(
+        100 * (0.02 / facts["quoted"] - 1)
+    )
