@@ -36,7 +36,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from companion.findings import experts as mixture
-from companion.findings.kinds import kinds
+from companion.findings.experts import kinds
 from companion.site import figures
 from companion.site.pages import record, record_defaults
 from IPython.display import Markdown

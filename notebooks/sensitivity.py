@@ -17,8 +17,9 @@
 # setting that looked best on one seed can be trusted.
 #
 # *Reading: 6 minutes. Running: under a minute. Before this: [results](results).* The $K$, $\beta$, learning rate and
-# weight of the cross-entropy anchor that the paper used are not known to us. Before the reported runs, each strategy was tried at the same number of settings on
-# validation, with a seed of its own. Those trials are shown here: of alignments all of them, what was chosen and what was not, and of references what was chosen.
+# weight of the cross-entropy anchor that the paper used are not known to us. Before the reported runs, each strategy
+# was tried at the same number of settings on validation, with a seed of its own. Those trials are shown here: of
+# alignments all of them, what was chosen and what was not, and of references what was chosen.
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -27,46 +28,42 @@ ledger_folder = None  # the project's own, data/results
 # %%
 from pathlib import Path
 
-import pandas as pd
 import plotly.graph_objects as go
-from companion.evidence import comparison, ledger
-from companion.evidence.grid import Cell, Grid
+from companion.evidence import tuning
+from companion.evidence.grid import Experiment, Grid
+from companion.evidence.ledger import Ledger
 from companion.evidence.plan import GRID, Plan
-from companion.findings import repeats, story, sweeps
+from companion.findings import sweeps
+from companion.findings.sentences import render
 from companion.site import figures
 from companion.site.pages import record
 from IPython.display import Markdown, display
 from plotly.subplots import make_subplots
-from scipy.stats import spearmanr
-
-from rodpo_lite.evaluation.statistics import Interval, signed
 
 figures.setup()
-folder, grid = ledger.locate(ledger_folder), Grid.read(GRID)
-tried = comparison.trials(grid, folder)
+ledger, grid = Ledger.open(ledger_folder), Grid.read(GRID)
+tried = tuning.trials(grid, ledger)
 tried["training.dropout"] = tried["training.dropout"].map({True: "yes", False: "no"})
 
 # %% [markdown]
 # ## Every setting that was tried
 #
-# One seed, one run a point, so that a difference of a percent or two may be luck. All rows that search the same settings were tried at
-# the same eight points, and eight points cannot take four settings apart, or five with the dropout, which has no panel: what a panel shows may be due to another setting.
+# One seed, one run a point, so that a difference of a percent or two may be luck. All rows that search the same
+# settings were tried at the same eight points, and eight points cannot take four settings apart, or five with the
+# dropout, which has no panel: what a panel shows may be due to another setting.
 
 # %% tags=["hide-input"]
-AXES = {
-    "training.learning_rate": "learning rate",
-    "loss.beta": "β",
-    "training.lambda_ce": "weight of the anchor",
-    "negatives.k": "pool size K",
+AXES = {  # what a panel is over, and its ticks
+    "training.learning_rate": ("learning rate", [5e-5, 1e-4, 2e-4, 5e-4]),
+    "loss.beta": ("β", [0.1, 1, 3]),
+    "training.lambda_ce": ("weight of the anchor", [0, 0.5, 1]),
+    "negatives.k": ("pool size K", [5, 20, 50, 200]),
 }
-TICKS = {
-    "training.learning_rate": [5e-5, 1e-4, 2e-4, 5e-4],
-    "loss.beta": [0.1, 1, 3],
-    "training.lambda_ce": [0, 0.5, 1],
-    "negatives.k": [5, 20, 50, 200],
-}
+LABELS = {key: label for key, (label, _) in AXES.items()}
 LOWEST = -15
 SHOWN = [row for row in grid.rows if row in set(tried["row"])]
+
+# %% tags=["hide-input"]
 fig, groups = make_subplots(2, 2, shared_yaxes=True, vertical_spacing=0.2), {}
 for name in SHOWN:
     for dataset, own in tried[tried["row"] == name].groupby("dataset", sort=False):
@@ -75,102 +72,98 @@ for name in SHOWN:
             groups.setdefault(name, []).append(len(fig.data))
             look = figures.style(dataset)["marker"] | {"size": [14 if chosen else 7 for chosen in part["chosen"]]}
             fig.add_scatter(
-                x=part[key], y=part["change %"], name=dataset.capitalize(), mode="markers", marker=look, legendgroup=dataset,
-                showlegend=place == 0, row=1 + place // 2, col=1 + place % 2, hovertemplate="%{y:.1f} % at %{x}",
+                x=part[key], y=part["change %"], name=dataset.capitalize(), mode="markers", marker=look,
+                legendgroup=dataset, showlegend=place == 0, row=1 + place // 2, col=1 + place % 2,
+                hovertemplate="%{y:.1f} % at %{x}",
             )
+
+# %% tags=["hide-input"]
+for place, (key, (label, ticks)) in enumerate(AXES.items()):
+    scale = "log" if tried[key].min() > 0 else "linear"
+    fig.update_xaxes(
+        title=label, type=scale, tickvals=ticks, ticktext=[f"{value:g}" for value in ticks],
+        row=1 + place // 2, col=1 + place % 2,
+    )
+fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
+fig.update_yaxes(range=[LOWEST, tried["change %"].max() + 1])
+fig.update_yaxes(title="against the reference, %", col=1)
+fig.update_layout(height=620)
+
+# %% tags=["hide-input"]
 if groups:
-    for place, (key, label) in enumerate(AXES.items()):
-        scale = "log" if tried[key].min() > 0 else "linear"
-        fig.update_xaxes(
-            title=label, type=scale, tickvals=TICKS[key], ticktext=[f"{value:g}" for value in TICKS[key]],
-            row=1 + place // 2, col=1 + place % 2,
-        )
-    fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
-    fig.update_yaxes(range=[LOWEST, tried["change %"].max() + 1])
-    fig.update_yaxes(title="against the reference, %", col=1)
-    fig.update_layout(height=620)
     figures.slider(fig, groups, "topk" if "topk" in groups else SHOWN[0], "Row: ")
-    low = tried["change %"].lt(LOWEST).sum()
     figures.show(
         fig,
-        caption=f"Validation NDCG@5 of every tried setting against the reference that it started from, all items ranked; large marks were chosen. All settings change from trial to trial. {low} trials lie below {LOWEST} % and are not drawn. Only the scale of the anchor's weight, which may be 0, is not logarithmic.",
+        caption="Validation NDCG@5 of every tried setting against the reference that it started from, all items "
+        "ranked; large marks were chosen. All settings change from trial to trial. "
+        f"{tried['change %'].lt(LOWEST).sum()} trials lie below {LOWEST} % and are not drawn. Only the scale of the "
+        "anchor's weight, which may be 0, is not logarithmic.",
         alt="For each row of the grid, points over learning rate, beta, weight of the anchor and pool size.",
-        data=tried.drop(columns="start %").rename(columns=AXES | {"training.dropout": "dropout on"}),
+        data=tried.drop(columns="start %").rename(columns=LABELS | {"training.dropout": "dropout on"}),
     )
 
 # %% tags=["hide-input"]
-if tried.empty:
-    text = "No trial is on record yet."
-else:
-    preference = tried[tried["row"] != "none"]
-    with_anchor = preference[preference["training.lambda_ce"] > 0]["change %"]
-    without = preference[preference["training.lambda_ce"] == 0]["change %"]
-    elsewhere = tried[tried["start %"] != 0]
-    starts = [f"{signed(part['start %'].iloc[0], 1)} % on {grid.label(dataset)}" for dataset, part in elsewhere.groupby("dataset", sort=False)]
-    of_pool = preference.dropna(subset=["negatives.k", "loss.beta"])
-    settings = of_pool.drop_duplicates(["negatives.k", "loss.beta"])
-    together = spearmanr(settings["negatives.k"], settings["loss.beta"]).statistic
-    record("trials", len(tried))
-    record("median_change_with_anchor", with_anchor.median())
-    record("median_change_without_anchor", without.median())
-    text = (
-        f"Of {len(tried)} trials, {(tried['change %'] > 0).sum()} end above their reference. With a cross-entropy anchor the median of {len(with_anchor)} preference trials changes "
-        f"{signed(with_anchor.median(), 1)} %, without one that of {len(without)} {signed(without.median(), 1)} %; but those differ in their other settings, too. "
-        f"Over the settings with a pool, K and β have a rank correlation of {signed(together, 2)}, so that these trials cannot say which of the two "
-        "helps. Both are questions for *One setting at a time*."
-    )
-    if starts:
-        text += (
-            f"\n\n{len(elsewhere)} trials, of the rows marked {repeats.MARK} below, started from a reference that was trained once more, and whose validation differs from the one on record by "
-            f"{story.listed(starts)}. One seed: their changes are against a reference with other luck, and cannot be ranked among those of the other rows."
-        )
-Markdown(text)
+facts = sweeps.tried(tried, grid)
+if facts["trials"]:
+    record("trials", facts["trials"])
+    record("median_change_with_anchor", facts["with_anchor"]["median"])
+    record("median_change_without_anchor", facts["without"]["median"])
+Markdown(render("trials", **facts))
 
 # %% [markdown]
 # ## What was chosen
 
 # %% tags=["hide-input"]
-SHORT = AXES | {"training.lambda_ce": "anchor", "negatives.k": "K", "training.dropout": "dropout on", "change %": "change, %"}
-for dataset, part in tried[tried["chosen"].astype(bool)].groupby("dataset"):
-    part = part.assign(row=[f"{row} {repeats.MARK}" if start else row for row, start in zip(part["row"], part["start %"])])
+SHORT = LABELS | {
+    "training.lambda_ce": "anchor", "negatives.k": "K", "training.dropout": "dropout on", "change %": "change, %",
+}
+for dataset, part in sweeps.chosen(tried).items():
     figures.table(
-        part.drop(columns=["chosen", "dataset", "start %"]).rename(columns=SHORT).round({"change, %": 2}),
-        f"{dataset.capitalize()}: the settings of the reported runs, and their validation NDCG@5 against the reference on the tuning seed",
+        part.rename(columns=SHORT).round({"change, %": 2}),
+        f"{dataset.capitalize()}: the settings of the reported runs, and their validation NDCG@5 against the reference "
+        "on the tuning seed",
     )
 
+# %% tags=["hide-input"]
+KEYS = {
+    "training.learning_rate": "learning rate", "training.id_learning_rate": "times that for IDs",
+    "encoder.dropout": "dropout",
+}
 figures.table(
-    comparison.references(grid, folder).rename(
-        columns={"training.learning_rate": "learning rate", "training.id_learning_rate": "times that for IDs", "encoder.dropout": "dropout"}
-    ),
-    "The references: what was chosen of the trials of each, and its validation NDCG@5 on the tuning seed, all items ranked",
+    tuning.references(grid, ledger).rename(columns=KEYS),
+    "The references: what was chosen of the trials of each, and its validation NDCG@5 on the tuning seed, all items "
+    "ranked",
 )
 
 # %% [markdown]
 # ## One setting at a time
 #
-# Around the settings chosen for `topk` on Toys, one is changed and the rest is kept; three seeds, test NDCG@5, all items ranked, against
-# `topk` as it was chosen. `hard` with the same change stands beside it where it has that setting.
+# Around the settings chosen for `topk` on Toys, one is changed and the rest is kept; three seeds, test NDCG@5, all
+# items ranked, against `topk` as it was chosen. `hard` with the same change stands beside it where it has that setting.
 
 # %% tags=["hide-input"]
-runs = ledger.records(folder)
-swept = sweeps.against_topk(grid, runs, folder)
-fig, groups, count = go.Figure(), {}, 0
-for (of, selector), part in swept.groupby(["of", "selector"], sort=False):
+swept = sweeps.against_topk(grid, ledger)
+fig, groups = go.Figure(), {}
+for (setting, selector), part in swept.groupby(["of", "selector"], sort=False):
+    groups.setdefault(setting, []).append(len(fig.data))
     fig.add_scatter(
-        x=[f"{value:g}" for value in part["value"]], y=part["change %"], name=selector, mode="lines+markers", **figures.style(selector),
-        error_y=figures.whiskers(part["change %"], part["low"], part["high"]),
+        x=[f"{value:g}" for value in part["value"]], y=part["change %"], name=selector, mode="lines+markers",
+        **figures.style(selector), error_y=figures.whiskers(part["change %"], part["low"], part["high"]),
     )
-    groups.setdefault(of, []).append(count)
-    count += 1
-if count:
-    fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
-    fig.update_xaxes(title="value", type="category")
-    fig.update_yaxes(title="test NDCG@5 against topk, %")
+fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
+fig.update_xaxes(title="value", type="category")
+fig.update_yaxes(title="test NDCG@5 against topk, %")
+
+# %% tags=["hide-input"]
+if groups:
     figures.slider(fig, groups, next(iter(groups)), "Over: ")
     figures.show(
         fig,
-        caption="Change of test NDCG@5 against `topk` as it was chosen when one setting changes, with 95 % intervals over users and seeds. At the value that was chosen `topk` has no change. `topk` at K = 1 and `hard` are the same rule, and K = 11,924 is the catalogue, so that any item may be drawn.",
-        alt="Curves with intervals for topk and hard over pool size, beta, weight of the anchor, learning rate, number of negatives and dropout.",
+        caption="Change of test NDCG@5 against `topk` as it was chosen when one setting changes, with 95 % intervals "
+        "over users and seeds. At the value that was chosen `topk` has no change. `topk` at K = 1 and `hard` are the "
+        "same rule, and K = 11,924 is the catalogue, so that any item may be drawn.",
+        alt="Curves with intervals for topk and hard over pool size, beta, weight of the anchor, learning rate, number "
+        "of negatives and dropout.",
         data=swept,
     )
 else:
@@ -179,36 +172,41 @@ else:
 # %% [markdown]
 # ## Where is the pool worth most?
 #
-# Both sides of each line have the same settings and seeds, and differ in the rejected item alone: one of the pool, or the hardest.
+# Both sides of each line have the same settings and seeds, and differ in the rejected item alone: one of the pool, or
+# the hardest.
 
 # %% tags=["hide-input"]
-apart = sweeps.over_hard(grid, runs, folder)
-if apart.empty:
-    text = "*These runs are not on record yet.*"
-else:
+apart = sweeps.over_hard(grid, ledger)
+if not apart.empty:
+    record("topk_over_hard_least", apart["change %"].min())
+    record("topk_over_hard_most", apart["change %"].max())
     fig = go.Figure(
-        go.Scatter(x=apart["change %"], y=apart["setting"], mode="markers", error_x=figures.whiskers(apart["change %"], apart["low"], apart["high"]), **figures.style("topk"))
+        go.Scatter(
+            x=apart["change %"], y=apart["setting"], mode="markers", **figures.style("topk"),
+            error_x=figures.whiskers(apart["change %"], apart["low"], apart["high"]),
+        )
     )
     fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
     fig.update_xaxes(title="topk over hard, test NDCG@5, %")
     fig.update_yaxes(autorange="reversed")
     fig.update_layout(height=520)
+
+# %% tags=["hide-input"]
+if not apart.empty:
     figures.show(
         fig,
-        caption="Change of test NDCG@5 from `hard` to `topk` at the same settings, Toys, all items ranked, with 95 % intervals over users and seeds, the largest on top.",
+        caption="Change of test NDCG@5 from `hard` to `topk` at the same settings, Toys, all items ranked, with 95 % "
+        "intervals over users and seeds, the largest on top.",
         alt="A point with an interval for each setting, in the order of the change from hard to topk.",
         data=apart,
     )
-    record("topk_over_hard_least", apart["change %"].min())
-    record("topk_over_hard_most", apart["change %"].max())
-    text = f"{sweeps.strongest(apart, swept)}\n\n{sweeps.from_a_short_reference(grid, runs, folder)}"
-Markdown(text)
+Markdown(render("strongest", **sweeps.strongest(apart, swept, sweeps.from_a_short_reference(grid, ledger))))
 
 # %% [markdown]
 # ## What we could not know
 #
-# We worked from the paper's abstract, its first figure and what others quote. Each line is a choice that these do not fix, what this
-# companion takes, and what another choice changes.
+# We worked from the paper's abstract, its first figure and what others quote. Each line is a choice that these do not
+# fix, what this companion takes, and what another choice changes.
 
 # %% tags=["hide-input"]
 CHOICES = [
@@ -220,78 +218,72 @@ CHOICES = [
     ("user's later items in the pool", "excluded; else allowed", ("topk_past", "topk")),
     ("experts and routing", "linear fusion; else 2 of 8 experts and a shared one", ("topk_on_moe", "topk")),
     ("base", "one fused tower; else one tower a modality", ("towers", "fused")),
-    ("how far the reference is trained", "to the end; else a third of the schedule, both aligned", ("short_topk", "topk")),
-]
-effects = comparison.whole(grid, comparison.changes(grid, [pair for *_, pair in CHOICES if pair], runs, folder, grid.real))
-effects = effects[effects["protocol"] == "all items"]
-
-
-def moved(pair):
-    if pair is None:
-        return "shown above"
-    part = effects[(effects["after"] == pair[0]) & (effects["before"] == pair[1])]
-    told = [f"{row.dataset.capitalize()} {Interval(row[6], row.low, row.high).text(1, '')}" for row in part.itertuples()]
-    return "; ".join(told) or "not run yet"
-
-
-figures.table(
-    pd.DataFrame(
-        [(choice, taken, moved(pair)) for choice, taken, pair in CHOICES],
-        columns=["not known to us", "taken here; the other choice", "what the other changes, %"],
+    (
+        "how far the reference is trained",
+        "to the end; else a third of the schedule, both aligned",
+        ("short_topk", "topk"),
     ),
-    "Change of test NDCG@5, all items ranked, in percent with 95 % intervals, when the other choice is taken. The draw by softmax and the bases have settings of their own; all others keep those of what they vary",
+]
+figures.table(
+    sweeps.unknown(grid, CHOICES, ledger),
+    "Change of test NDCG@5, all items ranked, in percent with 95 % intervals, when the other choice is taken. The draw "
+    "by softmax and the bases have settings of their own; all others keep those of what they vary",
 )
 
 # %% [markdown]
-# Two more are protocol, and every number here says which it is: whether history is dropped from the ranking, and which item of a day is
-# the last one where reviews share a day ([data](data)). Which three Amazon datasets the paper uses is not known to us either.
+# Two more are protocol, and every number here says which it is: whether history is dropped from the ranking, and which
+# item of a day is the last one where reviews share a day ([data](data)). Which three Amazon datasets the paper uses is
+# not known to us either.
 #
 # ## Takeaways
 #
-# - Compare selectors only at settings that were tuned alike: a setting can move the result by more than the selector does.
+# - Compare selectors only at settings that were tuned alike: a setting can move the result by more than the selector
+#   does.
 #
-# - What a setting gains on the tuning seed is not what it gains elsewhere (exercise 1): only runs with other seeds say what it is worth.
+# - What a setting gains on the tuning seed is not what it gains elsewhere (exercise 1): only runs with other seeds say
+#   what it is worth.
 #
-# - Of the pool sizes that were tried, 200 is the largest. Where it was chosen, a larger pool may be better still, or only the β that
-#   came with it.
+# - Of the pool sizes that were tried, 200 is the largest. Where it was chosen, a larger pool may be better still, or
+#   only the β that came with it.
 #
 # ## Exercises
 #
 # Guess first, then open what stands below the question.
 #
-# **1. How far can one tuning seed be trusted?** The setting that validated best on the tuning seed was chosen. What is left of its gain over
-# the reference, on validation, with the reported seeds? Rows whose runs began at another reference than the one on record are left out.
+# **1. How far can one tuning seed be trusted?** The setting that validated best on the tuning seed was chosen. What is
+# left of its gain over the reference, on validation, with the reported seeds? Rows whose runs began at another
+# reference than the one on record are left out.
 
 # %% tags=["hide-cell"]
-quality = comparison.quality(grid, runs, folder).set_index(["dataset", "row"])["validation"]
-chosen = tried[tried["chosen"].astype(bool)].set_index(["dataset", "row"])["change %"]
-chosen = chosen[chosen.index.isin(quality.index) & ~chosen.index.isin(repeats.began_elsewhere(grid, runs, folder))]
-again = [100 * (quality[key] / quality[key[0], grid.rows[key[1]].reference] - 1) for key in chosen.index]
 figures.table(
-    pd.DataFrame({"as tuned, %": chosen, "reported seeds, %": again}),
-    "Validation NDCG@5 of the chosen setting against its reference, on the tuning seed and on the mean of the reported seeds",
+    sweeps.on_reported_seeds(tried, grid, ledger),
+    "Validation NDCG@5 of the chosen setting against its reference, on the tuning seed and on the mean of the reported "
+    "seeds",
 )
 
 # %% [markdown]
 # :::{dropdown} Why
-# Two things move. The best of eight noisy numbers was chosen for being high, so less should be left of it. But all eight start from one
-# reference, and against a lucky reference every gain looks small. Where the right column is the larger one, the second was stronger. It
-# is why tuning seeds are not reported, and why every row has the same number of trials.
+# Two things move. The best of eight noisy numbers was chosen for being high, so less should be left of it. But all
+# eight start from one reference, and against a lucky reference every gain looks small. Where the right column is the
+# larger one, the second was stronger. It is why tuning seeds are not reported, and why every row has the same number of
+# trials.
 # :::
 #
-# **2. What does a value more cost?** Add a row to `workflow/grid.yaml`, as `k=2: { tier: C, reference: fused, like: topk, datasets: [toys],
-# seeds: [1, 2, 3], set: { negatives.name: topk, negatives.k: 2 } }`. How long will it take, according to `rodpo grid --plan --rows k=2`?
+# **2. What does a value more cost?** Add a row to `workflow/grid.yaml`, as `k=2: { tier: C, reference: fused, like:
+# topk, datasets: [toys], seeds: [1, 2, 3], set: { negatives.name: topk, negatives.k: 2 } }`. How long will it take,
+# according to `rodpo grid --plan --rows k=2`?
 
 # %% tags=["hide-cell"]
 row = grid.rows["k=1"]
-wider = grid.model_copy(update={"rows": grid.rows | {"k=2": row.model_copy(update={"set": row.set | {"negatives.k": 2}})}})
-plan = Plan(GRID, wider, [Cell(wider, "toys", "k=2")], Path("runs/grid"), folder).summary()
+wider = row.model_copy(update={"set": row.set | {"negatives.k": 2}})
+wider = grid.model_copy(update={"rows": grid.rows | {"k=2": wider}})
+plan = Plan(GRID, wider, [Experiment(wider, "toys", "k=2")], Path("runs/grid"), ledger).summary()
 figures.table(plan, "What `rodpo grid --plan --rows k=2` says")
 
 # %% [markdown]
 # :::{dropdown} Why
-# It asks the ledger how long runs like it took on that dataset. Evaluations are not in it, nor the three references, which are trained
-# again where their weights are not at hand.
+# It asks the ledger how long runs like it took on that dataset. Evaluations are not in it, nor the three references,
+# which are trained again where their weights are not at hand.
 # :::
 #
 # **Next:** [cost and scaling](cost).

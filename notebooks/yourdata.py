@@ -40,7 +40,7 @@ from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
-from companion.findings.shop import write_example
+from companion.findings.examples import write_example
 from companion.site import figures
 from companion.site.pages import record
 from IPython.display import Markdown

@@ -11,6 +11,7 @@ import tiny_grid
 import tiny_ledger
 from command_line import rodpo
 
+from companion.evidence.ledger import Ledger
 from rodpo_lite.config import ReferenceConfig
 from rodpo_lite.data.schema import read_dataset, write_dataset
 from rodpo_lite.data.synthetic import WorldSizes, synthesise
@@ -111,3 +112,9 @@ def grid(tmp_path):
 def folder(grid, tmp_path):
     """A ledger of made-up runs whose effects are known."""
     return tiny_ledger.fill(grid, tmp_path / "ledger")
+
+
+@pytest.fixture
+def ledger(folder):
+    """The same, opened; it is read when a test first asks."""
+    return Ledger(folder)

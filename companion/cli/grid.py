@@ -18,7 +18,9 @@ Data = Annotated[
     Path, typer.Option(envvar="RODPO_DATA", help="folder of the datasets [default: RODPO_DATA, or data/amazon]")
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="folder of the runs")]
-Ledger = Annotated[Path | None, typer.Option("--ledger", help="ledger folder [default: the project's data/results]")]
+LedgerFolder = Annotated[
+    Path | None, typer.Option("--ledger", help="ledger folder [default: the project's data/results]")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -40,7 +42,7 @@ def grid(
     data: Data = Path("data/amazon"),
     grid_file: GridFile = None,
     runs: Runs = Path("runs/grid"),
-    ledger: Ledger = None,
+    ledger: LedgerFolder = None,
 ) -> None:
     """Do what the ledger does not hold yet: tune, train, align, evaluate. What is finished is never repeated.
 
@@ -51,16 +53,17 @@ def grid(
     """
     if context.invoked_subcommand:
         return
+    from companion.evidence.ledger import Ledger
     from companion.evidence.plan import collect as write_index
     from companion.evidence.plan import empty_ledger, repeated
 
-    recorded = _ledger(ledger)
+    recorded = target = Ledger(ledger)
     if again:
         runs = runs / "again"
         spare = tempfile.TemporaryDirectory()
         unborn = plan and not (runs / "ledger").exists()  # a plan leaves nothing behind
-        ledger = empty_ledger(recorded, Path(spare.name) if unborn else runs / "ledger")
-    made = _plan(grid_file, runs, ledger, _names(datasets), tier, _names(rows), _names(seeds))
+        target = empty_ledger(recorded, Path(spare.name) if unborn else runs / "ledger")
+    made = _plan(grid_file, runs, target, _names(datasets), tier, _names(rows), _names(seeds))
     if plan:
         _print(made.summary(recorded))
         return
@@ -70,14 +73,15 @@ def grid(
     else:
         _do(made, data, profile, replicas, precision, cores)
     if again:
-        _print_repeated(repeated(made.cells, recorded, ledger))
+        target.forget()
+        _print_repeated(repeated(made.experiments, recorded, target))
 
 
 def _do(made, data: Path, profile: str, replicas: int, precision: str | None, cores: int | None) -> None:
     """Run a plan; exit code 1 if it stops on the way."""
     from companion.evidence.plan import run
 
-    for name in sorted({made.grid.source(cell.dataset) for cell in made.cells}):
+    for name in sorted({made.grid.source(experiment.dataset) for experiment in made.experiments}):
         _check_there(data, name)
     code = run(made, data, profile, replicas, precision, ["--cores", str(cores)] if cores else [])
     if code:
@@ -94,7 +98,7 @@ def choose(
     row: Annotated[str, typer.Option(help="row of the grid")],
     grid_file: GridFile = None,
     runs: Runs = Path("runs/grid"),
-    ledger: Ledger = None,
+    ledger: LedgerFolder = None,
 ) -> None:
     """Choose a row's settings by its trials on validation, if the ledger does not hold them, and write them down.
 
@@ -103,40 +107,41 @@ def choose(
     Example: `rodpo grid choose --dataset toys --row topk`
     """
     from companion.evidence import tuning
-    from companion.evidence.grid import FINAL, Cell, Grid
+    from companion.evidence.grid import FINAL, Experiment, Grid
+    from companion.evidence.ledger import Ledger
     from companion.evidence.plan import GRID
 
-    grid, folder = Grid.read(grid_file or GRID), _ledger(ledger)
-    grid.cells((dataset,), rows=(row,))  # says which names there are
+    grid, recorded = Grid.read(grid_file or GRID), Ledger(ledger)
+    grid.experiments((dataset,), rows=(row,))  # says which names there are
     if not any(grid.runs_on(row, name) for name in grid.datasets if dataset in (name, grid.source(name))):
         raise InputError(f"The grid does not run {row} on {dataset}.")
-    cell = Cell(grid, dataset, row)
-    if cell.tuned == cell and cell.chosen(folder) is None:
-        tuning.choose(cell, runs, folder)
-    if (settings := cell.chosen(folder)) is None:
-        tuned = cell.tuned
+    experiment = Experiment(grid, dataset, row)
+    if experiment.tuned == experiment and experiment.chosen(recorded) is None:
+        tuning.choose(experiment, runs, recorded)
+    if (settings := experiment.chosen(recorded)) is None:
+        tuned = experiment.tuned
         raise InputError(
-            f"The trials that decide on {row} are not in {folder}: "
+            f"The trials that decide on {row} are not in {recorded.folder}: "
             f"`rodpo grid --datasets {tuned.dataset} --rows {tuned.name}` runs them."
         )
-    tuning.write_settings(cell.folder(runs) / FINAL / "config.yaml", settings)
+    tuning.write_settings(experiment.folder(runs) / FINAL / "config.yaml", settings)
     print(f"{dataset}, {row}: " + (", ".join(f"{key}={value}" for key, value in settings.items()) or "defaults"))
 
 
 @app.command()
-def collect(grid_file: GridFile = None, ledger: Ledger = None) -> None:
+def collect(grid_file: GridFile = None, ledger: LedgerFolder = None) -> None:
     """Say which records of the ledger belong to which row of the grid, in its grid.json.
 
     Example: `rodpo grid collect`
     """
     from companion.evidence.grid import Grid
-    from companion.evidence.ledger import locate
+    from companion.evidence.ledger import Ledger
     from companion.evidence.plan import GRID, collect
 
-    folder = locate(ledger)
-    found = collect(Grid.read(grid_file or GRID), folder)
-    runs = sum(len(files) for rows in found.values() for files in rows.values())
-    print(f"{folder} holds {runs} runs of the grid")
+    recorded = Ledger.open(ledger)
+    index = collect(Grid.read(grid_file or GRID), recorded)
+    runs = sum(len(files) for rows in index.values() for files in rows.values())
+    print(f"{recorded.folder} holds {runs} runs of the grid")
 
 
 @app.command()
@@ -145,38 +150,39 @@ def examples(
     data: Data = Path("data/amazon"),
     grid_file: GridFile = None,
     runs: Runs = Path("runs/grid"),
-    ledger: Ledger = None,
+    ledger: LedgerFolder = None,
 ) -> None:
     """Keep the top ten of a few users before and after alignment in the ledger, from finished runs.
 
     Example: `rodpo grid examples --dataset toys`
     """
     from companion.evidence.grid import Grid
+    from companion.evidence.ledger import Ledger
     from companion.evidence.plan import GRID
     from companion.findings.examples import write
     from rodpo_lite.data.schema import read_dataset
 
     _check_there(data, dataset)
-    print(f"wrote {write(read_dataset(data / dataset), Grid.read(grid_file or GRID), runs, _ledger(ledger))}")
+    print(f"wrote {write(read_dataset(data / dataset), Grid.read(grid_file or GRID), runs, Ledger(ledger))}")
 
 
 @app.command()
-def verify(ledger: Ledger = None) -> None:
+def verify(ledger: LedgerFolder = None) -> None:
     """Compute every test metric in the ledger again from the stored ranks, and say what differs.
 
     Example: `rodpo grid verify`
     """
-    from companion.evidence.ledger import differing, locate, records
+    from companion.evidence.ledger import Ledger
 
-    folder = locate(ledger)
-    if found := differing(folder):
-        print("\n".join(found), file=sys.stderr)
+    recorded = Ledger.open(ledger)
+    if differing := recorded.differing():
+        print("\n".join(differing), file=sys.stderr)
         raise typer.Exit(1)
-    print(f"{len(records(folder))} records in {folder}: all metrics follow from the ranks")
+    print(f"{len(recorded.paths())} records in {recorded.folder}: all metrics follow from the ranks")
 
 
 def _plan(
-    grid_file: Path | None, runs: Path, ledger: Path | None, datasets: tuple, tier: str, rows: tuple, seeds: tuple
+    grid_file: Path | None, runs: Path, ledger, datasets: tuple, tier: str, rows: tuple, seeds: tuple
 ):  # fmt: skip
     from companion.evidence.grid import Grid
     from companion.evidence.plan import GRID, Plan
@@ -187,19 +193,13 @@ def _plan(
     if unknown := [seed for seed in seeds if seed not in map(str, grid.seeds)]:
         known = ", ".join(map(str, grid.seeds))
         raise InputError(f"--seeds {unknown[0]} is not valid: the reported seeds of the grid are {known}.")
-    cells = grid.cells(datasets, tier, rows)
-    asked = [cell for cell in cells if (cell.name in rows if rows else grid.tier(cell.name, cell.dataset) in tier)]
-    if not any(not seeds or set(map(int, seeds)) & set(cell.seeds) for cell in asked):
+    experiments = grid.experiments(datasets, tier, rows)
+    asked = [one for one in experiments if (one.name in rows if rows else grid.tier(one.name, one.dataset) in tier)]
+    if not any(not seeds or set(map(int, seeds)) & set(experiment.seeds) for experiment in asked):
         raise InputError(
             "The grid declares no run of these rows on these datasets, in these tiers and with these seeds."
         )
-    return Plan(grid_file or GRID, grid, cells, runs, _ledger(ledger), tuple(map(int, seeds)))
-
-
-def _ledger(folder: Path | None) -> Path:
-    from companion.evidence.ledger import FOLDER
-
-    return folder or FOLDER
+    return Plan(grid_file or GRID, grid, experiments, runs, ledger, tuple(map(int, seeds)))
 
 
 def _check_there(data: Path, name: str) -> None:
@@ -216,13 +216,13 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.split(",") if name)
 
 
-def _print_repeated(found) -> None:
+def _print_repeated(runs) -> None:
     """Runs beside those on record, as a table."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table("dataset", "row", "seed", "recorded", "again", "difference, %", title="test NDCG@5")
-    for dataset, row, seed, before, now, difference in found.itertuples(index=False):
+    for dataset, row, seed, before, now, difference in runs.itertuples(index=False):
         numbers = (_shown(before, ".5f"), _shown(now, ".5f"), _shown(difference, "+.2f"))
         table.add_row(dataset, row, str(seed), *numbers)
     Console().print(table)

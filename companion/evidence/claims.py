@@ -1,5 +1,6 @@
 """The claims: the pairs of rows that decide on each (workflow/claims.yaml), and what the ledger says of them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -8,15 +9,15 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from companion.evidence.comparison import change, paired_seeds
-from companion.evidence.grid import Cell, Grid
+from companion.evidence.comparison import change, changes, complete_pairs, paired_seeds
+from companion.evidence.grid import Experiment, Grid
+from companion.evidence.ledger import Ledger
 from rodpo_lite.errors import InputError
-from rodpo_lite.evaluation.statistics import Comparison, Interval, holm, verdict
+from rodpo_lite.evaluation.statistics import Comparison, holm, verdict
 from rodpo_lite.files import read_yaml
 
 FILE = Path(__file__).resolve().parents[2] / "workflow" / "claims.yaml"
 NOT_RUN = "not run yet"
-MEASURED = {"ndcg@5": "NDCG@5 ", "planted_share": "their share of the push ", "planted_drift": "logits "}
 
 
 class Claim(BaseModel):
@@ -48,7 +49,7 @@ class Claim(BaseModel):
 
 def read(grid: Grid, path: Path = FILE) -> dict[str, Claim]:
     """The declared claims; raises InputError for one that names an unknown row or that no dataset can decide."""
-    found = {}
+    claims: dict[str, Claim] = {}
     for name, declared in read_yaml(path, "The list of claims").items():
         try:
             claim = Claim.model_validate(declared)
@@ -65,86 +66,118 @@ def read(grid: Grid, path: Path = FILE) -> dict[str, Claim]:
                 raise InputError(
                     f"The list of claims {path}, {name}: {fewer[0]} has not all seeds of the grid on {dataset}."
                 )
-        found[name] = claim
-    return found
+        claims[name] = claim
+    return claims
 
 
-def assess(claim: Claim, grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+def assess(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """A row for each member: dataset, after, before, seeds, estimate, low, high, p, Holm's p, verdict.
 
     A member whose runs are not all in the ledger keeps its place in the family and has no verdict yet.
     """
     rows: list[dict[str, Any]] = []
     for dataset, after, before in claim.members(grid):
-        cells = Cell(grid, dataset, after), Cell(grid, dataset, before)
-        recorded = [set(cell.recorded(folder, table)) for cell in cells]
+        experiments = Experiment(grid, dataset, after), Experiment(grid, dataset, before)
+        recorded = [set(experiment.recorded(ledger)) for experiment in experiments]
         row = {"dataset": dataset, "after": after, "before": before, "seeds": len(recorded[0] & recorded[1])}
-        complete = all(set(cell.seeds) <= seeds for cell, seeds in zip(cells, recorded, strict=True))
-        rows.append(row | {"found": change(*cells, table, folder, claim.measure) if complete else None})
-    p_values = [row["found"].p if row["found"] else 1.0 for row in rows]
+        complete = all(set(experiment.seeds) <= seeds for experiment, seeds in zip(experiments, recorded, strict=True))
+        rows.append(row | {"change": change(*experiments, ledger, claim.measure) if complete else None})
+    p_values = [row["change"].p if row["change"] else 1.0 for row in rows]
     for row, adjusted in zip(rows, holm(p_values), strict=True):
-        found = row.pop("found")
-        if found is None:
+        effect = row.pop("change")
+        if effect is None:
             row["verdict"] = NOT_RUN
             continue
-        row |= {"estimate": found.estimate, "low": found.low, "high": found.high, "p": found.p, "Holm's p": adjusted}
-        row |= {"smallest": found.smallest_effect(tests=len(rows)), "verdict": _member_verdict(claim, found, adjusted)}
+        smallest, verdict = effect.smallest_effect(tests=len(rows)), _member_verdict(claim, effect, adjusted)
+        row |= vars(effect) | {"Holm's p": adjusted, "smallest": smallest, "verdict": verdict}
     columns = ["dataset", "after", "before", "seeds", "estimate", "low", "high", "p", "Holm's p", "smallest", "verdict"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def assess_beside(claim: Claim, grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+def assess_beside(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """`assess` of the pairs that are shown beside a claim and decide nothing, without a verdict.
 
     Those that are on record, but for what is a member once more: rows with the same settings have the same runs.
     """
     later = claim.model_copy(update={"pairs": claim.beside})
-    found = assess(later, grid, table, folder)
-    runs, known = ([_files(grid, *pair, table, folder) for pair in one.members(grid)] for one in (later, claim))
-    shown = [verdict != NOT_RUN and files not in known for verdict, files in zip(found["verdict"], runs, strict=True)]
-    return found[np.array(shown, bool)].drop(columns=["p", "Holm's p", "smallest", "verdict"])
+    table = assess(later, grid, ledger)
+    runs, known = ([_files(grid, *pair, ledger) for pair in one.members(grid)] for one in (later, claim))
+    shown = [verdict != NOT_RUN and files not in known for verdict, files in zip(table["verdict"], runs, strict=True)]
+    return table[np.array(shown, bool)].drop(columns=["p", "Holm's p", "smallest", "verdict"])
 
 
-def _files(grid: Grid, dataset: str, after: str, before: str, table: pd.DataFrame, folder: Path) -> list:
-    return paired_seeds(Cell(grid, dataset, after), Cell(grid, dataset, before), table, folder)
+def _files(grid: Grid, dataset: str, after: str, before: str, ledger: Ledger) -> list:
+    return paired_seeds(Experiment(grid, dataset, after), Experiment(grid, dataset, before), ledger)
 
 
-def scoreboard(declared: dict[str, Claim], grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """A row for each claim of the paper: says, verdict, what its members say (tally), the effects of its first pair."""
-    rows = []
-    for claim in declared.values():
-        if claim.source != "paper":
+def summaries(
+    declared: dict[str, Claim], grid: Grid, ledger: Ledger, source: str = "paper"
+) -> list[dict[str, Any]]:  # fmt: skip
+    """What the ledger says of each claim of a source: name, says, measure, verdict, tally (members by verdict).
+
+    members: rows of `assess`; first: those of its first pair that have run; beside: rows of `assess_beside`; smallest:
+    the smallest true changes that its members would show. Datasets have their names for readers.
+    """
+    summaries = []
+    for name, claim in declared.items():
+        if claim.source != source:
             continue
-        found = assess(claim, grid, table, folder)
-        first = found[(found["after"] == claim.pairs[0][0]) & (found["before"] == claim.pairs[0][1])]
-        digits, unit = (3, "") if claim.measure == "planted_drift" else (1, " %")
-        told = [
-            f"{grid.label(row.dataset)}: {MEASURED[claim.measure]}"
-            + Interval(row.estimate, row.low, row.high).text(digits, unit)
-            for row in first.itertuples()
-            if row.verdict != NOT_RUN
-        ]
-        counts = found.loc[found["verdict"] != NOT_RUN, "verdict"].value_counts()
-        tally = ", ".join(f"{number} {kind}" for kind, number in counts.items()) if len(counts) > 1 else ""
-        rows.append((claim.says, conclusion(found["verdict"].tolist()), tally, "; ".join(told)))
-    return pd.DataFrame(rows, columns=["says", "verdict", "tally", "so_far"])
+        members, beside = (
+            table.assign(dataset=table["dataset"].map(grid.label)).to_dict("records")
+            for table in (assess(claim, grid, ledger), assess_beside(claim, grid, ledger))
+        )
+        recorded = [row for row in members if row["verdict"] != NOT_RUN]
+        summary = {"name": name, "says": claim.says, "measure": claim.measure, "members": members, "beside": beside}
+        summary["verdict"] = conclusion([row["verdict"] for row in members])
+        summary["tally"] = dict(Counter(row["verdict"] for row in recorded).most_common())
+        summary["first"] = [row for row in recorded if (row["after"], row["before"]) == claim.pairs[0]]
+        summary["smallest"] = [row["smallest"] for row in recorded]
+        summaries.append(summary)
+    return summaries
 
 
-def _member_verdict(claim: Claim, found: Comparison, adjusted: float) -> str:
-    supporting = found if claim.better == "higher" else found.negated()
+def assess_all(declared: dict[str, Claim], grid: Grid, ledger: Ledger) -> pd.DataFrame:
+    """`assess` of every claim, with its name and measure in columns claim and measure."""
+    parts = [
+        assess(claim, grid, ledger).assign(claim=name, measure=claim.measure) for name, claim in declared.items()
+    ]  # fmt: skip
+    return pd.concat(parts)
+
+
+def effects(assessed: pd.DataFrame, grid: Grid, ledger: Ledger) -> pd.DataFrame:
+    """Of `assess_all` every pair that a claim about NDCG@5 rests on, once, under both protocols.
+
+    Verdicts are of all items ranked. Columns claim, dataset, pair, protocol, estimate, low, high, Holm's p (as text),
+    the smallest effect shown, verdict.
+    """
+    ranked = assessed[assessed["measure"] == "ndcg@5"].assign(protocol="all items")
+    ranked = ranked.dropna(subset="estimate").drop_duplicates(["dataset", "after", "before"])
+    pairs = dict.fromkeys(zip(ranked["after"], ranked["before"], strict=True))
+    dropped = complete_pairs(grid, changes(grid, pairs, ledger, grid.real))
+    dropped = dropped[dropped["protocol"] == "history dropped"].rename(columns={"change %": "estimate"})
+    table = pd.concat([ranked, dropped])
+    table["pair"] = table["after"] + " over " + table["before"]
+    p = [p if pd.isna(p) else f"{p:.4f}" if p >= 0.0001 else "< .0001" for p in table["Holm's p"]]
+    columns = ["claim", "dataset", "pair", "protocol", "estimate", "low", "high", "Holm's p", "smallest", "verdict"]
+    table = table.assign(**{"Holm's p": p})[columns]
+    return table.rename(columns={"smallest": "smallest effect shown with power .8, %"})
+
+
+def _member_verdict(claim: Claim, effect: Comparison, adjusted: float) -> str:
+    supporting = effect if claim.better == "higher" else effect.negated()
     return verdict(supporting, adjusted, 0.0 if claim.measure == "planted_drift" else 1.0)
 
 
 def conclusion(verdicts: Sequence[str]) -> str:
     """The verdict of a claim from those of its members."""
-    found, waiting = set(verdicts), list(verdicts).count(NOT_RUN)
+    kinds, waiting = set(verdicts), list(verdicts).count(NOT_RUN)
     if waiting:
-        return NOT_RUN if len(found) == 1 else f"open, {len(verdicts) - waiting} of {len(verdicts)} have run"
-    if len(found) == 1:
-        return found.pop()
-    if {"reproduced", "contradicted"} <= found:
+        return NOT_RUN if len(kinds) == 1 else f"open, {len(verdicts) - waiting} of {len(verdicts)} have run"
+    if len(kinds) == 1:
+        return kinds.pop()
+    if {"reproduced", "contradicted"} <= kinds:
         return "mixed"
     for sure in ("reproduced", "contradicted"):
-        if sure in found:
+        if sure in kinds:
             return f"{sure} in part"
     return "inconclusive"

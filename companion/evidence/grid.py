@@ -2,7 +2,7 @@
 
 A row is one method. Where it declares a `search`, as many settings as `tuning.trials` are tried on the tuning seeds,
 the one that validates best is run with the reported seeds, and only those are ever evaluated on test. Under the folder
-of runs stand <dataset>/<row>/trial-<t>/seed-<s> and <dataset>/<row>/final/seed-<s>, with config.yaml beside the seeds.
+of runs are <dataset>/<row>/trial-<t>/seed-<s> and <dataset>/<row>/final/seed-<s>, with config.yaml beside the seeds.
 """
 
 import re
@@ -15,8 +15,8 @@ import pandas as pd
 from pydantic import Field, ValidationError, model_validator
 from scipy.stats import qmc
 
-from companion.evidence import ledger
-from companion.evidence.declared import Declared, Hidden, Range, Row, Seeds, Tuning
+from companion.evidence.declaration import Declared, Method, PlantedDataset, Range, Seeds, Tuning
+from companion.evidence.ledger import Ledger
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import read_json, read_yaml
@@ -34,11 +34,11 @@ class Grid(Declared):
     """
 
     datasets: tuple[str, ...]
-    planted: dict[str, Hidden] = Field(default_factory=dict)
+    planted: dict[str, PlantedDataset] = Field(default_factory=dict)
     drift: str | None = None
     seeds: Seeds
     tuning: Tuning
-    rows: dict[str, Row]
+    rows: dict[str, Method]
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -124,11 +124,11 @@ class Grid(Declared):
             return [dict(row.set)]
         sampler = qmc.Sobol(len(row.search), rng=np.random.default_rng(0))
         points = sampler.random_base2(int(np.ceil(np.log2(self.tuning.trials))))[: self.tuning.trials - 1]
-        found = [dict(row.set)]
+        trials = [dict(row.set)]
         for point in points:
             drawn = {key: _at(choice, place) for (key, choice), place in zip(row.search.items(), point, strict=True)}
-            found.append(row.set | drawn)
-        return found
+            trials.append(row.set | drawn)
+        return trials
 
     def seeds_of(self, name: str, dataset: str) -> tuple[int, ...]:
         """Reported seeds of a row on a dataset."""
@@ -144,7 +144,9 @@ class Grid(Declared):
         hidden = self.planted.get(dataset)
         return max(self.rows[name].tier, hidden.tier if hidden else "A")
 
-    def cells(self, datasets: tuple[str, ...] = (), tiers: str = "ABC", rows: tuple[str, ...] = ()) -> list["Cell"]:
+    def experiments(
+        self, datasets: tuple[str, ...] = (), tiers: str = "ABC", rows: tuple[str, ...] = ()
+    ) -> list["Experiment"]:  # fmt: skip
         """Dataset by dataset, the rows that are asked for and the references that they start from.
 
         Raises InputError for a name that is not declared.
@@ -152,13 +154,13 @@ class Grid(Declared):
         for asked, known, kind in ((datasets, self.datasets, "dataset"), (rows, self.rows, "row")):
             if unknown := [name for name in asked if name not in known]:
                 raise InputError(f"The grid has no {kind} {unknown[0]!r}; it has {', '.join(known)}.")
-        found = []
+        experiments = []
         for dataset in datasets or self.datasets:
             on = [name for name in self.rows if self.runs_on(name, dataset)]
             wanted = {name for name in on if (name in rows if rows else self.tier(name, dataset) in tiers)}
             wanted |= {self.rows[name].reference for name in wanted}
-            found += [Cell(self, dataset, name) for name in on if name in wanted]
-        return found
+            experiments += [Experiment(self, dataset, name) for name in on if name in wanted]
+        return experiments
 
     def runs_on(self, name: str, dataset: str) -> bool:
         """Whether a row is declared for a dataset."""
@@ -174,15 +176,15 @@ def _at(choice: Range | list[Any], place: float) -> Any:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One row on one dataset."""
+class Experiment:
+    """A method on a dataset."""
 
     grid: Grid
     dataset: str
     name: str
 
     @property
-    def row(self) -> Row:
+    def method(self) -> Method:
         return self.grid.rows[self.name]
 
     @property
@@ -190,86 +192,84 @@ class Cell:
         return self.grid.seeds_of(self.name, self.dataset)
 
     @property
-    def reference(self) -> "Cell | None":
-        return Cell(self.grid, self.dataset, self.row.reference) if self.row.reference else None
+    def reference(self) -> "Experiment | None":
+        return Experiment(self.grid, self.dataset, self.method.reference) if self.method.reference else None
 
     @property
-    def drift(self) -> "Cell | None":
-        """The cell against which drift is measured; None where nothing is hidden or nothing was rejected."""
+    def drift(self) -> "Experiment | None":
+        """The experiment against which drift is measured; None where nothing is hidden or nothing was rejected."""
         row = self.grid.drift
         if self.dataset not in self.grid.planted or not self.reference or row in (None, self.name):
             return None
-        return Cell(self.grid, self.dataset, row)
+        return Experiment(self.grid, self.dataset, row)
 
     @property
-    def tuned(self) -> "Cell":
-        """The cell whose trials decide on the settings of this one."""
-        name, dataset = self.row.like or self.name, self.grid.source(self.dataset)
-        return Cell(self.grid, self.grid.rows[name].tuned_on.get(dataset, dataset), name)
+    def tuned(self) -> "Experiment":
+        """The experiment whose trials decide on the settings of this one."""
+        name, dataset = self.method.like or self.name, self.grid.source(self.dataset)
+        return Experiment(self.grid, self.grid.rows[name].tuned_on.get(dataset, dataset), name)
 
     def folder(self, runs: Path) -> Path:
         return Path(runs) / self.dataset / self.name
 
-    def trials_file(self, ledger_folder: Path) -> Path:
+    def trials_file(self, ledger: Ledger) -> Path:
         """Where the ledger keeps what was tried."""
-        return Path(ledger_folder) / "trials" / f"{self.dataset}.{self.name}.json"
+        return ledger.folder / "trials" / f"{self.dataset}.{self.name}.json"
 
-    def chosen(self, ledger_folder: Path) -> dict[str, Any] | None:
+    def chosen(self, ledger: Ledger) -> dict[str, Any] | None:
         """The settings of the reported runs, None where the trials are still to be run.
 
         Raises InputError if the ledger holds the trials of another declaration.
         """
         tuned = self.tuned
-        settings = tuned.grid.trials(tuned.name)
-        if len(settings) == 1:
-            found = settings[0]
-        elif (path := tuned.trials_file(ledger_folder)).exists():
-            kept = read_json(path)
-            tried = [trial["settings"] for trial in kept["trials"]]
-            if tried != settings or kept["seeds"] != list(self.grid.tuning.seeds):
-                raise InputError(
-                    f"{path} holds the trials of another declaration of this row; the ledger is append-only."
-                )
-            found = kept["trials"][kept[CHOSEN]]["settings"]
-        else:
+        declared = tuned.grid.trials(tuned.name)
+        if len(declared) == 1:
+            return declared[0] | self.method.set
+        path = tuned.trials_file(ledger)
+        if not path.exists():
             return None
-        return found | self.row.set
+        kept = read_json(path)
+        if [trial["settings"] for trial in kept["trials"]] != declared or kept["seeds"] != list(self.grid.tuning.seeds):
+            raise InputError(f"{path} holds the trials of another declaration of this row; the ledger is append-only.")
+        return kept["trials"][kept[CHOSEN]]["settings"] | self.method.set
 
     def config(self, settings: dict[str, Any], seed: int) -> ReferenceConfig | AlignmentConfig:
-        return self.row.kind.model_validate(nested(settings) | {"seed": seed})
+        return self.method.kind.model_validate(nested(settings) | {"seed": seed})
 
-    def recorded(self, ledger_folder: Path, table: pd.DataFrame) -> dict[int, str]:
-        """Files of this cell's records, by seed, the first of `candidates`; table is `ledger.records`."""
-        return {seed: files[0] for seed, files in self.candidates(ledger_folder, table).items()}
+    def recorded(self, ledger: Ledger) -> dict[int, str]:
+        """Files of the records, by seed: the first of `candidates`."""
+        return {seed: files[0] for seed, files in self.candidates(ledger).items()}
 
-    def candidates(self, ledger_folder: Path, table: pd.DataFrame) -> dict[int, list[str]]:
-        """Files of this cell's records, by seed, what is to be preferred first; table is `ledger.records`.
+    def candidates(self, ledger: Ledger) -> dict[int, list[str]]:
+        """Files of the records, by seed, what is to be preferred first.
 
         An alignment started from the reference of its own seed. Of several with one seed, an alignment is preferred
         that started from recorded weights, and a reference that has the very configuration, precision and device
         included. Raises InputError for two references of one seed that were trained on different data.
         """
-        settings = self.chosen(ledger_folder)
-        if settings is None or table.empty:
+        return ledger.once(self.grid, (self.dataset, self.name), lambda: self._candidates(ledger))
+
+    def _candidates(self, ledger: Ledger) -> dict[int, list[str]]:
+        settings, encoder = self.chosen(ledger), None
+        if settings is None or ledger.records.empty:
             return {}
-        encoder = None
         if self.reference:
-            of_reference = self.reference.chosen(ledger_folder)
+            of_reference = self.reference.chosen(ledger)
             if of_reference is None:
                 return {}
             encoder = self.reference.config(of_reference, 0).encoder
-        same = ledger.of(table[table["dataset"] == self.dataset], self.config(settings, 0), encoder)
-        same = same[same["seed"].isin(self.seeds)]
+        rows = ledger.of(self.config(settings, 0), encoder)
+        rows = rows[(rows["dataset"] == self.dataset) & rows["seed"].isin(self.seeds)]
         if self.reference:
-            ids = table.set_index("file")["id"]
-            own = {seed: ids[file] for seed, file in self.reference.recorded(ledger_folder, table).items()}
-            same = same[same["reference"] == same["seed"].map(own)]
-            preferred = same["reference_weights"].isin(table["weights"])
+            ids = ledger.by_file["id"]
+            starts = {seed: ids[file] for seed, file in self.reference.recorded(ledger).items()}
+            rows = rows[rows["reference"] == rows["seed"].map(starts)]
+            preferred = rows["reference_weights"].isin(ledger.records["weights"])
         else:
-            for _, of_seed in same.groupby("seed"):
-                ledger.check_one_edition(of_seed["file"], table)
-            wanted = [self.config(settings, seed).model_dump(mode="json") for seed in same["seed"]]
-            exact = [config == one for config, one in zip(same["config"], wanted, strict=True)]
-            preferred = pd.Series(exact, index=same.index, dtype=bool)
-        same = pd.concat([same[preferred], same[~preferred]])
-        return {int(seed): files.tolist() for seed, files in same.groupby("seed")["file"]}
+            for _, of_seed in rows.groupby("seed"):
+                ledger.check_one_edition(of_seed["file"])
+            wanted = [self.config(settings, seed).model_dump(mode="json") for seed in rows["seed"]]
+            exact = [config == other for config, other in zip(rows["config"], wanted, strict=True)]
+            preferred = pd.Series(exact, index=rows.index, dtype=bool)
+        rows = pd.concat([rows[preferred], rows[~preferred]])
+        return {int(seed): files.tolist() for seed, files in rows.groupby("seed")["file"]}

@@ -1,7 +1,7 @@
 """What of the grid is still to be done, how long that takes, and Snakemake to do it.
 
-A plan is fixed when it is made: plan.json in the folder of runs says for each cell whether it still has to be tuned and
-which reported seeds are not in the ledger yet. workflow/Snakefile reads nothing else.
+A plan is fixed when it is made: plan.json in the folder of runs says for each experiment whether it still has to be
+tuned and which reported seeds are not in the ledger yet. workflow/Snakefile reads nothing else.
 """
 
 import fcntl
@@ -19,8 +19,8 @@ from typing import Any
 
 import pandas as pd
 
-from companion.evidence import ledger
-from companion.evidence.grid import FINAL, Cell, Grid
+from companion.evidence.grid import FINAL, Experiment, Grid
+from companion.evidence.ledger import Ledger
 from companion.evidence.tuning import write_settings
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import write_json
@@ -32,70 +32,71 @@ PLAN = "plan.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells that are asked for, against what the ledger holds; seeds: of the reported ones only these, if any."""
+    """The experiments that are asked for, against what the ledger holds; seeds: only these, where any are named."""
 
     grid_file: Path
     grid: Grid
-    cells: list[Cell]
+    experiments: list[Experiment]
     runs: Path
-    ledger: Path
+    ledger: Ledger
     seeds: tuple[int, ...] = ()
 
     def todo(self) -> list[dict[str, Any]]:
-        """Cells with something left to do: whether they are to be tuned, and the seeds that are to be reported."""
-        table, found = _records(self.ledger), []
-        for cell in self.cells:
-            recorded = cell.recorded(self.ledger, table)
-            seeds = [seed for seed in cell.seeds if seed not in recorded and seed in (self.seeds or cell.seeds)]
+        """Experiments with something left to do: whether to tune them, and the seeds to report."""
+        todo = []
+        for experiment in self.experiments:
+            recorded = experiment.recorded(self.ledger)
+            seeds = [
+                seed for seed in experiment.seeds if seed not in recorded and seed in (self.seeds or experiment.seeds)
+            ]
             if seeds:
-                found.append(
-                    {"dataset": cell.dataset, "row": cell.name, "seeds": seeds, "tune": self._is_to_tune(cell)}
-                )
-        return found
+                tune = self._is_to_tune(experiment)
+                todo.append({"dataset": experiment.dataset, "row": experiment.name, "seeds": seeds, "tune": tune})
+        return todo
 
-    def summary(self, measured: Path | None = None) -> pd.DataFrame:
-        """A row for each cell with work left: trials, runs to report, and minutes, from what took how long before.
+    def summary(self, measured: Ledger | None = None) -> pd.DataFrame:
+        """A row for each experiment with work left: trials, runs to report, and minutes, by how long like ones took.
 
         Minutes are those of one run after the other on one core of a CPU, as the records of `measured` have it, by
         default the plan's own ledger, NaN where nothing like it was measured; evaluations and the references that have
         to be trained again are not in them.
         """
-        table, rows = _records(measured or self.ledger), []
+        records, rows = (measured or self.ledger).records, []
         for entry in self.todo():
-            cell = Cell(self.grid, entry["dataset"], entry["row"])
-            trials = len(self.grid.trials(cell.name)) * len(self.grid.tuning.seeds) if entry["tune"] else 0
-            seconds = _seconds_of_one(cell, table)
+            experiment = Experiment(self.grid, entry["dataset"], entry["row"])
+            trials = len(self.grid.trials(experiment.name)) * len(self.grid.tuning.seeds) if entry["tune"] else 0
+            seconds = _seconds_of_one(experiment, records)
             minutes = (trials + len(entry["seeds"])) * seconds / 60
-            row = {"dataset": cell.dataset, "row": cell.name, "tier": cell.row.tier}
+            row = {"dataset": experiment.dataset, "row": experiment.name, "tier": experiment.method.tier}
             rows.append(row | {"trials": trials, "runs": len(entry["seeds"]), "minutes": minutes})
         return pd.DataFrame(rows, columns=["dataset", "row", "tier", "trials", "runs", "minutes"])
 
     def write(self, data: Path, replicas: int, precision: str | None = None) -> Path:
         """Write plan.json and every configuration that is known by now into the folder of runs."""
         todo = self.todo()
-        needed = {(cell.dataset, cell.name): cell for cell in self._needed(todo)}
-        for cell in needed.values():
-            if self._is_to_tune(cell):
-                for number, settings in enumerate(self.grid.trials(cell.name)):
-                    write_settings(cell.folder(self.runs) / f"trial-{number}" / "config.yaml", settings)
-            elif not self._untuned(cell):
-                write_settings(cell.folder(self.runs) / FINAL / "config.yaml", cell.chosen(self.ledger))
+        needed = {(experiment.dataset, experiment.name): experiment for experiment in self._needed(todo)}
+        for experiment in needed.values():
+            if self._is_to_tune(experiment):
+                for number, settings in enumerate(self.grid.trials(experiment.name)):
+                    write_settings(experiment.folder(self.runs) / f"trial-{number}" / "config.yaml", settings)
+            elif not self._untuned(experiment):
+                write_settings(experiment.folder(self.runs) / FINAL / "config.yaml", experiment.chosen(self.ledger))
         for entry in todo:  # what the ledger has lost since is entered again
-            folder = Cell(self.grid, entry["dataset"], entry["row"]).folder(self.runs) / FINAL
+            folder = Experiment(self.grid, entry["dataset"], entry["row"]).folder(self.runs) / FINAL
             for marker in folder.glob("*.evaluated"):
                 if set(marker.stem.split(",")) & set(map(str, entry["seeds"])):
                     marker.unlink()
         (self.runs / "collected").unlink(missing_ok=True)
-        untuned = [f"{cell.dataset}/{cell.name}" for cell in needed.values() if self._untuned(cell)]
+        untuned = [f"{one.dataset}/{one.name}" for one in needed.values() if self._untuned(one)]
         content = {
             "grid": str(self.grid_file.resolve()),
-            "ledger": str(self.ledger.resolve()),
+            "ledger": str(self.ledger.folder.resolve()),
             "data": str(data.resolve()),
             "replicas": replicas,
             "precision": precision,
             "untuned": untuned,
-            "cells": todo,
-            "needed": {f"{dataset}/{row}": self._links(cell) for (dataset, row), cell in needed.items()},
+            "experiments": todo,
+            "needed": {f"{dataset}/{row}": self._links(experiment) for (dataset, row), experiment in needed.items()},
             "seeds": [self.grid.tuning.seeds, self.grid.seeds],
             "planted": {
                 name: hidden.model_dump(include={"source", "share"}) for name, hidden in self.grid.planted.items()
@@ -104,47 +105,46 @@ class Plan:
         write_json(self.runs / PLAN, content)
         return self.runs / PLAN
 
-    def _needed(self, todo: list[dict[str, Any]]) -> Iterator[Cell]:
-        """The cells to do and those that they depend on."""
+    def _needed(self, todo: list[dict[str, Any]]) -> Iterator[Experiment]:
+        """The experiments to do and those that they depend on."""
         for entry in todo:
-            cell = Cell(self.grid, entry["dataset"], entry["row"])
-            for one in filter(None, (cell, cell.tuned, cell.drift, cell.drift and cell.drift.tuned)):
+            experiment = Experiment(self.grid, entry["dataset"], entry["row"])
+            for one in filter(
+                None, (experiment, experiment.tuned, experiment.drift, experiment.drift and experiment.drift.tuned)
+            ):
                 yield one
                 if one.reference:
                     yield one.reference
                     yield one.reference.tuned
 
-    def _links(self, cell: Cell) -> dict[str, Any]:
-        """What a cell depends on: rows of its dataset, and whose trials decide, how many."""
+    def _links(self, experiment: Experiment) -> dict[str, Any]:
+        """What an experiment depends on: rows of its dataset, and whose trials decide, how many."""
         return {
-            "reference": cell.row.reference,
-            "drift": cell.drift and cell.drift.name,
-            "tuned": [cell.tuned.dataset, cell.tuned.name],
-            "trials": len(self.grid.trials(cell.name)),
+            "reference": experiment.method.reference,
+            "drift": experiment.drift and experiment.drift.name,
+            "tuned": [experiment.tuned.dataset, experiment.tuned.name],
+            "trials": len(self.grid.trials(experiment.name)),
         }
 
-    def _untuned(self, cell: Cell) -> bool:
-        return cell.chosen(self.ledger) is None
+    def _untuned(self, experiment: Experiment) -> bool:
+        return experiment.chosen(self.ledger) is None
 
-    def _is_to_tune(self, cell: Cell) -> bool:
+    def _is_to_tune(self, experiment: Experiment) -> bool:
         """Whether trials of its own are to be run."""
-        return cell.tuned == cell and self._untuned(cell)
+        return experiment.tuned == experiment and self._untuned(experiment)
 
 
-def _records(folder: Path) -> pd.DataFrame:
-    return ledger.records(folder) if folder.is_dir() else pd.DataFrame()
-
-
-def _seconds_of_one(cell: Cell, table: pd.DataFrame) -> float:
+def _seconds_of_one(experiment: Experiment, records: pd.DataFrame) -> float:
     """Median seconds of a run of this row on this dataset and a CPU, else of any of its stage and base there."""
-    if table.empty:
+    if records.empty:
         return float("nan")
-    settings = cell.grid.trials(cell.name)[0]
-    of_reference = cell.grid.trials(cell.reference.name)[0] if cell.reference else settings
-    same = (table["dataset"] == cell.dataset) & (table["stage"] == ("align" if cell.reference else "reference"))
-    same &= (table["base"] == of_reference.get("encoder.base", "fused")) & (table["device"] == "cpu")
-    exact = same & (table["strategy"] == settings.get("negatives.name", "topk" if cell.reference else "reference"))
-    return float(table.loc[exact if exact.any() else same, "seconds"].median())
+    stage = "align" if experiment.reference else "reference"
+    settings = experiment.grid.trials(experiment.name)[0]
+    start = experiment.grid.trials(experiment.reference.name)[0] if experiment.reference else settings
+    same = (records["dataset"] == experiment.dataset) & (records["stage"] == stage) & (records["device"] == "cpu")
+    same &= records["base"] == start.get("encoder.base", "fused")
+    exact = same & (records["strategy"] == settings.get("negatives.name", "topk" if stage == "align" else stage))
+    return float(records.loc[exact if exact.any() else same, "seconds"].median())
 
 
 def run(plan: Plan, data: Path, profile: str, replicas: int, precision: str | None, extra: list[str]) -> int:
@@ -161,7 +161,7 @@ def run(plan: Plan, data: Path, profile: str, replicas: int, precision: str | No
         raise InputError(f"There is no profile {profile!r}; there are {known}.")
     if find_spec("snakemake") is None:
         raise InputError("The grid needs Snakemake: pip install 'rodpo-lite[grid]'.")
-    with _alone(plan.runs) as lock:
+    with _exclusive(plan.runs) as lock:
         path = plan.write(data, replicas, precision)
         command = [sys.executable, "-m", "snakemake", "--snakefile", WORKFLOW / "Snakefile", "--nolock"]
         command += ["--directory", plan.runs, "--profile", folder, *extra, "--config", f"plan={path.resolve()}"]
@@ -172,45 +172,45 @@ def run(plan: Plan, data: Path, profile: str, replicas: int, precision: str | No
             signal.signal(signal.SIGTERM, before)
 
 
-def collect(grid: Grid, ledger_folder: Path) -> dict[str, dict[str, dict[str, str]]]:
+def collect(grid: Grid, ledger: Ledger) -> dict[str, dict[str, dict[str, str]]]:
     """Write the ledger's grid.json: dataset → row → seed → file of the record, of what is recorded. Returns it."""
-    table, found = ledger.records(ledger_folder), {}
-    for cell in grid.cells():
-        if recorded := cell.recorded(ledger_folder, table):
+    index: dict[str, dict[str, dict[str, str]]] = {}
+    for experiment in grid.experiments():
+        if recorded := experiment.recorded(ledger):
             files = {str(seed): recorded[seed] for seed in sorted(recorded)}
-            found.setdefault(cell.dataset, {})[cell.name] = files
-    write_json(ledger_folder / "grid.json", found)
-    return found
+            index.setdefault(experiment.dataset, {})[experiment.name] = files
+    write_json(ledger.folder / "grid.json", index)
+    return index
 
 
-def empty_ledger(recorded: Path, folder: Path) -> Path:
+def empty_ledger(recorded: Ledger, folder: Path) -> Ledger:
     """Make a ledger that knows what settings were chosen and holds no run, to repeat rows that are on record."""
-    if (recorded / "trials").is_dir():
-        shutil.copytree(recorded / "trials", folder / "trials", dirs_exist_ok=True)
-    return folder
+    if (recorded.folder / "trials").is_dir():
+        shutil.copytree(recorded.folder / "trials", folder / "trials", dirs_exist_ok=True)
+    return Ledger(folder)
 
 
-def repeated(cells: list[Cell], recorded: Path, again: Path) -> pd.DataFrame:
+def repeated(experiments: list[Experiment], recorded: Ledger, again: Ledger) -> pd.DataFrame:
     """Test NDCG@5 of every run of `again` beside that on record: dataset, row, seed, recorded, again, difference %.
 
     NaN where a run is not on record.
     """
-    tables = [ledger.records(folder) for folder in (recorded, again)]
     rows = []
-    for cell in cells:
+    for experiment in experiments:
         first, second = (
-            {seed: table.set_index("file").loc[file, "test.ndcg@5"] for seed, file in files.items()}
-            for table, files in zip(tables, (cell.recorded(recorded, tables[0]), cell.recorded(again, tables[1])))
+            {seed: ledger.by_file.loc[file, "test.ndcg@5"] for seed, file in experiment.recorded(ledger).items()}
+            for ledger in (recorded, again)
         )
         for seed in sorted(second):
             before = first.get(seed, float("nan"))
             difference = 100 * (second[seed] / before - 1)
-            rows.append((cell.dataset, cell.name, seed, before, second[seed], difference))
+            rows.append((experiment.dataset, experiment.name, seed, before, second[seed], difference))
     return pd.DataFrame(rows, columns=["dataset", "row", "seed", "recorded", "again", "difference %"])
 
 
 @contextmanager
-def _alone(runs: Path) -> Iterator[int]:
+def _exclusive(runs: Path) -> Iterator[int]:
+    """Hold the lock of a folder of runs; Snakemake inherits its descriptor, which filelock does not hand out."""
     runs.mkdir(parents=True, exist_ok=True)
     with open(runs / ".lock", "w") as lock:
         try:

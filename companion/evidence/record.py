@@ -1,11 +1,14 @@
 """The record of one run as the ledger keeps it: what it holds, and how it is made of a finished run."""
 
+import json
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, FiniteFloat, ValidationError
 
-from rodpo_lite.config import KINDS
+from rodpo_lite.config import KINDS, experiment
 from rodpo_lite.data.schema import sha256
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation import metrics
@@ -16,99 +19,177 @@ from rodpo_lite.training import checkpoint
 
 _KINDS_OF_NEGATIVES = [f"{kind}_{what}" for kind in ("past", "future", "planted") for what in ("rate", "share")]
 SELECTION = ("margin", "suppression", "effective_negatives", "repeat_rate", *_KINDS_OF_NEGATIVES)
+PARTS = ("valid", "valid_masked", "test", "test_masked")
 
 
-def _complete(found: dict[str, float]) -> dict[str, float]:
-    if found.keys() != metrics.NAMES:
+def _complete(values: dict[str, float]) -> dict[str, float]:
+    if values.keys() != metrics.NAMES:
         raise ValueError("a metric is missing, or unknown")
-    return found
+    return values
 
 
 _Metrics = Annotated[dict[str, FiniteFloat], AfterValidator(_complete)]
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(strict=True)
+class _Kept(BaseModel):
+    """A part of a record; there may be more in it, which is kept."""
+
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+
+
+class DatasetSummary(_Kept):
     name: str
     n_users: int
     n_items: int
     n_interactions: int
+    checksums: dict[str, str] | None = None
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What items have beside their ids, from the names of the files."""
+        paths = map(Path, sorted(self.checksums or {}, reverse=True))
+        return tuple(path.stem for path in paths if path.parent.name == "features")
 
 
-class _Record(BaseModel):
-    """What is read of a record; there may be more in it."""
+class Record(_Kept):
+    """A finished run with its metrics on validation and test."""
 
-    model_config = ConfigDict(strict=True)
     config_hash: str
     stage: Literal["reference", "align", "baseline"]
     seed: int
     seconds: float
     config: dict[str, Any]
     encoder: dict[str, Any] = {}
-    dataset: _Data
+    dataset: DatasetSummary
     valid: _Metrics
     valid_masked: _Metrics
     test: _Metrics
     test_masked: _Metrics
     curve: list[dict[str, float]] = []
     drift: dict[str, Any] = {}
+    reference: str | None = None
+    reference_weights: str | None = None
+    weights: str | None = None
+    precision: str | None = None
+    device: str | None = None
+    machine: dict[str, Any] = {}
+    parameters: int | None = None
+    best_epoch: int | None = None
+    commit: str | None = None
+
+    @classmethod
+    def of(cls, values: dict[str, Any], path: Path) -> Self:
+        """Check what a file holds; raises InputError if what belongs into a record is missing or of another kind."""
+        try:
+            record = cls.model_validate(values)
+            build(KINDS[record.stage], record.config)
+            build(EncoderConfig, record.encoder)
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.errors()[0]["loc"][:2])
+            raise InputError(f"{path} is not the record of a run: {where} is missing or damaged.") from None
+        except InputError as error:
+            raise InputError(f"{path} is not the record of a run: {error}") from None
+        return record
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a record of the ledger; raises InputError if it is none."""
+        return cls.of(read_json(path), path)
+
+    @classmethod
+    def of_run(cls, run: Path) -> Self:
+        """Make the record of a finished run; raises InputError if it is unfinished, not evaluated, or its
+        results are of other weights."""
+        values = read_json(run / checkpoint.RUN)
+        if not (run / checkpoint.MODEL).is_file():
+            raise InputError(f"The run {run} has not finished, so it cannot enter the ledger.")
+        if not (run / "metrics.json").is_file() or not (run / "ranks.parquet").is_file():
+            raise InputError(f"The run {run} was not evaluated on test; run `rodpo evaluate` first.")
+        test, weights = read_json(run / "metrics.json"), sha256(run / checkpoint.MODEL)
+        if test.get("config_hash") != values.get("config_hash") or test.get("weights", weights) != weights:
+            raise InputError(
+                f"{run / 'metrics.json'} is of another run or of other weights; run `rodpo evaluate` again."
+            )
+        values |= {"test": test.get("unmasked"), "test_masked": test.get("masked"), "curve": _curve(run)}
+        if (run / "drift.json").is_file():
+            values["drift"] = read_json(run / "drift.json")
+            if values["drift"].pop("weights", weights) != weights:
+                raise InputError(f"{run / 'drift.json'} was measured on other weights; run `rodpo drift` again.")
+        if values.get("stage") == "reference":  # alignments name the weights that they start from
+            values["weights"] = weights
+        return cls.of(values, run / checkpoint.RUN)
+
+    @property
+    def name(self) -> str:
+        """Of its files in the ledger."""
+        return f"{self.dataset.name}-{self.stage}-{self.config_hash}"
+
+    @cached_property
+    def full_config(self) -> dict[str, Any]:
+        """The configuration; keys that were unknown when it ran are at their defaults."""
+        return build(KINDS[self.stage], self.config).model_dump(mode="json")
+
+    @cached_property
+    def full_encoder(self) -> dict[str, Any]:
+        return build(EncoderConfig, self.encoder).model_dump(mode="json")
+
+    @cached_property
+    def method(self) -> str:
+        """What the run asks of the method, as text to compare; see `method_of`."""
+        return method_of(self.full_config, self.stage, self.full_encoder)
+
+    def repeats(self, other: Self) -> bool:
+        """Whether two records are of one experiment, whatever their ids."""
+        return (
+            (self.full_config, self.full_encoder) == (other.full_config, other.full_encoder)
+            and self.dataset.checksums == other.dataset.checksums
+            and self.reference_weights == other.reference_weights
+        )
+
+    def measures_the_same_drift(self, other: Self) -> bool:
+        """Whether both have the same drift, whichever commit measured it."""
+        first, second = (
+            {key: value for key, value in record.drift.items() if key != "commit"} for record in (self, other)
+        )
+        return first == second
+
+    def row(self) -> dict[str, Any]:
+        """The record as a row of `Ledger.records`."""
+        negatives, full = self.config.get("negatives", {}), self.full_config
+        row = {
+            "id": self.config_hash,
+            "dataset": self.dataset.name,
+            "n_users": self.dataset.n_users,
+            "n_items": self.dataset.n_items,
+            "n_interactions": self.dataset.n_interactions,
+            "modalities": self.dataset.modalities,
+            "checksums": json.dumps(self.dataset.checksums, sort_keys=True),
+            "stage": self.stage,
+            "base": self.encoder.get("base"),
+            "encoder": self.full_encoder,
+            "strategy": negatives.get("name", self.config.get("name", "reference")),
+            "exclude": negatives.get("exclude"),
+            "k": negatives.get("k"),
+            "beta": self.config.get("loss", {}).get("beta"),
+            "lambda_ce": self.config.get("training", {}).get("lambda_ce"),
+            "accelerator": self.machine.get("accelerator"),
+            "config": full,
+            "method": self.method,
+        }
+        same = ("seed", "reference", "reference_weights", "weights", "precision", "device", "seconds", "parameters")
+        row |= {name: getattr(self, name) for name in (*same, "best_epoch", "commit", "curve", "drift")}
+        for name in SELECTION:
+            if values := [line[name] for line in self.curve if name in line]:
+                row[name] = float(np.mean(values))
+        return row | {f"{part}.{name}": value for part in PARTS for name, value in getattr(self, part).items()}
 
 
-def of_run(run: Path) -> dict[str, Any]:
-    """The record of a finished run with its test evaluation.
-
-    Raises InputError if the run has not finished or was not evaluated on test, or if its results are of other weights.
-    """
-    entry = read_json(run / checkpoint.RUN)
-    if not (run / checkpoint.MODEL).is_file():
-        raise InputError(f"The run {run} has not finished, so it cannot enter the ledger.")
-    if not (run / "metrics.json").is_file() or not (run / "ranks.parquet").is_file():
-        raise InputError(f"The run {run} was not evaluated on test; run `rodpo evaluate` first.")
-    test, weights = read_json(run / "metrics.json"), sha256(run / checkpoint.MODEL)
-    if test.get("config_hash") != entry.get("config_hash") or test.get("weights", weights) != weights:
-        raise InputError(f"{run / 'metrics.json'} is of another run or of other weights; run `rodpo evaluate` again.")
-    entry |= {"test": test.get("unmasked"), "test_masked": test.get("masked"), "curve": _curve(run)}
-    _check(entry, run / checkpoint.RUN)
-    if entry["stage"] == "reference":  # alignments name the weights that they start from
-        entry["weights"] = weights
-    if (run / "drift.json").is_file():
-        entry["drift"] = read_json(run / "drift.json")
-        if entry["drift"].pop("weights", weights) != weights:
-            raise InputError(f"{run / 'drift.json'} was measured on other weights; run `rodpo drift` again.")
-    return entry
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A record, whole; raises InputError if it is none."""
-    return _check(read_json(path), path)
-
-
-def experiment_of(entry: dict[str, Any]) -> dict[str, Any]:
-    """What an experiment does, whatever its id: keys that were unknown when it ran stand at their defaults."""
-    return {
-        "config": build(KINDS[entry["stage"]], entry["config"]).model_dump(mode="json"),
-        "encoder": build(EncoderConfig, entry.get("encoder", {})).model_dump(mode="json"),
-        "checksums": entry["dataset"].get("checksums"),
-        "reference_weights": entry.get("reference_weights"),
-    }
-
-
-def _check(entry: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The record itself; raises InputError if what belongs into it is not there, or is of another kind."""
-    try:
-        _Record.model_validate(entry)
-        build(KINDS[entry["stage"]], entry["config"])
-        build(EncoderConfig, entry.get("encoder", {}))
-    except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"][:2])
-        raise InputError(f"{path} is not the record of a run: {where} is missing or damaged.") from None
-    except InputError as error:
-        raise InputError(f"{path} is not the record of a run: {error}") from None
-    return entry
+def method_of(config: dict[str, Any], stage: str, encoder: dict[str, Any]) -> str:
+    """What a run asks of the method, as text to compare: seed and machine left out; config and encoder are full."""
+    return json.dumps([stage, experiment(config, stage), encoder], sort_keys=True)
 
 
 def _curve(run: Path) -> list[dict[str, float]]:
-    lines = checkpoint.read_history(run)
     return [
         {
             "epoch": line["epoch"],
@@ -117,5 +198,5 @@ def _curve(run: Path) -> list[dict[str, float]]:
             "valid.ndcg@5": round(line["valid"]["ndcg@5"], 6),
             "valid_masked.ndcg@5": round(line["valid_masked"]["ndcg@5"], 6),
         }
-        for line in lines
+        for line in checkpoint.read_history(run)
     ]

@@ -1,5 +1,6 @@
-"""Lists before and after alignment, kept in the ledger as item numbers: a few users' own, and what moved in all."""
+"""Lists before and after alignment, kept in the ledger as item numbers; and a table as a shop might have it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from companion.evidence.grid import FINAL, Cell, Grid
+from companion.evidence.grid import FINAL, Experiment, Grid
+from companion.evidence.ledger import Ledger
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import leave_one_out, training_counts
+from rodpo_lite.data.synthetic import WorldSizes, open_world
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation.ranking import encode_histories
 from rodpo_lite.files import read_json, write_json
@@ -20,10 +23,18 @@ ROWS = ("fused", "none", "uniform", "hard", "topk")
 TOP = 10
 DEPTH = 20  # of a list in which moves are counted
 LOSERS = 10
+TAKEN_NEXT = "taken next, per 10,000"
+MOVES = {  # what `moves` counts, as a column and on which scale
+    "items": ("items a user", 1),
+    "owned": ("already had, %", 100),
+    "next": (TAKEN_NEXT, 1e4),
+    "popularity": ("median purchases", 1),
+}
+SHOP = WorldSizes(users=800, items=400)
 
 
 def write(
-    dataset: Dataset, grid: Grid, runs: Path, ledger: Path, rows: tuple[str, ...] = ROWS, users: int = 12
+    dataset: Dataset, grid: Grid, runs: Path, ledger: Ledger, rows: tuple[str, ...] = ROWS, users: int = 12
 ) -> Path:  # fmt: skip
     """Write examples/<dataset>.json: users drawn at random among those whose test item some row has in its top 10.
 
@@ -33,7 +44,7 @@ def write(
     """
     seed, first = grid.seeds[0], {}
     for row in rows:
-        folder = Cell(grid, dataset.name, row).folder(runs) / FINAL / f"seed-{seed}"
+        folder = Experiment(grid, dataset.name, row).folder(runs) / FINAL / f"seed-{seed}"
         if not (folder / checkpoint.MODEL).is_file():
             raise InputError(f"{folder} has not been run; rodpo grid --datasets {dataset.name} --rows {row} does that.")
         first[row] = _best(dataset, folder)
@@ -41,7 +52,7 @@ def write(
     targets = dataset.items[end]
     hit = np.any([(best[:, :TOP] == targets[:, None]).any(1) for best in first.values()], axis=0)
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(hit))[:users]
-    found = [
+    examples = [
         {
             "user": int(user),
             "history": dataset.items[max(start[user], end[user] - TOP) : end[user]].tolist(),
@@ -55,8 +66,8 @@ def write(
         row: {"moves": moves(dataset, before, after), "losers": losers(before, after, targets)}
         for row, after in list(first.items())[1:]
     }
-    path = Path(ledger) / "examples" / f"{dataset.name}.json"
-    write_json(path, {"seed": seed, "of": int(hit.sum()), "users": found, "moved": moved})
+    path = ledger.folder / "examples" / f"{dataset.name}.json"
+    write_json(path, {"seed": seed, "of": int(hit.sum()), "users": examples, "moved": moved})
     return path
 
 
@@ -74,14 +85,14 @@ def moves(dataset: Dataset, before: np.ndarray, after: np.ndarray) -> dict[str, 
     first, second = (np.arange(dataset.n_users)[:, None] * dataset.n_items + lists for lists in (before, after))
     stays = np.isin(first, second)
     kinds = {"left": first[~stays], "came": second[~np.isin(second, first)], "stayed": first[stays]}
-    popularity, found = training_counts(dataset), {}
+    popularity, summary = training_counts(dataset), {}
     for kind, pairs in kinds.items():
-        found[kind] = {"items": len(pairs) / dataset.n_users}
+        summary[kind] = {"items": len(pairs) / dataset.n_users}
         if len(pairs):
             shares = {"owned": np.isin(pairs, past).mean(), "next": np.isin(pairs, target).mean()}
             shares["popularity"] = np.median(popularity[pairs % dataset.n_items])
-            found[kind] |= {name: float(value) for name, value in shares.items()}
-    return found
+            summary[kind] |= {name: float(value) for name, value in shares.items()}
+    return summary
 
 
 def losers(before: np.ndarray, after: np.ndarray, targets: np.ndarray) -> list[dict[str, int]]:
@@ -101,10 +112,49 @@ def losers(before: np.ndarray, after: np.ndarray, targets: np.ndarray) -> list[d
     ]
 
 
-def read(dataset: str, ledger: Path) -> dict[str, Any] | None:
+def read(dataset: str, ledger: Ledger) -> dict[str, Any] | None:
     """What `write` left for a dataset, None where there is nothing."""
-    path = Path(ledger) / "examples" / f"{dataset}.json"
+    path = ledger.folder / "examples" / f"{dataset}.json"
     return read_json(path) if path.is_file() else None
+
+
+def moves_table(kept: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """`moves` of what `read` returns for each dataset: dataset, row, what, and a column for each of MOVES."""
+    return pd.DataFrame(
+        {"dataset": dataset, "row": row, "what": what}
+        | {label: scale * values[key] for key, (label, scale) in MOVES.items() if key in values}
+        for dataset, lists in kept.items()
+        for row, moved in lists["moved"].items()
+        for what, values in moved["moves"].items()
+    )
+
+
+def came_and_left(grid: Grid, table: pd.DataFrame, rows: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+    """rows: dataset, row, and of 10,000 items that came in and that left how many were taken next."""
+    taken = table.set_index(["dataset", "row", "what"])[TAKEN_NEXT]
+    keys = [(dataset, row) for dataset in table["dataset"].unique() for row in rows]
+    lines = [
+        {"dataset": grid.label(key[0]), "row": key[1]} | {what: taken[(*key, what)] for what in ("came", "left")}
+        for key in keys
+    ]
+    return {"rows": lines}
+
+
+def losers_table(kept: dict[str, dict[str, Any]], titles: dict[str, list[str]], rows: Iterable[str]) -> pd.DataFrame:
+    """The five items that leave most lists, of each dataset and row; by title where a dataset has any."""
+    return pd.DataFrame(
+        {
+            "dataset": dataset,
+            "row": row,
+            "item": short(titles[dataset][line["item"]]) if dataset in titles else line["item"],
+            "lists before": line["before"],
+            "lists after": line["after"],
+            "taken next by those who lost it": line["wanted"],
+        }
+        for dataset, lists in kept.items()
+        for row in rows
+        for line in lists["moved"][row]["losers"][:5]
+    )
 
 
 def short(text: str) -> str:
@@ -116,12 +166,29 @@ def short(text: str) -> str:
 def table(example: dict[str, Any], titles: list[str] | None = None) -> pd.DataFrame:
     """The top ten of one user, a column for each row: ★ marks the next item, ↩ what the user has already."""
 
-    def told(item: int) -> str:
+    def marked(item: int) -> str:
         mark = "★ " if item == example["target"] else "↩ " if item in example["history"] else ""
         return mark + (short(titles[item]) if titles else f"item {item}")
 
-    columns = {row: [told(item) for item in items] for row, items in example["top"].items()}
+    columns = {row: [marked(item) for item in items] for row, items in example["top"].items()}
     return pd.DataFrame(columns, index=pd.RangeIndex(1, TOP + 1, name="place"))
+
+
+def write_example(folder: Path, seed: int = 0) -> tuple[Path, Path]:
+    """Write clicks.csv (customer, product, time) and products.csv (product, title) into `folder`; returns both."""
+    dataset, _ = open_world(seed=seed, sizes=SHOP)
+    names = [f"sku-{number:04d}" for number in range(dataset.n_items)]
+    clicks = pd.DataFrame(
+        {
+            "customer_id": [f"c{number:05d}" for number, n in enumerate(dataset.lengths) for _ in range(n)],
+            "product_id": [names[item] for item in dataset.items],
+            "time": pd.to_datetime(dataset.timestamps, unit="s").strftime("%Y-%m-%dT%H:%M:%S"),
+        }
+    )
+    folder = Path(folder)
+    clicks.to_csv(folder / "clicks.csv", index=False)
+    pd.DataFrame({"product_id": names, "title": dataset.titles}).to_csv(folder / "products.csv", index=False)
+    return folder / "clicks.csv", folder / "products.csv"
 
 
 @torch.no_grad()
@@ -129,8 +196,8 @@ def _best(dataset: Dataset, folder: Path) -> np.ndarray:
     """The best items of every user after all but the test item, [U, 20]."""
     run = load(folder, dataset)
     start, end = leave_one_out(dataset).history("test")
-    found = np.empty((dataset.n_users, DEPTH), np.int64)
+    best = np.empty((dataset.n_users, DEPTH), np.int64)
     for users, hidden, vectors in encode_histories(run.model, dataset, start, end, run.encoder.max_length):
         for who, states in zip(users.split(500), hidden.split(500), strict=True):
-            found[who.numpy()] = (states @ vectors.T).topk(DEPTH).indices.numpy()
-    return found
+            best[who.numpy()] = (states @ vectors.T).topk(DEPTH).indices.numpy()
+    return best

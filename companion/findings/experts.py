@@ -1,6 +1,8 @@
-"""What a sparse mixture of experts costs and how it is used: time, and the load of each expert."""
+"""What a sparse mixture of experts costs and how it is used: time, load of each expert, kinds of items."""
 
+import re
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rodpo_lite.data.batches import PackedBatch, PackedSequences
+from rodpo_lite.data.features import require
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.losses.cross_entropy import full_cross_entropy
 from rodpo_lite.model.capacity import dense_twin
@@ -33,6 +36,10 @@ def encoders(width: int, experts: int, experts_per_row: int) -> dict[str, Encode
         "sparse feed-forward": feedforward,
         "twin of the feed-forward": dense_twin(feedforward),
     }
+
+
+_SYNTHETIC = re.compile(r"\w+ (\w+), model \d+")
+OTHER = "other"  # items without text
 
 
 @torch.no_grad()
@@ -149,3 +156,35 @@ def _seconds(work: Callable[..., object], *arguments: object) -> float:
     started = time.perf_counter()
     work(*arguments)
     return time.perf_counter() - started
+
+
+def kinds(dataset: Dataset, clusters: int = 12, seed: int = 0) -> NDArray[np.str_]:
+    """Kind of each item [N]: the second word of a synthetic title, or else its k-means cluster of text features.
+
+    A cluster is called by the word of titles that is most frequent in it, compared with all items. Items without text,
+    and all items of a dataset that has none, are "other".
+    """
+    named = [_SYNTHETIC.fullmatch(title) for title in dataset.titles]
+    if any(named):
+        return np.array([match[1] if match else OTHER for match in named])
+    if "text" not in dataset.features or not dataset.present["text"].any():
+        return np.full(dataset.n_items, OTHER)
+    present = dataset.present["text"]
+    cluster = require("sklearn.cluster", "scikit-learn", "Kinds of items")
+    means = cluster.KMeans(min(clusters, present.sum()), n_init=1, random_state=seed)
+    found = np.full(dataset.n_items, -1)
+    found[present] = means.fit_predict(dataset.features["text"][present].astype(np.float64))
+    return _names(dataset.titles, found)[found]
+
+
+def _names(titles: list[str], cluster: NDArray[np.integer]) -> NDArray[np.str_]:
+    """A name for each cluster, and at the end that of the items without one; no word names two."""
+    empty = require("sklearn.feature_extraction.text", "scikit-learn", "Kinds of items").ENGLISH_STOP_WORDS
+    words = [set(re.findall(r"[^\W\d_]{3,}", title.lower())) - empty for title in titles]
+    everywhere, names = Counter(word for each in words for word in each), []
+    for number in range(cluster.max() + 1):
+        inside = Counter(word for each, of in zip(words, cluster) if of == number for word in each)
+        size = (cluster == number).sum()
+        ahead = {word: n / size - everywhere[word] / len(words) for word, n in inside.items() if word not in names}
+        names.append(max(sorted(ahead), key=ahead.get, default=f"cluster {number + 1}"))
+    return np.array([*names, OTHER])

@@ -1,103 +1,91 @@
 """For whom a change is: what groups of users, by popularity of the next item or length of the history, add to it."""
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from companion.evidence import ledger
 from companion.evidence.comparison import arms, paired_seeds
-from companion.evidence.grid import Cell, Grid
-from companion.findings.story import listed
-from rodpo_lite.evaluation.statistics import Interval, crossed_change, signed
+from companion.evidence.grid import Experiment, Grid
+from companion.evidence.ledger import Ledger
+from rodpo_lite.evaluation.statistics import crossed_change
 
 POPULARITY, TENTHS = "popularity", 10
 SHOWN = [(row, POPULARITY, TENTHS) for row in ("topk", "hard", "none")] + [("topk", "history", 5)]
 
 
 def contributions(
-    after: Cell, before: Cell, table: pd.DataFrame, folder: Path, by: str, groups: int = 10, column: str = "rank"
+    after: Experiment, before: Experiment, ledger: Ledger, by: str, groups: int = 10, column: str = "rank"
 ) -> pd.DataFrame:
-    """What each group of users adds to the change: group, users, from, to, change %, low, high.
+    """What each group of users adds to the change: group (from 1, the lowest), users, from, to, change %, low, high.
 
     by: popularity (of the test item) or history (items before it); groups of about as many users each. Percent are of
     the mean over all users before, so that contributions add up to the whole change.
     """
-    first, second = arms(paired_seeds(after, before, table, folder), folder, column)
-    values = ledger.users(after.dataset, folder)[by]
+    first, second = arms(paired_seeds(after, before, ledger), ledger, column)
+    values = ledger.users(after.dataset)[by]
     group = pd.qcut(values, groups, labels=False, duplicates="drop")
-    found = []
+    rows = []
     for number, members in values.groupby(group):
         inside = np.zeros(len(values), bool)
         inside[members.index] = True
         one = crossed_change(first, np.where(inside, second, first))
-        found.append((int(number), len(members), members.min(), members.max(), one.estimate, one.low, one.high))
-    return pd.DataFrame(found, columns=["group", "users", "from", "to", "change %", "low", "high"])
+        rows.append((int(number) + 1, len(members), members.min(), members.max(), one.estimate, one.low, one.high))
+    return pd.DataFrame(rows, columns=["group", "users", "from", "to", "change %", "low", "high"])
 
 
-def over_the_reference(grid: Grid, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+def over_the_reference(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """`contributions` to the change of test NDCG@5 over the reference, all items ranked, for each of SHOWN.
 
-    table: `ledger.records`. Columns row, by, dataset, group (from 1, the lowest), users, from, to, change %, low, high.
+    Columns row, by, dataset, group, users, from, to, change %, low, high.
     """
-    found = []
-    for name, by, count in SHOWN:
-        for dataset, cells in _recorded(grid, table, folder, name):
-            part = contributions(*cells, table, folder, by, count)
-            found.append(part.assign(row=name, by=by, dataset=dataset, group=part["group"] + 1))
+    parts = [
+        contributions(*pair, ledger, by, count).assign(row=name, by=by, dataset=dataset)
+        for name, by, count in SHOWN
+        for dataset, pair in _recorded(grid, ledger, name)
+    ]
     columns = ["row", "by", "dataset", "group", "users", "from", "to", "change %", "low", "high"]
-    return pd.concat(found)[columns] if found else pd.DataFrame(columns=columns)
+    return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
 
 
-def told(grid: Grid, found: pd.DataFrame, row: str = "topk") -> str:
-    """Groups of `over_the_reference` whose interval leaves zero out under a row, as a list; empty if there are none."""
+def sure_groups(grid: Grid, table: pd.DataFrame, row: str = "topk") -> list[dict[str, Any]]:
+    """Groups of `over_the_reference` whose interval leaves zero out under a row.
+
+    Of each: dataset, verb (gains or loses), groups, of (how many there are), by.
+    """
     lines = []
-    for (by, dataset), part in found[found["row"] == row].groupby(["by", "dataset"], sort=False):
-        for kind, which in (("gains", part["low"] > 0), ("loses", part["high"] < 0)):
+    for (by, dataset), part in table[table["row"] == row].groupby(["by", "dataset"], sort=False):
+        for verb, which in (("gains", part["low"] > 0), ("loses", part["high"] < 0)):
             if which.any():
-                numbers = listed(map(str, part.loc[which, "group"]))
-                groups = f"group{'s' if which.sum() > 1 else ''} {numbers} of {len(part)} by {by}"
-                lines.append(f"- **{grid.label(dataset)}** {kind} in {groups}.")
-    return "\n".join(lines)
+                line = {"dataset": grid.label(dataset), "verb": verb, "groups": part.loc[which, "group"].tolist()}
+                lines.append(line | {"of": len(part), "by": by})
+    return lines
 
 
-def with_the_most_popular(
-    grid: Grid, table: pd.DataFrame, folder: Path, others: Iterable[str] = ("hard", "hard_as_topk")
-) -> str:
+def popular(grid: Grid, ledger: Ledger, others: Iterable[str] = ("hard", "hard_as_topk")) -> dict[str, pd.DataFrame]:
     """How much of what `topk` has over other rows lies with users whose next item is of the most popular tenth.
 
-    In words and a list, all items ranked; empty where no two rows are on record.
+    shares: other, dataset, change % with low and high (of that tenth), all (the whole change), share (of it, 0 where
+    the whole is no gain); all items ranked.
     """
-    lines, shares = [], []
+    rows = []
     for other in others:
-        numbers = []
-        for dataset, cells in _recorded(grid, table, folder, "topk", other):
-            part = contributions(*cells, table, folder, POPULARITY, TENTHS)
-            top, whole = part.iloc[-1], part["change %"].sum()
-            shares.append(top["change %"] / whole if whole > 0 else 0.0)
-            of_top = Interval(*top[["change %", "low", "high"]]).text(1)
-            numbers.append(f"{of_top} of {signed(whole, 1)}\u00a0% on {grid.label(dataset)}")
-        if numbers:
-            which = ", which has its settings," if other.endswith("_as_topk") else ","
-            lines.append(f"- over `{other}`{which} {listed(numbers)}")
-    if not lines:
-        return ""
-    most = sum(share > 0.5 for share in shares)
-    asked = (
-        "How much of the gap comes from the tenth of the users whose next item is the most popular? Of what `topk` has"
-    )
-    answer = (
-        f"In {most} of {len(shares)} comparisons it is more than half. This was looked at when the verdicts were known."
-    )
-    return "\n".join([asked, "", *lines, "", answer])
+        for dataset, pair in _recorded(grid, ledger, "topk", other):
+            part = contributions(*pair, ledger, POPULARITY, TENTHS)
+            top, whole = part.iloc[-1][["change %", "low", "high"]], part["change %"].sum()
+            share = top["change %"] / whole if whole > 0 else 0.0
+            rows.append({"other": other, "dataset": grid.label(dataset), **top, "all": whole, "share": share})
+    return {"shares": pd.DataFrame(rows)}
 
 
-def _recorded(grid: Grid, table: pd.DataFrame, folder: Path, after: str, before: str | None = None):
-    """Datasets, and the cells of a row and of another one, by default its reference, where both have runs."""
+def _recorded(
+    grid: Grid, ledger: Ledger, after: str, before: str | None = None
+) -> Iterator[tuple[str, tuple[Experiment, Experiment]]]:
+    """Datasets, and the experiments of a row and of another one, by default its reference, where both have runs."""
     for dataset in grid.real:
         names = after, before or (grid.rows[after].reference if after in grid.rows else None)
         if all(name in grid.rows and grid.runs_on(name, dataset) for name in names):
-            cells = tuple(Cell(grid, dataset, name) for name in names)
-            if paired_seeds(*cells, table, folder):
-                yield dataset, cells
+            pair = Experiment(grid, dataset, names[0]), Experiment(grid, dataset, names[1])
+            if paired_seeds(*pair, ledger):
+                yield dataset, pair

@@ -148,6 +148,30 @@ def forest(
     return fig
 
 
+def show_changes(
+    data: pandas.DataFrame, rows: Iterable[str], *, caption: str, alt: str, value: str = "change %", by: str = "what",
+    series: str = "dataset", slide: str | None = "protocol", title: str = "change of test NDCG@5, %",
+    height: int | None = None, hidden: Collection[str] = ("after", "before"), negligible: float = 0,
+) -> None:  # fmt: skip
+    """Show a `forest` of changes around zero, a line for each of `rows`, or say that there is none.
+
+    data: as `forest` takes it; its table leaves out the columns `hidden`. negligible: half the width of a shaded band.
+    """
+    from IPython.display import Markdown, display
+
+    if data.empty:
+        display(Markdown("*These runs are not on record yet.*"))
+        return
+    fig = forest(data, value, by, series, rows=rows, slide=slide)
+    if negligible:
+        fig.add_vrect(x0=-negligible, x1=negligible, fillcolor=GREY, opacity=0.15, line_width=0)
+    fig.add_vline(x=0, line_dash="dot", line_color=GREY)
+    fig.update_xaxes(title=title)
+    fig.update_layout(height=height, showlegend=series == "dataset" or None)  # a single dataset is named, too
+    table = data.drop(columns=list(hidden))
+    show(fig, caption=caption, alt=alt, data=table.assign(**{by: table[by].str.replace("<br>", " ")}))
+
+
 def whiskers(middle: Any, low: Any, high: Any) -> dict[str, Any]:
     """Error bars from values and the ends of their intervals, as `error_x` or `error_y` takes them."""
     return {"array": high - middle, "arrayminus": middle - low}

@@ -39,6 +39,7 @@ READS = {  # files that a module reads, below the project: a page depends on the
     "companion/evidence/ledger.py": "data/results/**/*",
     "companion/evidence/grid.py": "workflow/*.yaml",
     "companion/findings/costs.py": "benchmarks/*.json",
+    "companion/findings/sentences.py": "book/sentences/*.j2",
     "rodpo_lite/data/schema.py": DATASETS,
 }
 BUILDS = "builds the book, or checks it,"  # while it holds the folder

@@ -30,14 +30,14 @@ def evaluate(
         raise InputError(f"--split {split!r} is not valid: allowed are test, valid.")
     if record and split != "test":
         raise InputError("--record needs the test split: the ledger holds finished runs with their test metrics.")
-    keeper, dataset = _ledger() if record else None, read_dataset(data)
+    keeper, dataset = _ledger(ledger) if record else None, read_dataset(data)
     for folder in run:
         result = results.evaluate(dataset, folder, split)
         _print_metrics(split, result["unmasked"], result["masked"])
         if keeper:
-            print(f"recorded in {keeper.record(folder, ledger or keeper.FOLDER)}")
+            print(f"recorded in {keeper.enter_run(folder)}")
     if keeper:
-        keeper.record_users(dataset, ledger or keeper.FOLDER)
+        keeper.enter_users(dataset)
 
 
 def baseline(
@@ -53,20 +53,20 @@ def baseline(
     from rodpo_lite.data.schema import read_dataset
     from rodpo_lite.training import results
 
-    keeper, dataset = _ledger() if record else None, read_dataset(data)
+    keeper, dataset = _ledger(ledger) if record else None, read_dataset(data)
     entry, ranks = results.evaluate_baseline(dataset, name)
     _print_metrics("test", entry["test"], entry["test_masked"])
     if keeper:
-        print(f"recorded in {keeper.enter(entry, ranks, ledger or keeper.FOLDER)}")
-        keeper.record_users(dataset, ledger or keeper.FOLDER)
+        print(f"recorded in {keeper.enter_baseline(entry, ranks)}")
+        keeper.enter_users(dataset)
 
 
-def _ledger() -> Any:
-    """The module that keeps the ledger: a part of the companion, which is known by its entry point alone."""
+def _ledger(folder: Path | None) -> Any:
+    """The ledger in a folder: a part of the companion, which is known by its entry point alone."""
     entries = entry_points(group="rodpo.ledger")
     if not entries:
         raise InputError("--record needs the companion, which keeps the ledger: pip install 'rodpo-lite[book]'.")
-    return next(iter(entries)).load()
+    return next(iter(entries)).load()(folder)
 
 
 def _print_metrics(split: str, unmasked: dict[str, float], masked: dict[str, float]) -> None:

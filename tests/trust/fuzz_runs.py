@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from companion.evidence import ledger
+from companion.evidence.ledger import Ledger
 from rodpo_lite.config import AlignmentConfig
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.data.synthetic import WorldSizes, synthesise
@@ -72,8 +72,8 @@ def family(place: Path) -> Callable[[Path, random.Random], Callable]:
                 runs.load(run, dataset).history.mean()
                 if kind == "align" and chance.random() < 0.3:
                     results.drift(dataset, run, whole["reference"])
-                ledger.record(run, folder / "ledger")
-                ledger.records(folder / "ledger")
+                Ledger(folder / "ledger").enter_run(run)
+                assert len(Ledger(folder / "ledger").records)
             finally:
                 assert not trace.exists(), "a pickle was loaded"
 
@@ -125,8 +125,8 @@ def ledgers(place: Path) -> Callable[[Path, random.Random], Callable]:
     dataset = read_dataset(synthesise(place / "data", 1, WorldSizes(users=30, items=100, slate=20)))
     runs.train(dataset, TINY, place / "run")
     results.evaluate(dataset, place / "run")
-    ledger.record(place / "run", place / "ledger")
-    ledger.record_users(dataset, place / "ledger")
+    Ledger(place / "ledger").enter_run(place / "run")
+    Ledger(place / "ledger").enter_users(dataset)
 
     def make(folder: Path, chance: random.Random) -> Callable:
         kept = shutil.copytree(place / "ledger", folder / "ledger")
@@ -139,10 +139,10 @@ def ledgers(place: Path) -> Callable[[Path, random.Random], Callable]:
             mutations.bytes_of(path, chance)
 
         steps = [
-            lambda: ledger.records(kept),
-            lambda: ledger.differing(kept),
-            lambda: ledger.users(dataset.name, kept),
-            lambda: ledger.record(place / "run", kept),
+            lambda: Ledger(kept).records,
+            lambda: Ledger(kept).differing(),
+            lambda: Ledger(kept).users(dataset.name),
+            lambda: Ledger(kept).enter_run(place / "run"),
         ]
         chance.shuffle(steps)  # what the first refuses does not reach the next
 

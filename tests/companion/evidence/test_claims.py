@@ -3,11 +3,11 @@
 import pandas as pd
 import pytest
 import tiny_ledger
+from tiny_ledger import with_records
 
 from companion.evidence import claims
 from companion.evidence.claims import NOT_RUN, assess, conclusion
-from companion.evidence.grid import Cell, Grid
-from companion.evidence.ledger import records
+from companion.evidence.grid import Experiment, Grid
 from companion.evidence.plan import GRID
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation.statistics import Comparison
@@ -17,11 +17,6 @@ better: {says: more, source: paper, pairs: [[topk, hard], [topk, base]]}
 fewer: {says: less, source: paper, measure: planted_share, better: lower, pairs: [[topk, hard]]}
 drift: {says: less far, source: paper, measure: planted_drift, pairs: [[topk, hard]]}
 """
-
-
-@pytest.fixture
-def ledger(folder):
-    return folder
 
 
 @pytest.fixture
@@ -38,7 +33,7 @@ def test_the_committed_claims_can_be_read():
 
 
 def test_a_gain_that_is_there_is_found(grid, declared, ledger):
-    found = assess(declared["better"], grid, records(ledger), ledger)
+    found = assess(declared["better"], grid, ledger)
     assert found[["dataset", "after", "before"]].values.tolist() == [
         ["world", "topk", "hard"],
         ["world", "topk", "base"],
@@ -48,10 +43,10 @@ def test_a_gain_that_is_there_is_found(grid, declared, ledger):
 
 
 def test_what_is_better_when_lower_counts_by_its_sign(grid, declared, ledger):
-    (row,) = assess(declared["fewer"], grid, records(ledger), ledger).itertuples()
+    (row,) = assess(declared["fewer"], grid, ledger).itertuples()
     assert (row.dataset, row.verdict) == ("world-planted", "reproduced")
     assert row.estimate == pytest.approx(-50, abs=3) and row.high < 0
-    (row,) = assess(declared["drift"], grid, records(ledger), ledger).itertuples()
+    (row,) = assess(declared["drift"], grid, ledger).itertuples()
     assert row.verdict == "reproduced" and row.estimate == pytest.approx(0.4, abs=0.1)
 
 
@@ -60,100 +55,113 @@ def test_members_are_judged_by_the_corrected_p(grid, declared, ledger, monkeypat
     found = {("topk", "hard"): Comparison(1.2, 0.1, 2.3, 0.5, 20.0, 0.03), ("topk", "base"): None}
     monkeypatch.setattr(claims, "change", lambda after, before, *_: found[after.name, before.name])
     found["topk", "base"] = Comparison(0.1, -1.5, 1.7, 0.8, 20.0, 0.9)
-    both = assess(declared["better"], grid, records(ledger), ledger)
+    both = assess(declared["better"], grid, ledger)
     assert both["Holm's p"].tolist() == pytest.approx([0.06, 0.9])
     assert both["verdict"].tolist() == ["inconclusive", "inconclusive"]
 
 
 def test_a_missing_member_counts_as_a_test(grid, declared, ledger, monkeypatch):
-    kept = Cell.recorded
-    monkeypatch.setattr(Cell, "recorded", lambda cell, *rest: {} if cell.name == "hard" else kept(cell, *rest))
+    kept = Experiment.recorded
+    monkeypatch.setattr(
+        Experiment, "recorded", lambda experiment, *rest: {} if experiment.name == "hard" else kept(experiment, *rest)
+    )
     monkeypatch.setattr(claims, "change", lambda *_: Comparison(1.2, 0.1, 2.3, 0.5, 20.0, 0.03))
-    missing, found = assess(declared["better"], grid, records(ledger), ledger).to_dict("records")
+    missing, found = assess(declared["better"], grid, ledger).to_dict("records")
     assert found["Holm's p"] == pytest.approx(0.06) and found["verdict"] == "inconclusive"
     assert missing["verdict"] == NOT_RUN
 
 
 def test_a_drift_within_one_logit_is_not_no_effect(grid, declared, ledger, monkeypatch):
     monkeypatch.setattr(claims, "change", lambda *_: Comparison(0.01, -0.01, 0.03, 0.01, 4.0, 0.4))
-    assert assess(declared["drift"], grid, records(ledger), ledger)["verdict"].tolist() == ["inconclusive"]
-    assert assess(declared["fewer"], grid, records(ledger), ledger)["verdict"].tolist() == ["no effect"]
+    assert assess(declared["drift"], grid, ledger)["verdict"].tolist() == ["inconclusive"]
+    assert assess(declared["fewer"], grid, ledger)["verdict"].tolist() == ["no effect"]
 
 
 def test_pairs_that_differ_are_counted(grid, declared, ledger, monkeypatch):
     found = {"hard": Comparison(2.0, 1.0, 3.0, 0.5, 20.0, 0.001), "base": Comparison(0.1, -0.5, 0.7, 0.3, 20.0, 0.9)}
     monkeypatch.setattr(claims, "change", lambda after, before, *_: found[before.name])
-    (row,) = claims.scoreboard({"better": declared["better"]}, grid, records(ledger), ledger).to_dict("records")
-    assert (row["verdict"], row["tally"]) == ("reproduced in part", "1 reproduced, 1 no effect")
+    (row,) = claims.summaries({"better": declared["better"]}, grid, ledger)
+    assert (row["verdict"], row["tally"]) == ("reproduced in part", {"reproduced": 1, "no effect": 1})
 
 
 def test_pairs_beside_a_claim_have_no_verdict(grid, declared, ledger):
     claim = declared["better"].model_copy(update={"beside": (("hard", "base"),)})
-    (row,) = claims.assess_beside(claim, grid, records(ledger), ledger).to_dict("records")
+    (row,) = claims.assess_beside(claim, grid, ledger).to_dict("records")
     assert (row["after"], row["before"], row["seeds"]) == ("hard", "base", 3) and "verdict" not in row
-    assert claims.assess_beside(declared["better"], grid, records(ledger), ledger).empty
+    assert claims.assess_beside(declared["better"], grid, ledger).empty
     twice = declared["better"].model_copy(update={"beside": (("topk", "hard"),)})
-    assert claims.assess_beside(twice, grid, records(ledger), ledger).empty, "it is a member"
+    assert claims.assess_beside(twice, grid, ledger).empty, "it is a member"
 
 
-def test_a_measure_that_was_not_taken_is_named(grid, declared, ledger):
-    table = records(ledger)
+def test_a_measure_that_was_not_taken_is_named(grid, declared, folder, ledger):
+    table = ledger.records
     file = "world-planted-align-topk2.json"
     table.loc[table["file"] == file, "planted_share"] = None
     with pytest.raises(InputError, match=f"{file} lacks planted_share"):
-        assess(declared["fewer"], grid, table, ledger)
+        assess(declared["fewer"], grid, with_records(folder, table))
     with pytest.raises(InputError, match="lacks planted_share"):
-        assess(declared["fewer"], grid, table.drop(columns="planted_share"), ledger)
+        assess(declared["fewer"], grid, with_records(folder, table.drop(columns="planted_share")))
     table.at[table.index[table["file"] == file][0], "drift"] = {}
     with pytest.raises(InputError, match=f"{file} lacks planted_drift"):
-        assess(declared["drift"], grid, table, ledger)
+        assess(declared["drift"], grid, with_records(folder, table))
 
 
-def test_other_data_cannot_be_compared(grid, declared, ledger):
-    table = records(ledger)
+def test_other_data_cannot_be_compared(grid, declared, folder, ledger):
+    table = ledger.records
     table.loc[table["file"] == "world-align-topk2.json", "checksums"] = "other"
     with pytest.raises(InputError, match="different editions of one dataset"):
-        assess(declared["better"], grid, table, ledger)
+        assess(declared["better"], grid, with_records(folder, table))
     again = table[table["file"] == "world-reference-base1.json"].assign(file="world-reference-more.json", id="more")
     with pytest.raises(InputError, match="different editions of one dataset"):
-        Cell(grid, "world", "base").recorded(ledger, pd.concat([table, again.assign(checksums="other")]))
+        both = pd.concat([table, again.assign(checksums="other")])
+        Experiment(grid, "world", "base").recorded(with_records(folder, both))
 
 
-def test_of_two_references_the_one_with_the_very_configuration_counts(grid, ledger):
-    table = records(ledger)
+def test_of_two_references_the_one_with_the_very_configuration_counts(grid, folder, ledger):
+    table = ledger.records
     other = table[table["file"] == "world-reference-base1.json"].assign(file="world-reference-more.json", id="more")
     (config,) = other["config"]
     other["config"] = [config | {"training": config["training"] | {"precision": "fp32"}}]
     for order in ([table, other], [other, table]):
-        recorded = Cell(grid, "world", "base").recorded(ledger, pd.concat(order, ignore_index=True))
+        recorded = Experiment(grid, "world", "base").recorded(with_records(folder, pd.concat(order, ignore_index=True)))
         assert recorded[1] == "world-reference-base1.json"
 
 
-def test_an_alignment_belongs_to_the_reference_of_its_seed(grid, ledger):
-    table = records(ledger)
+def test_an_alignment_belongs_to_the_reference_of_its_seed(grid, folder, ledger):
+    table = ledger.records
     table.loc[table["file"] == "world-align-topk1.json", "reference"] = "world-reference-base2"
-    assert sorted(Cell(grid, "world", "topk").recorded(ledger, table)) == [2, 3]
+    assert sorted(Experiment(grid, "world", "topk").recorded(with_records(folder, table))) == [2, 3]
 
 
 def test_a_claim_waits_for_all_of_its_runs(grid, declared, ledger):
-    (ledger / "world-align-topk3.json").unlink()
-    found = assess(declared["better"], grid, records(ledger), ledger)
+    (ledger.folder / "world-align-topk3.json").unlink()
+    found = assess(declared["better"], grid, ledger)
     assert found["verdict"].tolist() == [NOT_RUN, NOT_RUN] and found["seeds"].tolist() == [2, 2]
     assert found["estimate"].isna().all()
 
 
-def test_the_scoreboard_has_a_line_for_each_claim_of_the_paper(grid, declared, ledger):
-    (ledger / "world-align-topk3.json").unlink()
+def test_a_summary_of_each_claim_of_a_source(grid, declared, ledger):
+    (ledger.folder / "world-align-topk3.json").unlink()
     declared["own"] = declared["better"].model_copy(update={"source": "control"})
-    found = claims.scoreboard(declared, grid, records(ledger), ledger)
-    assert found["says"].tolist() == ["more", "less", "less far"]
-    assert found["verdict"].tolist() == [NOT_RUN, "reproduced", "reproduced"] and found["so_far"].tolist()[0] == ""
-    assert found["tally"].tolist() == ["", "", ""], "nothing is apart"
-    assert (
-        found["so_far"].tolist()[1].startswith("World, 10 % hidden: their share of the push −")
-        and "\xa0% [" in found["so_far"].tolist()[1]
-    )
-    assert "%" not in found["so_far"].tolist()[2].partition(":")[2]
+    better, fewer, drift = claims.summaries(declared, grid, ledger)
+    assert [claim["says"] for claim in (better, fewer, drift)] == ["more", "less", "less far"]
+    assert [claim["verdict"] for claim in (better, fewer, drift)] == [NOT_RUN, "reproduced", "reproduced"]
+    assert better["first"] == [] == better["smallest"] and better["tally"] == {}, "it waits for a run"
+    (first,) = fewer["first"]
+    assert first["dataset"] == "World, 10 % hidden" and first["estimate"] == pytest.approx(-50, abs=3)
+    assert fewer["tally"] == {"reproduced": 1} and len(better["members"]) == 2
+    assert [claim["name"] for claim in claims.summaries(declared, grid, ledger, "control")] == ["own"]
+
+
+def test_effects_under_both_protocols(grid, declared, ledger):
+    assessed = claims.assess_all(declared, grid, ledger)
+    assert set(assessed["claim"]) == {"better", "fewer", "drift"}
+    effects = claims.effects(assessed, grid, ledger)
+    assert effects[["pair", "protocol"]].values.tolist() == [
+        ["topk over hard", "all items"], ["topk over base", "all items"],
+        ["topk over hard", "history dropped"], ["topk over base", "history dropped"],
+    ]  # fmt: skip
+    assert effects["verdict"].notna().tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -196,22 +204,24 @@ def test_a_claim_needs_every_seed_of_the_grid(tmp_path):
         claims.read(Grid.read(tmp_path / "few.yaml"), tmp_path / "claims.yaml")
 
 
-def test_a_record_that_started_from_the_recorded_reference_comes_first(grid, ledger):
+def test_a_record_that_started_from_the_recorded_reference_comes_first(grid, folder, ledger):
     """Two records of one experiment, from references that were trained on different machines."""
-    path = ledger / "world-align-hard1.json"
-    table = records(ledger)
+    path = folder / "world-align-hard1.json"
+    table = ledger.records
     table["weights"], table["reference_weights"] = "known", "known"
     other = table[table["file"] == path.name].assign(file="world-align-other.json", reference_weights="unknown")
     for order in ([table, other], [other, table]):
-        recorded = Cell(grid, "world", "hard").recorded(ledger, pd.concat(order, ignore_index=True))
+        recorded = Experiment(grid, "world", "hard").recorded(with_records(folder, pd.concat(order, ignore_index=True)))
         assert recorded[1] == path.name
-    assert Cell(grid, "world", "hard").recorded(ledger, table[table["seed"] > 3]) == {}
+    assert Experiment(grid, "world", "hard").recorded(with_records(folder, table[table["seed"] > 3])) == {}
     apart = table.assign(seed=table["seed"] + 100)
-    assert Cell(grid, "world", "hard").recorded(ledger, apart) == {}, "right settings, no reported seed"
+    assert Experiment(grid, "world", "hard").recorded(with_records(folder, apart)) == {}, (
+        "right settings, no reported seed"
+    )
 
 
-def test_an_alignment_from_another_reference_is_another_cell(grid, ledger):
+def test_an_alignment_from_another_reference_is_another_experiment(grid, folder, ledger):
     """The same alignment of a reference that was trained otherwise does not count for this row."""
-    table = records(ledger)
+    table = ledger.records
     table.loc[table["file"] == "world-align-hard1.json", "reference"] = "elsewhere"
-    assert sorted(Cell(grid, "world", "hard").recorded(ledger, table)) == [2, 3]
+    assert sorted(Experiment(grid, "world", "hard").recorded(with_records(folder, table))) == [2, 3]

@@ -7,8 +7,9 @@ import tiny_ledger
 import yaml
 
 from companion.evidence import plan, tuning
-from companion.evidence.declared import Range
-from companion.evidence.grid import Cell, Grid
+from companion.evidence.declaration import Range
+from companion.evidence.grid import Experiment, Grid
+from companion.evidence.ledger import Ledger
 from companion.evidence.plan import Plan
 from rodpo_lite.cli import main
 from rodpo_lite.errors import InputError
@@ -92,43 +93,47 @@ def _pretend(folder, valid, seconds=1.0):
 
 
 def test_the_best_on_validation_is_chosen_and_every_trial_is_kept(file, tmp_path):
-    cell = Cell(Grid.read(file), "world", "none")
-    assert cell.chosen(tmp_path / "ledger") is None
+    experiment = Experiment(Grid.read(file), "world", "none")
+    assert experiment.chosen(Ledger(tmp_path / "ledger")) is None
     for number, valid in enumerate((0.1, 0.3, 0.3)):
         _pretend(tmp_path / "world" / "none" / f"trial-{number}" / "seed-100", valid)
     _pretend(tmp_path / "world" / "base" / "final" / "seed-100", 0.2)
-    chosen = tuning.choose(cell, tmp_path, tmp_path / "ledger")
-    assert chosen == cell.grid.trials("none")[1] == cell.chosen(tmp_path / "ledger"), "the first of equals"
+    chosen = tuning.choose(experiment, tmp_path, Ledger(tmp_path / "ledger"))
+    assert chosen == experiment.grid.trials("none")[1] == experiment.chosen(Ledger(tmp_path / "ledger")), (
+        "the first of equals"
+    )
     kept = json.loads((tmp_path / "ledger" / "trials" / "world.none.json").read_text())
     assert [trial["valid"] for trial in kept["trials"]] == [[0.1], [0.3], [0.3]] and kept["reference_valid"] == [0.2]
-    like = Cell(cell.grid, "world", "topk").chosen(tmp_path / "ledger")
+    like = Experiment(experiment.grid, "world", "topk").chosen(Ledger(tmp_path / "ledger"))
     assert like == chosen | {"negatives.name": "topk", "negatives.k": 5}
-    assert tuning.choose(cell, tmp_path, tmp_path / "ledger") == chosen, "the same once more"
+    assert tuning.choose(experiment, tmp_path, Ledger(tmp_path / "ledger")) == chosen, "the same once more"
     without = {key: value for key, value in kept.items() if key != "reference_valid"}
     write_json(tmp_path / "ledger" / "trials" / "world.none.json", without)
-    assert tuning.choose(cell, tmp_path, tmp_path / "ledger") == chosen, "an older file names no reference"
+    assert tuning.choose(experiment, tmp_path, Ledger(tmp_path / "ledger")) == chosen, (
+        "an older file names no reference"
+    )
     _pretend(tmp_path / "world" / "none" / "trial-2" / "seed-100", 0.4)
     with pytest.raises(InputError, match="append-only"):
-        tuning.choose(cell, tmp_path, tmp_path / "ledger")
+        tuning.choose(experiment, tmp_path, Ledger(tmp_path / "ledger"))
     assert json.loads((tmp_path / "ledger" / "trials" / "world.none.json").read_text()) == kept
     file.write_text(TINY.replace("seeds: [100]", "seeds: [101]"))
     with pytest.raises(InputError, match="another declaration"):
-        Cell(Grid.read(file), "world", "none").chosen(tmp_path / "ledger")
+        Experiment(Grid.read(file), "world", "none").chosen(Ledger(tmp_path / "ledger"))
 
 
 def test_a_trial_that_diverged_is_not_chosen(file, tmp_path):
-    cell = Cell(Grid.read(file), "world", "none")
+    experiment = Experiment(Grid.read(file), "world", "none")
     for number, valid in enumerate((0.1, float("nan"), 0.3)):
         _pretend(tmp_path / "world" / "none" / f"trial-{number}" / "seed-100", valid)
     with pytest.raises(InputError, match="Trial 1 of none on world has no finite validation"):
-        tuning.choose(cell, tmp_path, tmp_path / "ledger")
+        tuning.choose(experiment, tmp_path, Ledger(tmp_path / "ledger"))
 
 
 def test_settings_on_record_are_written_down_without_the_trials(file, tmp_path, monkeypatch, capsys):
     grid = Grid.read(file)
     settings = grid.trials("none")
     kept = {"seeds": [100], "chosen": 2, "trials": [{"settings": one} for one in settings]}
-    write_json(Cell(grid, "world", "none").trials_file(tmp_path / "ledger"), kept)
+    write_json(Experiment(grid, "world", "none").trials_file(Ledger(tmp_path / "ledger")), kept)
     place = ["--grid", str(file), "--ledger", str(tmp_path / "ledger"), "--runs", str(tmp_path / "runs")]
     for row in ("base", "none", "topk"):
         monkeypatch.setattr("sys.argv", ["rodpo", "grid", "choose", "--dataset", "world", "--row", row, *place])
@@ -168,30 +173,30 @@ def test_settings_are_carried_over_to_where_a_row_is_not_tuned(file, tmp_path):
     text = TINY.replace("[world]", "[world, moon]")
     file.write_text(text.replace("reference: base", "reference: base\n    tuned_on: {moon: world}", 1))
     grid = Grid.read(file)
-    assert {cell.name: cell.tuned.dataset for cell in grid.cells(("moon",))} == {
+    assert {experiment.name: experiment.tuned.dataset for experiment in grid.experiments(("moon",))} == {
         "base": "moon", "none": "world", "topk": "world",
     }  # fmt: skip
-    plan = Plan(file, grid, grid.cells(("moon",)), tmp_path / "runs", tmp_path / "ledger")
+    plan = Plan(file, grid, grid.experiments(("moon",)), tmp_path / "runs", Ledger(tmp_path / "ledger"))
     written = json.loads(plan.write(tmp_path / "data", 1).read_text())
-    assert [cell["row"] for cell in written["cells"] if cell["tune"]] == [], "its own trials are of no use"
+    assert not any(entry["tune"] for entry in written["experiments"]), "its own trials are of no use"
     assert "world/none" in written["untuned"] and (tmp_path / "runs" / "world" / "none" / "trial-2").is_dir()
     assert not (tmp_path / "runs" / "moon" / "none" / "trial-0").exists()
 
 
 def test_trials_of_another_declaration_are_refused(file, tmp_path):
-    cell = Cell(Grid.read(file), "world", "none")
+    experiment = Experiment(Grid.read(file), "world", "none")
     for number in range(3):
         _pretend(tmp_path / "world" / "none" / f"trial-{number}" / "seed-100", 0.1)
     _pretend(tmp_path / "world" / "base" / "final" / "seed-100", 0.1)
-    tuning.choose(cell, tmp_path, tmp_path / "ledger")
+    tuning.choose(experiment, tmp_path, Ledger(tmp_path / "ledger"))
     file.write_text(TINY.replace("high: 1e-2", "high: 2e-2"))
     with pytest.raises(InputError, match="another declaration"):
-        Cell(Grid.read(file), "world", "none").chosen(tmp_path / "ledger")
+        Experiment(Grid.read(file), "world", "none").chosen(Ledger(tmp_path / "ledger"))
 
 
 def test_a_plan_says_what_is_left(file, tmp_path):
     grid = Grid.read(file)
-    made = Plan(file, grid, grid.cells(), tmp_path / "runs", tmp_path / "ledger")
+    made = Plan(file, grid, grid.experiments(), tmp_path / "runs", Ledger(tmp_path / "ledger"))
     left = {entry["row"]: (entry["tune"], entry["seeds"]) for entry in made.todo()}
     assert left == {"base": (False, [1, 2]), "none": (True, [1, 2]), "topk": (False, [1, 2])}
     summary = made.summary().set_index("row")
@@ -212,14 +217,14 @@ def test_minutes_are_those_of_a_cpu(tmp_path):
     for path in folder.glob("world-align-topk*.json"):
         entry, of_gpu = json.loads(path.read_text()), path.stem.endswith("3")
         write_json(path, entry | {"device": "cuda:0" if of_gpu else "cpu", "seconds": 1.0 if of_gpu else 120.0})
-    made = Plan(tmp_path / "grid.yaml", grid, grid.cells(), tmp_path / "runs", tmp_path / "empty")
-    minutes = made.summary(folder).set_index(["dataset", "row"])["minutes"]
+    made = Plan(tmp_path / "grid.yaml", grid, grid.experiments(), tmp_path / "runs", Ledger(tmp_path / "empty"))
+    minutes = made.summary(Ledger(folder)).set_index(["dataset", "row"])["minutes"]
     assert minutes["world", "topk"] == 3 * 2.0 and minutes.drop([("world", "topk"), ("world", "hard")]).isna().all()
 
 
 def test_some_seeds_of_every_row(file, tmp_path, monkeypatch, capsys):
     grid = Grid.read(file)
-    made = Plan(file, grid, grid.cells(), tmp_path / "runs", tmp_path / "ledger", (2,))
+    made = Plan(file, grid, grid.experiments(), tmp_path / "runs", Ledger(tmp_path / "ledger"), (2,))
     assert [entry["seeds"] for entry in made.todo()] == [[2]] * 3
     monkeypatch.setattr("sys.argv", ["rodpo", "grid", "--grid", str(file), "--seeds", "2,7", "--plan"])
     with pytest.raises(SystemExit) as stop:
@@ -227,12 +232,13 @@ def test_some_seeds_of_every_row(file, tmp_path, monkeypatch, capsys):
     assert stop.value.code == 2 and "--seeds 7 is not valid" in capsys.readouterr().err
 
 
-def test_cells_by_name_and_tier(file):
+def test_experiments_by_name_and_tier(file):
     grid = Grid.read(file)
-    assert [cell.name for cell in grid.cells(tiers="A")] == ["base", "none"]
-    assert [cell.name for cell in grid.cells(rows=("topk",))] == ["base", "topk"], "with what it starts from"
+    of_tier, of_row = grid.experiments(tiers="A"), grid.experiments(rows=("topk",))
+    assert [experiment.name for experiment in of_tier] == ["base", "none"]
+    assert [experiment.name for experiment in of_row] == ["base", "topk"], "with what it starts from"
     with pytest.raises(InputError, match="no row 'topp'"):
-        grid.cells(rows=("topp",))
+        grid.experiments(rows=("topp",))
 
 
 HIDDEN = """
@@ -252,13 +258,14 @@ def hidden(file):
 
 def test_other_shares_are_hidden_for_a_few_rows_and_seeds(hidden, tmp_path):
     grid = Grid.read(hidden)
-    names = {dataset: [cell.name for cell in grid.cells((dataset,))] for dataset in grid.datasets}
+    names = {dataset: [experiment.name for experiment in grid.experiments((dataset,))] for dataset in grid.datasets}
     assert [grid.label(name) for name in ("world", "world-planted-40")] == ["World", "World, 40 % hidden"]
     assert names["world-planted"] == ["base", "none", "topk"] and names["world-planted-40"] == ["base", "none"]
-    assert [cell.dataset for cell in grid.cells(tiers="B")] == ["world"] * 2 + ["world-planted"] * 2
-    assert not grid.cells(("world-planted-40",), tiers="A") and len(grid.cells(("world-planted-40",), tiers="C")) == 2
-    last = grid.cells(("world-planted-40",))[-1]
-    assert last.seeds == (2,) and last.tuned == Cell(grid, "world", "none")
+    assert [experiment.dataset for experiment in grid.experiments(tiers="B")] == ["world"] * 2 + ["world-planted"] * 2
+    assert not grid.experiments(("world-planted-40",), tiers="A")
+    assert len(grid.experiments(("world-planted-40",), tiers="C")) == 2
+    last = grid.experiments(("world-planted-40",))[-1]
+    assert last.seeds == (2,) and last.tuned == Experiment(grid, "world", "none")
 
 
 @pytest.mark.parametrize(
@@ -294,7 +301,7 @@ def test_what_is_on_record_is_repeated_beside_it(tmp_path, monkeypatch, capsys):
     kept = tiny_ledger.fill(grid, tmp_path / "ledger")
     write_json(kept / "trials" / "world.base.json", {"chosen": 0})
     before = sorted(kept.rglob("*"))
-    monkeypatch.setattr(plan, "run", lambda made, *_: tiny_ledger.fill(made.grid, made.ledger) and 0)
+    monkeypatch.setattr(plan, "run", lambda made, *_: tiny_ledger.fill(made.grid, made.ledger.folder) and 0)
     for name in ("world", "world-planted"):
         write_json(tmp_path / name / "dataset.json", {"name": name})
     options = ["--grid", tmp_path / "grid.yaml", "--data", tmp_path, "--runs", tmp_path / "runs", "--ledger", kept]

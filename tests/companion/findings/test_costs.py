@@ -63,8 +63,10 @@ def test_epochs_on_a_gpu_beside_those_on_a_cpu(tmp_path):
 def test_pairs_of_both_precisions(tmp_path):
     pairs = [{"dataset": "a", "seed": seed, "fp32": 0.1, "bf16": 0.1 + change} for seed, change in enumerate((0, 0.01))]
     (tmp_path / "precision.json").write_text(json.dumps({"pairs": pairs}))
-    found = costs.mean_change(costs.precision(tmp_path))
-    assert found.estimate == pytest.approx(5) and found.low == pytest.approx(5 - 12.706 * 5, rel=1e-3)
+    facts = costs.precision_change(costs.precision(tmp_path))
+    assert facts["change"]["estimate"] == pytest.approx(5) and facts["seeds"] == 2
+    assert facts["change"]["low"] == pytest.approx(5 - 12.706 * 5, rel=1e-3)
+    assert facts["pairs"] == [{"dataset": "A", "count": 2}]
 
 
 def test_equal_epochs(tmp_path):
@@ -104,3 +106,54 @@ def test_the_committed_measurements_are_whole():
     ours = table[table["library"] == "rodpo_lite"].set_index("task")
     assert set(costs.EPOCHS) | {"evaluate", "import", *costs.QUALITY} <= set(ours.index)
     assert (ours["least"] <= ours["seconds"]).all() and (ours["seconds"] <= ours["most"]).all()
+
+
+def _curve(*lines):
+    return pd.DataFrame(lines, columns=["of", "x", "seconds"]).assign(least=0.5, most=2.0)
+
+
+def test_what_an_epoch_adds_to_its_products():
+    epochs = [("bf16 products", 2), ("reference", 4), ("reference, cross-entropy alone", 3)]
+    epochs += [("reference, encoder alone", 1), ("alignment, topk", 6), ("reference, fp32", 8)]
+    cost = _curve(*((of, 1, seconds) for of, seconds in epochs))
+    assert costs.over_products(cost) == {"epoch": 2, "cross_entropy": 1.5, "encoder": 0.5}
+    fusions = [("sparse fusion", 6), ("dense twin of the fusion", 3), ("sparse feedforward", 5)]
+    encoders = _curve(*((of, 1, seconds) for of, seconds in [*fusions, ("dense twin of the feedforward", 4)]))
+    added = costs.added(cost, encoders)
+    assert (added["topk"], added["fusion"], added["feedforward"]) == (1.5, 2, 1.25)
+    seeds = _curve(
+        ("one after the other", 2, 4), ("side by side", 2, 5), ("one after the other", 5, 10), ("side by side", 5, 8)
+    )
+    measured = {"cost": cost, "inference": encoders, "encoders": encoders, "seeds": seeds}
+    points = {
+        name: [
+            {"of": row.of, "x": row.x, "seconds": {"median": row.seconds, "min": row.least, "max": row.most}}
+            for row in table.itertuples()
+        ]
+        for name, table in measured.items()
+    }
+    ratios = costs.gpu_ratios({"curves": points})
+    assert (ratios["products"], ratios["loss"], ratios["fp32"], ratios["topk"]) == (0.5, 0.75, 2, 1.5)
+    assert ratios["seeds"].to_dict() == {2: 1.25, 5: 0.8} and (ratios["least"], ratios["most"]) == (0.5, 2.0)
+    assert ratios["inference"] == {"fusion": 2, "feedforward": 1.25}
+    items = _curve(("sampled softmax", 10, 1), ("sampled softmax", 40, 1.5), ("full cross-entropy", 10, 1))
+    pool = _curve(("topk", 0, 2), ("topk", 5, 3))
+    growth = costs.growth({"items": items, "pool": pool}, seeds)
+    assert growth["pool"].to_dict() == {5: 1.5} and growth["items"] == (10, 40) and growth["spread"] == 50
+    assert growth["seeds"] == (0.8, 1.25)
+
+
+def test_where_sampling_starts_to_pay():
+    full = [("full cross-entropy", items, items / 10) for items in (10, 20, 90)]
+    table = costs.full_over_sampled(_curve(*full, *(("sampled softmax", items, 0.5) for items in (10, 20, 90))))
+    assert table["full over sampled"].tolist() == [2, 4, 18]
+    assert costs.meeting_point(table) == pytest.approx(5)
+
+
+def test_a_race_names_the_fastest_and_who_gave_up():
+    lines = [("rodpo_lite", 2.0, 1.0, ""), ("RePlay", 6.0, 3.0, ""), ("RecBole", None, None, "not reached")]
+    full = pd.DataFrame(lines, columns=["library", "seconds", "ratio", "note"]).assign(task="quality-full")
+    first, second = costs.time_to_quality(pd.concat([full, full[::2].assign(task="quality-sampled")]))
+    assert first["seconds"] == 2 and first["peer"] == {"library": "RePlay", "ratio": 3.0}
+    assert first["given_up"] == [{"library": "RecBole", "note": "not reached"}] == second["given_up"]
+    assert second["peer"] is None, "nobody else came there"

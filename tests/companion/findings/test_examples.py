@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from companion.evidence.grid import Grid
+from companion.evidence.ledger import Ledger
 from companion.findings import examples
 from rodpo_lite.data.schema import read_dataset, write_dataset
 from rodpo_lite.data.split import leave_one_out
@@ -32,8 +33,8 @@ def grid(tmp_path):
 
 def test_the_list_of_a_user_is_that_of_the_ranks(grid, world, reference_folder, tmp_path):
     shutil.copytree(reference_folder, tmp_path / "runs" / "synthetic" / "fused" / "final" / "seed-1")
-    examples.write(world, grid, tmp_path / "runs", tmp_path / "ledger", ("fused",), users=5)
-    found = examples.read("synthetic", tmp_path / "ledger")
+    examples.write(world, grid, tmp_path / "runs", Ledger(tmp_path / "ledger"), ("fused",), users=5)
+    found = examples.read("synthetic", Ledger(tmp_path / "ledger"))
     run = load(reference_folder, world)
     ranks = rank_dataset(run.model, world, "test", run.encoder.max_length).unmasked
     assert found["of"] == pytest.approx((ranks < 10).sum(), abs=1) and len(found["users"]) == 5
@@ -68,12 +69,28 @@ def test_what_moved_by_hand(tmp_path):
 
 
 def test_a_row_that_has_not_run_is_named(grid, world, tmp_path):
-    assert examples.read("synthetic", tmp_path) is None
+    assert examples.read("synthetic", Ledger(tmp_path)) is None
     with pytest.raises(InputError, match="--rows fused"):
-        examples.write(world, grid, tmp_path / "runs", tmp_path, ("fused",))
+        examples.write(world, grid, tmp_path / "runs", Ledger(tmp_path), ("fused",))
 
 
 def test_a_long_title_is_cut_at_a_word_and_says_so():
     assert examples.short("Title: Wooden train ; a description") == "Wooden train"
     assert examples.short(f"Title: {'word ' * 20}") == "word word word word word word word …"
     assert examples.short("x" * 60) == "x" * 39 + " …"
+
+
+def test_what_moved_as_tables(grid):
+    moved = {
+        what: {"items": 2.0, "owned": 0.5, "next": 0.001 * n, "popularity": 7.0}
+        for n, what in enumerate(("left", "came"), 1)
+    }
+    losers = [{"item": item, "before": 9, "after": item, "wanted": 1} for item in range(7)]
+    kept = {"synthetic": {"moved": {"topk": {"moves": moved | {"stayed": {"items": 0.0}}, "losers": losers}}}}
+    table = examples.moves_table(kept)
+    assert table["what"].tolist() == ["left", "came", "stayed"] and table["already had, %"].tolist()[:2] == [50, 50]
+    (row,) = examples.came_and_left(grid, table, ["topk"])["rows"]
+    assert row == {"dataset": "Synthetic", "row": "topk", "came": pytest.approx(20), "left": pytest.approx(10)}
+    assert examples.losers_table(kept, {}, ["topk"])["item"].tolist() == [0, 1, 2, 3, 4]
+    titles = {"synthetic": [f"Title: thing {item}" for item in range(7)]}
+    assert examples.losers_table(kept, titles, ["topk"])["item"].tolist()[-1] == "thing 4"

@@ -2,11 +2,13 @@
 
 import json
 
+import pandas as pd
 import pytest
 import tiny_ledger
+from tiny_ledger import with_records
 
 from companion.evidence.grid import Grid
-from companion.evidence.ledger import records
+from companion.evidence.ledger import Ledger
 from companion.findings import sweeps
 from rodpo_lite.files import write_json
 
@@ -45,7 +47,7 @@ def filled(tmp_path, monkeypatch):
     for path in folder.glob("toys-align-short_*.json"):
         entry = json.loads(path.read_text())
         write_json(path, entry | {"reference": f"toys-reference-short{entry['seed']}"})
-    return grid, records(folder), folder
+    return grid, Ledger(folder)
 
 
 def test_a_sweep_is_in_the_order_of_its_values(filled):
@@ -62,19 +64,53 @@ def test_the_pool_against_the_hardest_item_at_the_same_settings(filled):
     found = sweeps.over_hard(*filled)
     assert found["setting"].tolist() == ["β 10", "as chosen"], "the largest first, what was chosen once"
     assert found["change %"].iloc[0] > 100 > found["change %"].iloc[1] > 0
-    text = sweeps.strongest(found, sweeps.against_topk(*filled))
-    assert "At 1 of 2 settings" in text and " at *as chosen* to +" in text and "%] at *β 10*." in text
-    assert "both, `topk` changes by −" in text and "and `hard` changes by −" in text
+    ranges = sweeps.strongest(found, sweeps.against_topk(*filled), pd.DataFrame())["ranges"]
+    assert ranges["topk"][0] < -20 and ranges["hard"][1] < -10, "over β, which both have"
 
 
 def test_a_reference_that_has_not_converged_is_told_apart(filled):
-    said = sweeps.from_a_short_reference(*filled)
-    assert said.startswith("From a reference that was trained a third as long") and "over `hard` +" in said
-    assert "over `none` +" in said and "short" not in sweeps.over_hard(*filled)["setting"].str.cat()
+    found = sweeps.from_a_short_reference(*filled)
+    assert found["before"].tolist() == ["hard", "none"] and (found["change %"] > 0).all()
+    assert "short" not in sweeps.over_hard(*filled)["setting"].str.cat()
 
 
 def test_nothing_is_said_of_runs_that_are_not_on_record(filled):
-    grid, table, folder = filled
-    few = table[table["strategy"] == "reference"]
-    assert sweeps.against_topk(grid, few, folder).empty and sweeps.over_hard(grid, few, folder).empty
-    assert sweeps.from_a_short_reference(grid, few, folder) == ""
+    grid, ledger = filled
+    few = with_records(ledger.folder, ledger.records[ledger.records["strategy"] == "reference"])
+    assert sweeps.against_topk(grid, few).empty and sweeps.over_hard(grid, few).empty
+    assert sweeps.from_a_short_reference(grid, few).empty
+
+
+def test_choices_that_we_do_not_know(filled):
+    grid, ledger = filled
+    records = ledger.records
+    few = with_records(ledger.folder, records[~records["file"].str.contains("n=3")])
+    choices = [("β", "as chosen", None), ("K", "as chosen; else 5", ("k=5", "topk")), ("n", "one", ("n=3", "topk"))]
+    said = sweeps.unknown(grid, choices, few)["what the other changes, %"].tolist()
+    assert said[0] == "shown above" and said[1].startswith("Toys −") and said[2] == "not run yet"
+
+
+def _trials():
+    columns = ["dataset", "row", "chosen", "training.lambda_ce", "loss.beta", "negatives.k", "start %", "change %"]
+    lines = [
+        ("toys", "none", True, 1.0, None, None, 0.0, 9.0), ("toys", "topk", True, 1.0, 0.1, 5, 0.0, -1.0),
+        ("toys", "topk", False, 0.0, 1.0, 20, 0.0, -5.0), ("toys", "short_topk", True, 0.5, 2.0, 50, -3.0, 2.0),
+    ]  # fmt: skip
+    return pd.DataFrame(lines, columns=columns)
+
+
+def test_what_may_be_said_of_trials(filled):
+    grid, _ = filled
+    facts = sweeps.tried(_trials(), grid)
+    assert (facts["trials"], facts["above"], facts["elsewhere"]) == (4, 2, 1)
+    assert facts["with_anchor"] == {"trials": 2, "median": 0.5} and facts["without"]["median"] == -5.0, "`none` apart"
+    assert facts["together"] == pytest.approx(1) and facts["starts"] == [{"dataset": "Toys", "change": -3.0}]
+    assert sweeps.tried(_trials().head(0), grid) == {"trials": 0}
+
+
+def test_what_is_left_on_other_seeds(filled):
+    (table,) = sweeps.chosen(_trials()).values()
+    assert table["row"].tolist() == ["none", "topk", "short_topk †"]
+    again = sweeps.on_reported_seeds(_trials(), *filled)
+    assert again.index.tolist() == [("toys", "topk"), ("toys", "short_topk")], "`none` has no runs"
+    assert again["as tuned, %"].tolist() == [-1, 2] and (again["reported seeds, %"] > 5).all()

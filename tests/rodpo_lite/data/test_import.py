@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from importing import PLAIN, imported, refused, table, write
 from typer.testing import CliRunner
 
-from companion.findings.shop import write_example
+from companion.findings.examples import write_example
 from rodpo_lite.cli import app, main
 from rodpo_lite.data.importers import FORMATS, files
 from rodpo_lite.data.importers.dataset import import_dataset

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from command_line import assert_refused, rodpo
 
-from companion.evidence import ledger
+from companion.evidence.ledger import Ledger
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.data.split import leave_one_out, training_counts
 from rodpo_lite.errors import InputError
@@ -66,11 +66,11 @@ def test_it_enters_the_ledger_beside_other_records(world_folder, tmp_path):
         options = ["--data", world_folder, "--name", "popularity", "--record", "--ledger", tmp_path / "ledger"]
         result = rodpo("baseline", *options)
         assert result.returncode == 0, result.stderr
-    (row,) = ledger.records(tmp_path / "ledger").itertuples()
+    (row,) = Ledger(tmp_path / "ledger").records.itertuples()
     assert (row.stage, row.strategy) == ("baseline", "popularity")
     own = baselines.rank(read_dataset(world_folder), BaselineConfig(name="popularity", decay=1), "test")
-    assert metrics.from_ranks(own.unmasked) == ledger.entry(row.file, tmp_path / "ledger")["test"]
-    assert len(ledger.of(ledger.records(tmp_path / "ledger"), BaselineConfig(name="popularity", decay=1))) == 1
+    assert metrics.from_ranks(own.unmasked) == Ledger(tmp_path / "ledger").record(row.file).test
+    assert len(Ledger(tmp_path / "ledger").of(BaselineConfig(name="popularity", decay=1))) == 1
 
 
 def test_what_cannot_be_done_is_refused(world, world_folder):

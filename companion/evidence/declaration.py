@@ -41,7 +41,7 @@ class Range(Declared):
         return float(f"{value:.2g}")
 
 
-class Row(Declared):
+class Method(Declared):
     """One method: keys that it sets, keys that are searched, and the row of the reference that it starts from.
 
     reference: None for a row that is a reference itself. like: another row, whose chosen settings this one takes.
@@ -86,7 +86,7 @@ class Tuning(Declared):
     trials: int = Field(ge=1)
 
 
-class Hidden(Declared):
+class PlantedDataset(Declared):
     """A dataset that is another one with a share of its training interactions hidden.
 
     rows: only these, in place of all that are planted. seeds: only these, in place of the row's.

@@ -1,0 +1,191 @@
+"""False negatives: who rejects hidden purchases, what is pushed down by it, and whether they sink."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from companion.evidence.comparison import PUSHED, changes, mechanism, over_seeds, require_rows
+from companion.evidence.grid import Experiment, Grid
+from companion.evidence.ledger import PROTOCOLS, Ledger
+from companion.findings.changes import RANKED
+from companion.findings.runs import MARK, began_elsewhere
+
+DRIFTS = {"drift": "hidden purchases", "validation_drift": "validation items"}
+SELECTION = {
+    "hidden": "hidden, per 10,000 draws",
+    "on_hidden": "hidden, per 10,000 of the push",
+    "validation": "validation item, per 10,000 draws",
+    "past": "already had, %",
+    "same": "as in the last epoch, %",
+    "push": "push a draw",
+    "pushed_hidden": "push on hidden, in 10,000 draws",
+    "drift": "drift of hidden",
+    "validation_drift": "drift of validation",
+}
+EXCLUSIONS = {"not repeating": ("_all", "_past"), "future purchases": ("_past", "")}  # rows after and before
+
+
+def hits(grid: Grid, ledger: Ledger, dataset: str) -> dict[str, Any]:
+    """Means over seeds by row of a dataset with hidden purchases: hits, shares, validation, push, pushed.
+
+    As `mechanism` has them, in the order of hits; k: the size of the pool. Raises InputError where hard, topk or
+    uniform has no run.
+    """
+    runs = require_rows(mechanism(grid, ledger), dataset, ("hard", "topk", "uniform"))
+    columns = {"hits": "hidden", "shares": "on_hidden", "validation": "validation", "push": "push", "pushed": PUSHED}
+    means = {name: over_seeds(runs, column).set_index("row")["mean"] for name, column in columns.items()}
+    order = means["hits"].sort_values().index
+    settings = Experiment(grid, dataset, "topk").chosen(ledger) or {}
+    return {name: mean.reindex(order) for name, mean in means.items()} | {"k": settings.get("negatives.k", 20)}
+
+
+def hits_and_shares(grid: Grid, ledger: Ledger, dataset: str) -> pd.DataFrame:
+    """`over_seeds` of hits and of the share of the push, by `what`, rows in the order of hits."""
+    runs = require_rows(mechanism(grid, ledger), dataset, ("hard", "topk", "uniform"))
+    named = {"hits per 10,000 draws": "hidden", "share of the push, per 10,000": "on_hidden"}
+    parts = {label: over_seeds(runs, name).set_index("row") for label, name in named.items()}
+    order = parts["hits per 10,000 draws"].sort_values("mean").index
+    return pd.concat(part.loc[order].assign(what=label) for label, part in parts.items()).reset_index()
+
+
+def selection(grid: Grid, counted: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """`mechanism` of every dataset, a line for each row, mean over its seeds; sweeps are left out."""
+    shown = [grid.tier(*experiment) != "C" for experiment in zip(counted["row"], counted["dataset"], strict=True)]
+    by_row = counted[shown].drop(columns="seed").groupby(["dataset", "row"], sort=False)
+    means = by_row.mean().assign(seeds=by_row.size()).reset_index()
+    return {
+        dataset: part.drop(columns="dataset").dropna(axis=1, how="all").rename(columns=SELECTION)
+        for dataset, part in means.groupby("dataset", sort=False)
+    }
+
+
+def drifts(grid: Grid, ledger: Ledger, dataset: str) -> pd.DataFrame:
+    """`over_seeds` of the drift of hidden purchases and of validation items, index (of, row)."""
+    runs = require_rows(mechanism(grid, ledger), dataset, ("hard", "topk", "uniform"))
+    parts = [over_seeds(runs, column).assign(of=label) for column, label in DRIFTS.items()]
+    return pd.concat(parts).set_index(["of", "row"])
+
+
+def drift(grid: Grid, ledger: Ledger, dataset: str) -> dict[str, Any]:
+    """What may be said of `drifts`: below (rows whose interval lies below zero), how many above, of how many cases.
+
+    together: the rank correlation with hits of each kind; moved: hidden purchases under hard, topk and uniform;
+    exceptions: `against_the_trend`.
+    """
+    table, often = drifts(grid, ledger, dataset), hits(grid, ledger, dataset)["hits"]
+    moved = table.loc["hidden purchases"].loc[["hard", "topk", "uniform"]]
+    return {
+        "below": table[table["high"] < 0].reset_index(),
+        "above": int((table["low"] > 0).sum()),
+        "cases": len(table),
+        "selectors": len(often),
+        "together": {
+            label: spearmanr(often, table.loc[label, "mean"].reindex(often.index)).statistic
+            for label in DRIFTS.values()
+        },
+        "moved": moved,
+        "exceptions": against_the_trend(require_rows(mechanism(grid, ledger), dataset, ("hard",))),
+    }
+
+
+def against_the_trend(counted: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a dataset's `mechanism` under which hidden purchases sink more than under `hard`, which hits more.
+
+    Columns row, times (how many times as often `hard` hits); the rarest first.
+    """
+    means = counted.groupby("row")[["drift", "hidden"]].mean()
+    rows = means[(means < means.reindex(["hard"]).iloc[0]).all(axis=1)].sort_values("hidden")
+    return pd.DataFrame({"row": rows.index, "times": means["hidden"].get("hard", np.nan) / rows["hidden"].to_numpy()})
+
+
+def pushed(grid: Grid, ledger: Ledger) -> dict[str, list[dict[str, Any]]]:
+    """Where the pushes of `hard` and of `topk` went.
+
+    hidden: of each dataset of tier A with hidden purchases, change in % from `hard` to `topk` of the share of the push
+    that lands there, and of the amount; validation: of each other dataset, how many of 10,000 draws of each reject the
+    user's validation item.
+    """
+    means = mechanism(grid, ledger).groupby(["dataset", "row"])[["on_hidden", PUSHED, "validation"]].mean()
+    hidden, validation = [], []
+    for dataset in grid.datasets:
+        if not {(dataset, "hard"), (dataset, "topk")} <= set(means.index):
+            continue
+        hard, topk = means.loc[(dataset, "hard")], means.loc[(dataset, "topk")]
+        row = {"dataset": grid.label(dataset)}
+        if dataset in grid.real:
+            validation.append(row | {"hard": hard["validation"], "topk": topk["validation"]})
+        elif grid.tier("topk", dataset) == "A":
+            share, amount = (100 * (topk[name] / hard[name] - 1) for name in ("on_hidden", PUSHED))
+            hidden.append(row | {"share": share, "amount": amount})
+    return {"hidden": hidden, "validation": validation}
+
+
+def over_the_reference(grid: Grid, ledger: Ledger, dataset: str, rows: list[str]) -> pd.DataFrame:
+    """Change of test NDCG@5 over `fused`, all items ranked: row, before, seeds, change %, low, high.
+
+    Rows that began at another reference than the one on record are marked.
+    """
+    table = changes(grid, [(name, "fused") for name in rows], ledger, [dataset])
+    marks = {row: f"{row} {MARK}" for _, row in began_elsewhere(grid, ledger, [dataset])}
+    table = table[table["protocol"] == RANKED].replace({"after": marks}).rename(columns={"after": "row"})
+    return table.drop(columns=["dataset", "protocol"])
+
+
+def gaps(grid: Grid, ledger: Ledger, dataset: str) -> pd.DataFrame:
+    """`changes` of topk over hard and none, all items ranked, in the order of the share that is hidden: `hidden, %`."""
+    shares = {grid.source(dataset): 0} | {name: planted.share for name, planted in grid.planted.items()}
+    table = changes(grid, [("topk", "hard"), ("topk", "none")], ledger, shares)
+    table = table[table["protocol"] == RANKED].drop(columns="protocol")
+    return table.assign(**{"hidden, %": [100 * shares[name] for name in table["dataset"]]}).sort_values("hidden, %")
+
+
+def as_more_is_hidden(gaps: pd.DataFrame, counted: pd.DataFrame) -> dict[str, Any]:
+    """What becomes of the change from `hard` to `topk` as a larger share is hidden.
+
+    gaps: `gaps` over one row; counted: `mechanism`. Returned are the gaps with `share` (%), seeds and `hits` of `hard`
+    in 10,000 draws, and the trend: the slope in percentage points for every tenth that is hidden of a line through the
+    changes, each weighed by its interval, as if they were independent, with its interval.
+    """
+    if gaps["dataset"].nunique() < 2:
+        return {"gaps": []}
+    often = counted[counted["row"] == "hard"].groupby("dataset")["hidden"].mean()
+    shares, change = gaps["hidden, %"].to_numpy(float), gaps["change %"].to_numpy(float)
+    error = (gaps["high"] - gaps["low"]).to_numpy(float) / (2 * 1.96)
+    (slope, _), covariance = np.polyfit(shares / 10, change, 1, w=1 / error, cov="unscaled")
+    half = 1.96 * float(np.sqrt(covariance[0, 0]))
+    rows = gaps.assign(share=shares, hits=gaps["dataset"].map(often))[["share", "seeds", "hits"]]
+    return {"gaps": rows, "trend": {"estimate": slope, "low": slope - half, "high": slope + half}}
+
+
+def out_of_scale(values: pd.Series, times: float = 4) -> list[str]:
+    """Names whose values are beyond so many times the median distance from zero: they would flatten the others."""
+    return values[values.abs() > times * values.abs().median()].index.tolist()
+
+
+def exclusions(grid: Grid, ledger: Ledger, rows: Iterable[str] = ("uniform", "hard", "topk")) -> pd.DataFrame:
+    """`changes` from each rule of what is never rejected to the next, with columns row and step, of EXCLUSIONS."""
+    parts = [
+        changes(grid, [(name + after, name + before) for name in rows], ledger, grid.real).assign(step=step)
+        for step, (after, before) in EXCLUSIONS.items()
+    ]
+    table = pd.concat(parts)
+    table["row"] = [after.split("_")[0] for after in table["after"]]
+    return table[["dataset", "row", "step", "protocol", "seeds", "change %", "low", "high"]]
+
+
+def repeating(grid: Grid, ledger: Ledger, table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    """Of `exclusions`, dataset by dataset: what `hard` and `topk` spend on the past where nothing is excluded, in %,
+    and for each of them and each step the change with all items ranked and with the history dropped."""
+    spent, lines = mechanism(grid, ledger).groupby(["dataset", "row"])["past"].mean(), []
+    by_key = {(row["dataset"], row["row"], row["step"], row["protocol"]): row for row in table.to_dict("records")}
+    for dataset in table["dataset"].unique():
+        names = ("hard", "topk")
+        keys = [(name, step) for name in names for step in EXCLUSIONS if (dataset, name, step, RANKED) in by_key]
+        steps = [(key, [by_key[dataset, *key, protocol] for protocol in PROTOCOLS]) for key in keys]
+        past = [{"row": name, "past": spent.get((dataset, f"{name}_all"))} for name in names]
+        past = [line for line in past if line["past"] is not None]
+        lines.append({"dataset": grid.label(dataset), "spent": past, "steps": steps})
+    return {"datasets": lines}

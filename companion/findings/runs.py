@@ -1,0 +1,228 @@
+"""How the recorded runs were made: inputs, pools, precision, and references that were trained once more."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import chi2
+
+from companion.evidence.claims import Claim
+from companion.evidence.comparison import complete, paired_seeds, quality
+from companion.evidence.grid import Experiment, Grid
+from companion.evidence.ledger import FOLDER, Ledger
+from rodpo_lite.evaluation.statistics import seed_mean
+
+MARK = "†"
+
+
+def setup(grid: Grid, claims: Iterable[Claim], ledger: Ledger) -> dict[str, Any]:
+    """How it was done: sizes of the model, epochs, how many rows, trials and runs, and other facts of this module."""
+    sources = sorted({source for row in grid.rows.values() for source in row.tuned_on.values()})
+    carried = {
+        grid.label(source): [name for name, row in grid.rows.items() if source in row.tuned_on.values()]
+        for source in sources
+    }
+    reference, alignment = (Experiment(grid, grid.real[0], name).config({}, 1) for name in ("fused", "topk"))
+    facts = {"encoder": reference.encoder, "reference": reference.training, "alignment": alignment.training}
+    facts |= {"declared": len(grid.rows), "tuned": sum(bool(row.search) for row in grid.rows.values())}
+    facts |= {"trials": grid.tuning.trials, "carried": carried, "recorded": len(ledger.records)}
+    facts |= inputs(grid, ledger) | pool(grid, ledger)
+    return facts | precisions(grid, claims, ledger) | marked(grid, ledger)
+
+
+def quality_tables(grid: Grid, table: pd.DataFrame, ledger: Ledger) -> dict[str, pd.DataFrame]:
+    """`quality` of every real dataset as readers see it, sweeps left out, the best on test first.
+
+    Rows that `began_elsewhere` are marked; the last column is the command that runs the row again.
+    """
+    swept = {name for name, row in grid.rows.items() if row.tier == "C"}
+    names = {"validation": "valid", "test": "test ± its deviation", "test_masked": "test, history dropped"}
+    elsewhere, tables = set(began_elsewhere(grid, ledger)), {}
+    for dataset, part in table[table["dataset"].isin(grid.real) & ~table["row"].isin(swept)].groupby("dataset"):
+        part = part.sort_values("test", ascending=False, kind="stable")
+        again = [_command(grid, dataset, row) for row in part["row"]]
+        deviation = [f" ± {row.deviation:.4f}" if row.seeds > 1 else "" for row in part.itertuples()]
+        written = {column: part[column].map("{:.4f}".format) for column in names}
+        written["row"] = [f"{row} {MARK}" if (dataset, row) in elsewhere else row for row in part["row"]]
+        part = part.assign(**written, **{"to run it again": again}).assign(test=written["test"] + deviation)
+        unwanted = ["dataset", "validation_masked", "deviation", "seconds"]
+        tables[dataset] = part.drop(columns=unwanted).rename(columns=names)
+    return {dataset: tables[dataset] for dataset in grid.real if dataset in tables}
+
+
+def _command(grid: Grid, dataset: str, row: str) -> str:
+    if row in grid.rows:
+        return f"`rodpo grid --datasets {dataset} --rows {row} --again`"
+    return f"`rodpo baseline --data $RODPO_DATA/{dataset} --name {row.removesuffix(' baseline')}`"
+
+
+PUBLISHED = FOLDER.parent / "published.csv"
+OURS = {
+    "fused": "ours, reference",
+    "topk": "ours, aligned with topk",
+    "towers": "ours, reference with towers",
+    "towers_topk": "ours, towers aligned with topk",
+}
+
+
+def beside_published(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:
+    """Numbers of others as they were published, and ours of `quality` under both protocols."""
+    published, table = pd.read_csv(PUBLISHED), complete(grid, table)
+    ours = [
+        {"system": label, "inputs": "IDs, text; images where there are any", "history": history, "origin": "run ledger"}
+        | table[table["row"] == name].set_index("dataset")[column].to_dict()
+        for name, label in OURS.items()
+        for column, history in (("test_masked", "dropped"), ("test", "ranked"))
+    ]
+    return pd.concat([published, pd.DataFrame(ours)])[published.columns]
+
+
+def beside_hm4sr(grid: Grid, table: pd.DataFrame) -> dict[str, Any]:
+    """What HM4SR is quoted with on Sports, and our references there: row, test, change in %."""
+    published = pd.read_csv(PUBLISHED).set_index("system")
+    quoted, table = published.loc["HM4SR", "sports"], complete(grid, table)
+    rows = table[(table["dataset"] == "sports") & table["row"].isin(["fused", "towers"])]
+    return {"quoted": quoted, "rows": rows.assign(change=100 * (rows["test"] / quoted - 1))}
+
+
+def inputs(grid: Grid, ledger: Ledger) -> dict[str, Any]:
+    """What items come with: datasets and modalities, those alike together; few: where that is less than two."""
+    modalities = ledger.records.drop_duplicates("dataset").set_index("dataset")["modalities"]
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name in grid.real:
+        if name in modalities:
+            alike.setdefault(modalities[name], []).append(grid.label(name))
+    kinds = [{"modalities": kind, "datasets": datasets} for kind, datasets in alike.items()]
+    return {"inputs": kinds, "few": [name for kind, names in alike.items() if len(kind) < 2 for name in names]}
+
+
+def pool(grid: Grid, ledger: Ledger, prefix: str = "") -> dict[str, Any]:
+    """How many items the pool of `topk` holds: pools (size, dataset, items), the sizes tried, and the sources.
+
+    prefix: "" or TOWERS. sources: datasets that it was tuned on, if not on each.
+    """
+    items, pools = ledger.records.drop_duplicates("dataset").set_index("dataset")["n_items"], []
+    for dataset in grid.real:
+        chosen = Experiment(grid, dataset, f"{prefix}topk").chosen(ledger) if dataset in items else None
+        if chosen and "negatives.k" in chosen:
+            pools.append({"size": chosen["negatives.k"], "dataset": grid.label(dataset), "items": items[dataset]})
+    if not pools:
+        return {"pools": []}
+    row = grid.rows[f"{prefix}topk"]
+    sources = sorted({row.tuned_on.get(dataset, dataset) for dataset in grid.real})
+    few = [grid.label(source) for source in sources] if len(sources) < len(grid.real) else []
+    return {"pools": pools, "tried": sorted(row.search["negatives.k"]), "sources": few}
+
+
+def ranks_drawn(grid: Grid, ledger: Ledger, rows: Iterable[str] = ("topk", "rank_window", "window_as_topk")) -> dict:
+    """windows: for each real dataset, the rows with a pool and the ranks that they draw from, the best being 1."""
+    windows = []
+    for dataset in grid.real:
+        ranks = []
+        for name in rows:
+            experiment = Experiment(grid, dataset, name)
+            if grid.runs_on(name, dataset) and (settings := experiment.chosen(ledger)) is not None:
+                negatives = experiment.config(settings, 0).negatives
+                skip = negatives.skip if negatives.name == "rank_window" else 0
+                ranks.append((name, skip + 1, skip + negatives.k))
+        windows += [{"dataset": grid.label(dataset), "rows": tuple(ranks)}] * bool(ranks)
+    return {"windows": windows}
+
+
+def precisions(grid: Grid, claims: Iterable[Claim], ledger: Ledger) -> dict[str, Any]:
+    """In what precision products were computed: the usual one, and which rows of which datasets had another.
+
+    divided: pairs of claims of which the two sides differ.
+    """
+    by_file = ledger.by_file["precision"].dropna()
+    if by_file.empty:
+        return {"usual": None}
+    usual, rows = by_file.mode()[0], {}
+    for experiment in grid.experiments(grid.real):
+        for precision in sorted(set(by_file.reindex(experiment.recorded(ledger).values()).dropna()) - {usual}):
+            rows.setdefault((precision, grid.label(experiment.dataset)), []).append(experiment.name)
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (precision, dataset), names in rows.items():
+        alike.setdefault((precision, tuple(names)), []).append(dataset)
+    divided = []
+    for dataset, after, before in sorted({member for claim in claims for member in claim.members(grid)}):
+        files = paired_seeds(Experiment(grid, dataset, after), Experiment(grid, dataset, before), ledger)
+        if any(by_file.get(one) != by_file.get(other) for one, other in files):
+            divided.append({"after": after, "before": before, "dataset": grid.label(dataset)})
+    others = [{"precision": kind, "rows": names, "datasets": on} for (kind, names), on in alike.items()]
+    return {"usual": usual, "others": others, "divided": divided}
+
+
+def began_elsewhere(grid: Grid, ledger: Ledger, datasets: Iterable[str] = ()) -> list[tuple[str, str]]:
+    """Dataset and row of every alignment whose runs began at a reference other than the one on record.
+
+    datasets: by default the real ones. The other one has the same settings and seed.
+    """
+    known, began = set(ledger.records["weights"].dropna()), ledger.by_file["reference_weights"]
+    return [
+        (experiment.dataset, experiment.name)
+        for experiment, files in _alignments(grid, ledger, datasets)
+        if not set(began.reindex(seed[0] for seed in files.values()).dropna()) <= known
+    ]
+
+
+def marked(grid: Grid, ledger: Ledger) -> dict[str, Any]:
+    """How many rows of which dataset `began_elsewhere`, sweeps left out, and how many of them on which accelerators."""
+    rows = [(dataset, row) for dataset, row in began_elsewhere(grid, ledger) if grid.rows[row].tier != "C"]
+    counts = pd.Series([dataset for dataset, _ in rows], dtype=str).value_counts(sort=False)
+    recorded = [Experiment(grid, *row).recorded(ledger).values() for row in rows]
+    facts = {"mark": MARK, "counts": [{"rows": count, "dataset": grid.label(name)} for name, count in counts.items()]}
+    return facts | _accelerators(ledger, [next(iter(files)) for files in recorded])
+
+
+def _accelerators(ledger: Ledger, files: list[str]) -> dict[str, Any]:
+    known = ledger.by_file["accelerator"].reindex(files).dropna()
+    return {"of": len(files), "on_gpu": len(known), "accelerators": sorted(set(known))}
+
+
+def moves(grid: Grid, ledger: Ledger) -> pd.DataFrame:
+    """Runs that are on record more than once, from references that were trained apart.
+
+    Columns dataset, row, seed, file and change %, that of test NDCG@5, all items ranked, against the run that counts.
+    """
+    score, rows = ledger.by_file["test.ndcg@5"], []
+    for experiment, files in _alignments(grid, ledger):
+        for seed, (first, *others) in files.items():
+            moved = [(other, 100 * (score[other] / score[first] - 1)) for other in others]
+            rows += [(experiment.dataset, experiment.name, seed, *one) for one in moved]
+    return pd.DataFrame(rows, columns=["dataset", "row", "seed", "file", "change %"])
+
+
+def how_far(grid: Grid, ledger: Ledger) -> dict[str, Any]:
+    """`moves` in numbers, where there are two: how many of which rows and datasets, the mean move with its interval.
+
+    deviation: that of a move, with its interval; apart: the deviation of the difference of two seeds in these rows, %.
+    """
+    table = moves(grid, ledger)
+    facts = _accelerators(ledger, table["file"].tolist())
+    if len(table) < 2:
+        return facts
+    rows = table[["dataset", "row"]].drop_duplicates()
+    levels = quality(grid, ledger).merge(rows)
+    mean, deviation = seed_mean(table["change %"].to_numpy()), table["change %"].std()
+    low, high = deviation * np.sqrt((len(table) - 1) / chi2.ppf([0.975, 0.025], len(table) - 1))
+    return facts | {
+        "rows": rows["row"].unique(),
+        "datasets": [grid.label(dataset) for dataset in rows["dataset"].unique()],
+        "moved": vars(mean),
+        "deviation": {"estimate": deviation, "low": low, "high": high},
+        "apart": 100 * np.sqrt(2 * ((levels["deviation"] / levels["test"]) ** 2).mean()),
+    }
+
+
+def _alignments(
+    grid: Grid, ledger: Ledger, datasets: Iterable[str] = ()
+) -> Iterator[tuple[Experiment, dict[int, list[str]]]]:
+    """Experiments that start from a reference, with their records; of rows with the same runs the first."""
+    seen: set[str] = set()
+    for experiment in grid.experiments(tuple(datasets or grid.real)):
+        files = experiment.candidates(ledger) if experiment.reference else {}
+        if files and not seen & {seed[0] for seed in files.values()}:
+            yield experiment, files
+        seen.update(file for seed in files.values() for file in seed)

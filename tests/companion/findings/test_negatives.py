@@ -1,0 +1,138 @@
+"""False negatives: who hits them, what is pushed, who sinks, in numbers that are known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_ledger
+from tiny_ledger import with_records
+
+from companion.evidence.comparison import mechanism
+from companion.evidence.grid import Grid
+from companion.evidence.ledger import Ledger
+from companion.findings import negatives
+from companion.findings.sentences import render
+
+
+def test_where_pushes_went(grid, folder, ledger):
+    records = ledger.records.assign(suppression=1.0, future_rate=0.001, planted_rate=0.001)
+    records.loc[records["strategy"] == "topk", "suppression"] = 4.0
+    facts = negatives.pushed(grid, with_records(folder, records))
+    (hidden,), (validation,) = facts["hidden"], facts["validation"]
+    assert hidden["dataset"] == "World, 10 % hidden" and hidden["share"] == pytest.approx(-50, abs=3)
+    assert hidden["amount"] == pytest.approx(100, abs=12), "it pushes four times as hard"
+    assert validation == {"dataset": "World", "hard": pytest.approx(10), "topk": pytest.approx(10)}
+
+
+GAPS = pd.DataFrame({"dataset": ["none", "few", "many"], "seeds": [5, 3, 3], "hidden, %": [0, 20, 40]})
+COUNTED = pd.DataFrame({"dataset": ["few", "few", "many"], "row": "hard", "hidden": [10.0, 20.0, 60.0]})
+
+
+@pytest.mark.parametrize(
+    ("changes", "width", "verdict"),
+    [([1, 3, 5], 0.5, "**widens**"), ([5, 3, 1], 0.5, "**narrows**"), ([1, 3, 5], 9, "**is not seen to widen**")],
+)
+def test_what_becomes_of_the_gap_as_more_is_hidden(changes, width, verdict):
+    around = {"change %": changes, "low": np.array(changes) - width, "high": np.array(changes) + width}
+    facts = negatives.as_more_is_hidden(GAPS.assign(**around), COUNTED)
+    assert facts["gaps"]["hits"].tolist()[1:] == [15, 60] and facts["gaps"]["share"].tolist() == [0, 20, 40]
+    # the line through three points of error e, two tenths apart, has a slope with the error e / sqrt(8)
+    assert facts["trend"]["estimate"] == pytest.approx((changes[2] - changes[0]) / 4)
+    assert facts["trend"]["high"] - facts["trend"]["estimate"] == pytest.approx(width / 8**0.5)
+    assert verdict in render("more_hidden", **facts)
+
+
+def test_with_one_share_nothing_is_said_of_a_trend():
+    assert render("more_hidden", **negatives.as_more_is_hidden(GAPS.head(1), COUNTED)).startswith("*The runs with")
+
+
+def test_what_would_flatten_the_others():
+    table = pd.Series({"a": 0.01, "b": -0.5, "c": -0.02, "d": 0.03, "e": 0.01})
+    assert negatives.out_of_scale(table) == ["b"], "five times the median of the distances is 0.08"
+
+
+def test_who_sinks_further_though_it_hits_less_often():
+    rows = [("hard", 60.0, -0.01), ("topk", 10.0, 0.02), ("static", 12.0, -0.07), ("window", 6.0, -0.03)]
+    counted = pd.DataFrame([*rows, ("soft", 80.0, -0.5)], columns=["row", "hidden", "drift"])
+    found = negatives.against_the_trend(counted)
+    assert found["row"].tolist() == ["window", "static"] and found["times"].tolist() == [10, 5]
+    assert negatives.against_the_trend(counted.drop(3))["row"].tolist() == ["static"]
+    assert negatives.against_the_trend(counted.head(2)).empty, "none"
+    assert negatives.against_the_trend(counted.tail(2)).empty, "no `hard`"
+
+
+def test_what_selection_did_is_the_mean_over_seeds(grid, ledger):
+    counted = mechanism(grid, ledger)
+    tables = negatives.selection(grid, counted)
+    assert list(tables) == ["world", "world-planted"]
+    row = tables["world-planted"].set_index("row").loc["topk"]
+    runs = counted[(counted["dataset"] == "world-planted") & (counted["row"] == "topk")]
+    assert row["seeds"] == 3 and row[negatives.SELECTION["on_hidden"]] == pytest.approx(runs["on_hidden"].mean())
+    assert negatives.SELECTION["past"] not in tables["world"], "what no run recorded is left out"
+
+
+ROWS = """
+  none: {tier: A, planted: true, reference: base, set: {negatives.name: none}}
+  uniform: {tier: A, planted: true, reference: base, set: {negatives.name: uniform}}
+  hard_past: {tier: B, reference: base, set: {negatives.name: hard, negatives.exclude: past}}
+  hard_all: {tier: B, reference: base, set: {negatives.name: hard, negatives.exclude: none}}
+"""
+
+
+@pytest.fixture
+def more(tmp_path, monkeypatch):
+    """A ledger with `uniform`, and with rows that may reject the past; hits go down from `hard` to `uniform`."""
+    world = {
+        "none": (0.3, None, None),
+        "uniform": (0.3, 0.001, 0.4),
+        "hard_past": (0.5, 0.02, -0.5),
+        "hard_all": (0.7, 0.02, -0.5),
+    }
+    monkeypatch.setattr(tiny_ledger, "WORLD", tiny_ledger.WORLD | world)
+    (tmp_path / "more.yaml").write_text(tiny_ledger.DECLARED + ROWS)
+    grid = Grid.read(tmp_path / "more.yaml")
+    ledger = Ledger(tiny_ledger.fill(grid, tmp_path / "more"))
+    rates = ledger.records["strategy"].map({"hard": 0.01, "topk": 0.001, "uniform": 0.0001})
+    ledger.records = ledger.records.assign(planted_rate=rates, suppression=1.0, past_rate=0.25)
+    ledger.records["drift"] = [drift and drift | {"future": drift["planted"]} for drift in ledger.records["drift"]]
+    return grid, ledger
+
+
+def test_who_hits_hidden_purchases(more):
+    means = negatives.hits(*more, "world-planted")
+    assert means["hits"].to_dict() == pytest.approx({"uniform": 1, "topk": 10, "hard": 100}), "the rarest first"
+    assert means["shares"]["hard"] == pytest.approx(200, rel=0.05) and means["k"] == 20
+    table = negatives.hits_and_shares(*more, "world-planted")
+    assert table["row"].tolist() == ["uniform", "topk", "hard"] * 2 and table["what"].nunique() == 2
+
+
+def test_who_sinks(more):
+    facts = negatives.drift(*more, "world-planted")
+    assert set(facts["below"]["row"]) == {"topk", "hard"} and len(facts["below"]) == 4, "of either kind"
+    assert (facts["above"], facts["cases"], facts["selectors"], len(facts["exceptions"])) == (2, 6, 3, 0)
+    assert set(facts["together"].values()) == {-1}, "who hits more sinks more"
+
+
+def test_what_it_brings_to_reject_the_past(more):
+    table = negatives.exclusions(*more, ("hard",))
+    assert table[["step", "protocol"]].values.tolist() == [
+        ["not repeating", "all items"], ["not repeating", "history dropped"],
+        ["future purchases", "all items"], ["future purchases", "history dropped"],
+    ]  # fmt: skip
+    (line,) = negatives.repeating(*more, table)["datasets"]
+    assert line["dataset"] == "World" and line["spent"] == [{"row": "hard", "past": pytest.approx(25)}]
+    assert [key for key, _ in line["steps"]] == [("hard", "not repeating"), ("hard", "future purchases")]
+    assert "spends 25\u00a0%" in render("repeating", datasets=[line])
+
+
+def test_changes_where_purchases_are_hidden(more):
+    grid, ledger = more
+    gaps = negatives.gaps(grid, ledger, "world-planted")
+    assert gaps["hidden, %"].tolist() == [0, 0, 10, 10] and set(gaps["before"]) == {"hard", "none"}
+    assert (gaps["change %"] > 50).all()
+    ranked = negatives.over_the_reference(
+        grid.model_copy(update={"rows": grid.rows | {"fused": grid.rows["base"]}}),
+        ledger,
+        "world-planted",
+        ["topk", "hard"],
+    )
+    assert ranked["row"].tolist() == ["topk", "hard"] and ranked["before"].unique() == ["fused"]

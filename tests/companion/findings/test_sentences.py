@@ -1,0 +1,99 @@
+"""Sentences follow the facts: what must change with the numbers changes, and each fact is needed."""
+
+import re
+
+import jinja2
+import pytest
+
+from companion.findings.sentences import FOLDER, fill, listed, render
+
+
+def test_words_in_a_list():
+    assert [listed("abc"[:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
+
+
+def test_a_fact_that_is_missing_is_an_error():
+    with pytest.raises(jinja2.UndefinedError, match="hidden"):
+        render("pushed", validation=[])
+
+
+def test_what_pages_ask_for_is_there_and_nothing_else():
+    book = FOLDER.parent
+    pages = [book / "index.md", *FOLDER.glob("*.j2"), *(book.parent / "notebooks").glob("*.py")]
+    asked = r'(?:render|sentence)\("(\w+)"|(?:include|from) "(\w+)\.md\.j2"'
+    names = {"".join(found) for page in pages for found in re.findall(asked, page.read_text(encoding="utf-8"))}
+    assert names == {path.name.removesuffix(".md.j2") for path in FOLDER.glob("*.j2")}
+
+
+def test_a_page_is_filled_in_and_keeps_its_lines():
+    page = 'One\nline. {{ sentence("sampling_pays", {"meets": 1234.0}) }}\n'
+    assert fill(page).startswith("One\nline. A straight line") and fill(page).endswith("about 1,234 items.\n")
+
+
+@pytest.mark.parametrize(
+    ("share", "validation", "said"),
+    [(-87.0, [], "changes by −87\u00a0%"), (12.0, [{"dataset": "Toys", "hard": 9.0, "topk": 4.0}], "9 and 4 on Toys.")],
+)
+def test_pushes(share, validation, said):
+    assert said in render("pushed", hidden=[{"dataset": "W", "share": share, "amount": 3.0}], validation=validation)
+    assert ("Of 10,000" in render("pushed", hidden=[], validation=validation)) == bool(validation)
+
+
+def test_a_pool_that_hits_more_often_turns_the_sentence():
+    other = {"validation": {"hard": 2, "topk": 1}, "pushed": {"hard": 2, "topk": 1}, "push": {"hard": 2, "topk": 1}}
+    hits = {"hard": 60.0, "topk": 10.0, "uniform": 1.0}
+    assert "false negatives, holds" in render("hits", hits=hits, shares={"hard": 9, "topk": 1}, k=20, **other)
+    assert "false negatives, does not hold" in render("hits", hits=hits, shares={"hard": 1, "topk": 9}, k=20, **other)
+
+
+def _drift(low, high, exceptions=()):
+    moved = [{"row": name, "mean": (low + high) / 2, "low": low, "high": high} for name in ("hard", "topk", "uniform")]
+    together = {"hidden purchases": -0.5, "validation items": 0.1}
+    facts = {"below": [], "above": 0, "cases": 6, "selectors": 3, "together": together, "moved": moved}
+    return render("drift", **facts, exceptions=list(exceptions))
+
+
+def test_who_sinks_is_said_by_the_intervals():
+    assert "shown to sink under `hard` and `topk`." in _drift(-2.0, -1.0)
+    assert "shown to sink under neither." in _drift(-2.0, 1.0)
+    assert "Against the trend" not in _drift(-2.0, 1.0)
+    assert "though this hits them 5 times" in _drift(-2.0, 1.0, [{"row": "static", "times": 5.2}])
+
+
+def _claim(**more):
+    member = {"dataset": "Toys", "after": "topk", "before": "hard", "verdict": "reproduced"}
+    member |= {"estimate": 1.0, "low": 0.5, "high": 1.5}
+    waiting = {"dataset": "Sports", "after": "topk", "before": "hard", "verdict": "not run yet"}
+    claim = {"says": "More.", "measure": "ndcg@5", "verdict": "open", "members": [member, waiting], "beside": []}
+    return claim | {"first": [member], "tally": {"reproduced": 1}, "smallest": [2.0]} | more
+
+
+def test_members_of_a_claim_that_have_run_and_that_have_not():
+    said = render("claims", claims=[_claim()])
+    assert "- Toys: `topk` over `hard` +1.00\u00a0%" in said and "- Not run yet: Sports: `topk` over `hard`." in said
+    assert "Declared later" not in said and "logits" not in said
+    assert "+1.000 [" in render("claims", claims=[_claim(measure="planted_drift")]), "three digits and no %"
+    assert "2.0\u00a0% to 2.0\u00a0%" in said and "smallest" not in render("claims", claims=[_claim(smallest=[])])
+
+
+def test_a_tally_is_shown_where_members_differ():
+    assert "(" not in render("verdicts", claims=[_claim()]).splitlines()[2].split("|")[2]
+    both = render("verdicts", claims=[_claim(tally={"inconclusive": 2, "reproduced": 1}, first=[])])
+    assert "**open** (2 inconclusive, 1 reproduced) | – |" in both
+
+
+def test_where_nothing_has_run_nothing_is_claimed():
+    for name, facts in {
+        "pool": {"pools": []},
+        "history_dropped": {"changes": []},
+        "popular": {"shares": []},
+        "baselines_first": {"ahead": []},
+        "bases": {"changes": []},
+        "others": {"intervals": 0},
+        "precisions": {"usual": None},
+        "marked": {"counts": []},
+        "how_far": {"of": 1},
+        "ranks_drawn": {"windows": []},
+    }.items():
+        assert render(name, **facts) == "", name
+    assert render("rejected", prefix="", changes=[]) == "*No run is on record yet.*"
