@@ -212,7 +212,7 @@ EVERY = {"ledger", "costs", "data", "losses", "plain"}
     ("workflow/grid.yaml", {"ledger"}),
     ("workflow/Snakefile", set()),
     ("benchmarks/results.json", {"costs"}),
-    ("data/amazon/toys/dataset.json", {"ledger", "data"}),
+    ("data/amazon/toys/dataset.json", {"ledger", "costs", "data"}),
     ("companion/evidence/ledger.py", {"ledger"}),
     ("rodpo_lite/losses/preference.py", {"ledger", "losses"}),
     ("companion/site/execution.py", EVERY),
@@ -235,7 +235,7 @@ def test_what_a_killed_write_leaves_makes_no_page_stale(project, path):
 
 def test_real_data_elsewhere_counts(project, tmp_path, monkeypatch):
     monkeypatch.setenv("RODPO_DATA", str(tmp_path / "elsewhere"))
-    assert project("elsewhere/toys/dataset.json") == {"ledger", "data"}
+    assert project("elsewhere/toys/dataset.json") == {"ledger", "costs", "data"}
     assert project("data/amazon/toys/dataset.json") == set()
 
 
