@@ -180,8 +180,8 @@ fig.update_yaxes(autorange="reversed")
 figures.show(
     fig,
     caption="Products alone, the epoch, and its two parts when each runs alone.",
-    alt="Bars of seconds: plain products in bf16 and fp32, the reference epoch, cross-entropy alone, encoder alone, and "
-    "the epoch in fp32.",
+    alt="Bars of seconds: plain products in bf16 and fp32, the reference epoch, cross-entropy alone, encoder alone, "
+    "and the epoch in fp32.",
     data=parts.drop(columns="x"),
 )
 
