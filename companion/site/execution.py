@@ -14,8 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from companion.site.figures import PLOTLY
-from companion.site.pages import METRIC, Page
+from companion.site.pages import METRIC, PLOTLY, Page
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import write_bytes, write_json
 

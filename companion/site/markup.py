@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import math
 import re
+from collections.abc import Callable, Collection
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
-    import pandas
+import numpy as np
+import pandas as pd
 
 MAX_ROWS = 300
 _VERBATIM = re.compile(r"(`[^`]*`|\$[^$]*\$|\]\([^)]*\))")  # code, mathematics, where a link goes
@@ -20,7 +19,7 @@ _NUMBER = re.compile(r"[+−-]?[\d,.]+(\s?%)?( ± [\d,.]+)?")
 
 
 def table_html(
-    data: pandas.DataFrame, caption: str = "", *, rows: int = MAX_ROWS, mathematics: Collection[str] = ()
+    data: pd.DataFrame, caption: str = "", *, rows: int = MAX_ROWS, mathematics: Collection[str] = ()
 ) -> str:  # fmt: skip
     """A data frame as an HTML table that scrolls in its own box; a named index becomes the first column(s)."""
     frame = data.reset_index() if any(name is not None for name in data.index.names) else data
@@ -39,7 +38,7 @@ def table_html(
     )
 
 
-def _is_numeric(column: pandas.Series) -> bool:
+def _is_numeric(column: pd.Series) -> bool:
     """Whether it holds numbers, or texts that are nothing else."""
     texts = column.map(type).eq(str)
     return column.dtype.kind in "iuf" or bool(len(column) and texts.all() and column.str.fullmatch(_NUMBER).all())
@@ -59,8 +58,6 @@ def _td(cell: Any, is_number: bool, markup: Callable[[str], str]) -> str:
 
 def _cell(value: Any) -> str:
     """One value for a reader: four significant digits, a dash for a missing one."""
-    import pandas as pd
-
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return "–"
     if pd.api.types.is_float(value):
@@ -88,8 +85,6 @@ def prose(text: str) -> str:
 
 def compact(value: Any) -> Any:
     """Plotly's JSON with plain lists for arrays, six significant digits, and null for what is not a finite number."""
-    import numpy as np
-
     if isinstance(value, dict):
         if value.keys() >= {"dtype", "bdata"}:  # plotly's typed array, little-endian
             array = np.frombuffer(base64.b64decode(value["bdata"]), dtype=np.dtype(value["dtype"]).newbyteorder("<"))

@@ -27,6 +27,9 @@ from rodpo_lite.errors import InputError
 from rodpo_lite.files import read_yaml
 
 METRIC = "application/vnd.rodpo.metric+json"
+PLOTLY = "application/vnd.plotly.v1+json"  # the MIME type of a figure
+METADATA = "rodpo"  # the key of what an output says about itself: a figure's words and data, or CAPTION
+CAPTION = "caption"  # marks the output that shows a caption in a notebook
 LIBRARIES = (
     "torch", "numpy", "pandas", "pyarrow", "pydantic", "tqdm", "safetensors", "scipy", "pyyaml", "filelock",
     "plotly", "jinja2", "jupytext", "papermill", "ipykernel", "kaleido",
@@ -39,6 +42,7 @@ READS = {  # files that a module reads, below the project: a page depends on the
     "companion/evidence/ledger.py": "data/results/**/*",
     "companion/evidence/grid.py": "workflow/*.yaml",
     "companion/findings/costs.py": "benchmarks/*.json",
+    "companion/site/figures.py": "companion/site/template.yml",
     "companion/findings/sentences.py": "book/sentences/*.j2",
     "rodpo_lite/data/schema.py": DATASETS,
 }
@@ -56,6 +60,10 @@ class BookError(RuntimeError):
     """The book's own content failed: a notebook raised or Sphinx warned (exit code 1)."""
 
 
+def _beside(ending: str) -> property:
+    return property(lambda page: page.folder / f"{page.name}{ending}")
+
+
 @dataclass(frozen=True)
 class Page:
     """A notebook and where its executed form is kept; `hash` covers everything that it was made from."""
@@ -69,31 +77,12 @@ class Page:
     def name(self) -> str:
         return self.source.stem
 
-    @property
-    def input(self) -> Path:
-        """The notebook as papermill takes it, while it is executed."""
-        return self.folder / f"{self.name}.input.ipynb"
-
-    @property
-    def executed(self) -> Path:
-        return self.folder / f"{self.name}.ipynb"
-
-    @property
-    def failed(self) -> Path:
-        """The notebook as far as it ran, where it raised."""
-        return self.folder / f"{self.name}.failed.ipynb"
-
-    @property
-    def metrics(self) -> Path:
-        return self.folder / f"{self.name}.metrics.json"
-
-    @property
-    def pictures(self) -> Path:
-        return self.folder / f"{self.name}.figures"
-
-    @property
-    def stamp(self) -> Path:
-        return self.folder / f"{self.name}.stamp.json"
+    input = _beside(".input.ipynb")  # as papermill takes it, while it is executed
+    executed = _beside(".ipynb")
+    failed = _beside(".failed.ipynb")  # as far as it ran, where it raised
+    metrics = _beside(".metrics.json")
+    pictures = _beside(".figures")
+    stamp = _beside(".stamp.json")
 
     def is_fresh(self) -> bool:
         """Whether the executed page is there and was made from exactly these inputs."""
@@ -123,10 +112,8 @@ def record(name: str, value: float | str) -> None:
 def record_defaults(config: type[BaseModel]) -> None:
     """Record every default of a configuration that a notebook is about, so that a changed one points at it."""
     for name, value in config().model_dump(mode="json").items():
-        record(
-            f"default_{config.__name__}.{name}",
-            value if isinstance(value, bool | int | float | str) else json.dumps(value),
-        )
+        plain = isinstance(value, bool | int | float | str)
+        record(f"default_{config.__name__}.{name}", value if plain else json.dumps(value))
 
 
 def find_pages(root: Path, profile: str, build: Path) -> list[Page]:

@@ -14,9 +14,8 @@ import jinja2
 import yaml
 
 from companion.site.execution import HEIGHT, WIDTH
-from companion.site.figures import CAPTION, METADATA, PLOTLY
 from companion.site.markup import prose, typeset
-from companion.site.pages import METRIC, Page
+from companion.site.pages import CAPTION, METADATA, METRIC, PLOTLY, Page
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import read_yaml, write_bytes
 
