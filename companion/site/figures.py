@@ -4,8 +4,6 @@ A figure leaves a cell in plotly's own form, with caption, alt text and data as 
 HTML of it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
