@@ -104,7 +104,7 @@ def write_tiny_book(root: Path) -> Path:
     """Write the sources of the book below `root` and return it."""
     shutil.copytree(PROJECT / "book" / "_static", root / "book" / "_static")
     shutil.copytree(PROJECT / "book" / "extra", root / "book" / "extra")
-    for name in ("references.bib", "page_end.md.j2"):
+    for name in ("references.bib", "page_end.md.j2", "colab.py.j2", "llms.txt.j2"):
         shutil.copy(PROJECT / "book" / name, root / "book")
     shutil.copy(PROJECT / "_config.yml", root)
     (root / "notebooks").mkdir()

@@ -1,7 +1,5 @@
 """The book: notebooks are executed, staged outside the source tree, and built by Jupyter Book into a static site."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import shutil
@@ -19,28 +17,29 @@ from rodpo_lite.errors import InputError
 from rodpo_lite.files import exclusive, write_bytes
 
 CHECKSUMS = "SHA256SUMS"  # of the site; `sha256sum --check SHA256SUMS` reads it
+OLD = ".html.old"  # the site while it is replaced
 _TOOLS = ("jupyter_book", "jupytext", "papermill", "ipykernel", "plotly", "kaleido")
 _WARNING = re.compile(r"^.*(?:WARNING|ERROR|CRITICAL): .*$", flags=re.MULTILINE)
 _START = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
 
 
-def build(
-    root: Path, profile: str = "smoke", out: Path | None = None, force: bool = False,
-    progress: Callable[[str], Any] = print,
-) -> Path:  # fmt: skip
-    """Execute the notebooks below `root` that changed and build the site into `out` (by default `_build/html`).
+def build(root: Path, profile: str = "smoke", force: bool = False, progress: Callable[[str], Any] = print) -> Path:
+    """Execute the notebooks below `root` that changed and build the site into `root/_build/html`.
 
-    Everything else is kept in `root/_build`; the site is replaced as a whole and only by one without a warning.
-    Returns `out`. Raises InputError for an unknown profile, a missing tool, or an `out` that holds something else;
-    BookError if a notebook raises or Sphinx warns.
+    The site is replaced as a whole and only by one without a warning. Returns its folder. Raises InputError for an
+    unknown profile or a missing tool; BookError if a notebook raises or Sphinx warns.
     """
     root = Path(root).resolve()
     work = root / "_build"
-    out = Path(out).resolve() if out else work / "html"
+    site, old = work / "html", work / OLD
     with exclusive(work, BUILDS):
-        if _beside(out, "old").exists() and not out.exists():  # a build was killed as it replaced the site
-            _beside(out, "old").rename(out)
-        _check(root, out)
+        if old.exists() and not site.exists():  # a build was killed as it replaced the site
+            old.rename(site)
+        if missing := [tool for tool in _TOOLS if find_spec(tool) is None]:
+            raise InputError(f"The book needs {', '.join(missing)}: install it with `pip install -e '.[book]'`.")
+        require_root(root)
+        staging.read_configuration(root / "_config.yml")
+        staging.repository_name()  # refuses what is none
         pages = find_pages(root, profile, work)
         stale = [page for page in pages if force or not page.is_fresh()]
         progress(f"{len(stale)} of {len(pages)} notebooks to execute")
@@ -48,18 +47,8 @@ def build(
             raise BookError("\n".join(failures.values()))
         progress("building the site …")
         staging.stage(root, pages, work / "stage")
-        _publish(_render(work), out)
-    return out
-
-
-def _check(root: Path, out: Path) -> None:
-    if missing := [tool for tool in _TOOLS if find_spec(tool) is None]:
-        raise InputError(f"The book needs {', '.join(missing)}: install it with `pip install -e '.[book]'`.")
-    require_root(root)
-    staging.read_configuration(root / "_config.yml")
-    staging.repository_name()  # refuses what is none
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / ".buildinfo").exists())):
-        raise InputError(f"{out} exists and is not a built site: name another folder.")
+        _publish(_render(work), site, old)
+    return site
 
 
 def _render(work: Path) -> Path:
@@ -95,25 +84,17 @@ def _complaint(log: str, work: Path) -> str:
     return "Jupyter Book failed:\n" + "\n".join(log.strip().splitlines()[-20:])
 
 
-def _publish(site: Path, out: Path) -> None:
+def _publish(built: Path, site: Path, old: Path) -> None:
     """Replace the site as a whole: copy beside, then rename."""
-    new, old = _beside(out, "new"), _beside(out, "old")
+    new = site.with_name(".html.new")
     for folder in (new, old):
         shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(site, new, ignore=shutil.ignore_patterns("*.map"))
+    shutil.copytree(built, new, ignore=shutil.ignore_patterns("*.map"))
     icons.keep_shown(new)
-    (new / CHECKSUMS).write_text(_checksums(new), encoding="utf-8")
-    if out.exists():
-        out.rename(old)
-    new.rename(out)
+    files = sorted(path for path in new.rglob("*") if path.is_file())
+    sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(new)}\n" for path in files]
+    (new / CHECKSUMS).write_text("".join(sums), encoding="utf-8")
+    if site.exists():
+        site.rename(old)
+    new.rename(site)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _checksums(site: Path) -> str:
-    """A line for each file of the site, as sha256sum writes them."""
-    files = sorted(path for path in site.rglob("*") if path.is_file())
-    return "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(site)}\n" for path in files)
-
-
-def _beside(out: Path, name: str) -> Path:
-    return out.with_name(f".{out.name}.{name}")

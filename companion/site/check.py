@@ -4,26 +4,26 @@
 computed it; `tests/baselines/rules.yml` says how far metrics may move and what must hold whatever they are.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from html import escape
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
+import jinja2
 import pandas as pd
+from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from companion.site.execution import execute
 from companion.site.markup import table_html
-from companion.site.pages import BUILDS, Page, find_pages, require_root
+from companion.site.pages import BUILDS, Page, find_pages, require_root, validated
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import exclusive, read_json, read_yaml, write_bytes, write_json
 
 FOLDER = Path("tests", "baselines")
+REPORT = Path(__file__).with_name("report.html")  # its template
 Status = Literal["same", "moved", "drift", "gone", "new", "broken", "failed"]
 MEANING = {
     "drift": "moved further than allowed",
@@ -34,33 +34,19 @@ MEANING = {
     "moved": "moved within what is allowed",
 }
 COLUMNS = ("chapter", "metric", "baseline", "now", "change", "allowed", "what")
-STYLE = """
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
-body { margin: 2rem auto; max-width: 76rem; padding: 0 1rem }
-.rodpo-table { overflow-x: auto } table { border-collapse: collapse }
-th, td { padding: .25rem .75rem; text-align: left; border-bottom: 1px solid #8886; vertical-align: top }
-"""
 
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Invariant(Strict):
-    """What must hold for some metrics of a page, whatever the baseline says."""
-
-    page: str
-
-    def names(self, metrics: dict[str, Any]) -> list[str]:
-        return list(self.metrics)
-
-
-class Within(Invariant):
+class Within(Strict):
     """Every metric of a page whose name fits `metric`, `*` allowed, is between `low` and `high`, both included.
 
     It holds where none fits: a metric that is gone differs from the baseline, and a profile may have none.
     """
 
+    page: str
     metric: str
     low: float = -math.inf
     high: float = math.inf
@@ -75,47 +61,32 @@ class Within(Invariant):
         return all(self.low <= value <= self.high for value in values)
 
 
-class Rising(Invariant):
+class Rising(Strict):
     """These metrics of a page never fall from one to the next."""
 
-    metrics: tuple[str, ...] = Field(alias="rising", min_length=2)
+    page: str
+    rising: tuple[str, ...] = Field(min_length=2)
 
     def __str__(self) -> str:
-        return " ≤ ".join(self.metrics)
+        return " ≤ ".join(self.rising)
+
+    def names(self, metrics: dict[str, Any]) -> list[str]:
+        return list(self.rising)
 
     def holds(self, values: list[float]) -> bool:
         return values == sorted(values)
-
-
-class Total(Invariant):
-    """These metrics of a page add up to `total`."""
-
-    metrics: tuple[str, ...] = Field(alias="sum", min_length=2)
-    total: float
-    within: float = 1e-9
-
-    def __str__(self) -> str:
-        return f"{' + '.join(self.metrics)} = {self.total:g}"
-
-    def holds(self, values: list[float]) -> bool:
-        return abs(math.fsum(values) - self.total) <= self.within
 
 
 class Rules(Strict):
     """tolerance: of `<page>.<metric>`, `*` allowed, the largest change relative to the baseline; the last that fits."""
 
     tolerance: dict[str, Annotated[float, Field(ge=0)]]
-    invariants: tuple[Within | Rising | Total, ...] = ()
+    invariants: tuple[Within | Rising, ...] = ()
 
     @classmethod
-    def read(cls, path: Path) -> Rules:
+    def read(cls, path: Path) -> Self:
         """Read and validate a file of rules; raises InputError naming the key that is wrong."""
-        try:
-            return cls.model_validate(read_yaml(path, "The rules"))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the whole"
-            raise InputError(f"The rules {path}, {where}: {first['msg']}.") from None
+        return validated(cls, read_yaml(path, "The rules"), f"The rules {path}")
 
     def allowed(self, page: str, metric: str) -> float:
         """How far a metric may move, relative to its baseline; 0 where no rule fits."""
@@ -125,20 +96,20 @@ class Rules(Strict):
     def broken(self, page: str, metrics: dict[str, Any]) -> list[tuple[str, str]]:
         """Invariants of a page that do not hold, and the values, as text."""
         broken = []
-        for rule in (rule for rule in self.invariants if rule.page == page):
-            names = rule.names(metrics)
-            complete = all(name in metrics for name in names)
-            if not (complete and rule.holds([metrics[name] for name in names])):
-                values = (f"{metrics[name]:.6g}" if name in metrics else "missing" for name in names)
-                broken.append((str(rule), ", ".join(values)))
+        for rule in self.invariants:
+            names = rule.names(metrics) if rule.page == page else []
+            if set(names) <= metrics.keys() and rule.holds([metrics[name] for name in names]):
+                continue
+            values = (f"{metrics[name]:.6g}" if name in metrics else "missing" for name in names)
+            broken.append((str(rule), ", ".join(values)))
         return broken
 
 
 class Baseline(Strict):
-    """Metrics by page, and what computed them: commit, versions and processor, by page."""
+    """Metrics by page, and what computed them: commit (None outside a repository), versions and processor."""
 
     pages: dict[str, dict[str, bool | int | float | str]] = {}
-    made_by: dict[str, dict[str, str]] = {}
+    made_by: dict[str, dict[str, str | None]] = {}
 
 
 @dataclass(frozen=True)
@@ -198,28 +169,24 @@ class Check:
         from nbconvert import HTMLExporter
 
         exporter = HTMLExporter(mathjax_url="", require_js_url="", jquery_url="")
-        links, pages = "", {page.name: page for page in self.pages}
-        for name in dict.fromkeys(finding.chapter for finding in self.wrong):
-            page = pages[name]
+        links, wrong_pages = [], {finding.chapter for finding in self.wrong}
+        for page in (page for page in self.pages if page.name in wrong_pages):
             executed = page.failed if page.failed.exists() else page.executed
             if executed.exists():
                 notebook, _ = exporter.from_filename(str(executed))
-                write_bytes(folder / f"{name}.html", notebook.encode())
-                links += f'<li><a href="{name}.html">{escape(name)}, as it was executed</a></li>'
-        body = f"<h1>Regression check</h1><p>{escape(self.summary)}</p>"
-        for findings, caption, after in (
-            (self.wrong, "What is wrong", f"<ul>{links}</ul>" if links else ""),
-            (self.moved, "What moved within what is allowed", ""),
-        ):
-            if findings:
-                rows = pd.DataFrame([finding.cells() for finding in findings], columns=COLUMNS)
-                body += table_html(rows, caption, rows=len(rows)) + after
-        html = (
-            '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        )
-        html += f"<title>Regression check</title><style>{STYLE}</style><main>{body}</main></html>"
+                write_bytes(folder / f"{page.name}.html", notebook.encode())
+                links.append(page.name)
+        environment = jinja2.Environment(autoescape=True)
+        environment.filters["table"] = _table
+        template = environment.from_string(REPORT.read_text(encoding="utf-8"))
+        html = template.render(summary=self.summary, wrong=self.wrong, links=links, moved=self.moved)
         write_bytes(folder / "report.html", html.encode())
         return folder / "report.html"
+
+
+def _table(findings: list[Finding], caption: str) -> Markup:
+    rows = pd.DataFrame([finding.cells() for finding in findings], columns=COLUMNS)
+    return Markup(table_html(rows, caption, rows=len(rows)))
 
 
 def check(root: Path, profile: str, only: tuple[str, ...] = (), progress: Callable[[str], Any] = print) -> Check:
@@ -256,11 +223,9 @@ def compare(page: Page, before: dict[str, Any], rules: Rules, failed: dict[str, 
 
 
 def _finding(page: str, metric: str, before: dict[str, Any], now: dict[str, Any], rules: Rules) -> Finding:
-    if metric not in now:
-        return Finding(page, metric, before[metric], None, "gone")
-    if metric not in before:
-        return Finding(page, metric, None, now[metric], "new")
-    old, new = before[metric], now[metric]
+    old, new = before.get(metric), now.get(metric)
+    if old is None or new is None:
+        return Finding(page, metric, old, new, "new" if old is None else "gone")
     if any(isinstance(value, bool | str) for value in (old, new)):
         return Finding(page, metric, old, new, "same" if old == new else "drift")
     change = 0.0 if old == new else (new - old) / abs(old) if old else math.inf

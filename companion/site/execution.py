@@ -1,7 +1,5 @@
 """Execute pages of the book with papermill, two at a time, and keep what they printed, recorded and drew."""
 
-from __future__ import annotations
-
 import ast
 import json
 import os
@@ -14,8 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from companion.site.figures import PLOTLY
-from companion.site.pages import METRIC, Page
+from companion.site.pages import METRIC, PLOTLY, Page
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import write_bytes, write_json
 
@@ -36,12 +33,10 @@ def execute(pages: list[Page], build: Path, progress: Callable[[str], Any]) -> d
     here = machine()
     made_by = {"commit": commit(), **versions(), "cpu": f"{here['model']} ({here['cpu']})"}
 
-    def run(page: Page) -> str | None:
-        return _execute(page, defaults[page.name], made_by, environment)
-
     failures = {}
     with ThreadPoolExecutor(WORKERS) as pool:
-        for page, failure in zip(pages, pool.map(run, pages)):
+        results = pool.map(lambda page: _execute(page, defaults[page.name], made_by, environment), pages)
+        for page, failure in zip(pages, results):
             progress(f"{page.name}: {'failed' if failure else 'executed'}")
             failures |= {page.name: failure} if failure else {}
     return failures
@@ -111,8 +106,10 @@ def _execute(page: Page, defaults: dict[str, Any], made_by: dict[str, Any], envi
 
     page.stamp.unlink(missing_ok=True)
     output = page.folder / f"{page.name}.output.ipynb"
+    parameters = defaults | page.parameters
+    injected = {} if parameters == defaults else page.parameters  # else the parameters cell itself says it all
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--log-level", "ERROR", "--kernel", "python3"]
-    command += ["--cwd", str(page.source.parent), "-y", json.dumps(page.parameters), str(page.input), str(output)]
+    command += ["--cwd", str(page.source.parent), "-y", json.dumps(injected), str(page.input), str(output)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", errors="replace")
     page.input.unlink()
     where = f"notebooks/{page.source.name}"
@@ -123,9 +120,6 @@ def _execute(page: Page, defaults: dict[str, Any], made_by: dict[str, Any], envi
         return f"{where}, {_error(nbformat.read(page.failed, 4), run.stderr)} (executed so far: {page.failed})"
     executed = nbformat.read(output, 4)
     output.unlink()
-    parameters = defaults | page.parameters
-    if parameters == defaults:  # the parameters cell itself says it all
-        executed.cells = [cell for cell in executed.cells if not _is_injected(cell)]
     for part in (executed, *executed.cells):
         for key in ("papermill", "execution"):  # times and local paths
             part.metadata.pop(key, None)
@@ -144,13 +138,10 @@ def _execute(page: Page, defaults: dict[str, Any], made_by: dict[str, Any], envi
     return None
 
 
-def _is_injected(cell: Any) -> bool:
-    return "injected-parameters" in cell.metadata.get("tags", ())
-
-
 def _error(notebook: Any, stderr: str) -> str:
     """The cell that raised and what, counting code cells as their author does."""
-    authored = [cell for cell in notebook.cells if cell.cell_type == "code" and not _is_injected(cell)]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    authored = [cell for cell in code if "injected-parameters" not in cell.metadata.get("tags", ())]
     for number, cell in enumerate(authored, start=1):
         for output in cell.outputs:
             if output.output_type == "error":
@@ -188,12 +179,11 @@ def _pictures(figures: list[dict[str, Any]]) -> list[bytes]:
         script.write_text(get_plotlyjs(), encoding="utf-8")
         scope = PlotlyScope(plotlyjs=str(script))
         try:
-            return [_picture(scope, figure) for figure in figures]
+            pictures = []
+            for figure in figures:
+                layout = {key: part for key, part in figure["layout"].items() if key not in ("sliders", "updatemenus")}
+                size = {"width": WIDTH, "height": int(layout.get("height") or HEIGHT)}
+                pictures.append(scope.transform({"data": figure["data"], "layout": layout}, format="svg", **size))
+            return pictures
         finally:
             scope._shutdown_kaleido()
-
-
-def _picture(scope: Any, figure: dict[str, Any]) -> bytes:
-    layout = {key: value for key, value in figure["layout"].items() if key not in ("sliders", "updatemenus")}
-    size = {"width": WIDTH, "height": int(layout.get("height") or HEIGHT)}
-    return scope.transform({"data": figure["data"], "layout": layout}, format="svg", **size)

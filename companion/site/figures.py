@@ -4,32 +4,24 @@ A figure leaves a cell in plotly's own form, with caption, alt text and data as 
 HTML of it.
 """
 
-from __future__ import annotations
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
+import pandas as pd
+import plotly.graph_objects as go
+import plotly.io as pio
+from IPython.display import HTML, Markdown, display
 
 from companion.site.markup import MAX_ROWS, compact, table_html
+from companion.site.pages import CAPTION, METADATA, PLOTLY
+from rodpo_lite.files import read_yaml
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-
-    import pandas
-    import plotly.graph_objects as go
-
-PLOTLY = "application/vnd.plotly.v1+json"  # the MIME type of a figure
-METADATA = "rodpo"  # the key of what an output says about itself: a figure's words and data, or CAPTION
-CAPTION = "caption"  # marks the output that shows a caption in a notebook
 TEMPLATE = "rodpo"
-
-# Okabe and Ito (2008), without the yellow and the black, which vanish on one of the two backgrounds.
-BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = COLOURS = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
-)  # fmt: skip
-GREY = "#808890"  # readable on white and on dark: references and annotations
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
-PATTERNS = ("", "/", ".", "\\", "x", "-")
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+_LOOK = read_yaml(Path(__file__).with_name("template.yml"), "The template of figures")
+COLOURS = tuple(_LOOK["layout"]["colorway"])
+VERMILION = COLOURS[1]
+GREY = _LOOK["layout"]["font"]["color"]  # readable on white and on dark: references and annotations
 
 # A strategy looks the same on every page, and so does a dataset.
 _STRATEGIES = ("topk", "hard", "none", "uniform", "static_hard", "static_topk")
@@ -46,77 +38,28 @@ def style(series: str | int) -> dict[str, dict[str, str]]:
         if series not in _PLACES:
             raise KeyError(f"no style for {series!r}: one of {', '.join(_PLACES)}, or a number")
         series = _PLACES[series]
-    colour = COLOURS[series % len(COLOURS)]
+    number = series % len(COLOURS)
+    colour, look = {"color": COLOURS[number]}, _LOOK["data"]["scatter"][number]
     return {
-        "line": {"color": colour, "dash": DASHES[series % len(DASHES)]},
-        "marker": {"color": colour, "symbol": SYMBOLS[series % len(SYMBOLS)]},
+        "line": {**colour, "dash": look["line"]["dash"]},
+        "marker": {**colour, "symbol": look["marker"]["symbol"]},
     }
-
-
-def template() -> go.layout.Template:
-    """The book's plotly template: Okabe-Ito colours, and a second channel (dash, symbol, pattern) for each series.
-
-    Backgrounds are transparent and text is a grey that reads on both; the book replaces it with the theme's colours.
-    """
-    import plotly.graph_objects as go
-
-    axis = {
-        "automargin": True, "gridcolor": "rgba(128, 136, 144, .25)", "linecolor": GREY, "zeroline": False,
-        "showline": False, "ticks": "outside", "ticklen": 4, "tickcolor": "rgba(128, 136, 144, .5)",
-        "title": {"standoff": 12, "font": {"size": 14}},
-    }  # fmt: skip
-    error = {"color": GREY}
-    control = {"bgcolor": "rgba(128, 136, 144, .12)", "bordercolor": "rgba(128, 136, 144, .5)"}
-    return go.layout.Template(
-        layout={
-            "colorway": COLOURS,
-            "colorscale": {"sequential": "Cividis", "sequentialminus": "Cividis_r", "diverging": "RdBu"},
-            "font": {"family": FONT, "size": 14, "color": GREY},
-            "paper_bgcolor": "rgba(0,0,0,0)",
-            "plot_bgcolor": "rgba(0,0,0,0)",
-            "xaxis": {**axis, "showgrid": False, "showline": True},
-            "yaxis": axis,
-            "hovermode": "closest",
-            "hoverlabel": {"font": {"family": FONT}},
-            "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "title": {"text": ""}},
-            "margin": {"l": 16, "r": 16, "t": 16, "b": 40},
-            "updatemenudefaults": {**control, "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 36}},
-            "sliderdefaults": {**control, "pad": {"t": 48}, "ticklen": 4, "currentvalue": {"font": {"size": 14}}},
-        },
-        data={
-            "scatter": [
-                {**style(n), "line": {"dash": DASHES[n], "width": 2.5}, "marker": {"symbol": SYMBOLS[n], "size": 8}}
-                for n in range(len(COLOURS))
-            ],
-            "bar": [
-                {"marker": {"pattern": {"shape": shape, "solidity": 0.35}}, "error_x": error, "error_y": error}
-                for shape in PATTERNS
-            ],
-        },
-    )
 
 
 def setup() -> None:
     """Make the book's template plotly's default; call it once at the top of a notebook."""
-    import plotly.io as pio
-
-    pio.templates[TEMPLATE] = template()
+    pio.templates[TEMPLATE] = go.layout.Template(_LOOK)
     pio.templates.default = TEMPLATE
 
 
-def slider(
-    fig: go.Figure, groups: dict[str, list[int]], active: str, prefix: str, layouts: dict[str, dict] | None = None
-) -> None:  # fmt: skip
-    """Add a slider that shows one named group of traces at a time, `active` first; groups hold trace numbers.
-
-    layouts: what a group changes in the layout, as in {"K": {"xaxis.type": "log"}}, for every group or for none.
-    """
+def slider(fig: go.Figure, groups: dict[str, list[int]], active: str, prefix: str) -> None:
+    """Add a slider that shows one named group of traces at a time, `active` first; groups hold trace numbers."""
     for number, trace in enumerate(fig.data):
         trace.visible = number in groups[active]
-    steps = []
-    for name, chosen in groups.items():
-        visible = {"visible": [n in chosen for n in range(len(fig.data))]}
-        steps.append({"label": name, "method": "update", "args": [visible, layouts[name]] if layouts else [visible]})
+    steps = [
+        {"label": name, "method": "update", "args": [{"visible": [n in chosen for n in range(len(fig.data))]}]}
+        for name, chosen in groups.items()
+    ]
     place = list(groups).index(active)
     fig.update_layout(  # shorter than the figure: the first and the last label are centred under its ends
         sliders=[{"steps": steps, "active": place, "currentvalue": {"prefix": prefix}, "x": 0.08, "len": 0.8}]
@@ -124,15 +67,13 @@ def slider(
 
 
 def forest(
-    data: pandas.DataFrame, value: str, by: str, series: str, *, rows: Iterable[str], slide: str | None = None
+    data: pd.DataFrame, value: str, by: str, series: str, *, rows: Iterable[str], slide: str | None = None
 ) -> go.Figure:  # fmt: skip
     """Points with intervals: a line for each of `rows`, from the top, with the series of one line side by side.
 
     data: a point a line, with its `value`, `low` and `high`, the row that it belongs `by`, and its `series`; where
     `slide` names a column, a slider shows one of its values at a time, the first at first.
     """
-    import plotly.graph_objects as go
-
     fig, groups = go.Figure(), {}
     for step, shown in data.groupby(slide, sort=False) if slide else [("", data)]:
         for number, (name, part) in enumerate(shown.groupby(series, sort=False)):
@@ -149,7 +90,7 @@ def forest(
 
 
 def show_changes(
-    data: pandas.DataFrame, rows: Iterable[str], *, caption: str, alt: str, value: str = "change %", by: str = "what",
+    data: pd.DataFrame, rows: Iterable[str], *, caption: str, alt: str, value: str = "change %", by: str = "what",
     series: str = "dataset", slide: str | None = "protocol", title: str = "change of test NDCG@5, %",
     height: int | None = None, hidden: Collection[str] = ("after", "before"), negligible: float = 0,
 ) -> None:  # fmt: skip
@@ -157,8 +98,6 @@ def show_changes(
 
     data: as `forest` takes it; its table leaves out the columns `hidden`. negligible: half the width of a shaded band.
     """
-    from IPython.display import Markdown, display
-
     if data.empty:
         display(Markdown("*These runs are not on record yet.*"))
         return
@@ -177,30 +116,26 @@ def whiskers(middle: Any, low: Any, high: Any) -> dict[str, Any]:
     return {"array": high - middle, "arrayminus": middle - low}
 
 
-def show(fig: go.Figure, *, caption: str, alt: str, data: pandas.DataFrame | None = None) -> None:
+def show(fig: go.Figure, *, caption: str, alt: str, data: pd.DataFrame | None = None) -> None:
     """Show a plotly figure with its caption: natively in a notebook, as accessible HTML in the book.
 
     caption: a sentence or two; `$…$` in it is mathematics. alt: what a reader who cannot see it must know.
     data: the numbers behind it, which the book offers as a collapsible table. Raises ValueError when caption or alt is
     empty.
     """
-    from IPython.display import Markdown, display
-
     if not caption.strip() or not alt.strip():
         raise ValueError("a figure needs a caption and an alt text")
     content = fig.to_plotly_json()
-    content["layout"]["template"] = template().to_plotly_json()
+    content["layout"]["template"] = go.layout.Template(_LOOK).to_plotly_json()
     native = fig._repr_mimebundle_()  # what plotly shows where its own form is not known, as in Colab
     words = {"caption": caption, "alt": alt, "data": None if data is None else table_html(data)}
     display({**native, PLOTLY: compact(content), "text/plain": alt}, metadata={METADATA: words}, raw=True)
     display(Markdown(f"*{caption}*"), metadata={METADATA: CAPTION})
 
 
-def table(data: pandas.DataFrame, caption: str, *, rows: int = MAX_ROWS, mathematics: Collection[str] = ()) -> None:
+def table(data: pd.DataFrame, caption: str, *, rows: int = MAX_ROWS, mathematics: Collection[str] = ()) -> None:
     """Show a data frame as a table with a caption, at most `rows` of it, in a notebook and in the book alike.
 
     mathematics: columns in which `$…$` is mathematics, as it is in the caption.
     """
-    from IPython.display import HTML, display
-
     display(HTML(table_html(data, caption, rows=rows, mathematics=mathematics)))

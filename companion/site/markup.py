@@ -1,17 +1,14 @@
 """Text, tables and numbers of the book as HTML: nothing in the data escapes into markup."""
 
-from __future__ import annotations
-
 import base64
 import math
 import re
+from collections.abc import Callable, Collection
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
-    import pandas
+import numpy as np
+import pandas as pd
 
 MAX_ROWS = 300
 _VERBATIM = re.compile(r"(`[^`]*`|\$[^$]*\$|\]\([^)]*\))")  # code, mathematics, where a link goes
@@ -20,15 +17,15 @@ _NUMBER = re.compile(r"[+−-]?[\d,.]+(\s?%)?( ± [\d,.]+)?")
 
 
 def table_html(
-    data: pandas.DataFrame, caption: str = "", *, rows: int = MAX_ROWS, mathematics: Collection[str] = ()
+    data: pd.DataFrame, caption: str = "", *, rows: int = MAX_ROWS, mathematics: Collection[str] = ()
 ) -> str:  # fmt: skip
     """A data frame as an HTML table that scrolls in its own box; a named index becomes the first column(s)."""
     frame = data.reset_index() if any(name is not None for name in data.index.names) else data
     shown = frame.head(rows)
-    numeric = [_is_numeric(shown.iloc[:, number]) for number in range(shown.shape[1])]
+    classes = [' class="number"' if _is_numeric(column) else "" for _, column in shown.items()]
     markup = [prose if name in mathematics else _code for name in frame]
-    head = "".join(f'<th scope="col"{_class(number)}>{prose(str(name))}</th>' for name, number in zip(frame, numeric))
-    cells = ("".join(map(_td, row, numeric, markup)) for row in shown.itertuples(index=False, name=None))
+    head = "".join(f'<th scope="col"{look}>{prose(str(name))}</th>' for name, look in zip(frame, classes))
+    cells = ("".join(map(_td, row, classes, markup)) for row in shown.itertuples(index=False, name=None))
     body = "".join(f"<tr>{row}</tr>" for row in cells)
     title = f'<p class="rodpo-caption">{prose(caption)}</p>' if caption else ""  # outside, or it scrolls away
     note = f"<p>The first {rows} of {len(frame):,} rows.</p>" if len(frame) > rows else ""
@@ -39,28 +36,22 @@ def table_html(
     )
 
 
-def _is_numeric(column: pandas.Series) -> bool:
+def _is_numeric(column: pd.Series) -> bool:
     """Whether it holds numbers, or texts that are nothing else."""
     texts = column.map(type).eq(str)
     return column.dtype.kind in "iuf" or bool(len(column) and texts.all() and column.str.fullmatch(_NUMBER).all())
 
 
-def _class(is_number: bool) -> str:
-    return ' class="number"' if is_number else ""
-
-
-def _td(cell: Any, is_number: bool, markup: Callable[[str], str]) -> str:
+def _td(cell: Any, look: str, markup: Callable[[str], str]) -> str:
     """A cell; a command may wrap between its words only, not behind a hyphen."""
     if isinstance(cell, str) and _COMMAND.fullmatch(cell):
         words = " ".join(f"<span>{escape(word, quote=False)}</span>" for word in cell.strip("`").split())
         return f'<td class="command"><code>{words}</code></td>'
-    return f"<td{_class(is_number)}>{markup(_cell(cell))}</td>"
+    return f"<td{look}>{markup(_cell(cell))}</td>"
 
 
 def _cell(value: Any) -> str:
     """One value for a reader: four significant digits, a dash for a missing one."""
-    import pandas as pd
-
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return "–"
     if pd.api.types.is_float(value):
@@ -88,8 +79,6 @@ def prose(text: str) -> str:
 
 def compact(value: Any) -> Any:
     """Plotly's JSON with plain lists for arrays, six significant digits, and null for what is not a finite number."""
-    import numpy as np
-
     if isinstance(value, dict):
         if value.keys() >= {"dtype", "bdata"}:  # plotly's typed array, little-endian
             array = np.frombuffer(base64.b64decode(value["bdata"]), dtype=np.dtype(value["dtype"]).newbyteorder("<"))
@@ -109,6 +98,4 @@ def compact(value: Any) -> Any:
             return 0
         digits = max(0, 5 - math.floor(math.log10(abs(value))))  # never coarser than units
         return int(value) if value.is_integer() and abs(value) < 1e15 else round(value, digits)
-    if value is None or isinstance(value, str | int):
-        return value
-    return str(value)  # dates
+    return value if value is None or isinstance(value, str | int) else str(value)  # dates

@@ -5,8 +5,6 @@ Beside an executed `<page>.ipynb` are `<page>.metrics.json` (what the notebook p
 last: a page without it is stale.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import json
@@ -18,15 +16,18 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 import companion
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import read_yaml
 
 METRIC = "application/vnd.rodpo.metric+json"
+PLOTLY = "application/vnd.plotly.v1+json"  # the MIME type of a figure
+METADATA = "rodpo"  # the key of what an output says about itself: a figure's words and data, or CAPTION
+CAPTION = "caption"  # marks the output that shows a caption in a notebook
 LIBRARIES = (
     "torch", "numpy", "pandas", "pyarrow", "pydantic", "tqdm", "safetensors", "scipy", "pyyaml", "filelock",
     "plotly", "jinja2", "jupytext", "papermill", "ipykernel", "kaleido",
@@ -39,10 +40,12 @@ READS = {  # files that a module reads, below the project: a page depends on the
     "companion/evidence/ledger.py": "data/results/**/*",
     "companion/evidence/grid.py": "workflow/*.yaml",
     "companion/findings/costs.py": "benchmarks/*.json",
+    "companion/site/figures.py": "companion/site/template.yml",
     "companion/findings/sentences.py": "book/sentences/*.j2",
     "rodpo_lite/data/schema.py": DATASETS,
 }
 BUILDS = "builds the book, or checks it,"  # while it holds the folder
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def require_root(root: Path) -> None:
@@ -52,8 +55,22 @@ def require_root(root: Path) -> None:
             raise InputError(f"{root} has no {name}: run this in the project's root folder.")
 
 
+def validated(kind: type[Model], values: dict[str, Any], name: str) -> Model:
+    """What a file called `name` holds, as a model; raises InputError naming the key that is wrong."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise InputError(f"{name}, {where}: {first['msg']}.") from None
+
+
 class BookError(RuntimeError):
     """The book's own content failed: a notebook raised or Sphinx warned (exit code 1)."""
+
+
+def _beside(ending: str) -> property:
+    return property(lambda page: page.folder / f"{page.name}{ending}")
 
 
 @dataclass(frozen=True)
@@ -69,31 +86,12 @@ class Page:
     def name(self) -> str:
         return self.source.stem
 
-    @property
-    def input(self) -> Path:
-        """The notebook as papermill takes it, while it is executed."""
-        return self.folder / f"{self.name}.input.ipynb"
-
-    @property
-    def executed(self) -> Path:
-        return self.folder / f"{self.name}.ipynb"
-
-    @property
-    def failed(self) -> Path:
-        """The notebook as far as it ran, where it raised."""
-        return self.folder / f"{self.name}.failed.ipynb"
-
-    @property
-    def metrics(self) -> Path:
-        return self.folder / f"{self.name}.metrics.json"
-
-    @property
-    def pictures(self) -> Path:
-        return self.folder / f"{self.name}.figures"
-
-    @property
-    def stamp(self) -> Path:
-        return self.folder / f"{self.name}.stamp.json"
+    input = _beside(".input.ipynb")  # as papermill takes it, while it is executed
+    executed = _beside(".ipynb")
+    failed = _beside(".failed.ipynb")  # as far as it ran, where it raised
+    metrics = _beside(".metrics.json")
+    pictures = _beside(".figures")
+    stamp = _beside(".stamp.json")
 
     def is_fresh(self) -> bool:
         """Whether the executed page is there and was made from exactly these inputs."""
@@ -123,10 +121,8 @@ def record(name: str, value: float | str) -> None:
 def record_defaults(config: type[BaseModel]) -> None:
     """Record every default of a configuration that a notebook is about, so that a changed one points at it."""
     for name, value in config().model_dump(mode="json").items():
-        record(
-            f"default_{config.__name__}.{name}",
-            value if isinstance(value, bool | int | float | str) else json.dumps(value),
-        )
+        plain = isinstance(value, bool | int | float | str)
+        record(f"default_{config.__name__}.{name}", value if plain else json.dumps(value))
 
 
 def find_pages(root: Path, profile: str, build: Path) -> list[Page]:
@@ -136,40 +132,38 @@ def find_pages(root: Path, profile: str, build: Path) -> list[Page]:
     """
     sources = sorted((root / "notebooks").glob("*.py"))
     parameters = _profile(root / "notebooks" / "profiles.yml", profile, {source.stem for source in sources})
-    libraries = [sys.version.encode(), *(f"{name} {version(name)}".encode() for name in LIBRARIES)]
-    files_read = {ROOT / module: _files_digest(*_matching(root, pattern)) for module, pattern in READS.items()}
+    libraries = [sys.version, *(f"{name} {version(name)}" for name in LIBRARIES)]
+    files_read = {ROOT / module: _matching(root, pattern) for module, pattern in READS.items()}
     pages = []
     for source in sources:
-        code, values = source.read_bytes(), {"profile": profile, **parameters.get(source.stem, {})}
-        modules = imported_files(code)
-        parts = [*libraries, code, json.dumps(values, sort_keys=True).encode()]
-        parts.append(_files_digest(ROOT, modules | imported_files(EXECUTION)))
-        parts += [digest for module, digest in files_read.items() if module in modules]
-        pages.append(Page(source, build / "executed" / profile, values, _digest(parts).hex()))
+        values = {"profile": profile, **parameters.get(source.stem, {})}
+        modules = imported_files(source.read_bytes())
+        made_from = [libraries, values, _checksums(source.parent, [source])]
+        made_from.append(_checksums(ROOT, modules | imported_files(EXECUTION)))
+        made_from += [checksums for module, checksums in files_read.items() if module in modules]
+        digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode())
+        pages.append(Page(source, build / "executed" / profile, values, digest.hexdigest()))
     return pages
+
+
+class _Profiles(BaseModel):
+    """Parameters by profile and notebook, such as paper: {sums: {last: 5}}."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    profiles: dict[str, dict[str, dict[str, JsonValue]] | None] | None = None
 
 
 def _profile(path: Path, profile: str, names: set[str]) -> dict[str, dict[str, Any]]:
     if not path.exists():
         raise InputError(f"{path} is missing: it lists the book's profiles and their notebook parameters.")
-    profiles = read_yaml(path, "The list of profiles").get("profiles") or {}
-    if not isinstance(profiles, dict):
-        raise InputError(f"{path}: profiles must map the name of each profile to its notebooks.")
+    profiles = (
+        validated(_Profiles, read_yaml(path, "The list of profiles"), f"The list of profiles {path}").profiles or {}
+    )
     if profile not in profiles:
-        raise InputError(
-            f"Profile {profile!r} is unknown: choose one of {', '.join(map(str, profiles))} (see {path.name})."
-        )
+        raise InputError(f"Profile {profile!r} is unknown: choose one of {', '.join(profiles)} (see {path.name}).")
     parameters = profiles[profile] or {}
-    try:
-        json.dumps(parameters, allow_nan=False, sort_keys=True)
-        fits = all(isinstance(values, dict) for values in parameters.values())
-    except (TypeError, ValueError, RecursionError, AttributeError):
-        fits = False
-    if not fits:
-        raise InputError(
-            f"{path.name}, profile {profile!r}: each notebook needs its parameters as in sums: {{last: 5}}."
-        )
-    if unknown := sorted(parameters.keys() - names, key=str):
+    if unknown := sorted(parameters.keys() - names):
         raise InputError(f"{path.name}, profile {profile!r}: there is no notebook {unknown[0]!r}.")
     return parameters
 
@@ -206,21 +200,14 @@ def _direct_imports(code: bytes, root: Path) -> frozenset[Path]:
     return frozenset(path for path in files if path.is_file())
 
 
-def _matching(root: Path, pattern: str) -> tuple[Path, list[Path]]:
-    """A folder and the files in it that fit, without hidden ones: a write that was killed leaves such a file."""
+def _matching(root: Path, pattern: str) -> dict[str, str]:
+    """Checksums of files that fit, without hidden ones: a write that was killed leaves such a file."""
     if pattern == DATASETS:
         root = Path(os.environ.get("RODPO_DATA") or root / "data" / "amazon")
-    files = [path for path in root.glob(pattern) if path.is_file()]
-    return root, [path for path in files if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+    paths = (path for path in root.glob(pattern) if path.is_file() and "/." not in f"/{path.relative_to(root)}")
+    return _checksums(root, paths)
 
 
-def _files_digest(top: Path, paths: Iterable[Path]) -> bytes:
-    """A digest over the names, relative to `top`, and the contents of files."""
-    return _digest(part for path in sorted(paths) for part in (str(path.relative_to(top)).encode(), path.read_bytes()))
-
-
-def _digest(parts: Iterable[bytes]) -> bytes:
-    total = hashlib.sha256()
-    for part in parts:
-        total.update(hashlib.sha256(part).digest())
-    return total.digest()
+def _checksums(top: Path, paths: Iterable[Path]) -> dict[str, str]:
+    """The checksum of each file by its name relative to `top`."""
+    return {str(path.relative_to(top)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}

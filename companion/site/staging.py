@@ -1,7 +1,5 @@
 """What Jupyter Book reads: pages with their figures as HTML, what a reader downloads, and the configuration."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -14,24 +12,13 @@ import jinja2
 import yaml
 
 from companion.site.execution import HEIGHT, WIDTH
-from companion.site.figures import CAPTION, METADATA, PLOTLY
 from companion.site.markup import prose, typeset
-from companion.site.pages import METRIC, Page
+from companion.site.pages import CAPTION, METADATA, METRIC, PLOTLY, Page
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import read_yaml, write_bytes
 
 STATIC = "_site"  # Jupyter Book would load every script below a folder named _static on every page
-PAGE_END = "page_end.md.j2"  # in `book`: how to run a page, and what it was made from
 BRANCH = "notebooks"  # where the executed notebooks are published
-COLAB = """# On Colab: the project beside the notebook, and its package.
-import sys
-
-if "google.colab" in sys.modules:
-    !git clone --quiet --depth 1 https://github.com/{repository} /content/project
-    %pip install --quiet --editable /content/project
-    sys.path.insert(0, "/content/project")
-    %cd /content/project/notebooks
-"""
 
 
 def stage(root: Path, pages: list[Page], folder: Path) -> None:
@@ -52,7 +39,7 @@ def stage(root: Path, pages: list[Page], folder: Path) -> None:
         files[Path("downloads", f"{page.name}.py")] = page.source.read_bytes()
         for picture in page.pictures.glob("*.svg"):
             files[Path(STATIC, "figures", f"{page.name}-{picture.name}")] = picture.read_bytes()
-    files[Path("extra", "llms.txt")] = _contents(root, pages).encode()
+    files[Path("extra", "llms.txt")] = _contents(book, pages).encode()
     files[Path("_config.yml")] = _configuration(root / "_config.yml", files, repository)
     for path in folder.rglob("*"):
         if path.is_file() and path.relative_to(folder) not in files:
@@ -120,8 +107,8 @@ def for_readers(page: Page, repository: str | None = None) -> str:
                 pictures += 1
                 output.data["image/svg+xml"] = (page.pictures / f"{pictures}.svg").read_text(encoding="utf-8")
     if repository:
-        cell = nbformat.v4.new_code_cell(COLAB.format(repository=repository), id=f"{page.name}-colab")
-        notebook.cells.insert(0, cell)
+        code = _fill(page.source.parents[1] / "book", "colab.py.j2", repository=repository)
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(code, id=f"{page.name}-colab"))
     return nbformat.writes(notebook)
 
 
@@ -166,30 +153,32 @@ def _configuration(path: Path, files: dict[Path, bytes], repository: str | None)
     return yaml.safe_dump(config, allow_unicode=True, sort_keys=False).encode()
 
 
-def _contents(root: Path, pages: list[Page]) -> str:
+def _contents(book: Path, pages: list[Page]) -> str:
     """llms.txt: what the book is and what each of its chapters is about, as plain text for machines that read."""
-    lines = ["# RoDPO, put to the test", ""]
-    lines += ["> The runnable companion of arXiv 2603.29259: each claim tested on real data.", "", "## Chapters", ""]
-    order = (root / "book" / "_toc.yml").read_text(encoding="utf-8")
+    order, chapters = (book / "_toc.yml").read_text(encoding="utf-8"), []
     for page in sorted(pages, key=lambda page: order.find(f"notebooks/{page.name}\n")):
         text = page.source.read_text(encoding="utf-8")
         title = re.search(r"^# # (.+)$", text, re.MULTILINE)[1]
         about = re.search(r"\*\*You will learn\*\* (.+?)\n#\n", text, re.DOTALL)
         about = re.sub(r"[*$`]", "", " ".join(about[1].replace("\n# ", " ").split())) if about else ""
-        lines.append(f"- [{title}](notebooks/{page.name}.html): {about}".removesuffix(": "))
-    return "\n".join(lines) + "\n"
+        chapters.append({"name": page.name, "title": title, "about": about})
+    return _fill(book, "llms.txt.j2", chapters=chapters)
 
 
 def _page_end(page: Page, stamp: dict[str, Any], repository: str | None) -> str:
     """The last cell of a page: how to run it, and what it was made from."""
-    template = page.source.parents[1] / "book" / PAGE_END
-    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     versions = dict(stamp["made_by"])
-    return environment.from_string(template.read_text(encoding="utf-8")).render(
-        page=page.name, repository=repository, branch=BRANCH, inputs=stamp["hash"][:12],
-        parameters=stamp["parameters"], example=_example(stamp["parameters"]), commit=versions.pop("commit"),
-        versions=versions,
+    return _fill(
+        page.source.parents[1] / "book", "page_end.md.j2", page=page.name, repository=repository, branch=BRANCH,
+        inputs=stamp["hash"][:12], parameters=stamp["parameters"], example=_example(stamp["parameters"]),
+        commit=versions.pop("commit"), versions=versions,
     )  # fmt: skip
+
+
+def _fill(book: Path, name: str, **facts: Any) -> str:
+    """Fill in a template of the book."""
+    options = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    return jinja2.Environment(loader=jinja2.FileSystemLoader(book), **options).get_template(name).render(facts)
 
 
 def _example(parameters: dict[str, Any]) -> str | None:

@@ -186,6 +186,7 @@ def project(tmp_path, monkeypatch):
         "costs": "import companion.findings.costs",
         "data": "from rodpo_lite.data import schema",
         "losses": "import rodpo_lite.losses.preference",
+        "figures": "from companion.site import figures",
         "plain": "from companion.site.pages import record",
     }
     for name, code in imports.items():
@@ -203,7 +204,7 @@ def project(tmp_path, monkeypatch):
     return changed
 
 
-EVERY = {"ledger", "costs", "data", "losses", "plain"}
+EVERY = {"ledger", "costs", "data", "losses", "figures", "plain"}
 
 
 @pytest.mark.parametrize(("path", "expected"), [
@@ -215,6 +216,7 @@ EVERY = {"ledger", "costs", "data", "losses", "plain"}
     ("data/amazon/toys/dataset.json", {"ledger", "costs", "data"}),
     ("companion/evidence/ledger.py", {"ledger"}),
     ("rodpo_lite/losses/preference.py", {"ledger", "losses"}),
+    ("companion/site/template.yml", {"figures"}),
     ("companion/site/execution.py", EVERY),
     ("companion/site/pages.py", EVERY),
     ("companion/site/staging.py", set()),
@@ -303,9 +305,6 @@ def test_bad_arguments_are_refused(book, tmp_path, monkeypatch):
         build(book, "large")
     with pytest.raises(InputError, match=r"has no _config\.yml"):
         build(tmp_path)
-    (tmp_path / "precious.txt").write_text("")
-    with pytest.raises(InputError, match="not a built site"):
-        build(book, out=tmp_path)
     monkeypatch.setenv("GITHUB_REPOSITORY", "https://github.com/a/b")
     with pytest.raises(InputError, match=r"GITHUB_REPOSITORY is 'https://github\.com/a/b': it must be owner/name"):
         build(book)

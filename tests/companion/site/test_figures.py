@@ -16,7 +16,7 @@ def outputs(fig: go.Figure, **words) -> list[tuple]:
     """What a cell shows for a figure and its caption, each with its metadata."""
     shown = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("IPython.display.display", lambda what, **options: shown.append((what, options["metadata"])))
+        patch.setattr(figures, "display", lambda what, **options: shown.append((what, options["metadata"])))
         figures.show(fig, **({"caption": "c", "alt": "a"} | words))
     return shown
 
@@ -176,9 +176,3 @@ def test_a_forest_has_a_line_for_each_row_and_a_step_for_each_slide():
     assert [step.args[0]["visible"] for step in fig.layout.sliders[0].steps] == [
         [True, True, False, False], [False, False, True, True],
     ]  # fmt: skip
-
-
-def test_a_step_of_a_slider_may_change_the_axes():
-    fig = go.Figure([go.Scatter(y=[1]), go.Scatter(y=[2])])
-    figures.slider(fig, {"K": [0], "λ": [1]}, "K", "", {"K": {"xaxis.type": "log"}, "λ": {"xaxis.type": "linear"}})
-    assert [step.args[1]["xaxis.type"] for step in fig.layout.sliders[0].steps] == ["log", "linear"]
