@@ -31,8 +31,9 @@ FOUND = {
 def test_libraries_side_by_side():
     table = costs.tasks(FOUND)
     assert costs.best_peer(table, "epoch-full")["library"] == "RePlay", "ours in fp32 is no peer"
-    assert costs.ratio_to(table, "epoch-full", "RecBole") == 25
-    unmeasured = table.set_index("library").loc["pmixer's SASRec"]
+    by_library = table[table["task"] == "epoch-full"].set_index("library")
+    assert by_library.loc["RecBole", "ratio"] == 25
+    unmeasured = by_library.loc["pmixer's SASRec"]
     assert pd.isna(unmeasured["seconds"]) and unmeasured["note"] == "has no such loss"
 
 
@@ -49,7 +50,7 @@ def test_epochs_on_a_gpu_beside_those_on_a_cpu(tmp_path):
     cpu = {"cost": curves(**{"reference": 4, "reference, fp32": 6, "alignment, topk": 6}), "encoders": curves(linear=5)}
     gpu = {"cost": curves(**{"reference": 1, "reference, fp32": 1, "alignment, topk": 2}), "encoders": curves(linear=1)}
     (tmp_path / "accelerator.json").write_text(json.dumps({"curves": gpu}))
-    found = costs.on_a_gpu(costs.accelerator(tmp_path), {"curves": cpu})
+    found = costs.on_a_gpu(costs.measured("accelerator", tmp_path), {"curves": cpu})
     assert found.values.tolist() == [
         ["reference", 1, 1, 4, 1],
         ["reference, fp32", 1, 1, 6, 1.5],
@@ -57,28 +58,25 @@ def test_epochs_on_a_gpu_beside_those_on_a_cpu(tmp_path):
         ["linear", 1, 1, 5, 1],
     ]
     with pytest.raises(InputError, match=r"accelerator.json does not exist; `python benchmarks/accelerator.py` writes"):
-        costs.accelerator(tmp_path / "elsewhere")
+        costs.measured("accelerator", tmp_path / "elsewhere")
 
 
-def test_pairs_of_both_precisions(tmp_path):
-    pairs = [{"dataset": "a", "seed": seed, "fp32": 0.1, "bf16": 0.1 + change} for seed, change in enumerate((0, 0.01))]
-    (tmp_path / "precision.json").write_text(json.dumps({"pairs": pairs}))
-    facts = costs.precision_change(costs.precision(tmp_path))
+def test_pairs_of_both_precisions():
+    facts = costs.precision_change(pd.DataFrame({"dataset": "a", "seed": [0, 1], "change": [0.0, 10.0]}))
     assert facts["change"]["estimate"] == pytest.approx(5) and facts["seeds"] == 2
     assert facts["change"]["low"] == pytest.approx(5 - 12.706 * 5, rel=1e-3)
     assert facts["pairs"] == [{"dataset": "A", "count": 2}]
 
 
-def test_equal_epochs(tmp_path):
+def test_equal_epochs():
     def run(library, seed, *scores):
         curve = [[60.0 * epoch, score] for epoch, score in enumerate(scores, start=1)]
         return {"library": library, "seed": seed, "curve": curve}
 
     runs = [run("ours", 0, 0.01, 0.031), run("ours", 1, 0.02, 0.029)]
     runs += [run("replay", 0, 0.021, 0.01), run("replay", 1, 0.019)]
-    (tmp_path / "converged.json").write_text(json.dumps({"dataset": "toys", "epochs": 2, "runs": runs}))
-    table = costs.converged(tmp_path)
-    assert table.values.tolist()[1] == ["rodpo_lite", 0, 2, 0.031] and table.attrs["dataset"] == "toys"
+    table = costs.converged({"runs": runs})
+    assert table.values.tolist()[1] == ["rodpo_lite", 0, 2, 0.031]
     ours, replay = costs.best_epochs(table).to_dict("records")
     assert ours["best NDCG@10"] == pytest.approx(0.03) and pd.isna(ours["change %"])
     assert replay["change %"] == pytest.approx(50) and replay["deviation"] == pytest.approx(2**0.5 / 1000)
@@ -94,12 +92,12 @@ def test_equal_epochs(tmp_path):
 
 def test_missing_measurements_name_the_command(tmp_path):
     with pytest.raises(InputError, match="make bench"):
-        costs.results(tmp_path)
+        costs.measured("results", tmp_path)
 
 
 def test_the_committed_measurements_are_whole():
     """Three rounds of every task that ours has, in the file that the chapter reads."""
-    found = costs.results()
+    found = costs.measured("results")
     for task in (*costs.EPOCHS, "evaluate", "import", *costs.QUALITY):
         assert len(found["tasks"][task]["ours"]["seconds"]["raw"]) >= 3, task
     table = costs.tasks(found)
@@ -116,7 +114,6 @@ def test_what_an_epoch_adds_to_its_products():
     epochs = [("bf16 products", 2), ("reference", 4), ("reference, cross-entropy alone", 3)]
     epochs += [("reference, encoder alone", 1), ("alignment, topk", 6), ("reference, fp32", 8)]
     cost = _curve(*((of, 1, seconds) for of, seconds in epochs))
-    assert costs.over_products(cost) == {"epoch": 2, "cross_entropy": 1.5, "encoder": 0.5}
     fusions = [("sparse fusion", 6), ("dense twin of the fusion", 3), ("sparse feedforward", 5)]
     encoders = _curve(*((of, 1, seconds) for of, seconds in [*fusions, ("dense twin of the feedforward", 4)]))
     added = costs.added(cost, encoders)
