@@ -27,6 +27,7 @@ profile = "smoke"
 ledger_folder = None  # the project's own, data/results
 
 # %%
+import pandas as pd
 import plotly.graph_objects as go
 from companion.evidence import claims, comparison
 from companion.evidence.grid import Grid
@@ -270,7 +271,11 @@ PAIRS = changes.named(
     [("topk", before) for before in ("hard", "uniform", "none", "fused")]
     + [("towers_topk", before) for before in ("towers_hard", "towers_uniform", "towers")]
 )
-may_stay = changes.with_and_without_the_reference(grid, ledger, PAIRS)
+may_stay = pd.concat(
+    changes.labelled(grid, ledger, PAIRS, or_reference=allowed).assign(taken=label)
+    for label, allowed in {"or its reference": True, "as recorded": False}.items()
+)
+may_stay = may_stay[may_stay["protocol"] == changes.RANKED]
 over_hard = may_stay[(may_stay["taken"] == "or its reference") & (may_stay["before"] == "hard")]
 for dataset, value in over_hard.set_index("dataset")["change %"].items():
     record(f"{dataset}_topk_over_hard_or_reference_percent", value)
@@ -311,7 +316,7 @@ AGAIN = changes.named(
     [("topk", "fused"), ("none", "fused"), ("topk", "none"), ("uniform", "none"), ("topk", "uniform"), ("topk", "hard")]
 )
 sets = {"first, bfloat16": Ledger(FOLDER.parent / "replication"), "second, 32 bits": ledger}
-again = changes.by_set(grid, sets, AGAIN, "toys")
+again = pd.concat(changes.labelled(grid, source, AGAIN, ["toys"]).assign(set=name) for name, source in sets.items())
 figures.show_changes(
     again,
     AGAIN,

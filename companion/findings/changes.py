@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from companion.evidence.comparison import changes, complete_pairs, crossed, given_up, paired_seeds
@@ -40,25 +41,23 @@ def ranked(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["protocol"] == RANKED].rename(columns={"change %": "change"})
 
 
-def with_and_without_the_reference(grid: Grid, ledger: Ledger, pairs: dict[str, tuple[str, str]]) -> pd.DataFrame:
-    """`labelled` with all items ranked, `taken` first "or its reference", then "as recorded"."""
-    parts = {"or its reference": True, "as recorded": False}
-    table = pd.concat(
-        labelled(grid, ledger, pairs, or_reference=allowed).assign(taken=label) for label, allowed in parts.items()
-    )
-    return table[table["protocol"] == RANKED]
+def texts(table: pd.DataFrame) -> list[str]:
+    """Each change of a table with its interval, without a unit."""
+    return [Interval(*values).text(1, "") for values in table[["change %", "low", "high"]].to_numpy()]
 
 
-def by_set(grid: Grid, sets: dict[str, Ledger], pairs: dict[str, tuple[str, str]], dataset: str) -> pd.DataFrame:
-    """`labelled` on a dataset from several ledgers, whose names are in a column `set`."""
-    return pd.concat(labelled(grid, ledger, pairs, [dataset]).assign(set=name) for name, ledger in sets.items())
-
-
-def _ranked(grid: Grid, ledger: Ledger, pairs: Iterable[tuple[str, str]], protocol: str = RANKED) -> pd.DataFrame:
+def _labelled(grid: Grid, ledger: Ledger, pairs: Iterable[tuple[str, str]], protocol: str = RANKED) -> pd.DataFrame:
     """`labelled` under one protocol, with the datasets' names for readers."""
     table = labelled(grid, ledger, named(pairs))
     table = table[table["protocol"] == protocol]
     return table.assign(dataset=table["dataset"].map(grid.label))
+
+
+def _by_dataset(grid: Grid, table: pd.DataFrame, line: str) -> pd.DataFrame:
+    """The column `text` as cells: a line for each value of the column `line`, a column for each dataset."""
+    cells = table.pivot(index=line, columns="dataset", values="text").reindex(table[line].unique())
+    columns = [f"{grid.label(name)}{end}" for end in ("", ", dropped") for name in grid.real]
+    return cells[[name for name in columns if name in cells]].rename_axis(index=line, columns=None)
 
 
 def against_the_reference(grid: Grid, ledger: Ledger, prefix: str = "") -> pd.DataFrame:
@@ -66,17 +65,11 @@ def against_the_reference(grid: Grid, ledger: Ledger, prefix: str = "") -> pd.Da
 
     prefix: "" or TOWERS. Cells are percent of the reference without a mixture, with a 95 % interval and no unit.
     """
-    if f"{prefix}topk" not in grid.rows:
-        return pd.DataFrame()
     rows = [f"{prefix}{name}" for name in ALIGNMENTS if f"{prefix}{name}" in grid.rows]
-    table = _ranked(grid, ledger, [(row, grid.rows[f"{prefix}topk"].reference) for row in rows])
-    cells: dict[str, dict[str, str]] = {}
-    for row in table.to_dict("records"):
-        text = Interval(row["change %"], row["low"], row["high"]).text(1, "")
-        cells.setdefault(row["after"], {})[row["dataset"]] = text
-    order = [name for name in map(grid.label, grid.real) if any(name in line for line in cells.values())]
-    lines = [row for row in rows if row in cells]
-    return pd.DataFrame.from_dict(cells, orient="index", columns=order).reindex(lines).rename_axis("rejected")
+    table = _labelled(grid, ledger, [(row, grid.rows[f"{prefix}topk"].reference) for row in rows])
+    table = table.rename(columns={"after": "rejected"})
+    cells = _by_dataset(grid, table.assign(text=texts(table)), "rejected")
+    return cells.loc[[row for row in rows if row in cells.index]]
 
 
 def with_history_dropped(grid: Grid, ledger: Ledger, prefix: str = "") -> dict[str, pd.DataFrame]:
@@ -84,14 +77,16 @@ def with_history_dropped(grid: Grid, ledger: Ledger, prefix: str = "") -> dict[s
 
     changes: against (hard, reference or none), dataset, change %, low, high, and more.
     """
-    if f"{prefix}topk" not in grid.rows:
+    topk = f"{prefix}topk"
+    if topk not in grid.rows:
         return {"changes": pd.DataFrame()}
-    before = {f"{prefix}hard": "hard", grid.rows[f"{prefix}topk"].reference: "reference", f"{prefix}none": "none"}
-    pairs = [(f"{prefix}topk", row) for row in before if row in grid.rows]
-    table = _ranked(grid, ledger, pairs, "history dropped")
-    table["against"] = table["before"].map(before)
-    order = table["against"].map(list(before.values()).index)
-    return {"changes": table.iloc[order.argsort(kind="stable")]}
+    before = {f"{prefix}hard": "hard", grid.rows[topk].reference: "reference", f"{prefix}none": "none"}
+    parts = [
+        _labelled(grid, ledger, [(topk, row)], "history dropped").assign(against=name)
+        for row, name in before.items()
+        if row in grid.rows
+    ]
+    return {"changes": pd.concat(parts)}
 
 
 def where_the_reference_may_stay(grid: Grid, ledger: Ledger) -> pd.DataFrame:
@@ -100,24 +95,22 @@ def where_the_reference_may_stay(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     Three lines for each base: in how many seeds `hard`, and the pool, validate no better than the reference that they
     started from; and the change of NDCG@5 of test, all items ranked. A column for each dataset that has run.
     """
-    lines: dict[str, dict[str, str]] = {}
+    cells = []
     for hard, topk in (("hard", "topk"), (f"{TOWERS}hard", f"{TOWERS}topk")):
         if not {hard, topk} <= grid.rows.keys():
             continue
         table = labelled(grid, ledger, named([(topk, hard)]), or_reference=True)
-        for row in table[table["protocol"] == RANKED].to_dict("records"):
-            dataset, always = grid.label(row["dataset"]), True
-            for name in (hard, topk):
-                experiment = Experiment(grid, row["dataset"], name)
-                times = given_up(experiment, ledger)
-                always &= times == len(experiment.seeds)
-                seeds = f"{times} of {len(experiment.seeds)} seeds"
-                lines.setdefault(f"`{name}` validates no better in", {})[dataset] = seeds
-            change = Interval(row["change %"], row["low"], row["high"]).text(1, "")
-            left = "the reference on both sides" if always else change
-            lines.setdefault(f"what is left of `{topk}` over `{hard}`, %", {})[dataset] = left
-    order = [name for name in map(grid.label, grid.real) if any(name in line for line in lines.values())]
-    return pd.DataFrame.from_dict(lines, orient="index", columns=order).rename_axis("if the reference may stay")
+        table = table[table["protocol"] == RANKED]
+        for name, left in zip(table["dataset"], texts(table), strict=True):
+            dataset, always = grid.label(name), True
+            for experiment in (Experiment(grid, name, hard), Experiment(grid, name, topk)):
+                times, seeds = given_up(experiment, ledger), len(experiment.seeds)
+                always &= times == seeds
+                cells.append((f"`{experiment.name}` validates no better in", dataset, f"{times} of {seeds} seeds"))
+            left = "the reference on both sides" if always else left
+            cells.append((f"what is left of `{topk}` over `{hard}`, %", dataset, left))
+    line = "if the reference may stay"
+    return _by_dataset(grid, pd.DataFrame(cells, columns=[line, "dataset", "text"]), line)
 
 
 def signs(grid: Grid, pairs: Iterable[tuple[str, str]], ledger: Ledger) -> pd.DataFrame:
@@ -125,15 +118,12 @@ def signs(grid: Grid, pairs: Iterable[tuple[str, str]], ledger: Ledger) -> pd.Da
 
     ▲ the 95 % interval lies above zero, ▼ below it, ○ zero is inside; percent of NDCG@5 of test.
     """
-    lines: dict[str, dict[str, str]] = {}
-    for row in labelled(grid, ledger, named(pairs)).to_dict("records"):
-        sign = "▲" if row["low"] > 0 else "▼" if row["high"] < 0 else "○"
-        column = grid.label(row["dataset"]) + (", dropped" if row["protocol"] != RANKED else "")
-        label = f"`{row['after']}` over `{row['before']}`"
-        lines.setdefault(label, {})[column] = f"{sign}\u00a0{signed(row['change %'], 1)}"
-    columns = [f"{grid.label(name)}{end}" for end in ("", ", dropped") for name in grid.real]
-    columns = [name for name in columns if any(name in line for line in lines.values())]
-    return pd.DataFrame.from_dict(lines, orient="index", columns=columns).rename_axis("pair")
+    table = labelled(grid, ledger, named(pairs))
+    marks = np.select([table["low"] > 0, table["high"] < 0], ["▲", "▼"], "○")
+    text = [f"{mark}\u00a0{signed(change, 1)}" for mark, change in zip(marks, table["change %"], strict=True)]
+    datasets = table["dataset"].map(grid.label) + np.where(table["protocol"] == RANKED, "", ", dropped")
+    pair = "`" + table["after"] + "` over `" + table["before"] + "`"
+    return _by_dataset(grid, table.assign(pair=pair, dataset=datasets, text=text), "pair")
 
 
 def other_sign(*parts: pd.DataFrame) -> pd.DataFrame:
@@ -147,28 +137,24 @@ def other_sign(*parts: pd.DataFrame) -> pd.DataFrame:
 def others(grid: Grid, table: pd.DataFrame) -> dict[str, Any]:
     """Of a table of changes over one row, all items ranked: how many intervals, how many of them leave zero out, and
     which rows are ahead and behind on each dataset."""
-    table = table[table["protocol"] == RANKED]
-    ahead, behind = table["low"] > 0, table["high"] < 0
-    datasets = [
-        {
-            "dataset": grid.label(dataset),
-            "ahead": part[ahead[part.index]].to_dict("records"),
-            "behind": part[behind[part.index]].to_dict("records"),
-        }
-        for dataset, part in table.groupby("dataset", sort=False)
-    ]
-    return {"intervals": len(table), "sure": int((ahead | behind).sum()), "datasets": datasets}
+    table, datasets = table[table["protocol"] == RANKED], []
+    for dataset, part in table.groupby("dataset", sort=False):
+        sides = {"ahead": part[part["low"] > 0], "behind": part[part["high"] < 0]}
+        rows = {side: rows.to_dict("records") for side, rows in sides.items()}
+        datasets.append({"dataset": grid.label(dataset)} | rows)
+    sure = sum(len(line["ahead"]) + len(line["behind"]) for line in datasets)
+    return {"intervals": len(table), "sure": sure, "datasets": datasets}
 
 
 def steps(grid: Grid, table: pd.DataFrame) -> dict[str, dict[str, dict[tuple[str, str], dict]]]:
     """Of a table of changes, all items ranked, by dataset and pair; none where those of `topk` have not all run."""
     table, datasets = table[table["protocol"] == RANKED], {}
     for dataset in grid.real:
-        part = table[table["dataset"] == dataset]
-        pairs = {(row["after"], row["before"]): row for row in part.to_dict("records")}
+        rows = table[table["dataset"] == dataset].to_dict("records")
+        pairs = {(row["after"], row["before"]): row for row in rows}
         complete = {("topk", "fused"), ("topk", "none"), ("topk", "hard")} <= pairs.keys()
-        datasets[dataset] = pairs if complete else {}
-    return {"datasets": {grid.label(name): pairs for name, pairs in datasets.items()}}
+        datasets[grid.label(dataset)] = pairs if complete else {}
+    return {"datasets": datasets}
 
 
 def replication(table: pd.DataFrame) -> dict[str, int]:
@@ -187,16 +173,11 @@ def replication(table: pd.DataFrame) -> dict[str, int]:
 
 def with_more_seeds(grid: Grid, pair: tuple[str, str], ledger: Ledger) -> tuple[str, pd.DataFrame]:
     """The dataset on which a pair has most seeds, and its change with the first seed, the first two, and so on."""
-    files = {
-        name: paired_seeds(*(Experiment(grid, name, row) for row in pair), ledger) for name in grid.real
-    }  # fmt: skip
-    dataset = max(files, key=lambda name: len(files[name]))
-    rows = []
-    for n in range(1, len(files[dataset]) + 1):
-        change = crossed(files[dataset][:n], ledger)
-        row = {"seeds": n, "change %": change.estimate, "half width": (change.high - change.low) / 2}
-        rows.append(row | {"degrees of freedom": change.freedom})
-    return dataset, pd.DataFrame(rows)
+    paired = {name: paired_seeds(*(Experiment(grid, name, row) for row in pair), ledger) for name in grid.real}
+    dataset, files = max(paired.items(), key=lambda item: len(item[1]))
+    growing = [crossed(files[:n], ledger) for n in range(1, len(files) + 1)]
+    rows = [(n, row.estimate, (row.high - row.low) / 2, row.freedom) for n, row in enumerate(growing, 1)]
+    return dataset, pd.DataFrame(rows, columns=["seeds", "change %", "half width", "degrees of freedom"])
 
 
 def over_baselines(grid: Grid, ledger: Ledger, rows: Iterable[str] = MODELS) -> pd.DataFrame:
@@ -207,14 +188,13 @@ def over_baselines(grid: Grid, ledger: Ledger, rows: Iterable[str] = MODELS) -> 
     were computed on different editions of the dataset.
     """
     lines, plain = [], ledger.records[ledger.records["stage"] == "baseline"]
-    for dataset in grid.real:
+    for dataset, known in ((name, plain[plain["dataset"] == name]) for name in grid.real):
         declared = [Experiment(grid, dataset, row) for row in rows if row in grid.rows and grid.runs_on(row, dataset)]
-        recorded = [(experiment, experiment.recorded(ledger)) for experiment in declared]
-        known = plain[plain["dataset"] == dataset]
         for protocol, column in PROTOCOLS.items() if len(known) else ():
             end = column.removeprefix("rank")
             best = known.loc[known[f"valid{end}.ndcg@5"].idxmax()]
-            for experiment, files in recorded:
+            for experiment in declared:
+                files = experiment.recorded(ledger)
                 if not set(experiment.seeds) <= files.keys():
                     continue
                 ledger.check_one_edition([best["file"], *files.values()])
