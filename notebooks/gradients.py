@@ -86,7 +86,7 @@ dataset, policy = world.dataset, world.align("topk", k, beta)
 profile_of = world.profile(policy.model)
 
 # %% tags=["hide-input"]
-share = profile_of.false_negative_share()
+share = profile_of.false_negative.mean(0)
 depth = np.unique(np.geomspace(1, dataset.n_items, 80).astype(int))
 smooth = np.array([share[:n].mean() for n in depth])
 fig = go.Figure(go.Scatter(x=depth, y=smooth, mode="lines", name="pool of K", **figures.style("topk")))

@@ -133,7 +133,7 @@ record("reference_valid_ndcg5", reference["valid"]["ndcg@5"])
 model, later = runs.load(space / "reference", dataset), future_relevance(dataset)
 length = model.encoder.max_length
 ranked = rank_profiles.rank_profile(model.model, model.model, dataset, later, length, exclude="past", seed=seed)
-share = 100 * ranked.false_negative_share()[:200]
+share = 100 * ranked.false_negative.mean(0)[:200]
 table = pd.DataFrame({"rank": range(1, len(share) + 1), "taken later, %": share})
 curve = {"x": table["rank"], "y": share, "mode": "lines", "name": "taken later", "line_color": figures.VERMILION}
 fig = go.Figure(go.Scatter(**curve))

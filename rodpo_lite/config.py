@@ -122,8 +122,7 @@ ENGINE_KEYS = ("memory_budget_mib", "precision", "device")
 
 
 def experiment(config: dict[str, Any], stage: str) -> dict[str, Any]:
-    """A recorded configuration without the seed and what only says where and how it is computed; keys that were added
-    since have their defaults."""
+    """A recorded configuration without seed and engine (where and how to compute); keys added since have defaults."""
     settings = KINDS[stage].model_validate(config).model_dump(mode="json")
     if "training" in settings:
         settings["training"] = {key: value for key, value in settings["training"].items() if key not in ENGINE_KEYS}

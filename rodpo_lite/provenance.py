@@ -15,8 +15,7 @@ LIBRARIES = ("torch", "numpy", "pandas")
 
 
 def computation(device: str, precision: str, processes: int = 1) -> dict[str, Any]:
-    """What computes a run now: versions, commit, device, precision of matrix products, machine, and how many processes
-    if there are several."""
+    """What computes a run now: versions, commit, device, precision of products, machine, processes if several."""
     entry = {"versions": versions(), "commit": commit(), "device": device, "precision": precision, "machine": machine()}
     return entry | ({"processes": processes} if processes > 1 else {})
 
@@ -36,9 +35,8 @@ def computed_in(stretches: list[dict[str, Any]]) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """The versions of Python, of this package and of the libraries that decide the numbers."""
-    return {"python": platform.python_version(), "rodpo_lite": __version__} | {
-        name: version(name) for name in LIBRARIES
-    }
+    libraries = {name: version(name) for name in LIBRARIES}
+    return {"python": platform.python_version(), "rodpo_lite": __version__, **libraries}
 
 
 def machine() -> dict[str, Any]:
@@ -68,12 +66,10 @@ def _processor_model() -> str:
 def commit() -> str | None:
     """The commit of the source that runs, `+` for uncommitted changes; None outside a checkout."""
     git = ["git", "-C", str(Path(__file__).resolve().parent)]
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    options: dict[str, Any] = {"capture_output": True, "text": True, "env": {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}}
     try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, env=environment, check=True)
-        dirty = subprocess.run(
-            [*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, env=environment
-        )
+        head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, **options)
+        dirty = subprocess.run([*git, "status", "--porcelain", "--", "."], **options)
     except (OSError, subprocess.CalledProcessError):
         return None
     return head.stdout.strip()[:12] + ("+" if dirty.stdout.strip() else "")

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from rodpo_lite.errors import InputError, shown
 from rodpo_lite.files import parse_yaml, read_yaml
@@ -26,30 +27,18 @@ Config = TypeVar("Config", bound=Settings)
 
 
 def resolve(kind: type[Config], file: Path | None = None, overrides: list[str] | None = None) -> Config:
-    """Build a configuration from defaults, then a YAML file, then `key=value` overrides.
-
-    Raises InputError naming the key, the value and what is allowed.
-    """
+    """Build a configuration from defaults, then a YAML file, then `key=value`; raises InputError as `build` does."""
     values = read_yaml(file, "The configuration file") if file else {}
     for override in overrides or []:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise InputError(f"-o takes key=value, such as training.epochs=10, but got {override!r}.")
-        target = values
-        *parents, leaf = key.split(".")
-        for parent in parents:
-            target = target.setdefault(parent, {})
-            if not isinstance(target, dict):
-                raise InputError(f"{key!r} is not a key: {parent!r} holds a value, not a group of keys.")
-        target[leaf] = parse_yaml(text, f"The value of {key!r}")
+        _place(values, key, parse_yaml(text, f"The value of {key!r}"))
     return build(kind, values)
 
 
 def build(kind: type[Config], values: dict[str, Any]) -> Config:
-    """Validate a plain dictionary as a configuration.
-
-    Raises InputError naming the key, the value and what is allowed.
-    """
+    """Validate a dictionary as a configuration; raises InputError naming the key, the value and what is allowed."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -60,9 +49,8 @@ def build(kind: type[Config], values: dict[str, Any]) -> Config:
         message = first["msg"].removeprefix("Value error, ")
         if not first["loc"]:
             raise InputError(f"{message}.") from None
-        raise InputError(
-            f"{key} = {shown(first['input'])} is not valid: {message[:1].lower() + message[1:]}."
-        ) from None
+        reason = message[:1].lower() + message[1:]
+        raise InputError(f"{key} = {shown(first['input'])} is not valid: {reason}.") from None
 
 
 def keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
@@ -76,23 +64,33 @@ def keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
     return names
 
 
-def one_of(name: str, allowed: list[str]) -> str:
-    """The name; raises ValueError, for a validator, if it is not allowed."""
-    if name not in allowed:
-        raise ValueError(f"allowed are {', '.join(allowed)}")
-    return name
+def one_of(names: Callable[[], Iterable[str]]) -> AfterValidator:
+    """Allow these names, read when one is validated: a registry may stand below the settings that name an entry."""
+
+    def known(name: str) -> str:
+        if name not in names():
+            raise ValueError(f"allowed are {', '.join(names())}")
+        return name
+
+    return AfterValidator(known)
 
 
 def nested(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings by dotted key as groups within groups: {"loss.beta": 1} becomes {"loss": {"beta": 1}}."""
     groups: dict[str, Any] = {}
     for key, value in settings.items():
-        *parents, leaf = key.split(".")
-        target = groups
-        for parent in parents:
-            target = target.setdefault(parent, {})
-        target[leaf] = value
+        _place(groups, key, value)
     return groups
+
+
+def _place(groups: dict[str, Any], key: str, value: Any) -> None:
+    """Set the value of a dotted key; raises InputError where a part of it before the last one has a value."""
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        groups = groups.setdefault(parent, {})
+        if not isinstance(groups, dict):
+            raise InputError(f"{key!r} is not a key: {parent!r} holds a value, not a group of keys.")
+    groups[leaf] = value
 
 
 def identity(config: BaseModel, **inputs: Any) -> str:

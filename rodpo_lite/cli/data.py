@@ -87,23 +87,19 @@ def data_fetch(
 class _WithFormats(TyperCommand):
     """A command whose help ends with every format and name of a column, read when help is asked for, and examples."""
 
-    @property
-    def epilog(self) -> str:
+    def format_help(self, context: Any, formatter: Any) -> None:
         from rodpo_lite.data.importers import FORMATS
         from rodpo_lite.data.importers.tables import NAMES
 
         formats = "\n".join(f"- `{name}`: {entry.summary}" for name, entry in FORMATS.items())
         names = "\n".join(f"- {kind}: {', '.join(names.split())}" for kind, names in NAMES.items())
         examples = "\n".join(f"- `{example}`" for example in EXAMPLES)
-        return (
+        self.epilog = (
             f"**FORMAT** is one of\n\n{formats}\n\n"
             "**Columns that are found** in a table, the likeliest first, whatever their case and punctuation; `id` "
             f"is that of an item in --items\n\n{names}\n\n**Examples**\n\n{examples}"
         )
-
-    @epilog.setter
-    def epilog(self, text: str | None) -> None:
-        """The text is made when it is read."""
+        super().format_help(context, formatter)
 
 
 EXAMPLES = (

@@ -75,9 +75,7 @@ def _print_metrics(split: str, unmasked: dict[str, float], masked: dict[str, flo
 
 
 def drift(
-    data: Data,
-    run: RunFolder,
-    against: Annotated[Path, typer.Option("--against", help="finished run to compare with")],
+    data: Data, run: RunFolder, against: Annotated[Path, typer.Option(help="finished run to compare with")]
 ) -> None:
     """Say how far false negatives moved from one run to an aligned one, compared with the items ranked next to them.
 

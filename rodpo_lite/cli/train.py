@@ -44,16 +44,13 @@ def train(
 class WithRegistries(TyperCommand):
     """A command whose help ends with every selector and loss, read from the registries when help is asked for."""
 
-    @property
-    def epilog(self) -> str:
+    def format_help(self, context: Any, formatter: Any) -> None:
         from rodpo_lite.losses.preference import LOSSES
         from rodpo_lite.sampling.selectors import SELECTORS
 
-        return "\n\n".join(_entries(key, entries) for key, entries in (("negatives", SELECTORS), ("loss", LOSSES)))
-
-    @epilog.setter
-    def epilog(self, text: str | None) -> None:
-        """The text is made when it is read."""
+        registries = {"negatives": SELECTORS, "loss": LOSSES}
+        self.epilog = "\n\n".join(_entries(key, entries) for key, entries in registries.items())
+        super().format_help(context, formatter)
 
 
 def _entries(key: str, entries: dict[str, Any]) -> str:
@@ -109,12 +106,10 @@ def _of_seed(option: str, folder: Path, seed: int, seeds: str | None) -> Path:
     return Path(str(folder).replace("{seed}", str(seed)))
 
 
-def _report(epoch: dict[str, Any]) -> None:
-    losses = "  ".join(f"{name} {value:.4f}" for name, value in epoch.items() if name.startswith(("loss", "margin")))
-    valid = f"validation NDCG@5 {epoch['valid']['ndcg@5']:.5f} (history masked {epoch['valid_masked']['ndcg@5']:.5f})"
-    print(
-        f"epoch {epoch['epoch']:3} of {epoch['epochs']}  {epoch['epoch_seconds']:6.1f} s  {losses}  {valid}", flush=True
-    )
+def _report(line: dict[str, Any]) -> None:
+    losses = "  ".join(f"{name} {value:.4f}" for name, value in line.items() if name.startswith(("loss", "margin")))
+    valid = f"validation NDCG@5 {line['valid']['ndcg@5']:.5f} (history masked {line['valid_masked']['ndcg@5']:.5f})"
+    print(f"epoch {line['epoch']:3} of {line['epochs']}  {line['epoch_seconds']:6.1f} s  {losses}  {valid}", flush=True)
 
 
 def _print_best(records: list[dict[str, Any]], outs: list[Path]) -> None:

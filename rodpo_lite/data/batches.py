@@ -41,9 +41,8 @@ class PackedBatch:
 class PackedSequences:
     """Windows of the interaction array, one per user, served as packed batches.
 
-    items: the dataset's item array [I]. start, end: [U] window of inputs per user; only the last `max_length` inputs of
-    it are kept, and users whose window is empty are left out. times: the dataset's timestamps [I], if a model may want
-    them.
+    items: the dataset's item array [I]. start, end: [U] window of inputs per user; only its last `max_length` inputs
+    are kept, and users whose window is empty are left out. times: the dataset's timestamps [I], if a model wants them.
     """
 
     def __init__(

@@ -119,10 +119,8 @@ def read_features(folder: Path, modality: str, entry: dict[str, Any], n_items: i
 def check_counts(folder: Path, manifest: dict[str, Any], **counts: int) -> None:
     """Counts that dataset.json states must be those of the files."""
     for key, count in counts.items():
-        if key in manifest and manifest[key] != count:
-            raise InputError(
-                f"{folder / 'dataset.json'} says {key} {shown(manifest[key])}, but the files hold {count}."
-            )
+        if (stated := manifest.get(key, count)) != count:
+            raise InputError(f"{folder / 'dataset.json'} says {key} {shown(stated)}, but the files hold {count}.")
 
 
 def _check_column(path: Path, frame: pd.DataFrame, name: str, dtype: str) -> None:

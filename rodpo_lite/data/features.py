@@ -40,8 +40,7 @@ def require_for(texts: Path | None, text_model: str | None, images: Path | None,
 def text_features(texts: Sequence[str | None], dim: int = 128, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """TF-IDF with truncated SVD: unit rows, float32 [N, d], zero where there is no text, and which are not, [N].
 
-    d is `dim`, or less where there are fewer texts or words; 0 if there are no words. Raises InputError without
-    scikit-learn.
+    d is `dim`, or less where there are fewer texts or words; 0 without words. Raises InputError without scikit-learn.
     """
     algebra = require("sklearn.utils.extmath", "scikit-learn", "Text features")
     extraction = require("sklearn.feature_extraction.text", "scikit-learn", "Text features")
@@ -108,9 +107,7 @@ def _images(folder: Path, ids: Sequence[str]) -> Iterator[tuple[int, Any]]:
     library = require("PIL.Image", "pillow", "Image features")
     home = folder.resolve()
     for number, identity in enumerate(ids):
-        path = _inside(home, identity)
-        image = None if path is None else _opened(library, path)
-        if image is not None:
+        if (path := _inside(home, identity)) and (image := _opened(library, path)):
             yield number, image
 
 

@@ -46,8 +46,7 @@ def fetch(
     """Fetch files of an original into the folder `out`; yields a line about each, its terms, and what to run next.
 
     max_gib: limit of each file. timeout: seconds without a byte. originals: the list [default: the project's]. Raises
-    InputError for a name, a role or a limit that is not valid, and for a file that cannot be fetched or is another one
-    than before.
+    InputError for a name, a role or a limit that is not valid, and for a file that cannot be fetched or has changed.
     """
     originals = originals or ORIGINALS
     entries = read_originals(originals)
@@ -61,11 +60,10 @@ def fetch(
             f"--max-gib {max_gib:g} must be above 0 and below a million, and --timeout {timeout:g} above 0 and at most "
             "3600."
         )
-    with _file_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
     for role in dict.fromkeys(roles):
         file = entry.files[role]
         with _file_errors(out / file.name):
+            out.mkdir(parents=True, exist_ok=True)
             yield Download(file, f"{name}/{file.name}", out, Checksums(originals, out), max_gib, timeout).run()
     yield f"{entry.note} {entry.homepage}"
     if command := entry.import_command(name, out):
@@ -81,7 +79,7 @@ def _file_errors(path: Path) -> Iterator[None]:
         raise InputError(f"{error.filename or path} cannot be read or written: {error.strerror or error}.") from None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Download:
     """One file on its way into a folder: NAME.part has what has arrived, and NAME.part.json says from where.
 
@@ -96,9 +94,13 @@ class Download:
     max_gib: float
     timeout: float
 
+    def __post_init__(self):
+        self.part = self.folder / f"{self.file.name}.part"
+        self.origin_file = self.folder / f"{self.file.name}.part.json"
+
     def run(self) -> str:
         """Fetch the file unless it is there, in one process at a time; returns a line that says what was done."""
-        target, lock = self._beside(""), self._beside(".part.lock")
+        target, lock = self.folder / self.file.name, self.folder / f"{self.file.name}.part.lock"
         if target.is_dir():
             raise InputError(f"{target} is a folder, where a file is to be: remove it, or choose another folder.")
         if not target.exists():
@@ -110,7 +112,7 @@ class Download:
                 raise InputError(f"Another process is fetching {target}: wait until it is done.") from None
             if line:
                 return line
-        if (known := self._known()) is None:
+        if (known := self.checksums.known(self.key, self.file)) is None:
             return f"{target}: there already, unverified, for no checksum of it is known"
         expected, where = known
         if (digest := sha256(target)) != expected:
@@ -122,13 +124,13 @@ class Download:
 
     def _fetch(self, target: Path) -> str:
         """Fetch the file from the first address that has it, that of the part before all others."""
-        known, origin, failures = self._known() is not None, self._origin(), []
+        known, origin, failures = self.checksums.known(self.key, self.file) is not None, self._origin(), []
         for url in sorted(self.file.urls, key=lambda url: url != origin.get("url")):
             try:
                 self._receive(url, known)
                 state, size = self._verify(url), self._length()
-                os.replace(self._part, target)
-                self._beside(".part.json").unlink(missing_ok=True)
+                os.replace(self.part, target)
+                self.origin_file.unlink(missing_ok=True)
                 return f"{target}: {size:,} bytes, {state}"
             except SourceError as error:
                 failures.append(f"{url} {error}")
@@ -193,7 +195,7 @@ class Download:
                 raise SourceError("sends it in another encoding")
             else:
                 self._clear()  # bytes go first, so that a kill leaves none under the wrong origin
-                write_json(self._beside(".part.json"), {"url": url, "validator": current})
+                write_json(self.origin_file, {"url": url, "validator": current})
             self._append(url, response.raw)
 
     def _append(self, url: str, body: Any) -> None:
@@ -203,13 +205,13 @@ class Download:
         look = {"desc": self.file.name, "unit": "B", "unit_scale": True, "leave": False, "disable": None}
         length = self._length()
         size = None if body.length_remaining is None else length + body.length_remaining
-        with self._part.open("ab") as stream, tqdm(total=size, initial=length, **look) as bar:
+        with self.part.open("ab") as stream, tqdm(total=size, initial=length, **look) as bar:
             while chunk := body.read(CHUNK, decode_content=False):
                 length += len(chunk)
                 if (least := max(length, size or 0)) > self.max_gib * 2**30:
                     raise InputError(
                         f"{url} has at least {least:,} bytes, more than --max-gib {self.max_gib:g} allows: raise it, "
-                        f"or remove what has arrived, {self._part}."
+                        f"or remove what has arrived, {self.part}."
                     )
                 stream.write(chunk)
                 bar.update(len(chunk))
@@ -220,13 +222,13 @@ class Download:
 
     def _verify(self, url: str) -> str:
         """Compare what has arrived with its checksum, or record that; throws it away if it cannot be right."""
-        first, size, digest = self._known() is None, self._length(), sha256(self._part)
+        first, size, digest = self.checksums.known(self.key, self.file) is None, self._length(), sha256(self.part)
         if first:
             if problem := self._problem():
                 self._clear()
                 raise SourceError(problem)
             self.checksums.keep(self.key, Pin(sha256=digest, size=size, url=url))
-        expected, where = self._known()
+        expected, where = self.checksums.known(self.key, self.file)
         if digest != expected:
             self._clear()
             raise SourceError(
@@ -241,31 +243,21 @@ class Download:
             return "sends an empty file"
         if self.file.name.endswith(".gz"):
             try:
-                with gzip.open(self._part) as stream:
+                with gzip.open(self.part) as stream:
                     while stream.read(2**20):
                         pass
             except (gzip.BadGzipFile, EOFError, zlib.error):
                 return "does not send a whole gzip file"
         return None
 
-    def _known(self) -> tuple[str, Path] | None:
-        return self.checksums.known(self.key, self.file)
-
-    @property
-    def _part(self) -> Path:
-        return self._beside(".part")
-
-    def _beside(self, suffix: str) -> Path:
-        return self.folder / (self.file.name + suffix)
-
     def _length(self) -> int:
-        return self._part.stat().st_size if self._part.exists() else 0
+        return self.part.stat().st_size if self.part.exists() else 0
 
     def _origin(self) -> dict[str, Any]:
         with suppress(InputError):
-            return read_json(self._beside(".part.json"))
+            return read_json(self.origin_file)
         return {}
 
     def _clear(self) -> None:
-        self._part.unlink(missing_ok=True)
-        self._beside(".part.json").unlink(missing_ok=True)
+        self.part.unlink(missing_ok=True)
+        self.origin_file.unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 """The public originals of datasets: the list of them, data/originals.yml, and what their files were when first fetched.
 
-A file of which no checksum is known gets one at its first fetch, in originals.lock.json beside the list; from then on
-every fetch must match it.
+A file without a known checksum gets one at its first fetch, in originals.lock.json; every later fetch must match it.
 """
 
 import os
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import read_yaml, write_json
+from rodpo_lite.settings import Settings
 
 ORIGINALS = Path(__file__).resolve().parents[2] / "data" / "originals.yml"
 
@@ -23,11 +23,7 @@ _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_lengt
 _Url = Annotated[str, Field(pattern=r"^https?://[^/?#]")]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class File(_Model):
+class File(Settings):
     """A file: its name in the folder, and its addresses in the order in which they are tried."""
 
     name: _Name
@@ -35,7 +31,7 @@ class File(_Model):
     sha256: _Digest | None = None
 
 
-class Original(_Model):
+class Original(Settings):
     """A dataset as it is published: its files, and the format and core that `rodpo data import` takes for them."""
 
     format: Literal["amazon2014", "amazon2018", "amazon2023"]
@@ -63,7 +59,7 @@ class Original(_Model):
         return shlex.join(map(str, [*words, "--out", folder / name]))
 
 
-class Pin(_Model):
+class Pin(Settings):
     """What a file was when it was first fetched; size in bytes."""
 
     sha256: _Digest
@@ -82,10 +78,7 @@ class Checksums:
     folder: Path
 
     def known(self, key: str, file: File) -> tuple[str, Path] | None:
-        """The SHA-256 that a file must have, and where that is written; None if it was never fetched.
-
-        Raises InputError where the record is damaged.
-        """
+        """The SHA-256 of a file and where it is written, None if never fetched; InputError for a damaged record."""
         if file.sha256:
             return file.sha256, self.originals
         pins = ((record, _read_pins(record).get(key)) for record in self._records())

@@ -157,33 +157,28 @@ def write_dataset(
     files by name, such as users.parquet or an oracle. notes: source, licence, notes, and `origin`, a text per modality.
     Raises InputError if the folder exists or what would be written is not a valid dataset.
     """
-    folder, features, items = Path(folder), features or {}, items.copy()
+    folder, features = Path(folder), features or {}
     origin = notes.pop("origin", {})
     if folder.exists():
         raise InputError(f"{folder} exists already; choose another folder or remove it first.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        interactions = interactions.astype({"user": np.int32, "item": np.int32, "position": np.int32})
-        if "timestamp" not in interactions:
-            interactions["timestamp"] = pd.NA
-        interactions["timestamp"] = interactions["timestamp"].astype("Int64")
-        interactions.to_parquet(staged / "interactions.parquet", index=False, compression="zstd")
-        for modality in features:
-            if f"has_{modality}" not in items:
-                items[f"has_{modality}"] = True
-        items.astype({"item": np.int32}).to_parquet(staged / "items.parquet", index=False, compression="zstd")
+        dtypes = {"user": "int32", "item": "int32", "position": "int32", "timestamp": "Int64"}
+        interactions = interactions.assign(timestamp=interactions.get("timestamp", pd.NA)).astype(dtypes)
+        unmasked = [f"has_{modality}" for modality in features if f"has_{modality}" not in items]
+        items = items.assign(**dict.fromkeys(unmasked, True)).astype({"item": "int32"})
         (staged / "features").mkdir()
         modalities = {}
         for modality, rows in features.items():
-            file = f"features/{modality}.npy"
+            file, covered = f"features/{modality}.npy", int(items[f"has_{modality}"].sum())
             np.save(staged / file, rows.astype(np.float16, copy=False))
-            covered = int(items[f"has_{modality}"].sum())
             modalities[modality] = {
                 "file": file, "dim": rows.shape[1], "dtype": "float16", "covered": covered,
                 "origin": origin.get(modality, "not stated"),
             }  # fmt: skip
-        for file, content in (extra or {}).items():
+        tables = {"interactions.parquet": interactions, "items.parquet": items}
+        for file, content in (tables | (extra or {})).items():
             (staged / file).parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, np.ndarray):
                 np.save(staged / file, content)
@@ -204,7 +199,7 @@ def write_dataset(
             },
         }
         (staged / "dataset.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        del interactions, items  # what is read back is as large again
+        del interactions, items, tables, content  # what is read back is as large again
         read_dataset(staged)
         staged.chmod(0o755)
         os.rename(staged, folder)

@@ -69,7 +69,8 @@ def synthesise(out: Path, seed: int = 0, sizes: WorldSizes = WorldSizes()) -> Pa
         raise InputError(f"A world needs at least 1 user and 100 items, but got {sizes.users} and {sizes.items}.")
     rng = np.random.default_rng(seed)
     latent = _item_vectors(rng, sizes)
-    popularity = _popularity(rng, sizes)
+    weights = 1 / np.arange(5, sizes.items + 5) ** 0.9
+    popularity = rng.permutation(weights / weights.sum())  # Zipf weights in random item order, [N]
     tastes = _drifting_tastes(rng, sizes)
     relevance = _relevance(rng, tastes, latent, popularity, sizes)
     lengths = np.clip(5 + rng.geometric(1 / (sizes.mean_length - 4), sizes.users) - 1, 5, 50)
@@ -120,12 +121,6 @@ def _item_vectors(rng: np.random.Generator, sizes: WorldSizes) -> np.ndarray:
     return _unit(centre + 0.35 * rng.normal(size=(sizes.items, sizes.latent)))
 
 
-def _popularity(rng: np.random.Generator, sizes: WorldSizes) -> np.ndarray:
-    """Zipf weights in random item order, summing to one, [N]."""
-    weights = 1 / np.arange(5, sizes.items + 5) ** 0.9
-    return rng.permutation(weights / weights.sum())
-
-
 def _drifting_tastes(rng: np.random.Generator, sizes: WorldSizes) -> np.ndarray:
     """Unit taste vectors [U, phases, L], each phase a step away from the one before."""
     tastes = [_unit(rng.normal(size=(sizes.users, sizes.latent)))]
@@ -135,10 +130,7 @@ def _drifting_tastes(rng: np.random.Generator, sizes: WorldSizes) -> np.ndarray:
 
 
 def _relevance(rng, tastes, latent, popularity, sizes: WorldSizes) -> np.ndarray:
-    """Binary relevance [U, phases, N]: one uniform draw per user and item, against a probability that drifts.
-
-    The threshold is set so that `relevant_share` of all (user, phase, item) are relevant.
-    """
+    """Binary relevance [U, phases, N], `relevant_share` of it true: a draw per user and item, against what drifts."""
     appeal = 0.3 * np.log(popularity / popularity.mean())
     draw = rng.logistic(size=(sizes.users, sizes.items)).astype(np.float32)
     logits = 9.0 * np.einsum("upl,nl->upn", tastes, latent, optimize=True).astype(np.float32)

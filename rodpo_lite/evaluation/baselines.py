@@ -88,10 +88,7 @@ def _history_weights(dataset: Dataset, start: np.ndarray, end: np.ndarray, decay
 
 
 def item_similarity(dataset: Dataset) -> sparse.csr_array:
-    """Cosine of two items over the users who took them in training, 0 for an item with itself, [N, N].
-
-    Source: Deshpande and Karypis 2004.
-    """
+    """Cosine of two items over their users in training (Deshpande and Karypis 2004), 0 with itself, [N, N]."""
     split = leave_one_out(dataset)
     taken = _history_weights(dataset, split.start, split.train_end, 1.0)
     taken.data[:] = 1.0

@@ -29,21 +29,16 @@ class Ranks:
         return pd.DataFrame({"user": users, "rank": self.unmasked, "rank_masked": self.masked}, dtype=np.int32)
 
 
-def rank_targets(scores: Tensor, targets: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
+def rank_targets(scores: Tensor, targets: Tensor, history: Tensor, known_finite: bool = False) -> tuple[Tensor, Tensor]:
     """Ranks of the targets within rows of scores, unmasked and masked.
 
     scores [R, N]; targets [R]; history [R, M] item ids, padded with N, repeats allowed. The rank is the number of items
     with a strictly greater score plus half of the ties among the other items, rounded up, so that a constant scorer
     lands in the middle and not on top. Masking drops the history, though never the target itself.
-    Raises ValueError if a score is not finite.
+    Raises ValueError if a score is not finite, which is not looked for if they are known to be.
     """
-    if not bool(torch.isfinite(scores.sum(1)).all()):
+    if not known_finite and not bool(torch.isfinite(scores.sum(1)).all()):
         raise ValueError(NOT_FINITE)
-    return _count(scores, targets, history)
-
-
-def _count(scores: Tensor, targets: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
-    """`rank_targets` of scores that are known to be finite."""
     n_items = scores.shape[1]
     at_target = scores.gather(1, targets[:, None])
     greater = (scores > at_target).sum(1, dtype=torch.int32).long()
@@ -62,8 +57,7 @@ def rank_dataset(
 ) -> Ranks:
     """Ranks of every user's `part` target, from scores in fp32; the model is left in the mode it was in.
 
-    budget_mib: most memory that a block of scores may take; None suits the device. Raises ValueError if a score is not
-    finite.
+    budget_mib: most memory for a block of scores; None suits the device. Raises ValueError if a score is not finite.
     """
     device = next(model.parameters()).device
     start, end = leave_one_out(dataset).history(part)
@@ -79,7 +73,7 @@ def rank_dataset(
         for block, states in zip(users.split(rows), hidden.split(rows), strict=True):
             scores = (vectors @ states.T).T  # on a CPU this way round is faster, and so is counting in its columns
             history = padded_slices(items, first[block], last[block], dataset.n_items)
-            unmasked[block], masked[block] = _count(scores, items[last[block]], history)
+            unmasked[block], masked[block] = rank_targets(scores, items[last[block]], history, known_finite=True)
     return Ranks(unmasked.cpu().numpy(), masked.cpu().numpy())
 
 

@@ -1,7 +1,7 @@
 """Intervals for paired comparisons over the same users and seeds, and the verdicts that follow from them."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -163,11 +163,8 @@ def verdict(change: Comparison, adjusted_p: float | None = None, negligible: flo
     return "inconclusive"
 
 
-def user_bootstrap(
-    before: np.ndarray, after: np.ndarray, statistic: Callable[..., np.ndarray] = relative_change,
-    resamples: int = 2000, seed: int = 0,
-) -> Interval:  # fmt: skip
-    """Percentile bootstrap over users of a paired statistic: one value per user and arm, [U] each.
+def user_bootstrap(before: np.ndarray, after: np.ndarray, resamples: int = 2000, seed: int = 0) -> Interval:
+    """Percentile bootstrap over users of `relative_change`: one value per user and arm, [U] each.
 
     It covers the choice of users only; what another training seed would change is not in it. A relative change of
     nothing is undefined; and where so few users have anything before that a resample may miss them all, or there is one
@@ -175,14 +172,13 @@ def user_bootstrap(
     """
     if before.shape != after.shape or before.ndim != 1:
         raise ValueError("both arms need one value for each of the same users")
-    if statistic is relative_change and before.mean() == 0:
+    if before.mean() == 0:
         return Interval(np.nan, np.nan, np.nan)
-    estimate = Interval(float(statistic(before, after)), np.nan, np.nan)
+    estimate = Interval(float(relative_change(before, after)), np.nan, np.nan)
     if len(before) < 2:
         return estimate
+    options = {"paired": True, "n_resamples": resamples, "batch": 100, "method": "percentile", "rng": seed}
     with warnings.catch_warnings(action="ignore"):  # a resample that is 0 throughout has no relative change
-        bootstrap = scipy.stats.bootstrap(
-            (before, after), statistic, paired=True, n_resamples=resamples, batch=100, method="percentile", rng=seed
-        )
+        bootstrap = scipy.stats.bootstrap((before, after), relative_change, **options)
     low, high = map(float, bootstrap.confidence_interval)
     return replace(estimate, low=low, high=high) if np.isfinite([low, high]).all() else estimate

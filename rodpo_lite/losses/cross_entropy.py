@@ -22,8 +22,7 @@ def full_cross_entropy(
     hidden [P, D], vectors [N, D], targets [P]; `rows` positions are scored at a time, and the gradients are formed in
     the same pass. Blocks are computed in `dtype` (default: that of hidden; also that where scores may be larger than
     LARGEST_SCORE), and accumulate in fp32; scores at the targets and sums over blocks are in the dtype of hidden.
-    `observe(block, scores)` is shown each score block and must leave it as it was: negative selection reads the pool
-    from there without a second product.
+    `observe(block, scores)` is shown each score block, so that no second product is needed to select negatives.
     """
     return _FullCrossEntropy.apply(hidden, vectors, targets, rows, observe, dtype or hidden.dtype)
 

@@ -8,10 +8,11 @@ the whole batch, and what it remembers lies in an explicit state that the traine
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor
 
 from rodpo_lite.settings import Settings, one_of
@@ -22,7 +23,7 @@ State = dict[str, Tensor]
 class LossConfig(Settings):
     """The preference loss."""
 
-    name: str = Field("dpo", description="preference loss")
+    name: Annotated[str, one_of(lambda: LOSSES)] = Field("dpo", description="preference loss")
     beta: float = Field(0.5, gt=0, description="strength β of the implicit reward")
     epsilon: float = Field(
         0.1, ge=0, lt=0.5, description="ε of cdpo and rdpo: share of pairs that are the wrong way round"
@@ -32,11 +33,6 @@ class LossConfig(Settings):
     alpha: float = Field(0.6, ge=0, description="α of beta_dpo: how far β follows the batch")
     rho: float = Field(0.2, ge=0, lt=1, description="ρ of beta_dpo: share of the batch that is left out")
     momentum: float = Field(0.9, ge=0, lt=1, description="of beta_dpo's running mean and deviation")
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return one_of(name, list(LOSSES))
 
 
 @dataclass(frozen=True)
@@ -110,8 +106,7 @@ def beta_dpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
     """-log σ(β_b h) with β_b = β[1 + α(mean h - M₀)], at least 1e-3, over a share 1-ρ of the batch; [kept].
 
     The kept pairs are drawn without replacement in proportion to exp(-½((h - M₀)/σ)²); M₀ and σ are running means
-    (share `momentum` of the past) of the batch mean and standard deviation of h, in `state`. Draws from the global
-    generator.
+    (share `momentum` of the past) of the batch mean and deviation of h, in `state`. Draws from the global generator.
     Source: Wu et al. 2024, β-DPO.
     """
     margin = pairs.margin.flatten()
@@ -161,33 +156,22 @@ def _dpo_suppression(pairs: Pairs, config: LossConfig) -> Tensor:
     return config.beta * torch.sigmoid(-config.beta * pairs.margin)
 
 
-def _bpr_suppression(pairs: Pairs, config: LossConfig) -> Tensor:
-    return config.beta * torch.sigmoid(-config.beta * pairs.policy_margin)
-
-
-def _cdpo_suppression(pairs: Pairs, config: LossConfig) -> Tensor:
-    return _dpo_suppression(pairs, config) - config.beta * config.epsilon
-
-
-def _rdpo_suppression(pairs: Pairs, config: LossConfig) -> Tensor:
-    return _dpo_suppression(pairs, config) + config.beta * config.epsilon / (1 - 2 * config.epsilon)
-
-
-def _ipo_suppression(pairs: Pairs, config: LossConfig) -> Tensor:
-    return 1 / config.beta - 2 * pairs.margin
-
-
-def _simpo_suppression(pairs: Pairs, config: LossConfig) -> Tensor:
-    return config.beta * torch.sigmoid(config.gamma - config.beta * pairs.policy_margin)
-
-
 LOSSES: dict[str, Loss] = {
     "dpo": Loss(dpo, _dpo_suppression),
-    "bpr": Loss(bpr, _bpr_suppression, reference=False),
-    "cdpo": Loss(cdpo, _cdpo_suppression, uses=("beta", "epsilon")),
-    "rdpo": Loss(rdpo, _rdpo_suppression, uses=("beta", "epsilon")),
-    "ipo": Loss(ipo, _ipo_suppression),
-    "simpo": Loss(simpo, _simpo_suppression, reference=False, uses=("beta", "gamma")),
+    "bpr": Loss(bpr, lambda pairs, c: c.beta * torch.sigmoid(-c.beta * pairs.policy_margin), reference=False),
+    "cdpo": Loss(cdpo, lambda pairs, c: _dpo_suppression(pairs, c) - c.beta * c.epsilon, uses=("beta", "epsilon")),
+    "rdpo": Loss(
+        rdpo,
+        lambda pairs, c: _dpo_suppression(pairs, c) + c.beta * c.epsilon / (1 - 2 * c.epsilon),
+        uses=("beta", "epsilon"),
+    ),
+    "ipo": Loss(ipo, lambda pairs, c: 1 / c.beta - 2 * pairs.margin),
+    "simpo": Loss(
+        simpo,
+        lambda pairs, c: c.beta * torch.sigmoid(c.gamma - c.beta * pairs.policy_margin),
+        reference=False,
+        uses=("beta", "gamma"),
+    ),
     "dr_dpo": Loss(dr_dpo, uses=("beta", "beta_prime")),
     "beta_dpo": Loss(beta_dpo, uses=("beta", "alpha", "rho", "momentum")),
     "sdpo": Loss(sdpo),

@@ -7,8 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rodpo_lite.data.batches import PackedBatch
-from rodpo_lite.data.schema import Dataset
-from rodpo_lite.data.split import training_counts
 from rodpo_lite.engine import rounded_up
 
 
@@ -60,11 +58,6 @@ class Proposal:
         weight = (popularity.double() + 1) ** exponent
         self.cumulative = weight.cumsum(0)
         self.log_expected = (size * weight / self.cumulative[-1]).log().float()
-
-    @classmethod
-    def of(cls, dataset: Dataset, size: int, exponent: float, device: torch.device) -> "Proposal":
-        """Count the training interactions of a dataset."""
-        return cls(torch.as_tensor(training_counts(dataset), device=device), size, exponent)
 
     def shortlist(self, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None) -> Shortlist:
         """A shortlist with a sample that all positions share, for inputs and targets [P]."""

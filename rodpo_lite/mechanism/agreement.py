@@ -47,10 +47,8 @@ def standard_errors(
     """Standard errors of the two averages over positions of `by_drawing`, by the probabilities."""
     probabilities, suppression = profile.probabilities(negatives), profile.suppression(loss)
     squares, means = (profile.by_kind(probabilities * suppression**power) for power in (2, 1))
-    variances = (square - mean**2 for square, mean in zip(squares, means, strict=True))
-    erroneous, informative = (
-        float(np.sqrt(variance.clip(min=0).sum() / draws) / len(variance)) for variance in variances
-    )
+    variances = (np.sum((square - mean**2).clip(min=0)) for square, mean in zip(squares, means, strict=True))
+    erroneous, informative = (float(np.sqrt(variance / draws) / len(probabilities)) for variance in variances)
     return erroneous, informative
 
 

@@ -70,14 +70,11 @@ def drift_report(
 ) -> dict[str, Any]:  # fmt: skip
     """Measure `items`, the mean embedding drift, and the matched score drift of `future` and any `planted` items.
 
-    Future items are those that the user takes later and that `exclude` allows to be rejected: under `train`, the
-    validation item.
+    Future items are taken later by the user and may be rejected by `exclude`: under `train`, the validation item.
     """
-    notions = {"future": future_relevance(dataset)}
-    if planted is not None:
-        notions["planted"] = planted_relevance(planted)
-    report: dict[str, Any] = {"items": float(embedding_drift(policy, before).mean())}
-    return report | matched_drift(policy, before, dataset, notions, max_length, exclude, positions)
+    notions = {"future": future_relevance(dataset)} | ({"planted": planted_relevance(planted)} if planted else {})
+    moved = matched_drift(policy, before, dataset, notions, max_length, exclude, positions)
+    return {"items": float(embedding_drift(policy, before).mean()), **moved}
 
 
 def _neighbours(scores: Tensor, reach: int) -> tuple[Tensor, Tensor, Tensor]:

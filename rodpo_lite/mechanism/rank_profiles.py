@@ -28,8 +28,7 @@ class RankProfile:
     users [P]; eligible [P]: number of eligible items; items [P, N]: their ids by rank, excluded items last;
     false_negative [P, N]: relevant by the notion that was asked for; pairs: scores of the positive and of the item at
     each rank, float64; anchor [P, N]: π(j|S), which the cross-entropy suppresses at λ_ce = 1; candidates: what
-    selectors are shown, by scorer. All on the CPU. Where nothing is eligible, nothing is a false negative, and nothing
-    is suppressed.
+    selectors are shown, by scorer. All on the CPU. Where nothing is eligible, nothing is false or suppressed.
     """
 
     users: np.ndarray
@@ -41,10 +40,7 @@ class RankProfile:
     candidates: dict[str, Candidates]
 
     def expected(self, negatives: NegativesConfig, loss: LossConfig) -> tuple[np.ndarray, np.ndarray]:
-        """Expected suppression of each position: erroneous, Σ_r q_r f_r w_r, and informative, Σ_r q_r (1 - f_r) w_r.
-
-        Both [P]. Raises KeyError where q or w cannot be stated.
-        """
+        """Erroneous and informative suppression of each position, both [P]; KeyError where q or w cannot be stated."""
         return self.by_kind(self.probabilities(negatives) * self.suppression(loss))
 
     def probabilities(self, negatives: NegativesConfig) -> np.ndarray:
@@ -56,10 +52,7 @@ class RankProfile:
         return selector.probabilities(candidates, negatives).gather(1, torch.from_numpy(self.items)).numpy()
 
     def suppression(self, loss: LossConfig) -> np.ndarray:
-        """w_r, [P, N]: suppression of the item at rank r if it is drawn.
-
-        Raises KeyError for a loss whose suppression of one pair depends on others.
-        """
+        """w_r, [P, N]: suppression of the item at rank r if drawn; KeyError for a loss whose pairs depend on others."""
         suppression = LOSSES[loss.name].suppression
         if suppression is None:
             raise KeyError(f"the suppression of {loss.name} on a pair depends on other pairs")
@@ -86,10 +79,6 @@ class RankProfile:
         """h if the item at that rank were drawn, [P, N]; infinite where nothing is eligible."""
         return np.where(self.real, self.pairs.margin.numpy(), np.inf)
 
-    def false_negative_share(self) -> np.ndarray:
-        """Share of positions whose item at rank r is a false negative, [N]."""
-        return self.false_negative.mean(0)
-
     def by_pool_size(self, loss: LossConfig, depth: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Erroneous and informative suppression, averaged over positions, of a pool of K = 1 … N; both [N].
 
@@ -113,7 +102,8 @@ class RankProfile:
         reference = np.where(self.real, self.pairs.reference_negative.numpy(), -np.inf)
         best = np.argsort(-reference, 1, kind="stable")[:, :depth]
         change, wrong, real = (np.take_along_axis(x, best, 1) for x in (change, self.false_negative, self.real))
-        return _mean_where(change, wrong), _mean_where(change, ~wrong & real)
+        wrong_change, right_change = (np.ma.array(change, mask=~kind) for kind in (wrong, ~wrong & real))
+        return wrong_change.mean(1).filled(np.nan), right_change.mean(1).filled(np.nan)
 
     def in_pool(self, values: np.ndarray, depth: int = 20) -> tuple[float, float]:
         """Means of a value per item [N] over the false negatives and over the others among the best `depth` ranks."""
@@ -162,12 +152,6 @@ def rank_profile(
     anchor = scores["policy"].softmax(1).gather(1, items).masked_fill(~real, 0.0).double()
     tables = users, real.sum(1), items, relevance(batch).gather(1, items) & real
     return RankProfile(*(table.numpy() for table in tables), Pairs(*pairs), anchor.numpy(), candidates)
-
-
-def _mean_where(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    count = mask.sum(1)
-    total = np.where(mask, values, 0.0).sum(1)
-    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
 
 
 def _noise(probabilities: np.ndarray, suppression: np.ndarray) -> float:

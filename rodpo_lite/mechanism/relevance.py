@@ -34,12 +34,8 @@ def oracle_relevance(dataset: Dataset, oracle: Oracle) -> Relevance:
 
 def planted_relevance(planted: Planted) -> Relevance:
     """What was planted, and is still to come."""
-
-    def relevance(batch: PackedBatch) -> Tensor:
-        catalogue = torch.arange(planted.n_items, device=batch.rows.device).expand(len(batch.rows), -1)
-        return planted.hit(batch, catalogue)
-
-    return relevance
+    catalogue = torch.arange(planted.n_items, device=planted.keys.device)
+    return lambda batch: planted.hit(batch, catalogue.expand(len(batch.rows), -1))
 
 
 def future_relevance(dataset: Dataset) -> Relevance:

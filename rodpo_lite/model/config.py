@@ -1,8 +1,8 @@
 """Configuration of the model."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from rodpo_lite.settings import Settings
 
@@ -36,32 +36,17 @@ class EncoderConfig(Settings):
     router_noise: float = Field(0.0, ge=0, description="standard deviation of noise on router logits while training")
     placeholder: bool = Field(False, description="towers only: stand-ins for masked items, for placeholder_contrast")
 
-    @field_validator("fusion")
+    @field_validator("fusion", "placeholder", "heads", "experts_per_row")
     @classmethod
-    def _fusion_fits_base(cls, fusion: str, info) -> str:
-        if fusion == "interactive" and info.data.get("base") == "fused":
+    def _fits_what_stands_before(cls, value: Any, info: ValidationInfo) -> Any:
+        key, fused = info.field_name, info.data.get("base") == "fused"
+        width, experts = info.data.get("width"), info.data.get("experts")  # None where not valid themselves
+        if key == "fusion" and fused and value == "interactive":
             raise ValueError("it needs encoder.base = towers; with fused, allowed are linear, mlp, moe")
-        return fusion
-
-    @field_validator("placeholder")
-    @classmethod
-    def _placeholder_fits_base(cls, placeholder: bool, info) -> bool:
-        if placeholder and info.data.get("base") == "fused":
+        if key == "placeholder" and fused and value:
             raise ValueError("it needs encoder.base = towers")
-        return placeholder
-
-    @field_validator("heads")
-    @classmethod
-    def _heads_divide_width(cls, heads: int, info) -> int:
-        width = info.data.get("width")
-        if width is not None and width % heads:
+        if key == "heads" and width is not None and width % value:
             raise ValueError(f"heads must divide width {width}")
-        return heads
-
-    @field_validator("experts_per_row")
-    @classmethod
-    def _enough_experts(cls, per_row: int, info) -> int:
-        experts = info.data.get("experts")
-        if experts is not None and per_row > experts:
+        if key == "experts_per_row" and experts is not None and value > experts:
             raise ValueError(f"at most encoder.experts = {experts} experts can compute a row")
-        return per_row
+        return value

@@ -14,8 +14,7 @@ Stream = AbstractContextManager  # within it, torch's global random numbers are 
 class Dropout(nn.Module):
     """Zeroes each entry with probability p, rounded to a multiple of 2^-16, and scales the others by 1 / (1 - p).
 
-    `nn.Dropout` on a CPU draws a random number for each entry, one after the other. Here one draw of 64 bits decides
-    about four entries.
+    `nn.Dropout` on a CPU draws a random number for each entry; here one draw of 64 bits decides about four entries.
     """
 
     def __init__(self, p: float):

@@ -23,6 +23,9 @@ class Routing(NamedTuple):
     z: Tensor
 
 
+Routed = tuple[Tensor, dict[str, Routing]]  # output of modules, and the routing of each sparse mixture among them
+
+
 class SparseExperts(nn.Module):
     """y = Σ_{e in top k} g_e expert_e(x) + shared(x) + bias, rows [R, D_in] to [R, D_out].
 
@@ -36,14 +39,13 @@ class SparseExperts(nn.Module):
     its active parameters, the router left out, are exactly those of an MLP of hidden width (k + shared) expert_width.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, experts: int, per_row: int, expert_width: int, shared: bool, noise: float
-    ):
+    def __init__(self, config: EncoderConfig, inputs: int, outputs: int):
         super().__init__()
-        self.per_row, self.noise = per_row, noise
-        self.router = nn.Linear(inputs, experts, bias=False)
-        self.experts = nn.ModuleList(_expert(inputs, outputs, expert_width) for _ in range(experts))
-        self.shared = _expert(inputs, outputs, expert_width) if shared else None
+        self.per_row, self.noise = config.experts_per_row, config.router_noise
+        self.router = nn.Linear(inputs, config.experts, bias=False)
+        sizes = inputs, config.expert_width, outputs
+        self.experts = nn.ModuleList(mlp(*sizes, bias=False) for _ in range(config.experts))
+        self.shared = mlp(*sizes, bias=False) if config.shared_expert else None
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Routing]:
@@ -90,26 +92,14 @@ def routing_of(logits: Tensor, chosen: Tensor) -> Routing:
     return Routing(load, balance, logits.logsumexp(1).square().mean())
 
 
-def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """The dense twin of SparseExperts."""
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, outputs))
+def mlp(inputs: int, hidden: int, outputs: int, bias: bool = True) -> nn.Sequential:
+    """The dense twin of SparseExperts; an expert if its output has no bias."""
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, outputs, bias=bias))
 
 
-def sparse_experts(config: EncoderConfig, inputs: int, outputs: int) -> SparseExperts:
-    """The mixture that a configuration describes."""
-    return SparseExperts(
-        inputs, outputs, config.experts, config.experts_per_row, config.expert_width, config.shared_expert,
-        config.router_noise,
-    )  # fmt: skip
-
-
-def with_routing(module: nn.Module, rows: Tensor, name: str) -> tuple[Tensor, dict[str, Routing]]:
+def with_routing(module: nn.Module, rows: Tensor, name: str) -> Routed:
     """Apply a module; returns its output, and its routing under `name` if it is a sparse mixture."""
     if isinstance(module, SparseExperts):
         output, routing = module(rows)
         return output, {name: routing}
     return module(rows), {}
-
-
-def _expert(inputs: int, outputs: int, width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, outputs, bias=False))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rodpo_lite.model.config import EncoderConfig
-from rodpo_lite.model.experts import Routing, mlp, sparse_experts, with_routing
+from rodpo_lite.model.experts import Routing, SparseExperts, mlp, with_routing
 
 
 class Catalogue(NamedTuple):
@@ -22,17 +22,17 @@ class Catalogue(NamedTuple):
     routing: dict[str, Routing]
 
 
+ByModality = dict[str, np.ndarray]  # features [N, d], or which items have them [N]
+
+
 class ItemEncoder(nn.Module):
     """Item vector = ID embedding + Σ_m W_m x_m, and with `fusion="mlp"` or `"moe"` also + f([W_m x_m]_m).
 
     f is an MLP or a sparse mixture of experts. Features are centred and scaled per modality over the items that have
-    it; an item without a modality gets a learnt vector in place of W_m x_m, and a dataset without any modality leaves
-    the ID embedding alone.
+    it; an item without a modality gets a learnt vector in place of W_m x_m; without any there is the ID alone.
     """
 
-    def __init__(
-        self, config: EncoderConfig, n_items: int, features: dict[str, np.ndarray], present: dict[str, np.ndarray]
-    ):
+    def __init__(self, config: EncoderConfig, n_items: int, features: ByModality, present: ByModality):
         super().__init__()
         width = config.width
         self.id = nn.Embedding(n_items, width)
@@ -41,7 +41,7 @@ class ItemEncoder(nn.Module):
         if config.fusion == "mlp" and self.modalities:
             self.mlp = mlp(width * len(self.modalities), config.hidden or 2 * width, width)
         elif config.fusion == "moe" and self.modalities:
-            self.experts = sparse_experts(config, width * len(self.modalities), width)
+            self.experts = SparseExperts(config, width * len(self.modalities), width)
         nn.init.normal_(self.id.weight, std=config.id_std)
 
     def forward(self, items: Tensor | None = None) -> Catalogue:
@@ -78,6 +78,6 @@ class ModalityProjection(nn.Module):
         return self.linear(self.features[chosen]) + self.absent[chosen] * self.missing  # [N, D]
 
 
-def modality_projections(features: dict[str, np.ndarray], present: dict[str, np.ndarray], width: int) -> nn.ModuleDict:
+def modality_projections(features: ByModality, present: ByModality, width: int) -> nn.ModuleDict:
     """A projection for each modality, in the order of their names."""
     return nn.ModuleDict({m: ModalityProjection(features[m], present[m], width) for m in sorted(features)})

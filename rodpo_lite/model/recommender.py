@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from rodpo_lite.model.attention import Layout
 from rodpo_lite.model.config import EncoderConfig
 from rodpo_lite.model.dropout import Dropout
 from rodpo_lite.model.experts import Routing, SparseExperts
-from rodpo_lite.model.items import Catalogue, ItemEncoder
+from rodpo_lite.model.items import ByModality, Catalogue, ItemEncoder
 from rodpo_lite.model.sequence import SequenceEncoder
 from rodpo_lite.model.towers import TowerItems, Towers
 
@@ -28,7 +27,7 @@ class Recommender(nn.Module):
     """
 
     def __init__(
-        self, config: EncoderConfig, n_items: int, features: dict[str, np.ndarray], present: dict[str, np.ndarray],
+        self, config: EncoderConfig, n_items: int, features: ByModality, present: ByModality,
         first_time: float | None = None,
     ):  # fmt: skip
         super().__init__()
@@ -96,14 +95,12 @@ def score_matrix(model: Recommender, batch: PackedBatch) -> Tensor:
     return encoding.hidden @ encoding.vectors.T
 
 
-def score_blocks(
-    hidden: Tensor, vectors: Tensor, rows: int, dtype: torch.dtype | None = None
-) -> Iterator[tuple[slice, Tensor]]:
+def score_blocks(hidden: Tensor, vectors: Tensor, rows: int, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
     """Yield the scores [R, N] of consecutive blocks of positions, without gradient; a block may be overwritten.
 
-    hidden [P, C], vectors [N, C]. Products and scores are in `dtype` (default: that of hidden).
+    hidden [P, C], vectors [N, C]. Products and scores are in `dtype`.
     """
-    hidden, vectors = (side.detach().to(dtype or side.dtype) for side in (hidden, vectors))
+    hidden, vectors = (side.detach().to(dtype) for side in (hidden, vectors))
     buffer = hidden.new_empty(min(rows, len(hidden)), len(vectors))
     for start in range(0, len(hidden), rows):
         block = slice(start, min(start + rows, len(hidden)))

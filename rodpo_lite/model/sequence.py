@@ -7,7 +7,7 @@ from rodpo_lite.data.batches import PackedBatch
 from rodpo_lite.model.attention import Bins, Layout, packed_causal_attention
 from rodpo_lite.model.config import EncoderConfig
 from rodpo_lite.model.dropout import Dropout
-from rodpo_lite.model.experts import Routing, mlp, sparse_experts, with_routing
+from rodpo_lite.model.experts import Routed, SparseExperts, mlp, with_routing
 
 
 class SequenceEncoder(nn.Module):
@@ -21,9 +21,7 @@ class SequenceEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         nn.init.normal_(self.position.weight, std=0.02)
 
-    def forward(
-        self, inputs: Tensor, batch: PackedBatch, layout: Layout, only: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Routing]]:
+    def forward(self, inputs: Tensor, batch: PackedBatch, layout: Layout, only: Tensor | None = None) -> Routed:
         """Encode item vectors of the packed positions, [P, D]; returns hidden states [P, D] and routing by block.
 
         only: numbers of the positions whose states are wanted; the last block computes no others.
@@ -48,14 +46,12 @@ class Block(nn.Module):
         self.out = nn.Linear(config.width, config.width)
         self.feedforward_norm = nn.LayerNorm(config.width)
         if config.feedforward == "moe":
-            self.feedforward = sparse_experts(config, config.width, config.width)
+            self.feedforward = SparseExperts(config, config.width, config.width)
         else:
             self.feedforward = mlp(config.width, config.feedforward_hidden or 4 * config.width, config.width)
         self.dropout = Dropout(config.dropout)
 
-    def forward(
-        self, x: Tensor, bins: list[Bins], name: str, only: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Routing]]:
+    def forward(self, x: Tensor, bins: list[Bins], name: str, only: Tensor | None = None) -> Routed:
         mixed = packed_causal_attention(self.qkv(self.attention_norm(x)), bins, self.heads)  # [P, 3 D] to [P, D]
         if only is not None:
             x, mixed = x[only], mixed[only]

@@ -6,15 +6,14 @@ they are scored against. Unlike it, the interactive mixture sees the item alone,
 computed once per catalogue; towers are pre-norm; temporal experts start near 1 and are trained.
 """
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rodpo_lite.data.batches import PackedBatch
 from rodpo_lite.model.attention import Layout
 from rodpo_lite.model.config import EncoderConfig
-from rodpo_lite.model.experts import Routing, mlp, sparse_experts, with_routing
-from rodpo_lite.model.items import Catalogue, modality_projections
+from rodpo_lite.model.experts import Routed, SparseExperts, mlp, with_routing
+from rodpo_lite.model.items import ByModality, Catalogue, modality_projections
 from rodpo_lite.model.sequence import SequenceEncoder
 
 EXPERTS = 4  # HM4SR's number, in both of its dense mixtures
@@ -32,9 +31,7 @@ class TowerItems(nn.Module):
     A dataset without any modality has the ID tower alone, and no fusion.
     """
 
-    def __init__(
-        self, config: EncoderConfig, n_items: int, features: dict[str, np.ndarray], present: dict[str, np.ndarray]
-    ):
+    def __init__(self, config: EncoderConfig, n_items: int, features: ByModality, present: ByModality):
         super().__init__()
         self.id = nn.Embedding(n_items, config.width)
         self.modalities = modality_projections(features, present, config.width)
@@ -59,8 +56,7 @@ class TowerItems(nn.Module):
 class InteractiveMixture(nn.Module):
     """HM4SR's interactive mixture, dense: rows [R, M D] to [R, M D].
 
-    Each linear expert reads all modalities; for each modality a softmax gate, which reads that modality alone, weighs
-    the experts' outputs for it.
+    Each linear expert reads all modalities; a softmax gate for each, which reads it alone, weighs their outputs for it.
     """
 
     def __init__(self, towers: int, width: int):
@@ -84,8 +80,7 @@ class TemporalMixture(nn.Module):
 
     Time is described by an embedding of floor(100 log2(1 + seconds since the previous input)) and by cosines of the
     absolute time, in days since `first_time`. Both belong to the input items: at prediction neither the time of the
-    target nor that of the request is used. The first input of a window and unknown times have their own interval row,
-    and unknown times no cosines.
+    target nor that of the request is used. The first input and unknown times have an interval row.
     """
 
     def __init__(self, width: int, towers: int, first_time: float):
@@ -138,9 +133,7 @@ class Towers(nn.Module):
         if config.placeholder and self.time is not None and modalities:
             self.placeholder = nn.Linear(2 * config.width, len(modalities) * config.width)
 
-    def forward(
-        self, inputs: Tensor, batch: PackedBatch, layout: Layout, only: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Routing]]:
+    def forward(self, inputs: Tensor, batch: PackedBatch, layout: Layout, only: Tensor | None = None) -> Routed:
         if self.time is not None:
             inputs = self.time(inputs, batch)
         hidden, routing = [], {}
@@ -170,5 +163,5 @@ def _fusion(config: EncoderConfig, towers: int) -> nn.Module:
     if config.fusion == "interactive":
         return InteractiveMixture(towers, config.width)
     if config.fusion == "moe":
-        return sparse_experts(config, size, size)
+        return SparseExperts(config, size, size)
     return mlp(size, config.hidden or 2 * config.width, size)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rodpo_lite.data.schema import Dataset
@@ -69,9 +70,7 @@ def exclusions(rule: str, users: Tensor, rows: Tensor, positives: Tensor, owned:
     elif bool((items == positive).any(1).all()):  # sorted and unique as they are
         return items
     merged = torch.cat([items, positive], 1).sort(1).values
-    repeated = torch.zeros_like(merged, dtype=torch.bool)
-    repeated[:, 1:] = merged[:, 1:] == merged[:, :-1]
-    merged = merged.masked_fill(repeated, owned.n_items).sort(1).values
+    merged = merged.masked_fill(repeats(merged), owned.n_items).sort(1).values
     width = int((merged < owned.n_items).sum(1).max()) if len(merged) else 0
     return merged[:, :width]
 
@@ -125,6 +124,11 @@ def renumbered(items: Tensor, pool: Tensor) -> Tensor:
     """The place of each item in the sorted pool [S], S where it is not in it; any shape."""
     place = torch.searchsorted(pool, items.contiguous()).clamp(max=len(pool) - 1)
     return torch.where(pool[place] == items, place, len(pool))
+
+
+def repeats(rows: Tensor) -> Tensor:
+    """Which values of sorted rows [R, M] are in the place before them, too."""
+    return F.pad(rows[:, 1:] == rows[:, :-1], (1, 0))
 
 
 def item_mask(items: Tensor, n_items: int) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from rodpo_lite.sampling.candidates import Candidates, item_mask
+from rodpo_lite.sampling.candidates import Candidates, item_mask, repeats
 from rodpo_lite.sampling.top_k import TopK, best, largest
 
 
@@ -86,6 +86,4 @@ def distinct_items(candidates: Candidates, count: int, generator: torch.Generato
 def _repeated(number: Tensor) -> Tensor:
     """Which values of a row are in the row before them, too."""
     ordered = number.sort(dim=1, stable=True)
-    same = torch.zeros_like(number, dtype=torch.bool)
-    same[:, 1:] = ordered.values[:, 1:] == ordered.values[:, :-1]
-    return torch.zeros_like(same).scatter_(1, ordered.indices, same)
+    return torch.zeros_like(number, dtype=torch.bool).scatter_(1, ordered.indices, repeats(ordered.values))

@@ -30,8 +30,7 @@ class NegativeSampler:
     """Draws negatives [P, n] for packed batches; `state` is what the selector remembers between steps.
 
     The pool that is selected from is the catalogue, or the sorted item ids that a step gives: then everything that a
-    selector sees is numbered within it, and a position for which it holds nothing eligible takes uniform items of the
-    catalogue.
+    selector sees is numbered within it, and where it holds nothing eligible, uniform items of the catalogue are taken.
     """
 
     def __init__(self, dataset: Dataset, config: NegativesConfig, engine: Engine, generator: torch.Generator):

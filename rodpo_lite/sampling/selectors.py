@@ -7,12 +7,12 @@ in one draw, [R, N]; the n draws are independent.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import scipy
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor
 
 from rodpo_lite.sampling.candidates import Candidates
@@ -32,7 +32,9 @@ from rodpo_lite.settings import Settings, one_of
 class NegativesConfig(Settings):
     """How the rejected item is selected."""
 
-    name: str = Field("topk", description="selector; `none` is the continued cross-entropy control")
+    name: Annotated[str, one_of(lambda: ("none", *SELECTORS))] = Field(
+        "topk", description="selector; `none` is the continued cross-entropy control"
+    )
     k: int = Field(20, ge=1, description="pool size K")
     n: int = Field(1, ge=1, description="negatives per position, drawn independently")
     exclude: Literal["none", "past", "train"] = Field(
@@ -51,19 +53,10 @@ class NegativesConfig(Settings):
     ahns_alpha: float = Field(0.5, gt=0, description="a of ahns")
     ahns_beta: float = Field(0.2, gt=0, description="b of ahns")
 
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return one_of(name, ["none", *SELECTORS])
-
 
 def uniform(candidates: Candidates, config: NegativesConfig, generator: torch.Generator) -> Tensor:
     """Uniform over the eligible items."""
     return uniform_items(candidates, config.n, generator)
-
-
-def _uniform_probabilities(candidates: Candidates, config: NegativesConfig) -> Tensor:
-    return (~candidates.is_excluded).double() / candidates.eligible
 
 
 def popularity(candidates: Candidates, config: NegativesConfig, generator: torch.Generator) -> Tensor:
@@ -77,6 +70,7 @@ def in_batch(candidates: Candidates, config: NegativesConfig, generator: torch.G
 
 
 def _weighted_probabilities(candidates: Candidates, weights: Tensor) -> Tensor:
+    """In proportion to weights [N], [R, N]; uniform where no weight is left."""
     mass = weights.double() * ~candidates.is_excluded
     total = mass.sum(1, keepdim=True)
     return torch.where(total > 0, mass / total, (~candidates.is_excluded).double() / candidates.eligible)
@@ -239,7 +233,7 @@ class Selector:
 
 
 SELECTORS: dict[str, Selector] = {
-    "uniform": Selector(uniform, _uniform_probabilities, None),
+    "uniform": Selector(uniform, lambda c, _: _weighted_probabilities(c, torch.zeros_like(c.popularity)), None),
     "popularity": Selector(popularity, lambda c, _: _weighted_probabilities(c, c.popularity**0.75), None),
     "in_batch": Selector(in_batch, lambda c, _: _weighted_probabilities(c, c.in_batch), None),
     "hard": Selector(hard, _hard_probabilities),

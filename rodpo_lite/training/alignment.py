@@ -15,7 +15,7 @@ from rodpo_lite.losses.cross_entropy import Observer, full_cross_entropy
 from rodpo_lite.losses.preference import LOSSES, Pairs
 from rodpo_lite.losses.sampled_softmax import Step, sampled_cross_entropy
 from rodpo_lite.mechanism.diagnostics import SelectionDiagnostics
-from rodpo_lite.model.recommender import Encoding, Recommender, pair_scores
+from rodpo_lite.model.recommender import Encoding, Recommender, eval_mode, pair_scores
 from rodpo_lite.sampling.candidates import OwnedItems
 from rodpo_lite.sampling.sampler import NegativeSampler, Scored
 from rodpo_lite.training.reference import proposal, with_router_losses
@@ -156,9 +156,8 @@ class FrozenStates:
     """
 
     def __init__(self, model: Recommender, dataset: Dataset, sequences: PackedSequences, engine: Engine):
-        mode, self.hidden = model.training, None
-        model.eval()
-        with torch.no_grad(), engine.autocast():
+        self.hidden = None
+        with eval_mode(model), torch.no_grad(), engine.autocast():
             catalogue = model.items()
             for batch in sequences.epoch(ENCODED_AT_ONCE):
                 hidden = model.encode(batch, catalogue).hidden
@@ -166,7 +165,6 @@ class FrozenStates:
                     self.hidden = hidden.new_zeros(len(dataset.items), hidden.shape[1])
                 self.hidden[batch.rows] = hidden
         self.vectors = catalogue.vectors
-        model.train(mode)
 
     def at(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         """Hidden states [P, C] of a batch, and item vectors [N, C]."""

@@ -58,12 +58,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"{path} is missing: the run has not finished; finish it with --resume.")
     try:
         with safe_open(path, framework="pt") as file:
-            tensors, state = {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            return tensors, {**json.loads(file.metadata()["state"])}
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError, OSError):
         raise _unreadable(path) from None
-    if not isinstance(state, dict):
-        raise _unreadable(path)
-    return tensors, state
 
 
 def write_checkpoint(folder: Path, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:

@@ -41,9 +41,8 @@ class Group:
         for parameter in sparse:
             dist.all_reduce(parameter.grad)
         dense = [parameter for parameter in parameters if all(parameter is not other for other in sparse)]
-        flat = torch.cat(
-            [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in dense]
-        )  # one message instead of one for each parameter
+        # One message instead of one for each parameter.
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in dense])
         dist.all_reduce(flat)
         for parameter, summed in zip(dense, flat.split([parameter.numel() for parameter in dense]), strict=True):
             parameter.grad = summed.view_as(parameter)

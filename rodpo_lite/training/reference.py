@@ -6,6 +6,7 @@ from torch import Tensor
 from rodpo_lite.config import ReferenceConfig, TrainingConfig
 from rodpo_lite.data.batches import PackedBatch
 from rodpo_lite.data.schema import Dataset
+from rodpo_lite.data.split import training_counts
 from rodpo_lite.engine import Engine
 from rodpo_lite.losses.contrast import id_contrast, masked_positions, placeholder_contrast
 from rodpo_lite.losses.cross_entropy import full_cross_entropy
@@ -82,7 +83,8 @@ def proposal(dataset: Dataset, training: TrainingConfig, engine: Engine) -> Prop
     """What a sampled softmax draws from; None for a loss that draws nothing."""
     if training.loss != "sampled":
         return None
-    return Proposal.of(dataset, training.sampled, training.sampled_exponent, engine.device)
+    popularity = torch.as_tensor(training_counts(dataset), device=engine.device)
+    return Proposal(popularity, training.sampled, training.sampled_exponent)
 
 
 def with_router_losses(

@@ -21,8 +21,7 @@ from rodpo_lite.training.trainer import Trainer
 
 
 def can_stack(trainer: Trainer) -> bool:
-    """Whether a model can be computed together with others: not with sparse mixtures, which sort their rows by expert,
-    nor with sampled losses, whose items differ."""
+    """Whether models can be computed as one: not with sparse mixtures (sorted by expert) or sampled losses."""
     has_experts = any(isinstance(module, SparseExperts) for module in trainer.model.modules())
     return not has_experts and trainer.config.training.loss == "full"
 
@@ -32,10 +31,8 @@ def fit_together(trainers: list[Trainer], resume: bool) -> list[dict[str, Any]]:
 
     Each has the batches, the dropout and the draws of a separate run, and only rounds elsewhere. In fp32 nothing comes
     of that: losses agree to 1e-5. In bf16 it adds up: losses agree within 1 %, but weights do not, and NDCG@5 differed
-    by 0 to 20 % on worlds of 200 and 300 users. What is compared should be trained in one way.
-
-    One that has finished leaves, and the others go on; the first of those that are left shows its progress. Raises
-    TrainingDiverged if a loss of any is not finite.
+    by 0 to 20 % on worlds of 200 and 300 users. What is compared should be trained in one way. One that has finished
+    leaves; the first of the others shows its progress. Raises TrainingDiverged if a loss of any is not finite.
     """
     progress, no_progress = trainers[0].progress, Trainer.progress
     for trainer in trainers:

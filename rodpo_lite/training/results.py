@@ -77,8 +77,7 @@ def evaluate_baseline(dataset: Dataset, name: str) -> tuple[dict[str, Any], pd.D
 def drift(dataset: Dataset, folder: Path, against: Path, planted: Planted | None = None) -> dict[str, Any]:
     """Write drift.json: how far false negatives moved from the run `against` to the alignment `folder`.
 
-    Return what it holds, `weights` being the checksum of those of the alignment. Raises InputError if `folder` is a
-    reference: nothing was rejected there.
+    Return what it holds, with the checksum of the alignment's weights. Raises InputError if `folder` is a reference.
     """
     device = best_device()
     run, before = load(folder, dataset, device), load(against, dataset, device)

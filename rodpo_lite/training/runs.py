@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import torch
@@ -21,7 +21,6 @@ from rodpo_lite import files
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.data.planted import Planted
 from rodpo_lite.data.schema import Dataset, sha256
-from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.engine import Engine
 from rodpo_lite.errors import InputError, Notice
 from rodpo_lite.model.capacity import parameter_counts
@@ -95,7 +94,7 @@ def train_seeds(
                 trainer = Trainer(
                     objective, dataset, config, Path(out), _generator(engine, config), **hooks, group=group
                 )
-                jobs.append(_Job(record, trainer))
+                jobs.append((record, trainer))
         _train(jobs, resume)
     return records
 
@@ -116,8 +115,7 @@ def align(
     """Stage 2: align a policy, starting from the finished run `reference` and against its frozen copy.
 
     With `planted`, the history also says how much of the selection and suppression falls on what was hidden. Return
-    the record; raise InputError as `train` does, and if the reference does not fit the dataset or `negatives.k` is
-    larger than the catalogue.
+    the record; raise InputError as `train` does, and if reference or negatives do not fit the dataset.
     """
     return align_seeds(dataset, [reference], [config], [out], resume, report, progress, planted)[0]
 
@@ -145,7 +143,7 @@ def align_seeds(
                 if not config.training.dropout:
                     policy.disable_dropout()
                 objective = AlignmentObjective(policy, reference.model, dataset, config, generator, planted, engine)
-                jobs.append(_Job(record, Trainer(objective, dataset, config, Path(out), generator, **hooks)))
+                jobs.append((record, Trainer(objective, dataset, config, Path(out), generator, **hooks)))
         _train(jobs, resume)
     return records
 
@@ -193,8 +191,7 @@ def _check_negatives(dataset: Dataset, config: AlignmentConfig) -> None:
             )
     if config.negatives.name == "none" or config.negatives.exclude == "none":
         return
-    split = leave_one_out(dataset)
-    counts = OwnedItems.within(dataset.items, split.start, split.train_end, dataset.n_items).offsets.diff()
+    counts = OwnedItems.in_training(dataset).offsets.diff()
     if int(counts.max()) >= dataset.n_items:
         raise InputError(
             f"User {int(counts.argmax())} has the whole catalogue among the training items, "
@@ -226,10 +223,7 @@ def _new_record(dataset: Dataset, config: Any, encoder: EncoderConfig, inputs: d
 
 
 def _claim(locks: ExitStack, out: Path, record: dict[str, Any], resume: bool) -> dict[str, Any] | None:
-    """Return the record in `out` if it is this very run and finished; otherwise make sure that `out` may be written.
-
-    No other process gets `out` until `locks` is closed.
-    """
+    """Return the record in `out` if it is this run, finished; else nobody else gets `out` until `locks` closes."""
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; name a folder.")
@@ -250,14 +244,7 @@ def _claim(locks: ExitStack, out: Path, record: dict[str, Any], resume: bool) ->
     return None
 
 
-class _Job(NamedTuple):
-    """A run to be trained: its record, which training completes, and its trainer."""
-
-    record: dict[str, Any]
-    trainer: Trainer
-
-
-def _train(jobs: list[_Job], resume: bool) -> None:
+def _train(jobs: list[tuple[dict[str, Any], Trainer]], resume: bool) -> None:
     """Train runs side by side where that is possible, else one after the other, and complete their records."""
     for record, trainer in jobs:
         engine, group = trainer.engine, trainer.group
@@ -267,15 +254,14 @@ def _train(jobs: list[_Job], resume: bool) -> None:
     trainers = [trainer for _, trainer in jobs]
     if len(jobs) > 1 and all(map(can_stack, trainers)):
         for job, best in zip(jobs, fit_together(trainers, resume), strict=True):
-            _finish(job, best, len(jobs))
+            _finish(*job, best, len(jobs))
     else:
-        for job in jobs:
-            _finish(job, job.trainer.fit(resume))
+        for record, trainer in jobs:
+            _finish(record, trainer, trainer.fit(resume))
 
 
-def _finish(job: _Job, best: dict[str, Any], sharing: int = 1) -> None:
+def _finish(record: dict[str, Any], trainer: Trainer, best: dict[str, Any], sharing: int = 1) -> None:
     """Complete a run's record by its best epoch, and write its weights; `sharing` runs took their time together."""
-    record, trainer = job
     counts = parameter_counts(trainer.model)
     record.update(
         computed_in(trainer.stretches),

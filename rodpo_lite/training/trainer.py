@@ -276,8 +276,7 @@ class Trainer:
 
 
 def optimizers(model: Recommender, training: TrainingConfig) -> list[torch.optim.Optimizer]:
-    """AdamW, with a learning rate of its own for the ID embedding; where the gradient of that is sparse, SparseAdam
-    for it, which has no weight decay."""
+    """AdamW, with an own learning rate for the ID embedding; SparseAdam, without decay, if its gradient is sparse."""
     embedding = model.items.id
     others = [parameter for parameter in model.parameters() if parameter is not embedding.weight]
     other_group = {"params": others, "initial_lr": training.learning_rate}

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -14,22 +13,6 @@ from rodpo_lite.errors import InputError
 REPEATS = ("keep", "first")
 
 
-@dataclass
-class Rows:
-    """Interactions in the order of the file; times [I] for order and seconds [I] since 1970 are None if unknown."""
-
-    user: np.ndarray
-    item: np.ndarray
-    time: np.ndarray | None
-    seconds: np.ndarray | None
-
-    def take(self, rows: np.ndarray) -> None:
-        """Keep only these rows, by mask or by number, in this order."""
-        for name, column in vars(self).items():
-            if column is not None:
-                setattr(self, name, column[rows])
-
-
 def clean(log: InteractionLog, repeats: str = "keep", core: int = 0) -> tuple[pd.DataFrame, list[str], list[str]]:
     """The interactions of a dataset (user, item, position, timestamp) and the ids of its users and of its items.
 
@@ -38,57 +21,44 @@ def clean(log: InteractionLog, repeats: str = "keep", core: int = 0) -> tuple[pd
     keep the order of the file. Users and items are numbered in order of first appearance. What goes is counted in
     `log.dropped`. Raises InputError if nothing is left.
     """
-    rows = _rows(log)
-    if rows.time is not None:
-        columns = {"user": rows.user, "item": rows.item, "time": rows.time}
-        repeated = pd.DataFrame(columns, copy=False).duplicated().to_numpy()
-        log.dropped["exact duplicates"] += int(repeated.sum())
-        rows.take(~repeated)
-    rows.take(np.argsort(rows.user, kind="stable") if rows.time is None else np.lexsort((rows.time, rows.user)))
-    rows.time = None
-    if repeats == "first":
-        first = np.unique(rows.user.astype(np.int64) * len(log.items) + rows.item, return_index=True)[1]
-        log.dropped["repeats of an item"] += len(rows.user) - len(first)
-        rows.take(np.sort(first))
-    _drop_short(log, rows, core)
-    if len(rows.user) == 0:
-        raise _nothing_left(log)
-    user, users = _renumber(rows.user, log.users)
-    item, items = _renumber(rows.item, log.items)
-    start = np.flatnonzero(np.diff(user, prepend=-1))
-    position = np.arange(len(user), dtype=np.int32) - start.astype(np.int32)[user]
-    interactions = {"user": user, "item": item, "position": position}
-    if rows.seconds is not None:
-        interactions["timestamp"] = rows.seconds
-    return pd.DataFrame(interactions, copy=False), users, items
-
-
-def _rows(log: InteractionLog) -> Rows:
-    """The columns of a log as arrays that share its memory."""
     if log.rows == 0:
         raise InputError(f"{log.path} has no rows.")
-    if not log.user:
-        raise _nothing_left(log)
-    time, seconds = log.times.resolve(log.line) if log.times else (None, None)
-    return Rows(np.frombuffer(log.user, np.int32), np.frombuffer(log.item, np.int32), time, seconds)
+    rows = pd.DataFrame({"user": np.frombuffer(log.user, np.int32), "item": np.frombuffer(log.item, np.int32)})
+    if log.times is None or rows.empty:
+        rows = rows.iloc[np.argsort(rows["user"], kind="stable")]
+    else:
+        time, rows["timestamp"] = log.times.resolve(log.line)
+        repeated = rows[["user", "item"]].assign(time=time).duplicated().to_numpy()
+        log.dropped["exact duplicates"] += int(repeated.sum())
+        rows, time = rows[~repeated], time[~repeated]
+        rows = rows.iloc[np.lexsort((time, rows["user"]))]
+    if repeats == "first":
+        repeated = rows.duplicated(["user", "item"])
+        log.dropped["repeats of an item"] += int(repeated.sum())
+        rows = rows[~repeated]
+    rows = _drop_short(log, rows, core)
+    if rows.empty:
+        raise InputError(f"Nothing is left of {log.path}, which has {log.rows:,} rows: {log.losses} were dropped.")
+    user, users = _renumber(rows["user"], log.users)
+    item, items = _renumber(rows["item"], log.items)
+    rows = rows.assign(user=user, item=item).reset_index(drop=True)
+    rows.insert(2, "position", rows.groupby("user").cumcount().astype(np.int32))
+    return rows, users, items
 
 
-def _nothing_left(log: InteractionLog) -> InputError:
-    return InputError(f"Nothing is left of {log.path}, which has {log.rows:,} rows: {log.losses} were dropped.")
-
-
-def _drop_short(log: InteractionLog, rows: Rows, core: int) -> None:
+def _drop_short(log: InteractionLog, rows: pd.DataFrame, core: int) -> pd.DataFrame:
     """Drop users, and with a core items too, that have too few interactions, again until nothing changes."""
     minimum, users, items = max(core, MINIMUM_LENGTH), 0, 0
     while True:
-        user_counts, item_counts = np.bincount(rows.user), np.bincount(rows.item)
+        user_counts, item_counts = np.bincount(rows["user"]), np.bincount(rows["item"])
         short, rare = (user_counts > 0) & (user_counts < minimum), (item_counts > 0) & (item_counts < core)
         if not short.any() and not rare.any():
             break
         users, items = users + int(short.sum()), items + int(rare.sum())
-        rows.take(~(short[rows.user] | rare[rows.item]))
+        rows = rows[~(short[rows["user"]] | rare[rows["item"]])]
     log.dropped[f"users with fewer than {minimum} interactions"] += users
     log.dropped[f"items with fewer than {core} interactions"] += items
+    return rows
 
 
 def _renumber(numbers: np.ndarray, ids: Iterable[str]) -> tuple[np.ndarray, list[str]]:

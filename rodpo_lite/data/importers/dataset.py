@@ -22,8 +22,7 @@ NEEDS = {"rating": "min_rating", "text": "items", "text_model": "items", "image_
 def import_dataset(format: str, request: Request, out: Path, name: str | None = None) -> list[str]:
     """Read what the request names and write it to the folder `out`; returns what was left out, a line each.
 
-    name: that of the dataset, by default that of the folder. Raises InputError for whatever cannot be read or does not
-    make a dataset; nothing is written then.
+    name: that of the dataset [default: the folder's]. Raises InputError for what makes no dataset; nothing is written.
     """
     if format not in FORMATS:
         raise InputError(f"FORMAT {format!r} is not valid: allowed are {', '.join(FORMATS)}.")

@@ -23,8 +23,7 @@ _MICROSECOND = datetime.timedelta(microseconds=1)
 class InteractionLog:
     """What was read from a file: users and items numbered in order of first appearance, and what was left out.
 
-    user, item and line hold a number per interaction; times is None where the file has no times; dropped: how many rows
-    were left out, by reason.
+    user, item, line: a number per interaction; times: None where the file has none; dropped: rows left out, by reason.
     """
 
     def __init__(self, path: Path, timed: bool = True, min_rating: float | None = None) -> None:
@@ -40,9 +39,8 @@ class InteractionLog:
         """Take one row of the file; raises InputError for a time or rating that is none."""
         self.rows += 1
         user, item = _identity(user), _identity(item)
-        if isinstance(time, str):
-            time = time.strip()
-            time = None if time in MISSING else time
+        if isinstance(time, str) and (time := time.strip()) in MISSING:
+            time = None
         if user is None or item is None or (time is None and self.times is not None):
             self.dropped["rows without user, item or time"] += 1
             return
@@ -128,11 +126,7 @@ def _number(value: str | int | float) -> int | float | None:
         if "_" in value:
             return None
         try:
-            return int(value)
-        except ValueError:
-            pass
-        try:
-            value = float(value)
+            value = int(value) if value.lstrip("+-").isdecimal() else float(value)
         except ValueError:
             return None
     if isinstance(value, bool):

@@ -44,10 +44,7 @@ class Table:
     rows: Iterator[tuple[int, list[str]]]
 
     def find(self, kind: str, named: str | None = None) -> int | None:
-        """The column that an option names, else the likeliest for what is wanted; None if there is none.
-
-        Raises InputError for a name that no column has.
-        """
+        """The column `named`, which must be there, else the likeliest for what is wanted; None if there is none."""
         if named is not None:
             return self.named(named, kind)
         plain = [re.sub(r"[\W_]", "", column).lower() for column in self.columns]

@@ -26,7 +26,8 @@ from rodpo_lite.training.reference import ReferenceObjective
 
 def mixture(per_row: int = 2, shared: bool = True, noise: float = 0.0, experts: int = 5) -> SparseExperts:
     torch.manual_seed(0)
-    made = SparseExperts(6, 4, experts, per_row, 7, shared, noise).double()
+    sizes = {"experts": experts, "experts_per_row": per_row, "expert_width": 7}
+    made = SparseExperts(EncoderConfig(**sizes, shared_expert=shared, router_noise=noise), 6, 4).double()
     nn.init.normal_(made.bias)
     return made
 

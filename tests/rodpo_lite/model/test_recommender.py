@@ -97,7 +97,7 @@ def test_the_memory_budget_bounds_the_block(world, model, sequences):
     batch = next(sequences.epoch(500))
     hidden, vectors, *_ = model(batch)
     rows = Engine(torch.device("cpu"), budget_mib=0.05).rows(world.n_items)
-    blocks = [(block, scores.clone()) for block, scores in score_blocks(hidden, vectors, rows)]
+    blocks = [(block, scores.clone()) for block, scores in score_blocks(hidden, vectors, rows, hidden.dtype)]
     assert all(4 * scores.numel() <= 0.05 * 2**20 for _, scores in blocks)
     torch.testing.assert_close(torch.cat([scores for _, scores in blocks]), (hidden @ vectors.T).detach())
     assert Engine(torch.device("cpu"), budget_mib=1).rows(10**9) == 1
