@@ -312,6 +312,15 @@ def test_what_is_on_record_is_repeated_beside_it(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs" / "again" / "ledger" / "trials" / "world.base.json").is_file()
 
 
+def test_without_a_checkout_there_is_no_grid(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(plan, "GRID", tmp_path / "workflow" / "grid.yaml")
+    monkeypatch.setattr("sys.argv", ["rodpo", "grid", "--plan"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and "in a checkout of the project with the extra [grid] installed" in line
+
+
 def test_a_dataset_has_the_name_of_its_folder(file, tmp_path, monkeypatch, capsys):
     (tmp_path / "world").mkdir()
     write_json(tmp_path / "world" / "dataset.json", {"name": "mine"})
