@@ -3,7 +3,7 @@
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -11,16 +11,11 @@ from rodpo_lite.errors import InputError
 
 app = typer.Typer(help="Run the grid of experiments, or say what is left of it.", no_args_is_help=False)
 
-GridFile = Annotated[
-    Path | None, typer.Option("--grid", help="declaration [default: the project's workflow/grid.yaml]")
-]
-Data = Annotated[
-    Path, typer.Option(envvar="RODPO_DATA", help="folder of the datasets [default: RODPO_DATA, or data/amazon]")
-]
+GridFile = Annotated[Path | None, typer.Option("--grid", help="declaration [default: workflow/grid.yaml]")]
+Data = Annotated[Path, typer.Option(envvar="RODPO_DATA", help="folder of the datasets")]
+Precision = Literal["fp32", "bf16"]
 Runs = Annotated[Path, typer.Option("--runs", help="folder of the runs")]
-LedgerFolder = Annotated[
-    Path | None, typer.Option("--ledger", help="ledger folder [default: the project's data/results]")
-]
+LedgerFolder = Annotated[Path | None, typer.Option("--ledger", help="ledger folder [default: data/results]")]
 
 
 @app.callback(invoke_without_command=True)
@@ -34,10 +29,7 @@ def grid(
     seeds: Annotated[str, typer.Option(help="of the reported seeds only these, as in 1,2")] = "",
     again: Annotated[bool, typer.Option("--again", help="repeat what is on record, beside it, and compare")] = False,
     replicas: Annotated[int, typer.Option(min=1, help="seeds that share a process; more than 1 is for a GPU")] = 1,
-    precision: Annotated[
-        Literal["fp32", "bf16"] | None,
-        typer.Option(help="of products, to match what is on record [default: what the processor multiplies fastest]"),
-    ] = None,
+    precision: Annotated[Precision | None, typer.Option(help="of products [default: the processor's fastest]")] = None,
     cores: Annotated[int | None, typer.Option(min=1, help="cores to use [default: the profile's]")] = None,
     data: Data = Path("data/amazon"),
     grid_file: GridFile = None,
@@ -53,43 +45,34 @@ def grid(
     """
     if context.invoked_subcommand:
         return
-    from companion.evidence.ledger import Ledger
-    from companion.evidence.plan import collect as write_index
-    from companion.evidence.plan import empty_ledger, repeated
+    from companion.evidence import plan as plans
 
-    recorded = target = Ledger(ledger)
+    declared, recorded = _read(grid_file, ledger)
+    experiments, some = _experiments(declared, _names(datasets), tier, _names(rows), _names(seeds))
+    target, spare = recorded, tempfile.TemporaryDirectory()
     if again:
         runs = runs / "again"
-        spare = tempfile.TemporaryDirectory()
         unborn = plan and not (runs / "ledger").exists()  # a plan leaves nothing behind
-        target = empty_ledger(recorded, Path(spare.name) if unborn else runs / "ledger")
-    made = _plan(grid_file, runs, target, _names(datasets), tier, _names(rows), _names(seeds))
+        target = plans.empty_ledger(recorded, Path(spare.name) if unborn else runs / "ledger")
+    made = plans.Plan(grid_file or plans.GRID, declared, experiments, runs, target, some)
     if plan:
-        _print(made.summary(recorded))
+        _print_plan(made.summary(recorded))
         return
-    if not made.todo():
-        write_index(made.grid, made.ledger)  # a grid that was killed after its last run has not come to it
+    if not made.left():
+        plans.collect(declared, target)  # a grid that was killed after its last run has not come to it
         print("The ledger holds every run that was asked for" + ("." if again else "; --again repeats them beside it."))
     else:
-        _do(made, data, profile, replicas, precision, cores)
+        for name in sorted({declared.source(experiment.dataset) for experiment in experiments}):
+            _check_there(data, name)
+        if plans.run(made, data, profile, replicas, precision, ["--cores", str(cores)] if cores else []):
+            print(
+                f"rodpo: the grid stopped; logs are beside the runs in {runs}; it goes on where it is.", file=sys.stderr
+            )
+            raise typer.Exit(1)
     if again:
         target.forget()
-        _print_repeated(repeated(made.experiments, recorded, target))
-
-
-def _do(made, data: Path, profile: str, replicas: int, precision: str | None, cores: int | None) -> None:
-    """Run a plan; exit code 1 if it stops on the way."""
-    from companion.evidence.plan import run
-
-    for name in sorted({made.grid.source(experiment.dataset) for experiment in made.experiments}):
-        _check_there(data, name)
-    code = run(made, data, profile, replicas, precision, ["--cores", str(cores)] if cores else [])
-    if code:
-        print(
-            f"rodpo: the grid stopped; logs lie beside the runs in {made.runs}, and it goes on where it is.",
-            file=sys.stderr,
-        )
-        raise typer.Exit(1)
+        formats = {"recorded": ".5f", "again": ".5f", "difference %": "+.2f"}
+        _print(plans.repeated(experiments, recorded, target), formats, "test NDCG@5")
 
 
 @app.command()
@@ -107,11 +90,9 @@ def choose(
     Example: `rodpo grid choose --dataset toys --row topk`
     """
     from companion.evidence import tuning
-    from companion.evidence.grid import FINAL, Experiment, Grid
-    from companion.evidence.ledger import Ledger
-    from companion.evidence.plan import GRID
+    from companion.evidence.grid import FINAL, Experiment
 
-    grid, recorded = Grid.read(grid_file or GRID), Ledger(ledger)
+    grid, recorded = _read(grid_file, ledger)
     grid.experiments((dataset,), rows=(row,))  # says which names there are
     if not any(grid.runs_on(row, name) for name in grid.datasets if dataset in (name, grid.source(name))):
         raise InputError(f"The grid does not run {row} on {dataset}.")
@@ -134,12 +115,11 @@ def collect(grid_file: GridFile = None, ledger: LedgerFolder = None) -> None:
 
     Example: `rodpo grid collect`
     """
-    from companion.evidence.grid import Grid
     from companion.evidence.ledger import Ledger
-    from companion.evidence.plan import GRID, collect
+    from companion.evidence.plan import collect, declared
 
     recorded = Ledger.open(ledger)
-    index = collect(Grid.read(grid_file or GRID), recorded)
+    index = collect(declared(grid_file), recorded)
     runs = sum(len(files) for rows in index.values() for files in rows.values())
     print(f"{recorded.folder} holds {runs} runs of the grid")
 
@@ -156,14 +136,12 @@ def examples(
 
     Example: `rodpo grid examples --dataset toys`
     """
-    from companion.evidence.grid import Grid
-    from companion.evidence.ledger import Ledger
-    from companion.evidence.plan import GRID
     from companion.findings.examples import write
     from rodpo_lite.data.schema import read_dataset
 
     _check_there(data, dataset)
-    print(f"wrote {write(read_dataset(data / dataset), Grid.read(grid_file or GRID), runs, Ledger(ledger))}")
+    grid, recorded = _read(grid_file, ledger)
+    print(f"wrote {write(read_dataset(data / dataset), grid, runs, recorded)}")
 
 
 @app.command()
@@ -181,25 +159,26 @@ def verify(ledger: LedgerFolder = None) -> None:
     print(f"{len(recorded.paths())} records in {recorded.folder}: all metrics follow from the ranks")
 
 
-def _plan(
-    grid_file: Path | None, runs: Path, ledger, datasets: tuple, tier: str, rows: tuple, seeds: tuple
-):  # fmt: skip
-    from companion.evidence.grid import Grid
-    from companion.evidence.plan import GRID, Plan
+def _read(grid_file: Path | None, ledger: Path | None) -> tuple[Any, Any]:
+    """The grid and the ledger, by default those of the project; what they need is imported by a command that runs."""
+    from companion.evidence.ledger import Ledger
+    from companion.evidence.plan import declared
 
+    return declared(grid_file), Ledger(ledger)
+
+
+def _experiments(grid, datasets: tuple, tier: str, rows: tuple, seeds: tuple) -> tuple[list, tuple[int, ...]]:
+    """The experiments and the seeds that are asked for; raises InputError if there are none."""
     if not tier or set(tier) - set("ABC"):
         raise InputError(f"--tier {tier!r} is not valid: it names tiers out of A, B and C, as in AB.")
-    grid = Grid.read(grid_file or GRID)
     if unknown := [seed for seed in seeds if seed not in map(str, grid.seeds)]:
         known = ", ".join(map(str, grid.seeds))
         raise InputError(f"--seeds {unknown[0]} is not valid: the reported seeds of the grid are {known}.")
-    experiments = grid.experiments(datasets, tier, rows)
+    experiments, some = grid.experiments(datasets, tier, rows), tuple(map(int, seeds))
     asked = [one for one in experiments if (one.name in rows if rows else grid.tier(one.name, one.dataset) in tier)]
-    if not any(not seeds or set(map(int, seeds)) & set(experiment.seeds) for experiment in asked):
-        raise InputError(
-            "The grid declares no run of these rows on these datasets, in these tiers and with these seeds."
-        )
-    return Plan(grid_file or GRID, grid, experiments, runs, ledger, tuple(map(int, seeds)))
+    if not any(set(some or one.seeds) & set(one.seeds) for one in asked):
+        raise InputError("The grid declares no run of these rows on these datasets, in these tiers, with these seeds.")
+    return experiments, some
 
 
 def _check_there(data: Path, name: str) -> None:
@@ -216,32 +195,21 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.split(",") if name)
 
 
-def _print_repeated(runs) -> None:
-    """Runs beside those on record, as a table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("dataset", "row", "seed", "recorded", "again", "difference, %", title="test NDCG@5")
-    for dataset, row, seed, before, now, difference in runs.itertuples(index=False):
-        numbers = (_shown(before, ".5f"), _shown(now, ".5f"), _shown(difference, "+.2f"))
-        table.add_row(dataset, row, str(seed), *numbers)
-    Console().print(table)
-
-
-def _print(summary) -> None:
-    """The plan as a table, and its sum."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("dataset", "row", "tier", "trials", "runs", "minutes")
-    for dataset, row, tier, trials, runs, minutes in summary.itertuples(index=False):
-        table.add_row(dataset, row, tier, str(trials), str(runs), _shown(minutes, ".1f"))
-    Console().print(table)
+def _print_plan(summary) -> None:
+    _print(summary, {"minutes": ".1f"})
     unknown, hours = int(summary["minutes"].isna().sum()), summary["minutes"].sum() / 60
     print(f"{summary['trials'].sum()} trials and {summary['runs'].sum()} runs to report, {hours:.1f} hours one by one")
     if unknown:
         print(f"not in these hours: {unknown} rows of which nothing like them was measured on their dataset")
 
 
-def _shown(value: float, how: str) -> str:
-    return "unknown" if value != value else format(value, how)
+def _print(table, formats: dict[str, str], title: str | None = None) -> None:
+    """A table, with the formats of its columns; NaN is unknown."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(*table.columns, title=title)
+    for row in table.to_dict("records"):
+        cells = (format(value, formats.get(column, "")) for column, value in row.items())
+        shown.add_row(*(cell if cell not in ("nan", "+nan") else "unknown" for cell in cells))
+    Console().print(shown)

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from companion.evidence.comparison import change, changes, complete_pairs, paired_seeds
 from companion.evidence.grid import Experiment, Grid
@@ -15,15 +14,14 @@ from companion.evidence.ledger import Ledger
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation.statistics import Comparison, holm, verdict
 from rodpo_lite.files import read_yaml
+from rodpo_lite.settings import Settings, build
 
 FILE = Path(__file__).resolve().parents[2] / "workflow" / "claims.yaml"
 NOT_RUN = "not run yet"
 
 
-class Claim(BaseModel):
+class Claim(Settings):
     """What is said, by whom, the pairs of rows [after, before] that decide, and those that are shown beside them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     says: str
     source: Literal["paper", "control"]
@@ -51,22 +49,18 @@ def read(grid: Grid, path: Path = FILE) -> dict[str, Claim]:
     """The declared claims; raises InputError for one that names an unknown row or that no dataset can decide."""
     claims: dict[str, Claim] = {}
     for name, declared in read_yaml(path, "The list of claims").items():
+        here = f"The list of claims {path}, {name}"
         try:
-            claim = Claim.model_validate(declared)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in (name, *first["loc"]))
-            raise InputError(f"The list of claims {path}, {where}: {first['msg']}.") from None
+            claims[name] = claim = build(Claim, declared)
+        except InputError as error:
+            raise InputError(f"{here}: {error}") from None
         if unknown := {row for pair in claim.pairs + claim.beside for row in pair} - set(grid.rows):
-            raise InputError(f"The list of claims {path}, {name}: the grid has no row {min(unknown)}.")
+            raise InputError(f"{here}: the grid has no row {min(unknown)}.")
         if not claim.members(grid):
-            raise InputError(f"The list of claims {path}, {name}: no dataset has both rows of a pair.")
+            raise InputError(f"{here}: no dataset has both rows of a pair.")
         for dataset, *pair in claim.members(grid):
             if fewer := [row for row in pair if set(grid.seeds_of(row, dataset)) != set(grid.seeds)]:
-                raise InputError(
-                    f"The list of claims {path}, {name}: {fewer[0]} has not all seeds of the grid on {dataset}."
-                )
-        claims[name] = claim
+                raise InputError(f"{here}: {fewer[0]} has not all seeds of the grid on {dataset}.")
     return claims
 
 
@@ -76,20 +70,20 @@ def assess(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
     A member whose runs are not all in the ledger keeps its place in the family and has no verdict yet.
     """
     rows: list[dict[str, Any]] = []
-    for dataset, after, before in claim.members(grid):
-        experiments = Experiment(grid, dataset, after), Experiment(grid, dataset, before)
-        recorded = [set(experiment.recorded(ledger)) for experiment in experiments]
-        row = {"dataset": dataset, "after": after, "before": before, "seeds": len(recorded[0] & recorded[1])}
-        complete = all(set(experiment.seeds) <= seeds for experiment, seeds in zip(experiments, recorded, strict=True))
-        rows.append(row | {"change": change(*experiments, ledger, claim.measure) if complete else None})
-    p_values = [row["change"].p if row["change"] else 1.0 for row in rows]
-    for row, adjusted in zip(rows, holm(p_values), strict=True):
-        effect = row.pop("change")
-        if effect is None:
-            row["verdict"] = NOT_RUN
-            continue
-        smallest, verdict = effect.smallest_effect(tests=len(rows)), _member_verdict(claim, effect, adjusted)
-        row |= vars(effect) | {"Holm's p": adjusted, "smallest": smallest, "verdict": verdict}
+    effects: list[Comparison | None] = []
+    for dataset, *names in claim.members(grid):
+        pair = [Experiment(grid, dataset, name) for name in names]
+        after, before = (set(experiment.recorded(ledger)) for experiment in pair)
+        complete = set(pair[0].seeds) <= after and set(pair[1].seeds) <= before
+        effects.append(change(*pair, ledger, claim.measure) if complete else None)
+        row = {"dataset": dataset, "after": names[0], "before": names[1], "seeds": len(after & before)}
+        rows.append(row | {"verdict": NOT_RUN})
+    p_values = holm([effect.p if effect else 1.0 for effect in effects])
+    for row, effect, adjusted in zip(rows, effects, p_values, strict=True):
+        if effect:
+            row |= vars(effect) | {"Holm's p": adjusted, "smallest": effect.smallest_effect(tests=len(rows))}
+            supporting = effect if claim.better == "higher" else effect.negated()
+            row["verdict"] = verdict(supporting, adjusted, 0.0 if claim.measure == "planted_drift" else 1.0)
     columns = ["dataset", "after", "before", "seeds", "estimate", "low", "high", "p", "Holm's p", "smallest", "verdict"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -101,18 +95,15 @@ def assess_beside(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """
     later = claim.model_copy(update={"pairs": claim.beside})
     table = assess(later, grid, ledger)
-    runs, known = ([_files(grid, *pair, ledger) for pair in one.members(grid)] for one in (later, claim))
+    runs, known = (
+        [paired_seeds(*(Experiment(grid, on, row) for row in pair), ledger) for on, *pair in pairs.members(grid)]
+        for pairs in (later, claim)
+    )
     shown = [verdict != NOT_RUN and files not in known for verdict, files in zip(table["verdict"], runs, strict=True)]
     return table[np.array(shown, bool)].drop(columns=["p", "Holm's p", "smallest", "verdict"])
 
 
-def _files(grid: Grid, dataset: str, after: str, before: str, ledger: Ledger) -> list:
-    return paired_seeds(Experiment(grid, dataset, after), Experiment(grid, dataset, before), ledger)
-
-
-def summaries(
-    declared: dict[str, Claim], grid: Grid, ledger: Ledger, source: str = "paper"
-) -> list[dict[str, Any]]:  # fmt: skip
+def summaries(declared: dict[str, Claim], grid: Grid, ledger: Ledger, source: str = "paper") -> list[dict[str, Any]]:
     """What the ledger says of each claim of a source: name, says, measure, verdict, tally (members by verdict).
 
     members: rows of `assess`; first: those of its first pair that have run; beside: rows of `assess_beside`; smallest:
@@ -131,17 +122,14 @@ def summaries(
         summary["verdict"] = conclusion([row["verdict"] for row in members])
         summary["tally"] = dict(Counter(row["verdict"] for row in recorded).most_common())
         summary["first"] = [row for row in recorded if (row["after"], row["before"]) == claim.pairs[0]]
-        summary["smallest"] = [row["smallest"] for row in recorded]
-        summaries.append(summary)
+        summaries.append(summary | {"smallest": [row["smallest"] for row in recorded]})
     return summaries
 
 
 def assess_all(declared: dict[str, Claim], grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """`assess` of every claim, with its name and measure in columns claim and measure."""
-    parts = [
-        assess(claim, grid, ledger).assign(claim=name, measure=claim.measure) for name, claim in declared.items()
-    ]  # fmt: skip
-    return pd.concat(parts)
+    assessed = {name: assess(claim, grid, ledger) for name, claim in declared.items()}
+    return pd.concat(table.assign(claim=name, measure=declared[name].measure) for name, table in assessed.items())
 
 
 def effects(assessed: pd.DataFrame, grid: Grid, ledger: Ledger) -> pd.DataFrame:
@@ -157,27 +145,16 @@ def effects(assessed: pd.DataFrame, grid: Grid, ledger: Ledger) -> pd.DataFrame:
     dropped = dropped[dropped["protocol"] == "history dropped"].rename(columns={"change %": "estimate"})
     table = pd.concat([ranked, dropped])
     table["pair"] = table["after"] + " over " + table["before"]
-    p = [p if pd.isna(p) else f"{p:.4f}" if p >= 0.0001 else "< .0001" for p in table["Holm's p"]]
+    table["Holm's p"] = [p if pd.isna(p) else f"{p:.4f}" if p >= 0.0001 else "< .0001" for p in table["Holm's p"]]
     columns = ["claim", "dataset", "pair", "protocol", "estimate", "low", "high", "Holm's p", "smallest", "verdict"]
-    table = table.assign(**{"Holm's p": p})[columns]
-    return table.rename(columns={"smallest": "smallest effect shown with power .8, %"})
-
-
-def _member_verdict(claim: Claim, effect: Comparison, adjusted: float) -> str:
-    supporting = effect if claim.better == "higher" else effect.negated()
-    return verdict(supporting, adjusted, 0.0 if claim.measure == "planted_drift" else 1.0)
+    return table[columns].rename(columns={"smallest": "smallest effect shown with power .8, %"})
 
 
 def conclusion(verdicts: Sequence[str]) -> str:
     """The verdict of a claim from those of its members."""
-    kinds, waiting = set(verdicts), list(verdicts).count(NOT_RUN)
-    if waiting:
-        return NOT_RUN if len(kinds) == 1 else f"open, {len(verdicts) - waiting} of {len(verdicts)} have run"
-    if len(kinds) == 1:
-        return kinds.pop()
-    if {"reproduced", "contradicted"} <= kinds:
-        return "mixed"
-    for sure in ("reproduced", "contradicted"):
-        if sure in kinds:
-            return f"{sure} in part"
-    return "inconclusive"
+    if len(set(verdicts)) == 1:
+        return verdicts[0]
+    if waiting := verdicts.count(NOT_RUN):
+        return f"open, {len(verdicts) - waiting} of {len(verdicts)} have run"
+    sure = [kind for kind in ("reproduced", "contradicted") if kind in verdicts]
+    return "mixed" if len(sure) == 2 else f"{sure[0]} in part" if sure else "inconclusive"

@@ -1,6 +1,7 @@
 """Rows of the grid side by side, from what the ledger holds: how good, how different, and for whom."""
 
 from collections.abc import Iterable, Iterator
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -11,42 +12,34 @@ from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation import metrics
 from rodpo_lite.evaluation.statistics import Comparison, crossed_change, seed_change, seed_mean
 
-NDCG = {  # columns of `quality`, and what a record calls them
-    "validation": "valid",
-    "test": "test",
-    "validation_masked": "valid_masked",
-    "test_masked": "test_masked",
-}
+Pair = tuple[str, str]  # after, before
+# columns of `quality`, and what a record calls them
+NDCG = {"validation": "valid", "test": "test", "validation_masked": "valid_masked", "test_masked": "test_masked"}
 
 
 def quality(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """A row for each baseline and each experiment with records: dataset, row, seeds (how many), mean NDCG@5.
 
-    A baseline, which is not trained, is called `<name> baseline`, for a row of the grid may
-    have its name. Columns validation and test rank all items, validation_masked and test_masked drop the history;
-    deviation is that of test between seeds, NaN for one. A row whose runs are those of another is left out.
+    A baseline is called `<name> baseline`, for a row of the grid may have its name. Columns validation and test rank
+    all items, validation_masked and test_masked drop the history; deviation is that of test between seeds, NaN for one.
+    A row whose runs are those of another is left out.
     """
-    records = ledger.records
+    records, by_file = ledger.records, ledger.by_file
     baselines = records[(records["stage"] == "baseline") & records["dataset"].isin(grid.datasets)]
-    parts = [
-        (dataset, f"{name} baseline", part) for (dataset, name), part in baselines.groupby(["dataset", "strategy"])
-    ]
-    for experiment, files in _distinct(grid, ledger):
-        parts.append((experiment.dataset, experiment.name, ledger.by_file.loc[list(files.values())]))
+    parts = {(on, f"{name} baseline"): runs for (on, name), runs in baselines.groupby(["dataset", "strategy"])}
+    parts |= {(one.dataset, one.name): by_file.loc[files.values()] for one, files in _distinct(grid, ledger)}
     rows = []
-    for dataset, name, runs in parts:
+    for (dataset, name), runs in parts.items():
         row = {"dataset": dataset, "row": name, "seeds": len(runs)}
         row |= {column: runs[f"{part}.ndcg@5"].mean() for column, part in NDCG.items()}
         rows.append(row | {"deviation": runs["test.ndcg@5"].std(), "seconds": runs["seconds"].mean()})
-    columns = ["dataset", "row", "seeds", *NDCG, "deviation", "seconds"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=["dataset", "row", "seeds", *NDCG, "deviation", "seconds"])
 
 
 def complete(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:
     """Of `quality` the baselines, and the rows of which every seed is on record that they declare."""
-    enough = [
-        row.row not in grid.rows or row.seeds == len(grid.seeds_of(row.row, row.dataset)) for row in table.itertuples()
-    ]
+    runs = zip(table["row"], table["dataset"], table["seeds"], strict=True)
+    enough = [row not in grid.rows or seeds == len(grid.seeds_of(row, on)) for row, on, seeds in runs]
     return table[np.array(enough, bool)]
 
 
@@ -77,20 +70,19 @@ def mechanism(grid: Grid, ledger: Ledger) -> pd.DataFrame:
 
     Columns dataset, row, seed; per 10,000 draws, rejected `hidden` purchases and the user's `validation` item; of all
     suppression, the part `on_hidden`, per 10,000; `past`, percent of draws on what the user has already; `same`,
-    percent of draws that repeat the position's last one; `push`, mean suppression; `pushed_hidden`, the suppression of
-    hidden purchases in 10,000 draws, which is the product of push and share; `drift` and `validation_drift` of
-    hidden purchases and of validation items against their neighbours, relative to the row that the grid names, in
-    logits. What was not measured is missing, and so is `validation` where other later items may be rejected, too. A row
-    whose runs are those of another is left out.
+    percent of draws that repeat the position's last one; `push`, mean suppression; `pushed_hidden`, push times
+    on_hidden; `drift` and `validation_drift` of hidden purchases and of validation items against their neighbours,
+    relative to the row that the grid names, in logits. What was not measured is missing, and so is `validation` where
+    other later items may be rejected, too. A row whose runs are those of another is left out.
     """
-    return ledger.once(grid, mechanism, lambda: _mechanism(grid, ledger)).copy()
+    return ledger.once((mechanism, grid), lambda: _mechanism(grid, ledger)).copy()
 
 
 def _mechanism(grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    by_file, rows = ledger.by_file, []
+    rows = []
     for experiment, files in _distinct(grid, ledger):
         for seed, file in files.items():
-            run = by_file.loc[file]
+            run = ledger.by_file.loc[file]
             if not experiment.reference or run["strategy"] == "none":
                 continue
             row = {"dataset": experiment.dataset, "row": experiment.name, "seed": seed}
@@ -123,9 +115,7 @@ def over_seeds(runs: pd.DataFrame, column: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["dataset", "row", "seeds", "mean", "low", "high"])
 
 
-def paired_seeds(
-    after: Experiment, before: Experiment, ledger: Ledger, or_reference: bool = False
-) -> list[tuple[str, str]]:
+def paired_seeds(after: Experiment, before: Experiment, ledger: Ledger, or_reference: bool = False) -> list[Pair]:
     """Files of the records (after, before) of each seed that both experiments have.
 
     Of several with one seed, two that began at the same weights; where none did, two of the same device and precision;
@@ -135,53 +125,48 @@ def paired_seeds(
     first, second = (experiment.candidates(ledger) for experiment in (after, before))
     by_file = ledger.by_file
     alike = [by_file["reference_weights"].fillna(by_file["weights"]), by_file["device"] + by_file["precision"]]
-    pairs = {seed: _alike(first[seed], second[seed], alike) for seed in sorted(set(first) & set(second))}
-    ledger.check_one_edition([file for pair in pairs.values() for file in pair])
-    if or_reference:
-        arms = zip((after, before), zip(*pairs.values(), strict=True)) if pairs else ()
-        kept = [_or_reference(experiment, dict(zip(pairs, files, strict=True)), ledger) for experiment, files in arms]
-        return [tuple(arm[seed] for arm in kept) for seed in pairs]
-    return list(pairs.values())
+    pairs = [_alike(first[seed], second[seed], alike) for seed in sorted(set(first) & set(second))]
+    ledger.check_one_edition([file for pair in pairs for file in pair])
+    if or_reference and pairs:
+        sides = zip((after, before), zip(*pairs, strict=True), strict=True)
+        return list(zip(*(_or_reference(side, files, ledger) for side, files in sides), strict=True))
+    return pairs
 
 
-def _alike(first: list[str], second: list[str], in_what: list[pd.Series]) -> tuple[str, str]:
+def _alike(first: list[str], second: list[str], in_what: list[pd.Series]) -> Pair:
     """The first two, one of each list, that share a value by file, of the earliest of `in_what`; else the first."""
-    pairs = [(one, other) for one in first for other in second]
+    pairs = list(product(first, second))
     alike = (pair for values in in_what for pair in pairs if values[pair[0]] == values[pair[1]])
     return next(alike, pairs[0])
 
 
-def _or_reference(experiment: Experiment, files: dict[int, str], ledger: Ledger) -> dict[int, str]:
+def _or_reference(experiment: Experiment, files: Iterable[str], ledger: Ledger) -> list[str]:
     """The records, or those of the reference where they validate no better; what has none on record stays."""
     if experiment.reference is None:
-        return files
-    starts, by_file = experiment.reference.recorded(ledger), ledger.by_file
-    valid, began, weights = (by_file[name] for name in ("valid.ndcg@5", "reference_weights", "weights"))
-    kept = dict(files)
-    for seed, file in files.items():
-        start = starts.get(seed)
-        apart = start and pd.notna(began[file]) and pd.notna(weights[start]) and began[file] != weights[start]
-        if start and not apart and not valid[file] > valid[start]:
-            kept[seed] = start
-    return kept
+        return list(files)
+    runs = ledger.by_file.loc[list(files)]
+    references = runs["seed"].map(experiment.reference.recorded(ledger))
+    starts = ledger.by_file.reindex(references).set_axis(runs.index)
+    began, weights = runs["reference_weights"], starts["weights"]
+    elsewhere = began.notna() & weights.notna() & (began != weights)
+    stays = references.isna() | elsewhere | (runs["valid.ndcg@5"] > starts["valid.ndcg@5"])
+    return references.mask(stays, runs.index.to_series()).tolist()
 
 
 def given_up(experiment: Experiment, ledger: Ledger) -> int:
     """In how many of its seeds an alignment validates no better than its reference."""
-    files = experiment.recorded(ledger)
-    return sum(file != files[seed] for seed, file in _or_reference(experiment, files, ledger).items())
+    files = list(experiment.recorded(ledger).values())
+    return sum(file != kept for file, kept in zip(files, _or_reference(experiment, files, ledger), strict=True))
 
 
-def arms(files: Iterable[tuple[str, str]], ledger: Ledger, column: str = "rank") -> tuple[np.ndarray, np.ndarray]:
+def arms(files: Iterable[Pair], ledger: Ledger, column: str = "rank") -> tuple[np.ndarray, np.ndarray]:
     """NDCG@5 before and after, [S, U] each."""
-    after, before = zip(*files, strict=True)
-    return tuple(
-        np.stack([metrics.ndcg(ledger.ranks(file)[column].to_numpy()) for file in arm])
-        for arm in (before, after)
-    )  # fmt: skip
+    ndcg = [[metrics.ndcg(ledger.ranks(file)[column].to_numpy()) for file in pair] for pair in files]
+    after, before = np.stack(ndcg, axis=1)
+    return before, after
 
 
-def crossed(files: list[tuple[str, str]], ledger: Ledger, column: str = "rank") -> Comparison:
+def crossed(files: list[Pair], ledger: Ledger, column: str = "rank") -> Comparison:
     """Change of NDCG@5 over records (after, before), seed for seed; raises InputError where it is undefined."""
     try:
         return crossed_change(*arms(files, ledger, column))
@@ -216,36 +201,26 @@ def change(
 
 
 def changes(
-    grid: Grid,
-    pairs: Iterable[tuple[str, str]],
-    ledger: Ledger,
-    datasets: Iterable[str] = (),
-    or_reference: bool = False,
+    grid: Grid, pairs: Iterable[Pair], ledger: Ledger, datasets: Iterable[str] = (), or_reference: bool = False
 ) -> pd.DataFrame:
     """`change` of every pair of rows (after, before), on every dataset and under both protocols, as a table.
 
     or_reference: as in `paired_seeds`. Columns dataset, after, before, protocol, seeds, change %, low, high.
     """
-    rows, pairs = [], list(pairs)
-    for dataset in datasets or grid.datasets:
-        for after, before in pairs:
-            experiments = Experiment(grid, dataset, after), Experiment(grid, dataset, before)
-            if not (grid.runs_on(after, dataset) and grid.runs_on(before, dataset)):
-                continue
-            if not (files := paired_seeds(*experiments, ledger, or_reference)):
-                continue
-            for protocol, column in PROTOCOLS.items():
-                one = crossed(files, ledger, column)
-                rows.append((dataset, after, before, protocol, len(files), one.estimate, one.low, one.high))
-    return pd.DataFrame(
-        rows, columns=["dataset", "after", "before", "protocol", "seeds", "change %", "low", "high"]
-    )  # fmt: skip
+    rows = []
+    for dataset, pair in product(datasets or grid.datasets, pairs):
+        if not all(grid.runs_on(row, dataset) for row in pair):
+            continue
+        files = paired_seeds(*(Experiment(grid, dataset, row) for row in pair), ledger, or_reference)
+        for protocol, column in PROTOCOLS.items() if files else ():
+            one = crossed(files, ledger, column)
+            rows.append((dataset, *pair, protocol, len(files), one.estimate, one.low, one.high))
+    columns = ["dataset", "after", "before", "protocol", "seeds", "change %", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def complete_pairs(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:
     """Of `changes` those of which every seed is on record that both rows declare."""
-    declared = [
-        len(set(grid.seeds_of(row.after, row.dataset)) & set(grid.seeds_of(row.before, row.dataset)))
-        for row in table.itertuples()
-    ]
+    pairs = zip(table["dataset"], table["after"], table["before"], strict=True)
+    declared = [len({*grid.seeds_of(after, on)} & {*grid.seeds_of(before, on)}) for on, after, before in pairs]
     return table[table["seeds"] == declared]

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig
+from rodpo_lite.settings import Settings
 
 Tier = Literal["A", "B", "C"]
 
@@ -18,56 +19,44 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
 Seeds = Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
-class Declared(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Range(Settings):
+    """A number between two ends, on a logarithmic scale."""
 
-
-class Range(Declared):
-    """A number between two ends, by default on a logarithmic scale."""
-
-    low: float
+    low: float = Field(gt=0)
     high: float
-    log: bool = True
 
     @model_validator(mode="after")
     def _ordered(self):
-        if self.low >= self.high or (self.log and self.low <= 0):
-            raise ValueError("low must be below high, and above 0 on a logarithmic scale")
+        if self.low >= self.high:
+            raise ValueError("low must be below high")
         return self
 
     def at(self, place: float) -> float:
         """The value at a place in [0, 1), to two significant digits."""
-        value = self.low * (self.high / self.low) ** place if self.log else self.low + (self.high - self.low) * place
-        return float(f"{value:.2g}")
+        return float(f"{self.low * (self.high / self.low) ** place:.2g}")
 
 
-class Method(Declared):
+class Method(Settings):
     """One method: keys that it sets, keys that are searched, and the row of the reference that it starts from.
 
-    reference: None for a row that is a reference itself. like: another row, whose chosen settings this one takes.
-    tuned_on: dataset → another one, whose trials decide there as well.
-    planted: also run where positives are hidden; a dataset with hidden positives has no other rows.
+    reference: None for a reference itself. like: another row, whose chosen settings this one takes. tuned_on: dataset →
+    another one, whose trials decide there as well. planted: also run where positives are hidden, where no others are.
     """
 
     tier: Tier
     reference: str | None = None
     like: str | None = None
-    set: dict[str, Any] = {}
-    search: dict[str, Range | list[Any]] = {}
-    tuned_on: dict[str, str] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
+    search: dict[str, Range | list[Any]] = Field(default_factory=dict)
+    tuned_on: dict[str, str] = Field(default_factory=dict)
     datasets: tuple[str, ...] | None = Field(None, description="only these; null is all")
     seeds: Seeds | None = Field(None, description="reported seeds, if fewer than the grid's")
     planted: bool = False
 
-    @field_validator("search")
-    @classmethod
-    def _choices(cls, search: dict) -> dict:
-        if empty := [key for key, choice in search.items() if isinstance(choice, list) and len(choice) < 2]:
-            raise ValueError(f"a search over {empty[0]} needs at least two values")
-        return search
-
     @model_validator(mode="after")
     def _searched_or_borrowed(self):
+        if few := [key for key, choice in self.search.items() if isinstance(choice, list) and len(choice) < 2]:
+            raise ValueError(f"a search over {few[0]} needs at least two values")
         if self.like and self.search:
             raise ValueError("a row has settings of its own (search) or those of another (like), not both")
         if self.tuned_on and not self.search:
@@ -79,14 +68,14 @@ class Method(Declared):
         return AlignmentConfig if self.reference else ReferenceConfig
 
 
-class Tuning(Declared):
+class Tuning(Settings):
     """How settings are chosen: so many trials for every row that searches, on seeds that are not reported."""
 
     seeds: Seeds
     trials: int = Field(ge=1)
 
 
-class PlantedDataset(Declared):
+class PlantedDataset(Settings):
     """A dataset that is another one with a share of its training interactions hidden.
 
     rows: only these, in place of all that are planted. seeds: only these, in place of the row's.
@@ -95,5 +84,5 @@ class PlantedDataset(Declared):
     source: str
     share: float = Field(gt=0, lt=1)
     tier: Tier = "A"
-    rows: tuple[str, ...] | None = None
+    rows: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     seeds: Seeds | None = None

@@ -5,28 +5,28 @@ the one that validates best is run with the reported seeds, and only those are e
 of runs are <dataset>/<row>/trial-<t>/seed-<s> and <dataset>/<row>/final/seed-<s>, with config.yaml beside the seeds.
 """
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from scipy.stats import qmc
 
-from companion.evidence.declaration import Declared, Method, PlantedDataset, Range, Seeds, Tuning
+from companion.evidence.declaration import Method, PlantedDataset, Range, Seeds, Tuning
 from companion.evidence.ledger import Ledger
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import read_json, read_yaml
-from rodpo_lite.settings import build, nested
+from rodpo_lite.settings import Settings, build, nested
 
 FINAL, CHOSEN = "final", "chosen"
 PRIMARY = "ndcg@5"
 
 
-class Grid(Declared):
+class Grid(Settings):
     """Datasets × rows × seeds.
 
     planted: datasets that are another one with known positives hidden from training. drift: the row against which it is
@@ -38,7 +38,9 @@ class Grid(Declared):
     drift: str | None = None
     seeds: Seeds
     tuning: Tuning
-    rows: dict[str, Method]
+    rows: dict[Annotated[str, Field(pattern=r"^[a-z0-9_.=-]+$")], Method]
+
+    __hash__ = object.__hash__  # what is computed of a grid is kept by it
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -59,11 +61,8 @@ class Grid(Declared):
         if self.drift and not (self.drift in self.rows and self.rows[self.drift].planted):
             raise ValueError(f"drift: {self.drift} is no row that is run where positives are hidden")
         for name, row in self.rows.items():
-            if not re.fullmatch(r"[a-z0-9_.=-]+", name):
-                raise ValueError(f"the row name {name!r} may hold small letters, digits and _.=- only")
-            for other in filter(None, (row.reference, row.like)):
-                if other not in self.rows:
-                    raise ValueError(f"the row {name} names a row {other}, which is not declared")
+            if unknown := {row.reference, row.like} - {None, *self.rows}:
+                raise ValueError(f"the row {name} names a row {min(unknown)}, which is not declared")
             if row.reference and self.rows[row.reference].reference:
                 raise ValueError(f"the row {name} starts from {row.reference}, which is no reference")
             if row.planted and row.reference and not self.rows[row.reference].planted:
@@ -74,9 +73,7 @@ class Grid(Declared):
                 raise ValueError(f"the row {name} names an unknown dataset {min(unknown)}")
             for dataset, source in row.tuned_on.items():
                 if wrong := [d for d in (dataset, source) if d in self.planted or not self.runs_on(name, d)]:
-                    raise ValueError(
-                        f"the row {name} cannot be tuned on {source} for {dataset}: {wrong[0]} is not its own"
-                    )
+                    raise ValueError(f"the row {name}, tuned on {source} for {dataset}: {wrong[0]} is not its own")
                 if source in row.tuned_on:
                     raise ValueError(f"the row {name} is tuned on {source}, which is tuned on {row.tuned_on[source]}")
             if extra := set(row.seeds or ()) - set(self.seeds):
@@ -86,18 +83,15 @@ class Grid(Declared):
     @classmethod
     def read(cls, path: Path) -> "Grid":
         """Read the declaration; raises InputError naming the row and the key that is wrong."""
+        values, where = read_yaml(path, "The grid"), ""
         try:
-            grid = cls.model_validate(read_yaml(path, "The grid"))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the whole"
-            raise InputError(f"The grid {path}, {where}: {first['msg'].removeprefix('Value error, ')}.") from None
-        for name, row in grid.rows.items():  # every setting that may come up is a valid configuration
-            for settings in grid.trials(name):
-                try:
+            grid = build(cls, values)
+            for name, row in grid.rows.items():  # every setting that may come up is a valid configuration
+                where = f", row {name}"
+                for settings in grid.trials(name):
                     build(row.kind, nested(settings))
-                except InputError as error:
-                    raise InputError(f"The grid {path}, row {name}: {error}") from None
+        except InputError as error:
+            raise InputError(f"The grid {path}{where}: {error}") from None
         return grid
 
     @property
@@ -108,11 +102,7 @@ class Grid(Declared):
     def label(self, dataset: str) -> str:
         """A dataset's name for readers, such as `Toys` or `Toys, 10 % hidden`."""
         hidden = self.planted.get(dataset)
-        return (
-            f"{hidden.source.capitalize()}, {hidden.share:.0%} hidden".replace("%", " %")
-            if hidden
-            else dataset.capitalize()
-        )
+        return self.source(dataset).capitalize() + (f", {100 * hidden.share:.0f} % hidden" if hidden else "")
 
     def trials(self, name: str) -> list[dict[str, Any]]:
         """The settings that a row tries: first what it sets, the rest at its default, then Sobol points of its search.
@@ -124,11 +114,8 @@ class Grid(Declared):
             return [dict(row.set)]
         sampler = qmc.Sobol(len(row.search), rng=np.random.default_rng(0))
         points = sampler.random_base2(int(np.ceil(np.log2(self.tuning.trials))))[: self.tuning.trials - 1]
-        trials = [dict(row.set)]
-        for point in points:
-            drawn = {key: _at(choice, place) for (key, choice), place in zip(row.search.items(), point, strict=True)}
-            trials.append(row.set | drawn)
-        return trials
+        drawn = [{key: _at(row.search[key], place) for key, place in zip(row.search, point)} for point in points]
+        return [row.set | settings for settings in ({}, *drawn)]
 
     def seeds_of(self, name: str, dataset: str) -> tuple[int, ...]:
         """Reported seeds of a row on a dataset."""
@@ -144,9 +131,7 @@ class Grid(Declared):
         hidden = self.planted.get(dataset)
         return max(self.rows[name].tier, hidden.tier if hidden else "A")
 
-    def experiments(
-        self, datasets: tuple[str, ...] = (), tiers: str = "ABC", rows: tuple[str, ...] = ()
-    ) -> list["Experiment"]:  # fmt: skip
+    def experiments(self, datasets: Sequence = (), tiers: str = "ABC", rows: Sequence = ()) -> list["Experiment"]:
         """Dataset by dataset, the rows that are asked for and the references that they start from.
 
         Raises InputError for a name that is not declared.
@@ -164,10 +149,9 @@ class Grid(Declared):
 
     def runs_on(self, name: str, dataset: str) -> bool:
         """Whether a row is declared for a dataset."""
-        row = self.rows[name]
-        if dataset in self.planted:
-            only = self.planted[dataset].rows
-            return row.planted and (only is None or name in only)
+        row, hidden = self.rows[name], self.planted.get(dataset)
+        if hidden:
+            return row.planted and name in (hidden.rows or self.rows)
         return dataset in (self.datasets if row.datasets is None else row.datasets)
 
 
@@ -229,7 +213,8 @@ class Experiment:
         if not path.exists():
             return None
         kept = read_json(path)
-        if [trial["settings"] for trial in kept["trials"]] != declared or kept["seeds"] != list(self.grid.tuning.seeds):
+        tried = [trial["settings"] for trial in kept["trials"]]
+        if tried != declared or kept["seeds"] != list(self.grid.tuning.seeds):
             raise InputError(f"{path} holds the trials of another declaration of this row; the ledger is append-only.")
         return kept["trials"][kept[CHOSEN]]["settings"] | self.method.set
 
@@ -247,18 +232,14 @@ class Experiment:
         that started from recorded weights, and a reference that has the very configuration, precision and device
         included. Raises InputError for two references of one seed that were trained on different data.
         """
-        return ledger.once(self.grid, (self.dataset, self.name), lambda: self._candidates(ledger))
+        return ledger.once(self, lambda: self._candidates(ledger))
 
     def _candidates(self, ledger: Ledger) -> dict[int, list[str]]:
-        settings, encoder = self.chosen(ledger), None
-        if settings is None or ledger.records.empty:
+        start = self.reference or self
+        settings, of_start = self.chosen(ledger), start.chosen(ledger)
+        if settings is None or of_start is None or ledger.records.empty:
             return {}
-        if self.reference:
-            of_reference = self.reference.chosen(ledger)
-            if of_reference is None:
-                return {}
-            encoder = self.reference.config(of_reference, 0).encoder
-        rows = ledger.of(self.config(settings, 0), encoder)
+        rows = ledger.of(self.config(settings, 0), start.config(of_start, 0).encoder)
         rows = rows[(rows["dataset"] == self.dataset) & rows["seed"].isin(self.seeds)]
         if self.reference:
             ids = ledger.by_file["id"]
@@ -268,8 +249,7 @@ class Experiment:
         else:
             for _, of_seed in rows.groupby("seed"):
                 ledger.check_one_edition(of_seed["file"])
-            wanted = [self.config(settings, seed).model_dump(mode="json") for seed in rows["seed"]]
-            exact = [config == other for config, other in zip(rows["config"], wanted, strict=True)]
-            preferred = pd.Series(exact, index=rows.index, dtype=bool)
+            wanted = self.config(settings, 0).model_dump(mode="json")
+            preferred = rows["config"].map(lambda config: (config | {"seed": 0}) == wanted).astype(bool)
         rows = pd.concat([rows[preferred], rows[~preferred]])
         return {int(seed): files.tolist() for seed, files in rows.groupby("seed")["file"]}

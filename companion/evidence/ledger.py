@@ -5,7 +5,7 @@ later changes that hash, so an experiment is also recognised by what it does: it
 """
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -28,46 +28,45 @@ from rodpo_lite.model.config import EncoderConfig
 PROTOCOLS = {"all items": "rank", "history dropped": "rank_masked"}
 DEEPEST = 255  # no metric looks that far down
 FOLDER = Path(__file__).resolve().parents[2] / "data" / "results"
-_RECORDS = "[!.]*-*-*.json"
+_Config = ReferenceConfig | AlignmentConfig | BaselineConfig
 
 
 class Ledger:
     """The records in a folder, by default the project's own. What is read once is kept until something is entered."""
 
     def __init__(self, folder: str | Path | None = None):
+        if folder is None and not FOLDER.is_dir():
+            raise InputError("The project's run ledger is in its checkout, not here: name a folder with --ledger.")
         self.folder = Path(folder or FOLDER)
         self.forget()
 
     def forget(self) -> None:
         """Read everything anew."""
-        for name in ("records", "by_file"):
-            self.__dict__.pop(name, None)
-        self._ranks: dict[str, pd.DataFrame] = {}
+        vars(self).pop("records", None)
+        vars(self).pop("by_file", None)
         self._kept: dict[Any, Any] = {}
 
-    def once(self, grid: object, key: Any, make: Callable[[], Any]) -> Any:
-        """What `make` returns, which depends on a grid and this ledger; made once, until something is entered."""
-        if (id(grid), key) not in self._kept:
-            self._kept[id(grid), key] = grid, make()  # the grid is held, so that no other gets its id
-        return self._kept[id(grid), key][1]
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` returns, which depends on the key and this ledger; made once, until something is entered."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     @classmethod
     def open(cls, folder: str | Path | None = None) -> Self:
         """A ledger that holds something; raises InputError where there is no record."""
         ledger = cls(folder)
         if not ledger.paths():
-            raise InputError(
-                f"There is no run ledger in {ledger.folder}: it needs a record, as `rodpo evaluate --record` writes it."
-            )
+            raise InputError(f"There is no run ledger in {ledger.folder}: `rodpo evaluate --record` begins one.")
         return ledger
 
     def paths(self) -> list[Path]:
         """Files of the records."""
-        return sorted(self.folder.glob(_RECORDS))
+        return sorted(self.folder.glob("[!.]*-*-*.json"))
 
     @cached_property
     def records(self) -> pd.DataFrame:
-        """Every record as a row: id, dataset, modalities, stage, strategy, seed, metrics, device, seconds, commit.
+        """Every record as a row: id, dataset, modalities, stage, strategy, seed, metrics, device, seconds and others.
 
         Metric columns are `<part>.<metric>`, part one of valid, valid_masked, test, test_masked; what selection did,
         such as `planted_rate`, is the mean over the epochs. A row's `file` names the record.
@@ -85,27 +84,20 @@ class Ledger:
 
     def ranks(self, file: str) -> pd.DataFrame:
         """Ranks of one record, by its file name: columns user, rank, rank_masked; 255 is 255 or lower down."""
-        if file not in self._ranks:
-            folder, name = self.folder / "ranks", Path(file).with_suffix(".parquet").name
-            stored = _counts(read_parquet(folder, name), folder / name, ("rank", "own_above"))
-            if (stored["own_above"] > stored["rank"]).any():
-                raise InputError(
-                    f"{folder / name} is damaged: more of the user's own items are above the target than items."
-                )
-            columns = {"rank": stored["rank"], "rank_masked": stored["rank"] - stored["own_above"]}
-            self._ranks[file] = pd.DataFrame(columns).rename_axis("user").reset_index()
-        return self._ranks[file]
+        return self.once(file, lambda: self._ranks(Path(file).with_suffix(".parquet").name))
+
+    def _ranks(self, name: str) -> pd.DataFrame:
+        stored = _counts(self.folder / "ranks", name, "rank", "own_above")
+        masked = stored["rank"] - stored["own_above"]
+        if (masked < 0).any():
+            raise InputError(f"{self.folder / 'ranks' / name} is damaged: more own items than items are above.")
+        return pd.DataFrame({"rank": stored["rank"], "rank_masked": masked}).rename_axis("user").reset_index()
 
     def users(self, dataset: str) -> pd.DataFrame:
         """History and popularity of each user of a dataset, as `enter_users` describes them."""
-        folder, name = self.folder / "users", f"{dataset}.parquet"
-        return _counts(read_parquet(folder, name), folder / name, ("history", "popularity"))
+        return _counts(self.folder / "users", f"{dataset}.parquet", "history", "popularity")
 
-    def of(
-        self,
-        config: ReferenceConfig | AlignmentConfig | BaselineConfig,
-        encoder: EncoderConfig | None = None,
-    ) -> pd.DataFrame:
+    def of(self, config: _Config, encoder: EncoderConfig | None = None) -> pd.DataFrame:
         """Rows of `records` that ran this configuration, whatever the seed.
 
         An alignment has the encoder of its reference, so it is asked for as well: by default the default one.
@@ -127,13 +119,8 @@ class Ledger:
             )
 
     def enter_run(self, run: Path) -> Path:
-        """Enter a finished run with its test evaluation; returns the record's path.
-
-        Raises InputError if the run has not finished or was not evaluated on test, or if the ledger holds a different
-        result for the same experiment.
-        """
-        run = Path(run)
-        return self.enter(Record.of_run(run), read_parquet(run, "ranks.parquet"))
+        """Enter a finished run; raises InputError if it was not evaluated on test, and as `enter` does."""
+        return self.enter(Record.of_run(Path(run)), read_parquet(Path(run), "ranks.parquet"))
 
     def enter_baseline(self, values: dict[str, Any], ranks: pd.DataFrame) -> Path:
         """Enter what `baselines.evaluate` returns; raises InputError as `enter` does."""
@@ -144,12 +131,13 @@ class Ledger:
 
         Raises InputError if the ledger holds a different result for the same experiment.
         """
+        anyone = {"commit": None}  # whoever measured the drift
         for path in sorted(self.folder.glob(f"{record.dataset.name}-{record.stage}-*.json")):
             known = Record.read(path)
             if known.repeats(record):
                 if (known.test, known.test_masked) != (record.test, record.test_masked):
                     raise InputError(f"{path} holds other test metrics for the same run; the ledger is append-only.")
-                if record.drift and not known.measures_the_same_drift(record):
+                if record.drift and known.drift | anyone != record.drift | anyone:
                     raise InputError(f"{path} holds another drift for the same run, or none: measure before recording.")
                 return path
         path = self.folder / f"{record.name}.json"
@@ -161,8 +149,7 @@ class Ledger:
     def enter_users(self, dataset: Dataset) -> Path:
         """Write, once for a dataset, what effects are broken down by: users/<dataset>.parquet.
 
-        Columns, a row for each user: history (items before the test item) and popularity (training interactions of the
-        test item).
+        Columns: history (items before the test item) and popularity (training interactions of the test item).
         """
         path = self.folder / "users" / f"{dataset.name}.parquet"
         if not path.exists():
@@ -182,20 +169,20 @@ class Ledger:
         return differing
 
 
-def _counts(table: pd.DataFrame, path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+def _counts(folder: Path, name: str, *columns: str) -> pd.DataFrame:
     """These columns of a table; raises InputError where one is missing, empty or holds anything but counts."""
+    table = read_parquet(folder, name)
     for column in columns:
-        numbers = table.get(column)
-        if numbers is None or numbers.dtype.kind not in "iu" or numbers.empty or numbers.min() < 0:
-            raise InputError(f"{path} is damaged: the column {column!r} must count from 0, with a row for each user.")
+        counts = table.get(column)
+        if counts is None or counts.dtype.kind not in "iu" or counts.empty or counts.min() < 0:
+            raise InputError(f"{folder / name} is damaged: {column!r} must count from 0, with a row for each user.")
     return table[list(columns)].astype(int)
 
 
 def _compact(ranks: pd.DataFrame) -> bytes:
-    """Ranks in user order, without the user column, one byte each: what ranks lower than 255 counts as 255.
+    """Ranks in user order, one byte each: what ranks lower than 255 counts as 255.
 
-    own_above, what dropping the history takes off the rank, is nearly always small, and compresses better than the rank
-    that is left.
+    own_above, what dropping the history takes off the rank, compresses better than the rank that is left.
     """
     columns = ranks.sort_values("user")[["rank", "rank_masked"]].reset_index(drop=True).clip(upper=DEEPEST)
     return _parquet(pd.DataFrame({"rank": columns["rank"], "own_above": columns["rank"] - columns["rank_masked"]}))

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -27,7 +27,13 @@ from rodpo_lite.files import write_json
 
 WORKFLOW = Path(__file__).resolve().parents[2] / "workflow"
 GRID = WORKFLOW / "grid.yaml"
-PLAN = "plan.json"
+
+
+def declared(file: Path | None = None) -> Grid:
+    """The grid of a file, by default the project's; raises InputError outside of a checkout of the project."""
+    if not GRID.is_file():
+        raise InputError("`rodpo grid` runs in a checkout of the project with the extra [grid] installed.")
+    return Grid.read(file or GRID)
 
 
 @dataclass(frozen=True)
@@ -41,18 +47,21 @@ class Plan:
     ledger: Ledger
     seeds: tuple[int, ...] = ()
 
-    def todo(self) -> list[dict[str, Any]]:
-        """Experiments with something left to do: whether to tune them, and the seeds to report."""
-        todo = []
+    def left(self) -> dict[Experiment, list[int]]:
+        """Experiments with something left to do, and the seeds to report."""
+        wanted, left = self.seeds or self.grid.seeds, {}
         for experiment in self.experiments:
             recorded = experiment.recorded(self.ledger)
-            seeds = [
-                seed for seed in experiment.seeds if seed not in recorded and seed in (self.seeds or experiment.seeds)
-            ]
-            if seeds:
-                tune = self._is_to_tune(experiment)
-                todo.append({"dataset": experiment.dataset, "row": experiment.name, "seeds": seeds, "tune": tune})
-        return todo
+            if seeds := [seed for seed in experiment.seeds if seed in wanted and seed not in recorded]:
+                left[experiment] = seeds
+        return left
+
+    def todo(self) -> list[dict[str, Any]]:
+        """What is left to do as plan.json has it: dataset, row, seeds to report, and whether to tune."""
+        return [
+            {"dataset": one.dataset, "row": one.name, "seeds": seeds, "tune": self._is_to_tune(one)}
+            for one, seeds in self.left().items()
+        ]
 
     def summary(self, measured: Ledger | None = None) -> pd.DataFrame:
         """A row for each experiment with work left: trials, runs to report, and minutes, by how long like ones took.
@@ -62,98 +71,86 @@ class Plan:
         to be trained again are not in them.
         """
         records, rows = (measured or self.ledger).records, []
-        for entry in self.todo():
-            experiment = Experiment(self.grid, entry["dataset"], entry["row"])
-            trials = len(self.grid.trials(experiment.name)) * len(self.grid.tuning.seeds) if entry["tune"] else 0
-            seconds = _seconds_of_one(experiment, records)
-            minutes = (trials + len(entry["seeds"])) * seconds / 60
-            row = {"dataset": experiment.dataset, "row": experiment.name, "tier": experiment.method.tier}
-            rows.append(row | {"trials": trials, "runs": len(entry["seeds"]), "minutes": minutes})
+        for experiment, seeds in self.left().items():
+            tried = self.grid.trials(experiment.name) if self._is_to_tune(experiment) else []
+            trials = len(tried) * len(self.grid.tuning.seeds)
+            minutes = (trials + len(seeds)) * _seconds_of_one(experiment, records) / 60
+            rows.append((experiment.dataset, experiment.name, experiment.method.tier, trials, len(seeds), minutes))
         return pd.DataFrame(rows, columns=["dataset", "row", "tier", "trials", "runs", "minutes"])
 
     def write(self, data: Path, replicas: int, precision: str | None = None) -> Path:
         """Write plan.json and every configuration that is known by now into the folder of runs."""
-        todo = self.todo()
-        needed = {(experiment.dataset, experiment.name): experiment for experiment in self._needed(todo)}
-        for experiment in needed.values():
+        left = self.left()
+        needed = list(dict.fromkeys(self._needed(left)))
+        untuned = [one for one in needed if one.chosen(self.ledger) is None]
+        for experiment in needed:
+            folder = experiment.folder(self.runs)
             if self._is_to_tune(experiment):
                 for number, settings in enumerate(self.grid.trials(experiment.name)):
-                    write_settings(experiment.folder(self.runs) / f"trial-{number}" / "config.yaml", settings)
-            elif not self._untuned(experiment):
-                write_settings(experiment.folder(self.runs) / FINAL / "config.yaml", experiment.chosen(self.ledger))
-        for entry in todo:  # what the ledger has lost since is entered again
-            folder = Experiment(self.grid, entry["dataset"], entry["row"]).folder(self.runs) / FINAL
-            for marker in folder.glob("*.evaluated"):
-                if set(marker.stem.split(",")) & set(map(str, entry["seeds"])):
+                    write_settings(folder / f"trial-{number}" / "config.yaml", settings)
+            elif experiment not in untuned:
+                write_settings(folder / FINAL / "config.yaml", experiment.chosen(self.ledger))
+        for experiment, seeds in left.items():  # what the ledger has lost since is entered again
+            for marker in (experiment.folder(self.runs) / FINAL).glob("*.evaluated"):
+                if set(marker.stem.split(",")) & set(map(str, seeds)):
                     marker.unlink()
         (self.runs / "collected").unlink(missing_ok=True)
-        untuned = [f"{one.dataset}/{one.name}" for one in needed.values() if self._untuned(one)]
         content = {
             "grid": str(self.grid_file.resolve()),
             "ledger": str(self.ledger.folder.resolve()),
             "data": str(data.resolve()),
             "replicas": replicas,
             "precision": precision,
-            "untuned": untuned,
-            "experiments": todo,
-            "needed": {f"{dataset}/{row}": self._links(experiment) for (dataset, row), experiment in needed.items()},
-            "seeds": [self.grid.tuning.seeds, self.grid.seeds],
-            "planted": {
-                name: hidden.model_dump(include={"source", "share"}) for name, hidden in self.grid.planted.items()
+            "untuned": [f"{one.dataset}/{one.name}" for one in untuned],
+            "experiments": self.todo(),
+            "needed": {
+                f"{one.dataset}/{one.name}": {
+                    "reference": one.method.reference,
+                    "drift": one.drift and one.drift.name,
+                    "tuned": [one.tuned.dataset, one.tuned.name],
+                    "trials": len(self.grid.trials(one.name)),
+                }
+                for one in needed
             },
+            "seeds": [self.grid.tuning.seeds, self.grid.seeds],
+            "planted": {name: {"source": made.source, "share": made.share} for name, made in self.grid.planted.items()},
         }
-        write_json(self.runs / PLAN, content)
-        return self.runs / PLAN
+        write_json(self.runs / "plan.json", content)
+        return self.runs / "plan.json"
 
-    def _needed(self, todo: list[dict[str, Any]]) -> Iterator[Experiment]:
+    def _needed(self, experiments: Iterable[Experiment]) -> Iterator[Experiment]:
         """The experiments to do and those that they depend on."""
-        for entry in todo:
-            experiment = Experiment(self.grid, entry["dataset"], entry["row"])
-            for one in filter(
-                None, (experiment, experiment.tuned, experiment.drift, experiment.drift and experiment.drift.tuned)
-            ):
-                yield one
-                if one.reference:
-                    yield one.reference
-                    yield one.reference.tuned
-
-    def _links(self, experiment: Experiment) -> dict[str, Any]:
-        """What an experiment depends on: rows of its dataset, and whose trials decide, how many."""
-        return {
-            "reference": experiment.method.reference,
-            "drift": experiment.drift and experiment.drift.name,
-            "tuned": [experiment.tuned.dataset, experiment.tuned.name],
-            "trials": len(self.grid.trials(experiment.name)),
-        }
-
-    def _untuned(self, experiment: Experiment) -> bool:
-        return experiment.chosen(self.ledger) is None
+        for experiment in experiments:
+            for start in filter(None, (experiment, experiment.drift)):
+                for one in (start, start.tuned):
+                    yield one
+                    if one.reference:
+                        yield from (one.reference, one.reference.tuned)
 
     def _is_to_tune(self, experiment: Experiment) -> bool:
         """Whether trials of its own are to be run."""
-        return experiment.tuned == experiment and self._untuned(experiment)
+        return experiment.tuned == experiment and experiment.chosen(self.ledger) is None
 
 
 def _seconds_of_one(experiment: Experiment, records: pd.DataFrame) -> float:
     """Median seconds of a run of this row on this dataset and a CPU, else of any of its stage and base there."""
     if records.empty:
         return float("nan")
-    stage = "align" if experiment.reference else "reference"
-    settings = experiment.grid.trials(experiment.name)[0]
-    start = experiment.grid.trials(experiment.reference.name)[0] if experiment.reference else settings
+    stage, default = ("align", "topk") if experiment.reference else ("reference", "reference")
+    base = (experiment.reference or experiment).method.set.get("encoder.base", "fused")
     same = (records["dataset"] == experiment.dataset) & (records["stage"] == stage) & (records["device"] == "cpu")
-    same &= records["base"] == start.get("encoder.base", "fused")
-    exact = same & (records["strategy"] == settings.get("negatives.name", "topk" if stage == "align" else stage))
+    same &= records["base"] == base
+    exact = same & (records["strategy"] == experiment.method.set.get("negatives.name", default))
     return float(records.loc[exact if exact.any() else same, "seconds"].median())
 
 
 def run(plan: Plan, data: Path, profile: str, replicas: int, precision: str | None, extra: list[str]) -> int:
     """Do what the plan says with Snakemake; returns its exit code.
 
-    precision: of the products of every run, where None leaves it to the rows, that is, as a rule, to the processor.
-    A lock keeps two of them from the same folder; Snakemake holds it too, so that where this process is killed and
-    Snakemake goes on, nobody begins beside it. SIGTERM stops Snakemake and its jobs on this machine. Raises InputError
-    if one is running, if the profile does not exist or if Snakemake is not installed.
+    precision: of the products of every run; None leaves it to the rows, as a rule to the processor. A lock keeps two of
+    them from the same folder; Snakemake holds it too, so that where this process is killed and Snakemake goes on,
+    nobody begins beside it. SIGTERM stops Snakemake and its jobs on this machine. Raises InputError if one is running,
+    if the profile does not exist or if Snakemake is not installed.
     """
     folder = WORKFLOW / "profiles" / profile
     if not folder.is_dir():
@@ -162,12 +159,14 @@ def run(plan: Plan, data: Path, profile: str, replicas: int, precision: str | No
     if find_spec("snakemake") is None:
         raise InputError("The grid needs Snakemake: pip install 'rodpo-lite[grid]'.")
     with _exclusive(plan.runs) as lock:
-        path = plan.write(data, replicas, precision)
+        written = plan.write(data, replicas, precision)
         command = [sys.executable, "-m", "snakemake", "--snakefile", WORKFLOW / "Snakefile", "--nolock"]
-        command += ["--directory", plan.runs, "--profile", folder, *extra, "--config", f"plan={path.resolve()}"]
+        command += ["--directory", plan.runs, "--profile", folder, *extra, "--config", f"plan={written.resolve()}"]
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        environment = os.environ | {"PATH": path}  # `rodpo` is the one of this interpreter
         before = signal.signal(signal.SIGTERM, _stop_children)
         try:
-            return subprocess.run([str(part) for part in command], env=_environment(), pass_fds=[lock]).returncode
+            return subprocess.run([str(part) for part in command], env=environment, pass_fds=[lock]).returncode
         finally:
             signal.signal(signal.SIGTERM, before)
 
@@ -177,8 +176,7 @@ def collect(grid: Grid, ledger: Ledger) -> dict[str, dict[str, dict[str, str]]]:
     index: dict[str, dict[str, dict[str, str]]] = {}
     for experiment in grid.experiments():
         if recorded := experiment.recorded(ledger):
-            files = {str(seed): recorded[seed] for seed in sorted(recorded)}
-            index.setdefault(experiment.dataset, {})[experiment.name] = files
+            index.setdefault(experiment.dataset, {})[experiment.name] = {str(seed): recorded[seed] for seed in recorded}
     write_json(ledger.folder / "grid.json", index)
     return index
 
@@ -201,11 +199,10 @@ def repeated(experiments: list[Experiment], recorded: Ledger, again: Ledger) -> 
             {seed: ledger.by_file.loc[file, "test.ndcg@5"] for seed, file in experiment.recorded(ledger).items()}
             for ledger in (recorded, again)
         )
-        for seed in sorted(second):
-            before = first.get(seed, float("nan"))
-            difference = 100 * (second[seed] / before - 1)
-            rows.append((experiment.dataset, experiment.name, seed, before, second[seed], difference))
-    return pd.DataFrame(rows, columns=["dataset", "row", "seed", "recorded", "again", "difference %"])
+        name = experiment.dataset, experiment.name
+        rows += [(*name, seed, first.get(seed, float("nan")), second[seed]) for seed in sorted(second)]
+    table = pd.DataFrame(rows, columns=["dataset", "row", "seed", "recorded", "again"])
+    return table.assign(**{"difference %": 100 * (table["again"] / table["recorded"] - 1)})
 
 
 @contextmanager
@@ -227,8 +224,3 @@ def _stop_children(*_) -> None:
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             child.terminate()
-
-
-def _environment() -> dict[str, str]:
-    """The environment of jobs: `rodpo` is the one of this interpreter."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}

@@ -20,6 +20,7 @@ from rodpo_lite.training import checkpoint
 _KINDS_OF_NEGATIVES = [f"{kind}_{what}" for kind in ("past", "future", "planted") for what in ("rate", "share")]
 SELECTION = ("margin", "suppression", "effective_negatives", "repeat_rate", *_KINDS_OF_NEGATIVES)
 PARTS = ("valid", "valid_masked", "test", "test_masked")
+COLUMNS = ("stage", "seed", "reference", "reference_weights", "weights", "precision", "device", "seconds", "drift")
 
 
 def _complete(values: dict[str, float]) -> dict[str, float]:
@@ -98,8 +99,7 @@ class Record(_Kept):
 
     @classmethod
     def of_run(cls, run: Path) -> Self:
-        """Make the record of a finished run; raises InputError if it is unfinished, not evaluated, or its
-        results are of other weights."""
+        """Make the record of a finished run; raises InputError if it has no results, or those of other weights."""
         values = read_json(run / checkpoint.RUN)
         if not (run / checkpoint.MODEL).is_file():
             raise InputError(f"The run {run} has not finished, so it cannot enter the ledger.")
@@ -107,9 +107,7 @@ class Record(_Kept):
             raise InputError(f"The run {run} was not evaluated on test; run `rodpo evaluate` first.")
         test, weights = read_json(run / "metrics.json"), sha256(run / checkpoint.MODEL)
         if test.get("config_hash") != values.get("config_hash") or test.get("weights", weights) != weights:
-            raise InputError(
-                f"{run / 'metrics.json'} is of another run or of other weights; run `rodpo evaluate` again."
-            )
+            raise InputError(f"{run}/metrics.json is of another run or of other weights; run `rodpo evaluate` again.")
         values |= {"test": test.get("unmasked"), "test_masked": test.get("masked"), "curve": _curve(run)}
         if (run / "drift.json").is_file():
             values["drift"] = read_json(run / "drift.json")
@@ -133,11 +131,6 @@ class Record(_Kept):
     def full_encoder(self) -> dict[str, Any]:
         return build(EncoderConfig, self.encoder).model_dump(mode="json")
 
-    @cached_property
-    def method(self) -> str:
-        """What the run asks of the method, as text to compare; see `method_of`."""
-        return method_of(self.full_config, self.stage, self.full_encoder)
-
     def repeats(self, other: Self) -> bool:
         """Whether two records are of one experiment, whatever their ids."""
         return (
@@ -146,38 +139,23 @@ class Record(_Kept):
             and self.reference_weights == other.reference_weights
         )
 
-    def measures_the_same_drift(self, other: Self) -> bool:
-        """Whether both have the same drift, whichever commit measured it."""
-        first, second = (
-            {key: value for key, value in record.drift.items() if key != "commit"} for record in (self, other)
-        )
-        return first == second
-
     def row(self) -> dict[str, Any]:
         """The record as a row of `Ledger.records`."""
-        negatives, full = self.config.get("negatives", {}), self.full_config
+        negatives = self.config.get("negatives", {})
         row = {
             "id": self.config_hash,
             "dataset": self.dataset.name,
-            "n_users": self.dataset.n_users,
             "n_items": self.dataset.n_items,
-            "n_interactions": self.dataset.n_interactions,
             "modalities": self.dataset.modalities,
             "checksums": json.dumps(self.dataset.checksums, sort_keys=True),
-            "stage": self.stage,
             "base": self.encoder.get("base"),
-            "encoder": self.full_encoder,
             "strategy": negatives.get("name", self.config.get("name", "reference")),
             "exclude": negatives.get("exclude"),
-            "k": negatives.get("k"),
-            "beta": self.config.get("loss", {}).get("beta"),
-            "lambda_ce": self.config.get("training", {}).get("lambda_ce"),
             "accelerator": self.machine.get("accelerator"),
-            "config": full,
-            "method": self.method,
+            "config": self.full_config,
+            "method": method_of(self.full_config, self.stage, self.full_encoder),
         }
-        same = ("seed", "reference", "reference_weights", "weights", "precision", "device", "seconds", "parameters")
-        row |= {name: getattr(self, name) for name in (*same, "best_epoch", "commit", "curve", "drift")}
+        row |= {name: getattr(self, name) for name in COLUMNS}
         for name in SELECTION:
             if values := [line[name] for line in self.curve if name in line]:
                 row[name] = float(np.mean(values))

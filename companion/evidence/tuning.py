@@ -1,5 +1,7 @@
 """Settings are chosen on validation: every trial enters the ledger, the best one is what the reported runs take."""
 
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +18,19 @@ from rodpo_lite.training import checkpoint
 
 
 def choose(experiment: Experiment, runs: Path, ledger: Ledger) -> dict[str, Any]:
-    """Choose the settings of a row by mean validation NDCG@5 over the tuning seeds, all items ranked.
+    """Choose the settings of a row by mean validation NDCG@5 over the tuning seeds, all items ranked; returns them.
 
     Every trial enters the ledger, as <dataset>.<row>.json in its folder `trials`, with the validation NDCG@5 of the
-    reference that those of an alignment started from; the first of equals is chosen.
-    Returns what was chosen. Raises InputError for a trial that has not been run or whose validation is not finite, and
-    if the ledger holds others already.
+    reference that those of an alignment started from; the first of equals is chosen. Raises InputError for a trial that
+    has not been run or whose validation is not finite, and if the ledger holds others already.
     """
-    trials = []
+    seeds, trials = list(experiment.grid.tuning.seeds), []
     for number, settings in enumerate(experiment.grid.trials(experiment.name)):
-        records = [
-            read_json(experiment.folder(runs) / f"trial-{number}" / f"seed-{seed}" / checkpoint.RUN)
-            for seed in experiment.grid.tuning.seeds
-        ]
-        trials.append(
-            {
-                "settings": settings,
-                "valid": [record["valid"][PRIMARY] for record in records],
-                "valid_masked": [record["valid_masked"][PRIMARY] for record in records],
-                "best_epoch": [record["best_epoch"] for record in records],
-                "seconds": [record["seconds"] for record in records],
-                "commit": records[0]["commit"],
-            }
-        )
+        records = _runs(experiment.folder(runs) / f"trial-{number}", seeds)
+        trial = {"settings": settings}
+        trial |= {part: [record[part][PRIMARY] for record in records] for part in ("valid", "valid_masked")}
+        trial |= {key: [record[key] for record in records] for key in ("best_epoch", "seconds")}
+        trials.append(trial | {"commit": records[0]["commit"]})
     means = [float(np.mean(trial["valid"])) for trial in trials]
     if not np.isfinite(means).all():
         raise InputError(
@@ -46,20 +38,19 @@ def choose(experiment: Experiment, runs: Path, ledger: Ledger) -> dict[str, Any]
             f"validation {PRIMARY}: narrow the search in the grid, so that it does not diverge."
         )
     chosen = int(np.argmax(means))
-    kept = {
-        "dataset": experiment.dataset,
-        "row": experiment.name,
-        "seeds": list(experiment.grid.tuning.seeds),
-        CHOSEN: chosen,
-    }
+    kept = {"dataset": experiment.dataset, "row": experiment.name, "seeds": seeds, CHOSEN: chosen}
     if experiment.reference:
-        starts = [experiment.reference.folder(runs) / FINAL / f"seed-{seed}" for seed in kept["seeds"]]
-        kept["reference_valid"] = [read_json(start / checkpoint.RUN)["valid"][PRIMARY] for start in starts]
+        starts = _runs(experiment.reference.folder(runs) / FINAL, seeds)
+        kept["reference_valid"] = [start["valid"][PRIMARY] for start in starts]
     kept["trials"], path = trials, experiment.trials_file(ledger)
     if path.exists() and kept | read_json(path) != kept:  # an older file names no reference
         raise InputError(f"{path} holds other trials of this row; the ledger is append-only.")
     write_json(path, kept)
     return trials[chosen]["settings"]
+
+
+def _runs(folder: Path, seeds: list[int]) -> list[dict[str, Any]]:
+    return [read_json(folder / f"seed-{seed}" / checkpoint.RUN) for seed in seeds]
 
 
 def write_settings(path: Path, settings: dict[str, Any]) -> None:
@@ -79,24 +70,16 @@ def trials(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     over the tuning seeds; start % is that of this reference against the one on record, 0 where it is that one. A key
     that a row has no use for is missing.
     """
-    rows = []
-    for experiment in grid.experiments():
-        path = experiment.trials_file(ledger)
-        start = experiment.reference and experiment.reference.trials_file(ledger)
-        if not path.exists() or start is None or not start.exists():
+    rows, kept = [], dict(_kept(grid, ledger))
+    for experiment, tried in kept.items():
+        if experiment.reference not in kept:
             continue
-        kept, of_reference = read_json(path), read_json(start)
-        on_record = np.mean(of_reference["trials"][of_reference["chosen"]]["valid"])
-        before = np.mean(kept["reference_valid"]) if "reference_valid" in kept else on_record
-        for number, trial in enumerate(kept["trials"]):
-            config = experiment.config(trial["settings"], 0).model_dump()
-            row = {"dataset": experiment.dataset, "row": experiment.name, "chosen": number == kept["chosen"]}
-            row |= {
-                key: _at(config, key)
-                for key in SEARCHED
-                if key in experiment.method.search or key in experiment.method.set
-            }
-            row["start %"] = 100 * (before / on_record - 1)
+        on_record = _chosen_valid(kept[experiment.reference])
+        before = np.mean(tried["reference_valid"]) if "reference_valid" in tried else on_record
+        used = [key for key in SEARCHED if key in experiment.method.search | experiment.method.set]
+        for number, trial in enumerate(tried["trials"]):
+            row = {"dataset": experiment.dataset, "row": experiment.name, "chosen": number == tried[CHOSEN]}
+            row |= _values(experiment, trial, used) | {"start %": 100 * (before / on_record - 1)}
             rows.append(row | {"change %": 100 * (np.mean(trial["valid"]) / before - 1)})
     return pd.DataFrame(rows, columns=["dataset", "row", "chosen", *SEARCHED, "start %", "change %"])
 
@@ -107,19 +90,26 @@ def references(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     Columns dataset, row, trials (how many), the keys that were searched, validation NDCG@5 (all items, tuning seeds).
     """
     rows = []
-    for experiment in grid.experiments():
-        path = experiment.trials_file(ledger)
-        if experiment.reference is not None or not path.exists():
-            continue
-        kept = read_json(path)
-        chosen = kept["trials"][kept["chosen"]]
-        config = experiment.config(chosen["settings"], 0).model_dump()
-        row = {"dataset": experiment.dataset, "row": experiment.name, "trials": len(kept["trials"])}
-        row |= {key: _at(config, key) for key in experiment.method.search}
-        rows.append(row | {"validation NDCG@5": np.mean(chosen["valid"])})
+    for experiment, tried in _kept(grid, ledger):
+        if experiment.reference is None:
+            row = {"dataset": experiment.dataset, "row": experiment.name, "trials": len(tried["trials"])}
+            row |= _values(experiment, tried["trials"][tried[CHOSEN]], experiment.method.search)
+            rows.append(row | {"validation NDCG@5": _chosen_valid(tried)})
     return pd.DataFrame(rows)
 
 
-def _at(config: dict[str, Any], key: str) -> Any:
-    group, name = key.split(".")
-    return config[group][name]
+def _kept(grid: Grid, ledger: Ledger) -> Iterator[tuple[Experiment, dict[str, Any]]]:
+    """Experiments whose trials are in the ledger, with what it holds of them."""
+    for experiment in grid.experiments():
+        if (path := experiment.trials_file(ledger)).exists():
+            yield experiment, read_json(path)
+
+
+def _chosen_valid(tried: dict[str, Any]) -> float:
+    return np.mean(tried["trials"][tried[CHOSEN]]["valid"])
+
+
+def _values(experiment: Experiment, trial: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """What a trial had for these keys, by its settings or by default."""
+    config = experiment.config(trial["settings"], 0)
+    return {key: attrgetter(key)(config) for key in keys}

@@ -185,8 +185,8 @@ def test_the_verdict_of_a_claim(verdicts, expected):
     ("wrong", "right", "sentence"),
     [
         ("[topk, base]", "[topk, bass]", "no row bass"),
-        ("source: paper", "source: rumour", "better.source"),
-        ("says: more, ", "", "better.says"),
+        ("source: paper", "source: rumour", "better: source"),
+        ("says: more, ", "", "better: says"),
         ("[topk, base]]", "[topk, base]], beside: [[topk, bass]]", "no row bass"),
     ],
 )

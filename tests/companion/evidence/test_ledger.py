@@ -94,6 +94,13 @@ def test_a_folder_without_records_is_no_ledger(tmp_path):
         Ledger.open(str(tmp_path))
 
 
+def test_without_a_checkout_the_folder_is_to_be_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("companion.evidence.ledger.FOLDER", tmp_path / "data" / "results")
+    with pytest.raises(InputError, match="name a folder with --ledger"):
+        Ledger()
+    assert Ledger(tmp_path).folder == tmp_path
+
+
 def test_unfinished_and_unevaluated_runs_stay_out(run, tmp_path):
     with pytest.raises(InputError, match="was not evaluated on test"):
         Ledger(tmp_path / "ledger").enter_run(run)
