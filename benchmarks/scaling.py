@@ -193,7 +193,7 @@ def ranking_by(of: Trainer) -> Timed:
 
     def timed() -> float:
         began = now()
-        rank_dataset(of.model, of.dataset, "valid", of.max_length)
+        rank_dataset(of.model, of.dataset, "valid", of.model.max_length)
         return now() - began
 
     return timed
