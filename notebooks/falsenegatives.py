@@ -100,7 +100,7 @@ out = negatives.out_of_scale(drifts.loc["hidden purchases", "mean"].reindex(hits
 others = drifts.drop(index=out, level="row")
 low, high = others["low"].min(), others["high"].max()
 reach = (high - low) / 4
-fig.update_yaxes(title="score against its neighbours, logits", range=[low - reach, high + reach])
+fig = fig.update_yaxes(title="score against its neighbours, logits", range=[low - reach, high + reach])
 
 # %% tags=["hide-input"]
 for name in out:
@@ -209,7 +209,7 @@ for (dataset, name, protocol), part in allowed.groupby(["dataset", "row", "proto
     )
 fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
 fig.update_layout(scattermode="group", height=520)
-fig.update_yaxes(title="change of test NDCG@5, %")
+fig = fig.update_yaxes(title="change of test NDCG@5, %")
 
 # %% tags=["hide-input"]
 if groups:

@@ -349,7 +349,7 @@ for (row, by, dataset), part in by_group.groupby(["row", "by", "dataset"], sort=
         hovertemplate="%{y:.2f} %: %{customdata[2]} users, %{customdata[0]} to %{customdata[1]} interactions",
     )
 fig.update_xaxes(title="groups of users, the lowest first", type="category")
-fig.update_yaxes(title="contribution to the change, %")
+fig = fig.update_yaxes(title="contribution to the change, %")
 
 # %% tags=["hide-input"]
 if choices:
@@ -389,7 +389,7 @@ for (dataset, what), part in moves[moves["what"] != "stayed"].groupby(["dataset"
     name = {"came": "came in"}.get(what, what)
     fig.add_bar(y=part["row"], x=part[examples.TAKEN_NEXT], name=name, orientation="h")
 fig.update_xaxes(title="taken next, per 10,000 items")
-fig.update_yaxes(autorange="reversed")
+fig = fig.update_yaxes(autorange="reversed")
 
 # %% tags=["hide-input"]
 if choices:

@@ -87,7 +87,7 @@ for place, (key, (label, ticks)) in enumerate(AXES.items()):
 fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
 fig.update_yaxes(range=[LOWEST, tried["change %"].max() + 1])
 fig.update_yaxes(title="against the reference, %", col=1)
-fig.update_layout(height=620)
+fig = fig.update_layout(height=620)
 
 # %% tags=["hide-input"]
 if groups:
@@ -152,7 +152,7 @@ for (setting, selector), part in swept.groupby(["of", "selector"], sort=False):
     )
 fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
 fig.update_xaxes(title="value", type="category")
-fig.update_yaxes(title="test NDCG@5 against topk, %")
+fig = fig.update_yaxes(title="test NDCG@5 against topk, %")
 
 # %% tags=["hide-input"]
 if groups:
