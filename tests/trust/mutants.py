@@ -20,7 +20,7 @@ ENOUGH = 0.9
 def try_all(place: Path) -> dict[str, Any]:
     """Counts of changes that a test noticed, in all and for each module; the others are shown in `SURVIVORS`."""
     copy = place / "project"
-    for name in _run(PROJECT, "git", "ls-files", "rodpo_lite", "tests", "pyproject.toml").splitlines():
+    for name in _run(PROJECT, "git", "ls-files", "rodpo_lite", "companion", "tests", "pyproject.toml").splitlines():
         if (PROJECT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             (copy / name).write_bytes((PROJECT / name).read_bytes())
@@ -30,7 +30,7 @@ def try_all(place: Path) -> dict[str, Any]:
     became = dict(line.strip().split(": ") for line in lines if "__mutmut_" in line)
     modules: dict[str, Counter[str]] = {}
     for name, status in became.items():
-        modules.setdefault(name.split(".")[1], Counter())["noticed" if status in NOTICED else "survived"] += 1
+        modules.setdefault(name.rpartition(".")[0], Counter())["noticed" if status in NOTICED else "survived"] += 1
     SURVIVORS.parent.mkdir(parents=True, exist_ok=True)
     unnoticed = [name for name, status in became.items() if status not in NOTICED]
     SURVIVORS.write_text("\n".join(_run(copy, *mutmut, "show", name) for name in unnoticed))
