@@ -21,7 +21,7 @@ from rodpo_lite import files
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.data.planted import Planted
 from rodpo_lite.data.schema import Dataset, sha256
-from rodpo_lite.engine import Engine
+from rodpo_lite.engine import Engine, stream_seed
 from rodpo_lite.errors import InputError, Notice
 from rodpo_lite.model.capacity import parameter_counts
 from rodpo_lite.model.config import EncoderConfig
@@ -101,7 +101,7 @@ def train_seeds(
 
 def _initial(dataset: Dataset, config: ReferenceConfig) -> Recommender:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.manual_seed(stream_seed(config.seed, "weights"))
         model = Recommender.for_dataset(config.encoder, dataset)
     if config.encoder.base == "towers" and dataset.first_time is None:
         warnings.warn(f"{dataset.name} has no timestamps, so the towers go without the temporal mixture.", Notice, 2)
@@ -200,7 +200,7 @@ def _check_negatives(dataset: Dataset, config: AlignmentConfig) -> None:
 
 
 def _generator(engine: Engine, config: ReferenceConfig | AlignmentConfig) -> torch.Generator:
-    return torch.Generator(engine.device).manual_seed(config.seed)
+    return torch.Generator(engine.device).manual_seed(stream_seed(config.seed, "selection"))
 
 
 def _hooks(report: Report | None, progress: Callable[..., Any] | None) -> dict[str, Any]:
