@@ -1,30 +1,42 @@
 """The configuration of a run: what the families declare beside their registries, put together for each stage."""
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from rodpo_lite.engine import Engine
+from rodpo_lite.evaluation import metrics
 from rodpo_lite.evaluation.baselines import BaselineConfig
-from rodpo_lite.losses.contrast import ContrastConfig, PlaceholderConfig
+from rodpo_lite.losses.auxiliary import CategoryConfig, ContrastConfig, PlaceholderConfig
 from rodpo_lite.losses.preference import LossConfig
 from rodpo_lite.model.config import EncoderConfig
 from rodpo_lite.sampling.selectors import NegativesConfig
-from rodpo_lite.settings import Settings, keys
+from rodpo_lite.settings import Settings, keys, one_of
+
+
+def _measures() -> list[str]:
+    return [prefix + name for prefix in ("", "masked.") for name in sorted(metrics.NAMES)]
 
 
 class TrainingConfig(Settings):
     """Optimisation of the reference (stage 1)."""
 
-    epochs: int = Field(25, ge=1, le=10_000, description="length of the cosine schedule")
+    epochs: int = Field(25, ge=1, le=10_000, description="most epochs, and length of the cosine schedule")
     learning_rate: float = Field(3e-3, gt=0, description="peak learning rate of AdamW")
     id_learning_rate: float = Field(
         4.0, gt=0, description="learning rate of the ID embedding, as a multiple of that of everything else"
     )
     weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="of the learning rate after warming up")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps spent warming up")
     batches_per_epoch: int = Field(48, ge=1, description="steps per epoch; a batch is that share of the positions")
-    patience: int = Field(8, ge=1, description="epochs without a better validation NDCG@5 before stopping")
+    batch_positions: int | None = Field(
+        None, ge=1, description="positions in a batch, about so many, in place of training.batches_per_epoch"
+    )
+    select_by: Annotated[str, one_of(_measures)] = Field(
+        "ndcg@5", description="validation metric of the epoch that is kept; with `masked.` before it, history dropped"
+    )
+    patience: int = Field(8, ge=1, description="epochs without a better one before stopping")
     balance_weight: float = Field(0.01, ge=0, description="weight of the load-balance loss of sparse mixtures")
     z_weight: float = Field(0.001, ge=0, description="weight of the router z-loss of sparse mixtures")
     loss: Literal["full", "sampled", "bce"] = Field(
@@ -84,13 +96,16 @@ class ReferenceConfig(_StageConfig):
     training: TrainingConfig = TrainingConfig()
     id_contrast: ContrastConfig = ContrastConfig()
     placeholder_contrast: PlaceholderConfig = PlaceholderConfig()
+    category_prediction: CategoryConfig = CategoryConfig()
 
     @model_validator(mode="after")
-    def _contrasts_have_what_they_need(self):
+    def _auxiliary_terms_have_what_they_need(self):
         if self.id_contrast.weight > 0 and self.encoder.base != "towers":
             raise ValueError("id_contrast.weight above 0 needs encoder.base = towers")
         if self.placeholder_contrast.weight > 0 and not self.encoder.placeholder:
             raise ValueError("placeholder_contrast.weight above 0 needs encoder.placeholder = true")
+        if self.category_prediction.weight > 0 and not self.encoder.categories:
+            raise ValueError("category_prediction.weight above 0 needs encoder.categories = true")
         return self
 
 

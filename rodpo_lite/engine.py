@@ -50,7 +50,7 @@ class Engine:
 
     def autocast(self) -> torch.autocast:
         """A context in which linear maps and attention multiply in `dtype`."""
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype.itemsize < 4)
 
     def rows(self, n_items: int) -> int:
         """Rows of scores over the catalogue that fit into the budget, whole 32s where there are as many; at least 1."""

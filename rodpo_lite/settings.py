@@ -11,6 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from rodpo_lite.errors import InputError, shown
 from rodpo_lite.files import parse_yaml, read_yaml
 
+PRESETS = Path(__file__).with_name("presets")
+
 
 class Settings(BaseModel):
     """Base of everything that can be configured: immutable, and an unknown key is an error."""
@@ -26,9 +28,12 @@ class Settings(BaseModel):
 Config = TypeVar("Config", bound=Settings)
 
 
-def resolve(kind: type[Config], file: Path | None = None, overrides: list[str] | None = None) -> Config:
-    """Build a configuration from defaults, then a YAML file, then `key=value`; raises InputError as `build` does."""
-    values = read_yaml(file, "The configuration file") if file else {}
+def resolve(
+    kind: type[Config], file: Path | None = None, overrides: list[str] | None = None, preset: str | None = None
+) -> Config:
+    """Build a configuration from defaults, a preset, a YAML file and `key=value`; raises InputError as `build` does."""
+    values = read_preset(preset) if preset else {}
+    _update(values, read_yaml(file, "The configuration file") if file else {})
     for override in overrides or []:
         key, equals, text = override.partition("=")
         if not equals or not key:
@@ -81,6 +86,22 @@ def nested(settings: dict[str, Any]) -> dict[str, Any]:
     for key, value in settings.items():
         _place(groups, key, value)
     return groups
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """The keys of a preset; raises InputError where there is none of that name."""
+    if name not in (known := sorted(path.stem for path in PRESETS.glob("*.yaml"))):
+        raise InputError(f"There is no preset {name!r}; there is {', '.join(known)}.")
+    return read_yaml(PRESETS / f"{name}.yaml", "The preset")
+
+
+def _update(groups: dict[str, Any], others: dict[str, Any]) -> None:
+    """Set the keys of other groups, group by group."""
+    for key, value in others.items():
+        if isinstance(value, dict) and isinstance(groups.get(key), dict):
+            _update(groups[key], value)
+        else:
+            groups[key] = value
 
 
 def _place(groups: dict[str, Any], key: str, value: Any) -> None:

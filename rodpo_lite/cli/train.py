@@ -10,6 +10,9 @@ from rodpo_lite.errors import InputError
 
 Data = Annotated[Path, typer.Option("--data", help="dataset folder in the canonical format")]
 Out = Annotated[Path, typer.Option("--out", help="run folder to write")]
+Preset = Annotated[
+    str | None, typer.Option("--preset", help="named keys to start from: hm4sr, the paper's likely base")
+]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with configuration keys")]
 Override = Annotated[list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="set one configuration key")]
 Seeds = Annotated[
@@ -24,8 +27,8 @@ Resume = Annotated[bool, typer.Option("--resume", help="continue an unfinished r
 
 
 def train(
-    data: Data, out: Out, config: ConfigFile = None, override: Override = None, seeds: Seeds = None,
-    resume: Resume = False,
+    data: Data, out: Out, preset: Preset = None, config: ConfigFile = None, override: Override = None,
+    seeds: Seeds = None, resume: Resume = False,
 ) -> None:  # fmt: skip
     """Stage 1: train a reference by next-item cross-entropy over the whole catalogue.
 
@@ -36,7 +39,7 @@ def train(
     from rodpo_lite.settings import resolve
     from rodpo_lite.training import runs
 
-    configs = [resolve(ReferenceConfig, config, overrides) for overrides in _for_seeds(override, seeds)]
+    configs = [resolve(ReferenceConfig, config, overrides, preset) for overrides in _for_seeds(override, seeds)]
     outs = [_of_seed("--out", out, config.seed, seeds) for config in configs]
     _print_best(runs.train_seeds(read_dataset(data), configs, outs, resume, _report), outs)
 

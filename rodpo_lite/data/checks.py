@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from scipy.sparse import csr_array
 
 from rodpo_lite.errors import InputError, shown
 
+LARGEST_ATTRIBUTE = 2**24
 MINIMUM_LENGTH = 3  # one item to train on, one for validation, one for test
 
 
@@ -35,6 +37,23 @@ def check_items(folder: Path, items: pd.DataFrame, manifest: dict[str, Any]) -> 
     if not np.array_equal(items["item"].to_numpy(), np.arange(len(items))):
         raise InputError(f"{path}: the column item must be 0, 1, 2, … in order, one row per item.")
     return len(items)
+
+
+def read_attributes(folder: Path, items: pd.DataFrame) -> csr_array | None:
+    """Which of A attributes each item has, [N, A]; None without the column `attributes`, lists of whole numbers."""
+    if "attributes" not in items or items["attributes"].isna().all():
+        return None
+    ids = items["attributes"].explode().dropna()
+    if not all(isinstance(value, int | np.integer) and 0 <= value <= LARGEST_ATTRIBUTE for value in ids):
+        raise InputError(
+            f"{folder / 'items.parquet'}: the column attributes must hold lists of whole numbers, from 0 to "
+            f"{LARGEST_ATTRIBUTE}."
+        )
+    has = csr_array(
+        (np.ones(len(ids), bool), (ids.index.to_numpy(), ids.to_numpy(np.int64))), shape=(len(items), 1 + ids.max())
+    )
+    has.sum_duplicates()
+    return has
 
 
 def read_users(folder: Path, n_users: int) -> Iterable[object]:

@@ -23,11 +23,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_array
 
 from rodpo_lite.data import checks
 from rodpo_lite.errors import InputError, shown
 
 FORMAT_VERSION = 1
+COMMON = 20  # items; a rarer attribute is no category
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Dataset:
     items [I] int64; offsets [U + 1] int64; timestamps [I] float64, NaN where unknown; features[m] float16
     [N, d]; present[m] bool [N], whether the item has modality m; titles [N]: text, else the item's id, else its number.
     item_ids [N] and user_ids [U]: what they are called where the data come from; where that is unknown, their numbers.
+    attributes [N, A]: which items have which attributes, none where that is not known; None if no item's are.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Dataset:
     item_ids: list[str]
     user_ids: list[str]
     manifest: dict[str, Any] = field(repr=False)
+    attributes: csr_array | None = None
 
     @property
     def n_users(self) -> int:
@@ -77,6 +81,14 @@ class Dataset:
         """When the first interaction happened, Unix seconds; None if no time is known."""
         known = self.timestamps[~np.isnan(self.timestamps)]
         return float(known.min()) if len(known) else None
+
+    @property
+    def categories(self) -> np.ndarray:
+        """Which items [N, K] have the K attributes that at least COMMON items have, 0 or 1; K may be 0."""
+        if self.attributes is None:
+            return np.zeros((self.n_items, 0), np.uint8)
+        common = self.attributes.sum(0) >= COMMON
+        return self.attributes[:, common].toarray().astype(np.uint8)
 
     @property
     def checksums(self) -> dict[str, str]:
@@ -123,6 +135,7 @@ def read_dataset(folder: Path) -> Dataset:
         item_ids=_names("{}", ids),
         user_ids=_names("{}", checks.read_users(folder, len(lengths))),
         manifest=manifest,
+        attributes=checks.read_attributes(folder, items),
     )
 
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rodpo_lite.engine import rounded_up
+from rodpo_lite.model.dropout import Dropout
 
 CAPACITY = 64
 
@@ -93,21 +94,23 @@ def _bins(bounds: Tensor, sequence: Tensor, size: int) -> Bins:
     return Bins(index.flatten(), (slot < bounds[:, 1:]).flatten().nonzero()[:, 0], bias)
 
 
-def packed_causal_attention(qkv: Tensor, bins: list[Bins], heads: int) -> Tensor:
-    """Let each position attend itself and what came before it in its sequence: qkv [P, 3 D] to [P, D].
+def packed_causal_attention(qkv: Tensor, bins: list[Bins], heads: int, dropout: Dropout | None = None) -> Tensor:
+    """Let each position attend itself and what came before it in its sequence: qkv [T, P, 3 D] to [T, P, D].
 
     The products within a bin also cross sequences, and those are masked: for short sequences a few large products are
     much cheaper than many small ones. The slots that repeat a position stand to the right of it, so no causal query
-    sees them.
+    sees them. dropout: of attention weights.
     """
-    depth = qkv.shape[1] // (3 * heads)
+    towers, depth = len(qkv), qkv.shape[2] // (3 * heads)
     out = []
     for index, slots, bias in bins:
         b, c, _ = bias.shape
-        slot_qkv = qkv.index_select(0, index).view(b, c, 3, heads, depth).permute(2, 0, 3, 1, 4)
-        q, k, v = slot_qkv.reshape(3, b * heads, c, depth).unbind(0)  # each [b heads, c, depth]
-        head_bias = bias.to(qkv.dtype).repeat_interleave(heads, 0)  # [b heads, c, c]
-        weights = torch.baddbmm(head_bias, q, k.transpose(1, 2), alpha=depth**-0.5).softmax(-1)  # [b heads, c, c]
-        mixed = torch.bmm(weights, v).view(b, heads, c, depth).transpose(1, 2)  # [b, c, heads, depth]
-        out.append(mixed.reshape(b * c, heads * depth).index_select(0, slots))  # [positions of these bins, D]
-    return torch.cat(out) if len(out) != 1 else out[0]
+        parts = qkv.index_select(1, index).view(towers, b, c, 3, heads, depth).permute(3, 0, 1, 4, 2, 5)
+        q, k, v = parts.reshape(3, towers * b * heads, c, depth).unbind(0)  # each [T b heads, c, depth]
+        head_bias = bias.to(qkv.dtype).repeat_interleave(heads, 0).repeat(towers, 1, 1)  # [T b heads, c, c]
+        weights = torch.baddbmm(head_bias, q, k.transpose(1, 2), alpha=depth**-0.5).softmax(-1)  # [T b heads, c, c]
+        if dropout is not None:
+            weights = dropout(weights)
+        mixed = torch.bmm(weights, v).view(towers, b, heads, c, depth).transpose(2, 3)  # [T, b, c, heads, depth]
+        out.append(mixed.reshape(towers, b * c, heads * depth).index_select(1, slots))  # [T, their positions, D]
+    return torch.cat(out, 1) if len(out) != 1 else out[0]

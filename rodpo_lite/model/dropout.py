@@ -52,7 +52,7 @@ def random_numbers_of_each(streams: Sequence[Stream], rows: Sequence[int]) -> It
 
 
 class _Mask(torch.autograd.Function):
-    """Draws the mask for x; under vmap one for each model, padded to the rows of x."""
+    """Draws the mask for x [..., rows, D]; under vmap one for each model, padded to the rows of x."""
 
     @staticmethod
     def forward(x, p):
@@ -72,8 +72,8 @@ class _Mask(torch.autograd.Function):
         masks = []
         for stream, rows in zip(streams, counts, strict=True):
             with stream:
-                mask = keep_mask(torch.Size([rows, *x.shape[2:]]), p, x.device)
-            masks.append(F.pad(mask, (0, 0, 0, x.shape[1] - rows)))
+                mask = keep_mask(torch.Size([*x.shape[1:-2], rows, x.shape[-1]]), p, x.device)
+            masks.append(F.pad(mask, (0, 0, 0, x.shape[-2] - rows)))
         return torch.stack(masks), 0
 
 

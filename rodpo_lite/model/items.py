@@ -36,7 +36,7 @@ class ItemEncoder(nn.Module):
         super().__init__()
         width = config.width
         self.id = nn.Embedding(n_items, width)
-        self.modalities = modality_projections(features, present, width)
+        self.modalities = modality_projections(config, features, present)
         self.mlp = self.experts = None
         if config.fusion == "mlp" and self.modalities:
             self.mlp = mlp(width * len(self.modalities), config.hidden or 2 * width, width)
@@ -60,7 +60,7 @@ class ItemEncoder(nn.Module):
 class ModalityProjection(nn.Module):
     """Linear map of one modality's standardised features to the model's width, of all items [N, D] or some [S, D]."""
 
-    def __init__(self, features: np.ndarray, present: np.ndarray, width: int):
+    def __init__(self, features: np.ndarray, present: np.ndarray, width: int, std: float):
         super().__init__()
         rows = torch.as_tensor(features, dtype=torch.float32)
         has = torch.as_tensor(present, dtype=torch.bool)
@@ -71,13 +71,14 @@ class ModalityProjection(nn.Module):
         self.register_buffer("absent", (~has).float()[:, None], persistent=False)
         self.linear = nn.Linear(rows.shape[1], width, bias=False)
         self.missing = nn.Parameter(torch.zeros(width))
-        nn.init.normal_(self.linear.weight, std=0.02 / rows.shape[1] ** 0.5)
+        nn.init.normal_(self.linear.weight, std=std / rows.shape[1] ** 0.5)
 
     def forward(self, items: Tensor | None = None) -> Tensor:
         chosen = slice(None) if items is None else items
         return self.linear(self.features[chosen]) + self.absent[chosen] * self.missing  # [N, D]
 
 
-def modality_projections(features: ByModality, present: ByModality, width: int) -> nn.ModuleDict:
+def modality_projections(config: EncoderConfig, features: ByModality, present: ByModality) -> nn.ModuleDict:
     """A projection for each modality, in the order of their names."""
-    return nn.ModuleDict({m: ModalityProjection(features[m], present[m], width) for m in sorted(features)})
+    sizes = config.width, config.content_std
+    return nn.ModuleDict({m: ModalityProjection(features[m], present[m], *sizes) for m in sorted(features)})

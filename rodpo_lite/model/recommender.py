@@ -28,7 +28,7 @@ class Recommender(nn.Module):
 
     def __init__(
         self, config: EncoderConfig, n_items: int, features: ByModality, present: ByModality,
-        first_time: float | None = None,
+        first_time: float | None = None, categories: int = 0,
     ):  # fmt: skip
         super().__init__()
         self.max_length = config.max_length
@@ -38,11 +38,14 @@ class Recommender(nn.Module):
         else:
             self.items = ItemEncoder(config, n_items, features, present)
             self.sequence = SequenceEncoder(config)
+        towers = 1 + len(features) if config.base == "towers" else 1
+        self.categories = nn.Linear(towers * config.width, categories) if config.categories and categories else None
 
     @classmethod
     def for_dataset(cls, config: EncoderConfig, dataset: Dataset) -> "Recommender":
         """A model with random weights for the items, features and times of a dataset."""
-        return cls(config, dataset.n_items, dataset.features, dataset.present, dataset.first_time)
+        parts = dataset.n_items, dataset.features, dataset.present, dataset.first_time
+        return cls(config, *parts, dataset.categories.shape[1] if config.categories else 0)
 
     def forward(self, batch: PackedBatch, items: Tensor | None = None, layout: Layout | None = None) -> "Encoding":
         """Encode the catalogue and the batch; of the catalogue only some `items`, if the batch is numbered in them."""

@@ -2,8 +2,9 @@
 
 score(S, j) = Σ_m ⟨h^m, e_j^m⟩ over the M modalities (ID first, then the features by name), computed as one product of
 the concatenated hidden states and item vectors [·, M D]. As in HM4SR, mixtures change what the towers read, never what
-they are scored against. Unlike it, the interactive mixture sees the item alone, without its position, so that it is
-computed once per catalogue; towers are pre-norm; temporal experts start near 1 and are trained.
+they are scored against. By default the mixture over modalities sees the item alone, so that it is computed once per
+catalogue; with `encoder.position = shared` it sees item and position, as in HM4SR. Temporal experts start near 1 and
+are trained.
 """
 
 import torch
@@ -26,31 +27,42 @@ SECONDS_PER_DAY = 86_400
 class TowerItems(nn.Module):
     """Item vectors of every modality side by side, and what the towers read of them.
 
-    vectors = [e^m]_m with e^ID an embedding and e^m = W_m x_m; inputs = [e^m + r_m f([e^m]_m)]_m with f the fusion
-    (none for `linear`: towers that meet in the score alone) and r learnt, from 0 for the ID and 1 for the others.
-    A dataset without any modality has the ID tower alone, and no fusion.
+    vectors = [e^m]_m with e^ID an embedding and e^m = W_m x_m; inputs are the same, or what `ModalityMixing` makes of
+    them, unless that waits for the positions. A dataset without any modality has the ID tower alone.
     """
 
     def __init__(self, config: EncoderConfig, n_items: int, features: ByModality, present: ByModality):
         super().__init__()
         self.id = nn.Embedding(n_items, config.width)
-        self.modalities = modality_projections(features, present, config.width)
+        self.modalities = modality_projections(config, features, present)
         nn.init.normal_(self.id.weight, std=config.id_std)
-        self.mixture = self.residual = None
-        if config.fusion != "linear" and self.modalities:
-            towers = 1 + len(self.modalities)
-            self.mixture = _fusion(config, towers)
-            self.residual = nn.Parameter(torch.tensor([0.0] + [1.0] * (towers - 1)))
+        self.mixing = _mixing(config, 1 + len(self.modalities)) if config.position == "tower" else None
 
     def forward(self, items: Tensor | None = None) -> Catalogue:
         """Inputs and vectors of the whole catalogue, both [N, M D], or of some items."""
         ids = self.id.weight if items is None else self.id(items)  # [N, D]
         vectors = torch.cat([ids, *(projection(items) for projection in self.modalities.values())], 1)  # [N, M D]
-        if self.mixture is None:
-            return Catalogue(vectors, vectors, {})
-        mixed, routing = with_routing(self.mixture, vectors, "fusion")
-        weight = self.residual.repeat_interleave(self.id.embedding_dim)
-        return Catalogue(vectors + weight * mixed, vectors, routing)
+        inputs, routing = (vectors, {}) if self.mixing is None else self.mixing(vectors)
+        return Catalogue(inputs, vectors, routing)
+
+
+class ModalityMixing(nn.Module):
+    """[e^m + r_m f([e^m]_m)]_m of rows [R, M D], f the fusion, r learnt, from 0 for the ID and 1 for the others."""
+
+    def __init__(self, config: EncoderConfig, towers: int):
+        super().__init__()
+        size, self.width = towers * config.width, config.width
+        if config.fusion == "interactive":
+            self.fusion = InteractiveMixture(towers, config.width)
+        elif config.fusion == "moe":
+            self.fusion = SparseExperts(config, size, size)
+        else:
+            self.fusion = mlp(size, config.hidden or 2 * config.width, size)
+        self.residual = nn.Parameter(torch.tensor([0.0] + [1.0] * (towers - 1)))
+
+    def forward(self, rows: Tensor) -> Routed:
+        mixed, routing = with_routing(self.fusion, rows, "fusion")  # [R, M D]
+        return rows + self.residual.repeat_interleave(self.width) * mixed, routing
 
 
 class InteractiveMixture(nn.Module):
@@ -80,17 +92,20 @@ class TemporalMixture(nn.Module):
 
     Time is described by an embedding of floor(100 log2(1 + seconds since the previous input)) and by cosines of the
     absolute time, in days since `first_time`. Both belong to the input items: at prediction neither the time of the
-    target nor that of the request is used. The first input and unknown times have an interval row.
+    target nor that of the request is used. The first input and unknown times have an interval row; in training a share
+    of inputs, `unknown`, is treated as if its time were not known, as that of the newest input may be in use.
     """
 
-    def __init__(self, width: int, towers: int, first_time: float):
+    def __init__(self, width: int, towers: int, first_time: float, unknown: float = 0.0):
         super().__init__()
+        self.unknown = unknown
         self.interval = nn.Embedding(INTERVAL_ROWS, width)
         self.absolute = nn.Linear(1, width)
         self.gate = nn.Linear(2 * width, EXPERTS)
         self.experts = nn.Parameter(1 + 0.1 * torch.randn(EXPERTS, towers * width))
         self.register_buffer("first_time", torch.tensor(first_time, dtype=torch.float64))
-        self.register_buffer("frequencies", 1e4 ** -(torch.arange(width) / width), persistent=False)
+        exponents = torch.arange(width, dtype=torch.float64) / width
+        self.register_buffer("frequencies", 1e4**-exponents, persistent=False)
         nn.init.normal_(self.interval.weight, std=0.02)
         nn.init.ones_(self.absolute.weight)
         nn.init.zeros_(self.absolute.bias)
@@ -103,11 +118,15 @@ class TemporalMixture(nn.Module):
         """Interval embedding and cosines of each packed position, [P, 2 D]; raises ValueError without times."""
         if batch.times is None:
             raise ValueError("this model reads the times of interactions, but the batch has none")
-        days = ((batch.times - self.first_time) / SECONDS_PER_DAY).to(self.gate.weight.dtype)[:, None]  # [P, 1]
+        rows, times = interval_rows(batch), batch.times
+        if self.training and self.unknown > 0:
+            left_out = torch.rand(len(times), device=times.device) < self.unknown
+            rows, times = rows.masked_fill(left_out, 0), times.masked_fill(left_out, torch.nan)
+        days = ((times - self.first_time) / SECONDS_PER_DAY).to(self.gate.weight.dtype)[:, None]  # [P, 1]
         with torch.autocast(days.device.type, enabled=False):  # thousands of days do not fit into eight bits
-            angles = self.frequencies * self.absolute(days.nan_to_num())  # [P, D]
+            angles = self.frequencies.to(days.dtype) * self.absolute(days.nan_to_num())  # [P, D]
         cosines = torch.cos(angles).masked_fill(days.isnan(), 0.0)
-        return torch.cat([self.interval(interval_rows(batch)), cosines], 1)
+        return torch.cat([self.interval(rows), cosines], 1)
 
 
 def interval_rows(batch: PackedBatch) -> Tensor:
@@ -125,23 +144,22 @@ class Towers(nn.Module):
 
     def __init__(self, config: EncoderConfig, modalities: list[str], first_time: float | None):
         super().__init__()
-        self.names = ["id", *modalities]
-        self.towers = nn.ModuleList(SequenceEncoder(config) for _ in self.names)
-        self.time = self.placeholder = None
+        self.names, self.width = ["id", *modalities], config.width
+        self.encoder = SequenceEncoder(config, self.names)
+        self.position = self.mixing = self.time = self.placeholder = None
+        if config.position == "shared":
+            self.position = nn.Embedding(config.max_length, config.width)
+            nn.init.normal_(self.position.weight, std=0.02)
+            self.mixing = _mixing(config, len(self.names))
         if first_time is not None:
-            self.time = TemporalMixture(config.width, len(self.names), first_time)
+            self.time = TemporalMixture(config.width, len(self.names), first_time, config.unknown_times)
         if config.placeholder and self.time is not None and modalities:
             self.placeholder = nn.Linear(2 * config.width, len(modalities) * config.width)
 
     def forward(self, inputs: Tensor, batch: PackedBatch, layout: Layout, only: Tensor | None = None) -> Routed:
-        if self.time is not None:
-            inputs = self.time(inputs, batch)
-        hidden, routing = [], {}
-        for name, tower, part in zip(self.names, self.towers, inputs.chunk(len(self.names), 1), strict=True):
-            states, tower_routing = tower(part, batch, layout, only)  # [P, D]
-            hidden.append(states)
-            routing |= {f"{name}.{layer}": block for layer, block in tower_routing.items()}
-        return torch.cat(hidden, 1), routing  # [P, M D]
+        inputs, mixing = self._prepare(inputs, batch)
+        hidden, routing = self.encoder(inputs, batch, layout, only)
+        return hidden, mixing | routing
 
     def masked(self, inputs: Tensor, batch: PackedBatch, mask: Tensor) -> Tensor:
         """States [P, (M - 1) D] of all towers but the ID's when a linear map of their times replaces masked inputs.
@@ -150,18 +168,25 @@ class Towers(nn.Module):
         """
         if self.placeholder is None:
             raise ValueError("this model has no placeholders")
-        features = self.time(inputs, batch)[:, self.placeholder.in_features // 2 :]  # [P, (M - 1) D]
-        features = torch.where(mask[:, None], self.placeholder(self.time.embed(batch)), features)
-        parts = features.chunk(len(self.names) - 1, 1)
-        layout = Layout.of(batch.lengths)
-        return torch.cat([tower(part, batch, layout)[0] for tower, part in zip(self.towers[1:], parts, strict=True)], 1)
+        features = self._prepare(inputs, batch)[0][:, self.width :]  # [P, (M - 1) D]
+        stand_ins = self._placed(self.placeholder(self.time.embed(batch)), batch)
+        features = torch.where(mask[:, None], stand_ins, features)
+        return self.encoder(features, batch, Layout.of(batch.lengths))[0]
+
+    def _prepare(self, inputs: Tensor, batch: PackedBatch) -> Routed:
+        """What the towers read of item inputs [P, M D]: positions and mixtures, as far as they belong here."""
+        inputs, routing = self._placed(inputs, batch), {}
+        if self.mixing is not None:
+            inputs, routing = self.mixing(inputs)
+        return inputs if self.time is None else self.time(inputs, batch), routing
+
+    def _placed(self, rows: Tensor, batch: PackedBatch) -> Tensor:
+        """Rows [P, t D] with the shared position added to each of t towers, if there is one."""
+        if self.position is None:
+            return rows
+        return rows + self.position(batch.steps).repeat(1, rows.shape[1] // self.width)
 
 
-def _fusion(config: EncoderConfig, towers: int) -> nn.Module:
-    """The fusion that a configuration describes, rows [R, M D] to [R, M D]."""
-    size = towers * config.width
-    if config.fusion == "interactive":
-        return InteractiveMixture(towers, config.width)
-    if config.fusion == "moe":
-        return SparseExperts(config, size, size)
-    return mlp(size, config.hidden or 2 * config.width, size)
+def _mixing(config: EncoderConfig, towers: int) -> ModalityMixing | None:
+    """None for `linear`, towers that meet in the score alone, and for a dataset without modalities."""
+    return ModalityMixing(config, towers) if config.fusion != "linear" and towers > 1 else None

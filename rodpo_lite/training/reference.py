@@ -1,5 +1,7 @@
 """Stage 1: next-item prediction, over the whole catalogue or a sample of it."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -8,7 +10,7 @@ from rodpo_lite.data.batches import PackedBatch
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import training_counts
 from rodpo_lite.engine import Engine
-from rodpo_lite.losses.contrast import id_contrast, masked_positions, placeholder_contrast
+from rodpo_lite.losses.auxiliary import category_prediction, id_contrast, masked_positions, placeholder_contrast
 from rodpo_lite.losses.cross_entropy import full_cross_entropy
 from rodpo_lite.losses.sampled_softmax import (
     Proposal,
@@ -37,6 +39,8 @@ class ReferenceObjective(Objective):
         self.rows = self.engine.rows(dataset.n_items)
         model.items.id.sparse = config.training.loss != "full"
         self.proposal = proposal(dataset, config.training, self.engine)
+        if config.category_prediction.weight > 0:
+            self.labels = torch.as_tensor(dataset.categories, device=self.engine.device)
 
     def prepare(self, batch: PackedBatch) -> Step:
         targets, short = self.items[batch.rows + 1], None
@@ -50,7 +54,7 @@ class ReferenceObjective(Objective):
     def losses(self, step: Step, encoding: Encoding) -> dict[str, Tensor]:
         main = self._loss(encoding, step)
         losses = {"loss": main}
-        for weight, name, term in self._contrasts(step, encoding):
+        for weight, name, term in self._auxiliary(step, encoding):
             losses |= {"loss": losses["loss"] + weight * term, "loss_ce": main, f"loss_{name}": term}
         return with_router_losses(losses, encoding.routing, self.config.training)
 
@@ -62,10 +66,12 @@ class ReferenceObjective(Objective):
             return binary_cross_entropy(*states, short.candidates)
         return sampled_cross_entropy(*states, short.candidates, short.log_expected)
 
-    def _contrasts(self, step: Step, encoding: Encoding):
-        """Weight, name and value of each contrast that is switched on."""
-        of_ids, of_masked, width = self.config.id_contrast, self.config.placeholder_contrast, self.config.encoder.width
-        targets, batch = step.targets, step.inputs
+    def _auxiliary(self, step: Step, encoding: Encoding) -> Iterator[tuple[float, str, Tensor]]:
+        """Weight, name and value of each auxiliary term that is switched on."""
+        of_ids, of_masked, of_categories = (
+            self.config.id_contrast, self.config.placeholder_contrast, self.config.category_prediction,
+        )  # fmt: skip
+        targets, batch, width = step.targets, step.inputs, self.config.encoder.width
         if of_ids.weight > 0:  # the ID tower comes first
             ids = encoding.hidden[:, :width], encoding.vectors[:, :width]
             yield of_ids.weight, "id_contrast", id_contrast(*ids, targets, of_ids.temperature, self.rows)
@@ -73,10 +79,14 @@ class ReferenceObjective(Objective):
             mask = masked_positions(batch, of_masked.share)
             with self.engine.autocast():
                 masked = self.model.sequence.masked(encoding.inputs[batch.items], batch, mask)
-            states = (encoding.hidden[batch.last, width:], masked[batch.last])
-            towers = len(self.model.sequence.towers) - 1
-            term = placeholder_contrast(*states, targets[batch.last], towers, of_masked.temperature)
+            at = slice(None) if of_masked.every else batch.last
+            states = encoding.hidden[at, width:], masked[at]
+            towers = states[0].shape[1] // width
+            term = placeholder_contrast(*states, targets[at], towers, of_masked.temperature)
             yield of_masked.weight, "placeholder_contrast", term
+        if of_categories.weight > 0 and self.model.categories is not None:
+            term = category_prediction(self.model.categories(encoding.hidden), self.labels[step.positives])
+            yield of_categories.weight, "category_prediction", term
 
 
 def proposal(dataset: Dataset, training: TrainingConfig, engine: Engine) -> Proposal | None:

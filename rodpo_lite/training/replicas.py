@@ -17,13 +17,22 @@ from rodpo_lite.model.attention import Bins, Layout
 from rodpo_lite.model.dropout import RandomNumbers, random_numbers_of_each
 from rodpo_lite.model.experts import SparseExperts
 from rodpo_lite.model.recommender import Encoding, Recommender
+from rodpo_lite.model.sequence import Block
+from rodpo_lite.model.towers import TemporalMixture
 from rodpo_lite.training.trainer import Trainer
 
 
 def can_stack(trainer: Trainer) -> bool:
-    """Whether models can be computed as one: not with sparse mixtures (sorted by expert) or sampled losses."""
-    has_experts = any(isinstance(module, SparseExperts) for module in trainer.model.modules())
-    return not has_experts and trainer.config.training.loss == "full"
+    """Whether models can be computed as one.
+
+    Not with sparse mixtures, which sort by expert, nor with sampled losses, nor where random numbers that are not those
+    of dropout on rows would be drawn for all models at once.
+    """
+    modules = list(trainer.model.modules())
+    has_experts = any(isinstance(module, SparseExperts) for module in modules)
+    draws = any(isinstance(m, Block) and m.attention_dropout.p > 0 for m in modules)
+    draws |= any(isinstance(m, TemporalMixture) and m.unknown > 0 for m in modules)
+    return not has_experts and not draws and trainer.config.training.loss == "full"
 
 
 def fit_together(trainers: list[Trainer], resume: bool) -> list[dict[str, Any]]:

@@ -25,7 +25,6 @@ from rodpo_lite.training import checkpoint
 from rodpo_lite.training.distributed import ALONE, Group
 
 Report = Callable[[dict[str, Any]], None]
-PRIMARY = "ndcg@5"
 
 
 class Objective:
@@ -97,7 +96,7 @@ class Trainer:
         self.sequences = PackedSequences.for_training(self.dataset, self.model.max_length, self.device)
         self.order = torch.Generator().manual_seed(stream_seed(self.config.seed, "order"))
         self.optimizers = optimizers(self.model, training)
-        self.batch_positions = self.sequences.n_positions / training.batches_per_epoch
+        self.batch_positions = training.batch_positions or self.sequences.n_positions / training.batches_per_epoch
         self.steps_per_epoch = self.sequences.n_batches(self.batch_positions)
         if len(self.sequences.users) // self.steps_per_epoch < self.group.size:
             raise InputError(
@@ -144,7 +143,7 @@ class Trainer:
         self.model.train()
         self.objective.start_epoch(self.epoch)
         training, done = self.config.training, (self.epoch - 1) * self.steps_per_epoch
-        rate = cosine(self.steps_per_epoch * training.epochs, training.warmup)
+        rate = SCHEDULES[training.schedule](self.steps_per_epoch * training.epochs, training.warmup)
         if self.group.size > 1:  # random numbers of its own for each process, and the same after a resumption
             torch.manual_seed(stream_seed(self.config.seed, "dropout", self.epoch, self.group.rank))
         batches = self.sequences.epoch(self.batch_positions, self.order, self.group.rank, self.group.size)
@@ -202,7 +201,7 @@ class Trainer:
             "valid": metrics.from_ranks(ranks.unmasked),
             "valid_masked": metrics.from_ranks(ranks.masked),
         }
-        if not self.best or line["valid"][PRIMARY] > self._best_line()["valid"][PRIMARY]:
+        if not self.best or self._measure(line) > self._measure(self._best_line()):
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.history.append(line)
         if self._stretch not in self.stretches:
@@ -217,7 +216,12 @@ class Trainer:
         return self._best_line()
 
     def _best_line(self) -> dict[str, Any]:
-        return max(self.history, key=lambda line: line["valid"][PRIMARY], default={})
+        return max(self.history, key=self._measure, default={})
+
+    def _measure(self, line: dict[str, Any]) -> float:
+        """The validation metric by which epochs are compared."""
+        masked, _, name = self.config.training.select_by.rpartition(".")
+        return line["valid_masked" if masked else "valid"][name]
 
     def _save(self) -> None:
         moments = {
@@ -295,3 +299,12 @@ def cosine(steps: int, warmup: float) -> Callable[[int], float]:
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, steps - rising))))
 
     return factor
+
+
+def constant(steps: int, warmup: float) -> Callable[[int], float]:
+    """Linear warm-up over the first share of the steps, then 1."""
+    rising = max(1, round(steps * warmup))
+    return lambda step: min(1.0, (step + 1) / rising)
+
+
+SCHEDULES = {"cosine": cosine, "constant": constant}

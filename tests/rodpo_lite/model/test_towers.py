@@ -18,11 +18,12 @@ from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.errors import InputError, Notice
 from rodpo_lite.evaluation.ranking import encode_histories, rank_dataset
 from rodpo_lite.evaluation.recommend import recommend
-from rodpo_lite.losses.contrast import id_contrast
+from rodpo_lite.losses.auxiliary import id_contrast
 from rodpo_lite.model.attention import Layout
 from rodpo_lite.model.capacity import dense_twin, parameter_counts
 from rodpo_lite.model.config import EncoderConfig
 from rodpo_lite.model.recommender import Recommender
+from rodpo_lite.model.sequence import SequenceEncoder
 from rodpo_lite.model.towers import InteractiveMixture, TemporalMixture, interval_rows
 from rodpo_lite.settings import build
 from rodpo_lite.training import results, runs
@@ -51,8 +52,12 @@ def test_the_score_is_the_sum_over_towers(fusion, world):
     hidden, vectors, *_ = model(batch)
     inputs = model.sequence.time(catalogue.inputs[batch.items], batch)
     total = 0
-    for number, tower in enumerate(model.sequence.towers):
-        part = slice(8 * number, 8 * number + 8)
+    for number in range(3):
+        part, tower = slice(8 * number, 8 * number + 8), SequenceEncoder(EncoderConfig(width=8, max_length=12)).eval()
+        weights = model.sequence.encoder.state_dict()
+        position = weights.pop("position.weight")[:, part]
+        own = {name: weight[number : number + 1] for name, weight in weights.items()}
+        tower.load_state_dict(own | {"position.weight": position})
         total = total + tower(inputs[:, part], batch, Layout.of(batch.lengths))[0] @ catalogue.vectors[:, part].T
     torch.testing.assert_close(hidden @ vectors.T, total)
     assert model.sequence.names == ["id", "image", "text"]
@@ -75,7 +80,7 @@ def test_the_interactive_mixture_equals_its_definition():
 def test_the_residual_starts_with_the_id_as_it_is(world):
     model = towers(world, fusion="interactive")
     inputs, vectors, _ = model.items()
-    assert model.items.residual.tolist() == [0, 1, 1]
+    assert model.items.mixing.residual.tolist() == [0, 1, 1]
     assert torch.equal(inputs[:, :8], vectors[:, :8]) and not torch.equal(inputs[:, 8:16], vectors[:, 8:16])
 
 
@@ -89,7 +94,7 @@ def test_every_expert_is_saved_and_receives_gradient(fusion, feedforward, world)
     torch.manual_seed(0)
     model = Recommender.for_dataset(config.encoder, world)
     with torch.no_grad():
-        model.items.residual.fill_(0.5)  # at 0 the ID's part of the mixture is out of the loss
+        model.items.mixing.residual.fill_(0.5)  # at 0 the ID's part of the mixture is out of the loss
     ReferenceObjective(model, world, config)(batch_of(world, 10_000))["loss"].backward()
     saved = model.state_dict()
     for name, parameter in model.named_parameters():
@@ -186,7 +191,7 @@ def test_catalogue_vectors_are_computed_once_for_all_users(world):
     """More positions than one inference batch holds, and still one pass over the items."""
     model, calls = towers(world, fusion="moe"), []
     model.items.register_forward_hook(lambda *_: calls.append("items"))
-    model.items.mixture.register_forward_hook(lambda *_: calls.append("mixture"))
+    model.items.mixing.fusion.register_forward_hook(lambda *_: calls.append("mixture"))
     model.sequence.register_forward_hook(lambda *_: calls.append("sequence"))
     copies = 30
     many = replace(
@@ -208,7 +213,7 @@ def test_the_dense_twin_of_towers(fusion, world):
     twin = parameter_counts(Recommender.for_dataset(dense_twin(config), world))
     sparse = parameter_counts(model)
     assert twin.total == sparse.active - sparse.routers < sparse.total
-    layers = [f"{m}.feedforward.{block}" for m in ("id", "image", "text") for block in (0, 1)]
+    layers = [f"{m}.feedforward.{block}" for block in (0, 1) for m in ("id", "image", "text")]
     assert list(expert_load(model, world, 12)["layer"].unique()) == ["fusion"] * (fusion == "moe") + layers
 
 

@@ -144,7 +144,7 @@ def test_attention_in_bins_equals_attention_one_sequence_at_a_time(capacity):
             for own in qkv.split(lengths.tolist())
         ]
     )  # fmt: skip
-    found = packed_causal_attention(qkv, attention_bins(lengths, 3, capacity), heads)
+    found = packed_causal_attention(qkv[None], attention_bins(lengths, 3, capacity), heads)[0]
     assert len(found) == len(qkv) + 3
     torch.testing.assert_close(found[: len(qkv)], expected)
     weight = torch.randn_like(expected)

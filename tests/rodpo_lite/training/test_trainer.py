@@ -23,7 +23,7 @@ from rodpo_lite.settings import build
 from rodpo_lite.training import checkpoint, results, runs
 from rodpo_lite.training.alignment import AlignmentObjective
 from rodpo_lite.training.reference import ReferenceObjective
-from rodpo_lite.training.trainer import Trainer, TrainingDiverged, cosine, optimizers
+from rodpo_lite.training.trainer import Trainer, TrainingDiverged, constant, cosine, optimizers
 
 
 def align_config(**values) -> AlignmentConfig:
@@ -408,6 +408,41 @@ def test_the_schedule_rises_then_decays_to_zero():
     assert values[0] == pytest.approx(0.1) and values[9] == values[10] == 1
     assert all(a >= b for a, b in itertools.pairwise(values[10:]))
     assert values[100] == pytest.approx(0)
+
+
+def test_a_constant_rate_rises_and_stays():
+    rate = constant(100, 0.1)
+    assert [rate(step) for step in (0, 4, 9, 10, 99)] == pytest.approx([0.1, 0.5, 1, 1, 1])
+    assert constant(100, 0.0)(0) == 1
+
+
+@pytest.mark.parametrize("measure", ["ndcg@20", "masked.ndcg@5"])
+def test_the_epoch_that_is_kept_is_best_by_the_metric_that_was_asked_for(measure, world, small_config, tmp_path):
+    training = small_config.training.model_dump() | {"select_by": measure, "epochs": 6, "learning_rate": 0.03}
+    record = runs.train(
+        world, build(ReferenceConfig, small_config.model_dump() | {"training": training}), tmp_path / "a"
+    )
+    part, name = ("valid_masked", "ndcg@5") if measure.startswith("masked") else ("valid", measure)
+    lines = checkpoint.read_history(tmp_path / "a")
+    assert record[part][name] == max(line[part][name] for line in lines)
+    with pytest.raises(
+        InputError, match=r"training\.select_by = 'ndcg@6' is not valid: allowed are hr@10, hr@20, hr@5"
+    ):
+        build(ReferenceConfig, {"training": {"select_by": "ndcg@6"}})
+
+
+def test_a_batch_can_be_given_in_positions(world, small_config, tmp_path):
+    n_positions = PackedSequences.for_training(world, 12).n_positions
+    training = small_config.training.model_dump() | {"batch_positions": n_positions // 7, "epochs": 1}
+    served = []
+
+    def progress(batches, total, **_):
+        served.append(total)
+        return batches
+
+    config = build(ReferenceConfig, small_config.model_dump() | {"training": training})
+    runs.train(world, config, tmp_path / "a", progress=progress)
+    assert served == [7]
 
 
 def test_a_users_own_dataset_goes_all_the_way(plain_folder, tmp_path):

@@ -1,7 +1,4 @@
-"""The contrastive terms of HM4SR (Zhang et al., WWW 2025, arXiv 2501.14269, there called IDCL and PCL).
-
-Its third auxiliary term predicts an item's categories; it is no contrast, and not here.
-"""
+"""The three auxiliary terms of HM4SR (Zhang et al., WWW 2025, arXiv 2501.14269) beside its cross-entropy."""
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +23,13 @@ class PlaceholderConfig(Settings):
     weight: float = Field(0.0, ge=0, description="weight of the contrast; needs encoder.placeholder = true")
     temperature: float = Field(1.0, gt=0, description="temperature τ of its cosines")
     share: float = Field(0.3, gt=0, le=1, description="share of each history that is replaced")
+    every: bool = Field(False, description="after every item of a history (HM4SR), instead of after the last alone")
+
+
+class CategoryConfig(Settings):
+    """HM4SR's prediction of the categories that the next item has, from the states of all towers."""
+
+    weight: float = Field(0.0, ge=0, description="weight of the binary cross-entropy; needs encoder.categories = true")
 
 
 def id_contrast(hidden: Tensor, vectors: Tensor, targets: Tensor, temperature: float, rows: int) -> Tensor:
@@ -64,3 +68,14 @@ def masked_positions(batch: PackedBatch, share: float) -> Tensor:
     mask = torch.empty_like(order, dtype=torch.bool)
     mask[order] = place < (share * lengths).floor()[sequence]
     return mask
+
+
+def category_prediction(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean binary cross-entropy of logits [P, K] with the categories of the next items, labels [P, K] of 0 and 1.
+
+    An item without any label is one whose categories are not known: it is left out. 0 where all are.
+    """
+    known = labels.bool().any(1)
+    if not bool(known.any()):
+        return 0 * logits.sum()
+    return F.binary_cross_entropy_with_logits(logits[known], labels[known].to(logits.dtype))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rodpo_lite.data.batches import PackedSequences
-from rodpo_lite.losses.contrast import id_contrast, masked_positions, placeholder_contrast
+from rodpo_lite.losses.auxiliary import id_contrast, masked_positions, placeholder_contrast
 
 
 def test_the_id_contrast_equals_a_masked_softmax_over_distinct_targets():
