@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rodpo_lite.data.features import Made
 from rodpo_lite.data.importers.files import join_text, read_bytes, read_records
 from rodpo_lite.data.importers.interactions import InteractionLog
 from rodpo_lite.data.importers.request import Request
@@ -77,8 +78,8 @@ def literal(line: bytes) -> Any:
         return ast.literal_eval(line.decode("utf-8"))
 
 
-def image_features(request: Request, ids: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Unit rows of the published image features, float16 [N, 4096], and which items have them, [N].
+def image_features(request: Request, ids: list[str]) -> Made:
+    """The published image features, float16 [N, 4096].
 
     The file holds ten bytes of id and 4096 little-endian float32 for each item; raises InputError if it is cut short.
     """
@@ -96,7 +97,7 @@ def image_features(request: Request, ids: list[str]) -> tuple[np.ndarray, np.nda
             length = np.linalg.norm(values)
             if np.isfinite(length) and length > 0:
                 rows[number], present[number] = values / length, True
-    return rows, present
+    return rows, present, "features published with the reviews, unit rows"
 
 
 def _parts(value: Any, depth: int = 2) -> Iterator[str]:

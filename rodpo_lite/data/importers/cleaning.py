@@ -48,17 +48,15 @@ def clean(log: InteractionLog, repeats: str = "keep", core: int = 0) -> tuple[pd
 
 def _drop_short(log: InteractionLog, rows: pd.DataFrame, core: int) -> pd.DataFrame:
     """Drop users, and with a core items too, that have too few interactions, again until nothing changes."""
-    minimum, users, items = max(core, MINIMUM_LENGTH), 0, 0
+    minimum = max(core, MINIMUM_LENGTH)
     while True:
         user_counts, item_counts = np.bincount(rows["user"]), np.bincount(rows["item"])
         short, rare = (user_counts > 0) & (user_counts < minimum), (item_counts > 0) & (item_counts < core)
         if not short.any() and not rare.any():
-            break
-        users, items = users + int(short.sum()), items + int(rare.sum())
+            return rows
+        log.dropped[f"users with fewer than {minimum} interactions"] += int(short.sum())
+        log.dropped[f"items with fewer than {core} interactions"] += int(rare.sum())
         rows = rows[~(short[rows["user"]] | rare[rows["item"]])]
-    log.dropped[f"users with fewer than {minimum} interactions"] += users
-    log.dropped[f"items with fewer than {core} interactions"] += items
-    return rows
 
 
 def _renumber(numbers: np.ndarray, ids: Iterable[str]) -> tuple[np.ndarray, list[str]]:

@@ -35,9 +35,7 @@ def read_item_texts(request: Request, ids: list[str]) -> list[str | None]:
     """Texts of an .item file: its token_seq columns."""
     table, types = _read_typed(request.items)
     columns = [column for column, kind in enumerate(types) if kind == "token_seq"]
-    if request.text is not None:
-        columns = [table.named(name, "text") for name in request.text]
-    return read_texts(table, ids, table.need("id", request.item), columns)
+    return read_texts(table, request, ids, table.column("id", request.item), columns)
 
 
 def _read_typed(path: Path) -> tuple[Table, list[str]]:
