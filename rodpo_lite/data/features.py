@@ -13,6 +13,7 @@ import numpy as np
 from rodpo_lite.errors import InputError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
+DIM = 128  # numbers that TF-IDF of a text is reduced to
 THUMBNAIL = 8  # pixels on each side
 DRAFT = 512  # pixels: a larger JPEG is decoded at a fraction of its size, but not below this
 BLOCK = 256  # images that a model is given at a time
@@ -28,31 +29,17 @@ def require(module: str, package: str, purpose: str) -> Any:
         raise InputError(f"{purpose} need {package}, which is not installed: `pip install {package}`.") from None
 
 
-def require_for(texts: Path | None, text_model: str | None, images: Path | None, image_model: str | None) -> None:
-    """What features of these files will need; raises InputError for a library that is missing, before any work."""
-    for model in (text_model, image_model):
-        if model is not None:
-            require("sentence_transformers", "sentence-transformers", f"Features by the model {model}")
-    if texts is not None and text_model is None:
-        require("sklearn", "scikit-learn", "Text features")
-    if images is not None:
-        require("PIL", "pillow", "Image features")
-
-
-def text_features(texts: Sequence[str | None], model: str | None = None, dim: int = 128, seed: int = 0) -> Made:
+def text_features(texts: Sequence[str | None], model: str | None = None) -> Made:
     """Texts by a model of sentence-transformers or, without one, by TF-IDF with truncated SVD.
 
-    d is that of the model, or `dim`, less where there are fewer texts or words; 0 if no text says anything. Raises
+    d is that of the model, or DIM, less where there are fewer texts or words; 0 if no text says anything. Raises
     InputError where the library is missing or the model cannot be loaded.
     """
-    if model is not None:
-        encode, how = _model(model), f"{model} on the item's text, unit rows"
-        present = np.array([bool(text) for text in texts])
-    else:
-        encode, how = partial(_weigh_words, dim=dim, seed=seed), "truncated SVD of TF-IDF of the item's text, unit rows"
-        present = np.array([bool(text and any(map(str.isalnum, text))) for text in texts])
+    encode, counts = (_weigh_words, str.isalnum) if model is None else (_model(model), bool)  # which letters count
+    present = np.array([bool(text) and any(map(counts, text)) for text in texts])
     blocks = [encode([text for text, there in zip(texts, present) if there])] if present.any() else []
-    return *_place(blocks, present), how
+    how = "truncated SVD of TF-IDF of" if model is None else f"{model} on"
+    return _place(blocks, present, f"{how} the item's text")
 
 
 def image_features(folder: Path, ids: Sequence[str], model: str | None = None) -> Made:
@@ -66,15 +53,14 @@ def image_features(folder: Path, ids: Sequence[str], model: str | None = None) -
     while block := list(itertools.islice(images, BLOCK)):
         blocks.append(encode([image for _, image in block]))
         present[[number for number, _ in block]] = True
-    if model is not None:
-        return *_place(blocks, present), f"{model} on the item's image, unit rows"
-    seen = np.vstack([*blocks, np.full(3 * THUMBNAIL**2, 0.5)])
-    return *_place(
-        [((seen - seen.mean(0)) / seen.std(0))[:-1]], present
-    ), "8 by 8 RGB thumbnails, standardised, unit rows"
+    if model is None:
+        seen = np.vstack([*blocks, np.full(3 * THUMBNAIL**2, 0.5)])
+        blocks = [((seen - seen.mean(0)) / seen.std(0))[:-1]]
+    how = "8 by 8 RGB thumbnails, standardised" if model is None else f"{model} on the item's image"
+    return _place(blocks, present, how)
 
 
-def _weigh_words(texts: list[str], dim: int, seed: int) -> np.ndarray:
+def _weigh_words(texts: list[str]) -> np.ndarray:
     """TF-IDF of the words of texts, reduced by truncated SVD, float32 [n, d]."""
     algebra = require("sklearn.utils.extmath", "scikit-learn", "Text features")
     extraction = require("sklearn.feature_extraction.text", "scikit-learn", "Text features")
@@ -82,7 +68,7 @@ def _weigh_words(texts: list[str], dim: int, seed: int) -> np.ndarray:
     words = extraction.TfidfVectorizer(
         sublinear_tf=True, max_features=50_000, token_pattern=r"(?u)\w+", dtype=np.float32
     ).fit_transform(texts)
-    left, values, _ = algebra.randomized_svd(words, min(dim, *words.shape), random_state=seed)
+    left, values, _ = algebra.randomized_svd(words, min(DIM, *words.shape), random_state=0)
     return left * values
 
 
@@ -133,12 +119,12 @@ def _opened(library: Any, path: Path) -> Any:
         return None
 
 
-def _place(blocks: list[np.ndarray], present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Blocks of n values in all, [n, d], as unit rows where there is an item, [N, d], and which do not vanish, [N]."""
+def _place(blocks: list[np.ndarray], present: np.ndarray, how: str) -> Made:
+    """Blocks of n values in all, [n, d], as unit rows where there is an item, those that do not vanish."""
     values = np.concatenate(blocks) if blocks else np.zeros((0, 0))
     rows = np.zeros((len(present), values.shape[1]), np.result_type(values, np.float32))
     rows[present] = values
     length = np.linalg.norm(rows, axis=1)
     present = length > _VANISHED
     rows = np.where(present[:, None], rows, 0) / np.where(present, length, 1)[:, None]
-    return rows.astype(np.float32), present
+    return rows.astype(np.float32), present, f"{how}, unit rows"

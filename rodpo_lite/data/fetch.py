@@ -90,8 +90,7 @@ class Download:
     timeout: float
 
     def __post_init__(self):
-        self.part = self.folder / f"{self.file.name}.part"
-        self.origin_file = self.folder / f"{self.file.name}.part.json"
+        self.part, self.origin_file = (self.folder / f"{self.file.name}.part{end}" for end in ("", ".json"))
 
     def run(self) -> str:
         """Fetch the file unless it is there, in one process at a time; returns a line that says what was done."""

@@ -167,17 +167,15 @@ def write_dataset(
         interactions = interactions.assign(timestamp=interactions.get("timestamp", pd.NA)).astype(dtypes)
         unmasked = [f"has_{modality}" for modality in features if f"has_{modality}" not in items]
         items = items.assign(**dict.fromkeys(unmasked, True)).astype({"item": "int32"})
-        (staged / "features").mkdir()
-        modalities = {}
+        tables, modalities = {"interactions.parquet": interactions, "items.parquet": items, **(extra or {})}, {}
         for modality, rows in features.items():
             file, covered = f"features/{modality}.npy", int(items[f"has_{modality}"].sum())
-            np.save(staged / file, rows.astype(np.float16, copy=False))
+            tables[file] = rows.astype(np.float16, copy=False)
             modalities[modality] = {
                 "file": file, "dim": rows.shape[1], "dtype": "float16", "covered": covered,
                 "origin": origin.get(modality, "not stated"),
             }  # fmt: skip
-        tables = {"interactions.parquet": interactions, "items.parquet": items}
-        for file, content in (tables | (extra or {})).items():
+        for file, content in tables.items():
             (staged / file).parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, np.ndarray):
                 np.save(staged / file, content)

@@ -6,6 +6,8 @@ and takes a relevant item from it, so most relevant items stay unobserved: the f
 here with a known answer. Text and image features carry part of the item's latent vector.
 """
 
+import atexit
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,13 +107,10 @@ def open_world(name: str = "", seed: int = 0, sizes: WorldSizes = WorldSizes()) 
     """A dataset by folder or name (see `locate`); if that is empty, a fresh synthetic world for this process."""
     if name:
         return read_dataset(locate(name)), locate(name)
-    holder = tempfile.TemporaryDirectory(prefix="rodpo-world-")
-    _HELD.append(holder)  # removed when the process ends
-    made = synthesise(Path(holder.name) / "synthetic", seed, sizes)
+    holder = tempfile.mkdtemp(prefix="rodpo-world-")
+    atexit.register(shutil.rmtree, holder, ignore_errors=True)
+    made = synthesise(Path(holder) / "synthetic", seed, sizes)
     return read_dataset(made), made
-
-
-_HELD: list[tempfile.TemporaryDirectory] = []
 
 
 def _item_vectors(rng: np.random.Generator, sizes: WorldSizes) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rodpo_lite.data import features
+from rodpo_lite.data.features import image_features, require, text_features
 from rodpo_lite.data.importers import FORMATS
 from rodpo_lite.data.importers.cleaning import REPEATS, clean
 from rodpo_lite.data.importers.files import existing_file, storable
@@ -39,11 +39,11 @@ def import_dataset(format: str, request: Request, out: Path, name: str | None = 
     made, modalities, origin = {}, {}, {}
     if request.items is not None:
         items["text"] = pd.Series(entry.texts(request, ids), dtype=object)
-        made["text"] = features.text_features(items["text"], request.text_model)
+        made["text"] = text_features(items["text"], request.text_model)
     if request.images is not None:
         made["image"] = entry.images(request, ids)
     elif request.image_folder is not None:
-        made["image"] = features.image_features(request.image_folder, ids, request.image_model)
+        made["image"] = image_features(request.image_folder, ids, request.image_model)
     for modality, (rows, present, how) in made.items():
         if not present.any():
             source = request.items if modality == "text" else request.images or request.image_folder
@@ -96,5 +96,11 @@ def _checked(format: str, request: Request) -> Request:
     for option, needed in NEEDS.items():
         if getattr(request, option) is not None and getattr(request, needed) is None:
             raise InputError(f"--{option.replace('_', '-')} is of no use without --{needed.replace('_', '-')}.")
-    features.require_for(request.items, request.text_model, request.image_folder, request.image_model)
+    for model in (request.text_model, request.image_model):
+        if model is not None:
+            require("sentence_transformers", "sentence-transformers", f"Features by the model {model}")
+    if request.items is not None and request.text_model is None:
+        require("sklearn", "scikit-learn", "Text features")
+    if request.image_folder is not None:
+        require("PIL", "pillow", "Image features")
     return request

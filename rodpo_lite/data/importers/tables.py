@@ -16,23 +16,10 @@ from rodpo_lite.data.importers.files import LINE_LIMIT, MISSING, existing_file, 
 from rodpo_lite.data.importers.interactions import InteractionLog
 from rodpo_lite.data.importers.request import Request
 from rodpo_lite.errors import InputError, Notice
+from rodpo_lite.files import read_yaml
 
 DELIMITERS = (",", ";", "\t", "|")
-# Names of columns without case and punctuation, the likeliest first.
-_ITEM_IDS = (
-    "itemid iid parentasin asin productid movieid bookid isbn trackid songid artistid gameid articleid newsid videoid "
-    "businessid recipeid postid poiid venueid contentid goodsid sku stockcode"
-)
-NAMES = {
-    "user": "userid user uid reviewerid customerid customer visitorid memberid accountid buyerid clientid client "
-    "personid playerid readerid listenerid username reviewer",
-    "item": f"{_ITEM_IDS} item product movie book track song game article",
-    "time": "timestamp time unixreviewtime unixtime unixtimestamp ts timestampms datetime eventtime reviewtime "
-    "createdat purchasedate invoicedate orderdate reviewdate date",
-    "rating": "rating overall ratings stars star score",
-    "id": f"{_ITEM_IDS} id item product",  # in a table of items, where `product` may well be a title
-}
-
+NAMES = read_yaml(Path(__file__).with_name("columns.yml"), "The list of names of columns")
 _WORD = re.compile(r"[^\W\d_]{2}")
 
 
@@ -54,7 +41,7 @@ class Table:
                 raise InputError(f"{self.path} has no column {name!r} for --{kind}; its columns are {self.listed}.")
             return self.columns.index(name)
         plain = [re.sub(r"[\W_]", "", column).lower() for column in self.columns]
-        found = next((plain.index(likely) for likely in NAMES[kind].split() if likely in plain), None)
+        found = next((plain.index(likely) for likely in NAMES[kind] if likely in plain), None)
         if found is None and not optional:
             raise InputError(
                 f"{self.path} has no {kind} column; the columns in its first line are {self.listed}: "

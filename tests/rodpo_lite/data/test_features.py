@@ -11,14 +11,15 @@ from rodpo_lite.data import features
 from rodpo_lite.errors import InputError
 
 
-def test_texts_that_are_alike_have_features_that_are_alike():
+def test_texts_that_are_alike_have_features_that_are_alike(monkeypatch):
     pytest.importorskip("sklearn")
+    monkeypatch.setattr(features, "DIM", 3)
     texts = [f"{colour} {thing}" for thing in ("chair of oak", "teapot") for colour in ("red", "blue")] + [
         None,
         "…",
         "",
     ]
-    rows, present, _ = features.text_features(texts, dim=3)
+    rows, present, _ = features.text_features(texts)
     assert present.tolist() == [True] * 4 + [False] * 3 and rows.shape == (7, 3)
     assert np.linalg.norm(rows, axis=1) == pytest.approx([1] * 4 + [0] * 3)
     assert rows[0] @ rows[1] > max(rows[0] @ rows[2], rows[0] @ rows[3]) + 0.2
