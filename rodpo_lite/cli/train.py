@@ -47,17 +47,13 @@ class WithRegistries(TyperCommand):
         from rodpo_lite.losses.preference import LOSSES
         from rodpo_lite.sampling.selectors import SELECTORS
 
-        registries = {"negatives": SELECTORS, "loss": LOSSES}
-        self.epilog = "\n\n".join(_entries(key, entries) for key, entries in registries.items())
+        self.epilog = ""
+        for key, entries in (("negatives", SELECTORS), ("loss", LOSSES)):
+            self.epilog += f"\n\n**{key}.name** is one of\n\n"
+            for name, entry in entries.items():
+                uses = ", ".join(f"`{key}.{option}`" for option in entry.uses)
+                self.epilog += f"- `{key}.name={name}`: {entry.summary}" + (f" Uses {uses}.\n" if uses else "\n")
         super().format_help(context, formatter)
-
-
-def _entries(key: str, entries: dict[str, Any]) -> str:
-    lines = []
-    for name, entry in entries.items():
-        uses = ", ".join(f"`{key}.{option}`" for option in entry.uses)
-        lines.append(f"- `{key}.name={name}`: {entry.summary}" + (f" Uses {uses}." if uses else ""))
-    return f"**{key}.name** is one of\n\n" + "\n".join(lines)
 
 
 def align(

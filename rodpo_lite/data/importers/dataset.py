@@ -70,10 +70,7 @@ def import_dataset(format: str, request: Request, out: Path, name: str | None = 
 
 
 def _checked(format: str, request: Request) -> Request:
-    """The request with every file that the format finds by itself; raises InputError for what it cannot go on with.
-
-    Options must belong together and to the format, and files and what reads them must be there.
-    """
+    """The request with every file that the format finds; options must belong together and files must be there."""
     given = {option for option, value in vars(request).items() if value is not None}
     for option in dict.fromkeys(option for entry in FORMATS.values() for option in entry.uses):
         if option in given and option not in FORMATS[format].uses:
