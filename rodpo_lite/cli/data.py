@@ -89,23 +89,19 @@ class _WithFormats(TyperCommand):
 
         formats = "\n".join(f"- `{name}`: {entry.summary}" for name, entry in FORMATS.items())
         names = "\n".join(f"- {kind}: {', '.join(names)}" for kind, names in NAMES.items())
-        examples = "\n".join(f"- `{example}`" for example in EXAMPLES)
         self.epilog = (
             f"**FORMAT** is one of\n\n{formats}\n\n"
             "**Columns that are found** in a table, the likeliest first, whatever their case and punctuation; `id` "
-            f"is that of an item in --items\n\n{names}\n\n**Examples**\n\n{examples}"
+            f"is that of an item in --items\n\n{names}\n\n**Examples**\n\n"
+            "- `rodpo data import csv clicks.csv --out data/mine`\n"
+            "- `rodpo data import csv clicks.csv --items items.csv --image-folder images --out data/mine`\n"
+            "- `rodpo data import recbole ml-100k --min-rating 4 --out data/ml-100k`\n"
+            "- `rodpo data import amazon2014 reviews_Beauty_5.json.gz --items meta_Beauty.json.gz --out data/beauty`\n"
+            "- `rodpo data import amazon2018 Video_Games_5.json.gz --items meta_Video_Games.json.gz --out data/games`\n"
+            "- `rodpo data import amazon2023 All_Beauty.jsonl.gz --items meta_All_Beauty.jsonl.gz --core 5 "
+            "--out data/beauty`"
         )
         super().format_help(context, formatter)
-
-
-EXAMPLES = (
-    "rodpo data import csv clicks.csv --out data/mine",
-    "rodpo data import csv clicks.csv --items items.csv --image-folder images --out data/mine",
-    "rodpo data import recbole ml-100k --min-rating 4 --out data/ml-100k",
-    "rodpo data import amazon2014 reviews_Beauty_5.json.gz --items meta_Beauty.json.gz --out data/beauty",
-    "rodpo data import amazon2018 Video_Games_5.json.gz --items meta_Video_Games.json.gz --out data/games",
-    "rodpo data import amazon2023 All_Beauty.jsonl.gz --items meta_All_Beauty.jsonl.gz --core 5 --out data/beauty",
-)
 
 
 @app.command("import", cls=_WithFormats)

@@ -32,8 +32,7 @@ def require(module: str, package: str, purpose: str) -> Any:
 def text_features(texts: Sequence[str | None], model: str | None = None) -> Made:
     """Texts by a model of sentence-transformers or, without one, by TF-IDF with truncated SVD.
 
-    d is that of the model, or DIM, less where there are fewer texts or words; 0 if no text says anything. Raises
-    InputError where the library is missing or the model cannot be loaded.
+    d is that of the model, or DIM, less where there are fewer texts or words; 0 if no text says anything.
     """
     encode, counts = (_weigh_words, str.isalnum) if model is None else (_model(model), bool)  # which letters count
     present = np.array([bool(text) and any(map(counts, text)) for text in texts])
@@ -46,7 +45,7 @@ def image_features(folder: Path, ids: Sequence[str], model: str | None = None) -
     """Images <id>.jpg, .png or .webp by a CLIP model of sentence-transformers or, without one, as 8 by 8 RGB pixels.
 
     Each number of the latter is standardised over the images; a grey image counts as one more, so that a single one is
-    not all mean. Raises InputError where the library is missing or the model cannot be loaded.
+    not all mean.
     """
     encode = _shrink if model is None else _model(model)
     images, blocks, present = _images(folder, ids), [], np.zeros(len(ids), bool)
@@ -78,7 +77,7 @@ def _shrink(images: list[Any]) -> np.ndarray:
 
 
 def _model(name: str) -> Callable[[list[Any]], np.ndarray]:
-    """What a model of sentence-transformers makes of texts or images, [n, d]."""
+    """What a model makes of texts or images, [n, d]; raises InputError if it cannot be loaded."""
     library = require("sentence_transformers", "sentence-transformers", f"Features by the model {name}")
     try:
         return partial(library.SentenceTransformer(name).encode, show_progress_bar=False)

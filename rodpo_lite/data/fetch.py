@@ -78,8 +78,7 @@ def fetch(
 class Download:
     """One file on its way into a folder: NAME.part has what has arrived, and NAME.part.json says from where.
 
-    key: its name in the record of checksums. The origin of a part is an address (url) and the ETag or Last-Modified
-    that tells versions of the file apart (validator).
+    key: its name in the record of checksums. The origin of a part: its address, and an ETag or Last-Modified.
     """
 
     file: File

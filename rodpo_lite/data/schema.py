@@ -79,20 +79,15 @@ class Dataset:
         return float(known.min()) if len(known) else None
 
     @property
-    def checksums(self) -> dict[str, str]:
-        """SHA-256 of each data file, as read."""
-        return {file: entry["sha256"] for file, entry in sorted(self.manifest["files"].items())}
-
-    @property
     def description(self) -> dict[str, Any]:
-        """What a run says of its data: name, counts, checksums of what a model sees (interactions, items, features)."""
+        """What a run says of its data: name, counts, SHA-256 of what a model sees (interactions, items, features)."""
         used = {"interactions.parquet", "items.parquet", *(m["file"] for m in self.manifest["modalities"].values())}
         return {
             "name": self.name,
             "n_users": self.n_users,
             "n_items": self.n_items,
             "n_interactions": len(self.items),
-            "checksums": {file: checksum for file, checksum in self.checksums.items() if file in used},
+            "checksums": {file: self.manifest["files"][file]["sha256"] for file in sorted(used)},
         }
 
 

@@ -47,12 +47,12 @@ def read_texts(
     texts: dict[str, str | None] = dict.fromkeys(ids)
     known = {identity.encode("utf-8", "replace") for identity in ids}
 
-    def wanted(line: bytes) -> bool:
-        """Whether the line may be about an item that is known: parsing it costs far more than looking."""
+    def parse_wanted(line: bytes) -> Any:
+        """Nothing if the line mentions other items only: parsing it costs far more than looking."""
         mentioned = _IDS.findall(line)
-        return not mentioned or not known.isdisjoint(mentioned)
+        return parse(line) if not mentioned or not known.isdisjoint(mentioned) else {}
 
-    for _, record in read_records(request.items, parse, wanted):
+    for _, record in read_records(request.items, parse_wanted):
         identity = record.get(key)
         if isinstance(identity, str) and texts.get(identity, "") is None:
             texts[identity] = join_text(_plain(part) for field in TEXT_KEYS for part in _parts(record.get(field)))

@@ -25,17 +25,18 @@ _WORD = re.compile(r"[^\W\d_]{2}")
 
 @dataclass(frozen=True)
 class Table:
-    """A text table after its first line; `rows`, with the line that each ends in, can be gone through once."""
+    """A text table after its first line; `rows`, with the line that each ends in, can be gone through once.
+
+    texts: the columns that are known to hold texts; None where that is to be found out.
+    """
 
     path: Path
     columns: list[str]
     rows: Iterator[tuple[int, list[str]]]
+    texts: list[int] | None = None
 
     def column(self, kind: str, name: str | None = None, optional: bool = False) -> int | None:
-        """The column of this name, which the option --kind gives, or else the one whose name is the likeliest.
-
-        Where there is none it is None if `optional`, otherwise InputError, with the columns that there are.
-        """
+        """The column that --kind names, else the likeliest; without one None if `optional`, otherwise InputError."""
         if name is not None:
             if name not in self.columns:
                 raise InputError(f"{self.path} has no column {name!r} for --{kind}; its columns are {self.listed}.")
@@ -127,16 +128,12 @@ def read_interactions(table: Table, request: Request) -> InteractionLog:
     return log
 
 
-def read_texts(
-    table: Table, request: Request, ids: list[str], item: int, columns: list[int] | None = None
-) -> list[str | None]:
+def read_texts(table: Table, request: Request, ids: list[str], item: int) -> list[str | None]:
     """The fields of each id's first row as one text, None where there is none; [N].
 
-    Which fields, and in which order, --text says, otherwise `columns`, otherwise all that hold words, so no prices and
-    no dates.
+    Those that --text names, in its order, otherwise those of `table.texts` or all with words: no prices and no dates.
     """
-    if request.text is not None:
-        columns = [table.column("text", name) for name in request.text]
+    columns = table.texts if request.text is None else [table.column("text", name) for name in request.text]
     rows: dict[str, list[str] | None] = dict.fromkeys(ids)
     for _, row in table.rows:
         identity = row[item].strip()
