@@ -74,11 +74,10 @@ def read_interactions(folder: Path, n_items: int) -> pd.DataFrame:
     interactions = interactions.assign(timestamp=times.astype("Int64"))
     if len(interactions) == 0:
         raise InputError(f"{path} has no interactions.")
-    beyond = interactions["item"].to_numpy() >= n_items
-    if beyond.any():
-        row = int(beyond.argmax())
-        item = interactions["item"].iloc[row]
-        raise InputError(f"{path}: item {item} in row {row} is out of range: items.parquet has {n_items} items.")
+    beyond = np.flatnonzero(interactions["item"] >= n_items)
+    if beyond.size:
+        item = interactions["item"].iloc[beyond[0]]
+        raise InputError(f"{path}: item {item} in row {beyond[0]} is out of range: items.parquet has {n_items} items.")
     repeated = interactions.duplicated(["user", "position"])
     if repeated.any():
         user, position = interactions.loc[repeated.idxmax(), ["user", "position"]]

@@ -53,19 +53,14 @@ def import_dataset(format: str, request: Request, out: Path, name: str | None = 
         modalities[modality], items[f"has_{modality}"], origin[modality] = rows, present, how
         if not present.all():
             lines.append(f"without {modality}: {(~present).sum():,} of {len(ids):,} items")
-    write_dataset(
-        out,
-        name,
-        interactions,
-        items,
-        modalities,
-        {"users.parquet": pd.DataFrame({"user": np.arange(len(users)), "id": list(map(storable, users))})},
-        has_timestamps="timestamp" in interactions,
-        source=f"rodpo data import {format} {request.source.name}",
-        licence="that of the source",
-        notes="; ".join(lines) or "Nothing was left out.",
-        origin=origin,
-    )
+    extra = {"users.parquet": pd.DataFrame({"user": np.arange(len(users)), "id": list(map(storable, users))})}
+    notes = {
+        "has_timestamps": "timestamp" in interactions,
+        "source": f"rodpo data import {format} {request.source.name}",
+        "licence": "that of the source",
+        "notes": "; ".join(lines) or "Nothing was left out.",
+    }
+    write_dataset(out, name, interactions, items, modalities, extra, origin=origin, **notes)
     return lines
 
 
