@@ -4,6 +4,7 @@ import importlib
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,7 @@ def require(module: str, package: str, purpose: str) -> Any:
 
 
 def text_features(texts: Sequence[str | None], model: str | None = None) -> Made:
-    """Texts by a model of sentence-transformers or, without one, by TF-IDF with truncated SVD.
-
-    d is that of the model, or DIM, less where there are fewer texts or words; 0 if no text says anything.
-    """
+    """Texts by a model of sentence-transformers or, without one, by TF-IDF with truncated SVD, d ≤ DIM numbers."""
     encode, counts = (_weigh_words, str.isalnum) if model is None else (_model(model), bool)  # which letters count
     present = np.array([bool(text) and any(map(counts, text)) for text in texts])
     blocks = [encode([text for text, there in zip(texts, present) if there])] if present.any() else []
@@ -98,24 +96,20 @@ def _images(folder: Path, ids: Sequence[str]) -> Iterator[tuple[int, Any]]:
 def _inside(home: Path, identity: str) -> Path | None:
     """The file of an item; None if there is none, or if a link or the id itself leads out of the folder."""
     for extension in EXTENSIONS:
-        try:
+        with suppress(OSError, ValueError, RuntimeError):  # not there, too long, a null character, links in a circle
             path = (home / f"{identity}{extension}").resolve(strict=True)
-        except (OSError, ValueError, RuntimeError):  # not there, too long, a null character, links in a circle
-            continue
-        if path.is_relative_to(home) and path.is_file():
-            return path
+            if path.is_relative_to(home) and path.is_file():
+                return path
     return None
 
 
 def _opened(library: Any, path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", library.DecompressionBombWarning)
-            with library.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
-                image.draft("RGB", (DRAFT, DRAFT))
-                return image.convert("RGB")
-    except Exception:  # Pillow raises many kinds for a file that is not a whole image
-        return None
+    with suppress(Exception), warnings.catch_warnings():  # Pillow raises many kinds for what is not a whole image
+        warnings.simplefilter("error", library.DecompressionBombWarning)
+        with library.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
+            image.draft("RGB", (DRAFT, DRAFT))
+            return image.convert("RGB")
+    return None
 
 
 def _place(blocks: list[np.ndarray], present: np.ndarray, how: str) -> Made:

@@ -72,10 +72,7 @@ def literal(line: bytes) -> Any:
 
 
 def image_features(request: Request, ids: list[str]) -> Made:
-    """The published image features, float16 [N, 4096].
-
-    The file holds ten bytes of id and 4096 little-endian float32 for each item; raises InputError if it is cut short.
-    """
+    """The published image features, float16 [N, 4096]: in the file, ten bytes of id and 4096 float32 for each item."""
     numbers = {identity: number for number, identity in enumerate(ids)}
     rows, present = np.zeros((len(ids), IMAGE_DIM), np.float16), np.zeros(len(ids), bool)
     for record in read_bytes(request.images, lambda stream: stream.read(_IMAGE.itemsize)):

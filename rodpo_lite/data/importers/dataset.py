@@ -66,16 +66,15 @@ def import_dataset(format: str, request: Request, out: Path, name: str | None = 
 
 def _checked(format: str, request: Request) -> Request:
     """The request with every file that the format finds; options must belong together and files must be there."""
-    given = {option for option, value in vars(request).items() if value is not None}
     for option in dict.fromkeys(option for entry in FORMATS.values() for option in entry.uses):
-        if option in given and option not in FORMATS[format].uses:
+        if getattr(request, option) is not None and option not in FORMATS[format].uses:
             takers = ", ".join(other for other, entry in FORMATS.items() if option in entry.uses)
             raise InputError(f"--{option} does not belong to the format {format}; it belongs to {takers}.")
     if request.repeats not in REPEATS:
         raise InputError(f"--repeats {request.repeats!r} is not valid: allowed are {', '.join(REPEATS)}.")
     if request.core < 0:
         raise InputError(f"--core {request.core} is not valid: it must be at least 0.")
-    if {"images", "image_folder"} <= given:
+    if request.images is not None and request.image_folder is not None:
         raise InputError("--images and --image-folder both name images of the items; leave one out.")
     if not request.source.exists():
         raise InputError(f"There is no file or folder {request.source}, which SOURCE names.")

@@ -25,18 +25,15 @@ _WORD = re.compile(r"[^\W\d_]{2}")
 
 @dataclass(frozen=True)
 class Table:
-    """A text table after its first line; `rows`, with the line that each ends in, can be gone through once.
-
-    texts: the columns that are known to hold texts; None where that is to be found out.
-    """
+    """A text table after its first line; `rows`, with the line that each ends in, can be gone through once."""
 
     path: Path
     columns: list[str]
     rows: Iterator[tuple[int, list[str]]]
-    texts: list[int] | None = None
+    texts: list[int] | None = None  # the columns that are known to hold texts
 
     def column(self, kind: str, name: str | None = None, optional: bool = False) -> int | None:
-        """The column that --kind names, else the likeliest; without one None if `optional`, otherwise InputError."""
+        """The column `name`, given by --kind, else the likeliest; without one None if `optional`, else InputError."""
         if name is not None:
             if name not in self.columns:
                 raise InputError(f"{self.path} has no column {name!r} for --{kind}; its columns are {self.listed}.")
