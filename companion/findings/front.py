@@ -6,7 +6,7 @@ from companion.evidence import claims
 from companion.evidence.grid import Grid
 from companion.evidence.ledger import Ledger
 from companion.evidence.plan import GRID
-from companion.findings import changes, groups, negatives, runs, sentences
+from companion.findings import changes, negatives, runs, sentences
 
 
 def fill(text: str, folder: Path) -> str:
@@ -27,7 +27,7 @@ def fill(text: str, folder: Path) -> str:
         **bases,
         may_stay={"rows": changes.where_the_reference_may_stay(grid, ledger)},
         pushed=negatives.pushed(grid, ledger),
-        popular=groups.popular(grid, ledger),
-        baselines={"ahead": changes.baselines_ahead(changes.over_baselines(grid, ledger))},
+        popular=changes.popular(grid, ledger),
+        baselines={"rows": changes.over_baselines(grid, ledger)},
         verdicts={"claims": claims.summaries(claims.read(grid), grid, ledger)},
     )
