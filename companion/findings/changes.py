@@ -1,6 +1,6 @@
 """What a row of the grid changes over the reference, over other rows and over plain baselines, and for whom."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import product
 
 import numpy as np
@@ -15,6 +15,7 @@ TOWERS = "towers_"  # what the names of the alignments on the base with towers b
 ALIGNMENTS = ("none", "uniform", "topk", "hard", "topk_on_moe")  # what is held against the reference
 MODELS = ("fused", "topk", "towers", "towers_topk")  # what is held against plain baselines
 POPULARITY, TENTHS = "popularity", 10
+OF_A_GROUP = ["dataset", "group", "users", "from", "to", "change %", "low", "high"]
 SHOWN = [(row, POPULARITY, TENTHS) for row in ("topk", "hard", "none")] + [("topk", "history", 5)]
 
 
@@ -170,35 +171,37 @@ def _runs_on(grid: Grid, row: str | None, dataset: str) -> bool:
 
 
 def contributions(
-    after: Experiment, before: Experiment, ledger: Ledger, by: str = POPULARITY, groups: int = TENTHS
+    grid: Grid, ledger: Ledger, after: str, before: str | None, by: str = POPULARITY, groups: int = TENTHS
 ) -> pd.DataFrame:
-    """What each group of users adds to the change: group (from 1, the lowest), users, from, to, change %, low, high.
+    """What each group of users adds to a change, all items ranked, on every real dataset where both rows have runs.
 
-    by: popularity (of the test item) or history (items before it); groups of about as many users each. Percent are of
-    the mean over all users before, all items ranked, so that contributions add up to the whole change.
+    by: popularity (of the test item) or history (items before it); groups of about as many users each. Columns dataset,
+    group (from 1, the lowest), users, from, to, change %, low, high: percent of the mean over all users before, so that
+    contributions add up to the whole change.
     """
-    first, second = arms(paired_seeds(after, before, ledger), ledger)
-    values = ledger.users(after.dataset)[by]
-    group = pd.qcut(values, groups, labels=False, duplicates="drop")
     rows = []
-    for number, members in values.groupby(group):
-        one = crossed_change(first, np.where(group == number, second, first))
-        rows.append((int(number) + 1, len(members), members.min(), members.max(), one.estimate, one.low, one.high))
-    return pd.DataFrame(rows, columns=["group", "users", "from", "to", "change %", "low", "high"])
+    for dataset in (name for name in grid.real if _runs_on(grid, after, name) and _runs_on(grid, before, name)):
+        files = paired_seeds(Experiment(grid, dataset, after), Experiment(grid, dataset, before), ledger)
+        if not files:
+            continue
+        first, second = arms(files, ledger)
+        values = ledger.users(dataset)[by]
+        group = pd.qcut(values, groups, labels=False, duplicates="drop")
+        for number, members in values.groupby(group):
+            one = crossed_change(first, np.where(group == number, second, first))
+            line = dataset, int(number) + 1, len(members), members.min(), members.max()
+            rows.append((*line, one.estimate, one.low, one.high))
+    return pd.DataFrame(rows, columns=OF_A_GROUP)
 
 
 def of_groups(grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    """`contributions` to the change of test NDCG@5 over the reference, all items ranked, for each of SHOWN.
-
-    Columns row, by, dataset, group, users, from, to, change %, low, high.
-    """
-    parts = [
-        contributions(*pair, ledger, by, count).assign(row=name, by=by, dataset=dataset)
-        for name, by, count in SHOWN
-        for dataset, pair in _recorded(grid, ledger, name, _reference(grid, name))
+    """`contributions` to the change over the reference for each of SHOWN, after columns row and by."""
+    rows = [
+        {"row": row, "by": by} | line
+        for row, by, count in SHOWN
+        for line in contributions(grid, ledger, row, _reference(grid, row), by, count).to_dict("records")
     ]
-    columns = ["row", "by", "dataset", "group", "users", "from", "to", "change %", "low", "high"]
-    return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
+    return pd.DataFrame(rows, columns=["row", "by", *OF_A_GROUP])
 
 
 def popular(grid: Grid, ledger: Ledger, others: Iterable[str] = ("hard", "hard_as_topk")) -> dict[str, pd.DataFrame]:
@@ -209,18 +212,8 @@ def popular(grid: Grid, ledger: Ledger, others: Iterable[str] = ("hard", "hard_a
     """
     rows = []
     for other in others:
-        for dataset, pair in _recorded(grid, ledger, "topk", other):
-            part = contributions(*pair, ledger)
+        for dataset, part in contributions(grid, ledger, "topk", other).groupby("dataset", sort=False):
             top, whole = part.iloc[-1][["change %", "low", "high"]], part["change %"].sum()
             share = top["change %"] / whole if whole > 0 else 0.0
             rows.append({"other": other, "dataset": grid.label(dataset), **top, "all": whole, "share": share})
     return {"shares": pd.DataFrame(rows)}
-
-
-def _recorded(grid: Grid, ledger: Ledger, *rows: str | None) -> Iterator[tuple[str, tuple[Experiment, Experiment]]]:
-    """Datasets, and the experiments of two rows where both have runs."""
-    for dataset in grid.real:
-        if all(_runs_on(grid, row, dataset) for row in rows):
-            pair = tuple(Experiment(grid, dataset, row) for row in rows)
-            if paired_seeds(*pair, ledger):
-                yield dataset, pair

@@ -1,7 +1,7 @@
 """How the recorded runs were made: inputs, pools, precision, and references that were trained once more."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -150,12 +150,27 @@ def began_elsewhere(grid: Grid, ledger: Ledger, datasets: Iterable[str] = ()) ->
 
     datasets: by default the real ones. The other one has the same settings and seed.
     """
-    known, began = set(ledger.records["weights"].dropna()), ledger.by_file["reference_weights"]
-    return [
-        (experiment.dataset, experiment.name)
-        for experiment, files in _alignments(grid, ledger, datasets)
-        if not set(began.reindex(seed[0] for seed in files.values()).dropna()) <= known
+    runs = _alignments(grid, ledger, datasets)
+    began = runs["file"].map(ledger.by_file["reference_weights"])
+    elsewhere = (runs["place"] == 0) & began.notna() & ~began.isin(ledger.records["weights"])
+    return list(runs.loc[elsewhere, ["dataset", "row"]].drop_duplicates().itertuples(index=False, name=None))
+
+
+def _alignments(grid: Grid, ledger: Ledger, datasets: Iterable[str] = ()) -> pd.DataFrame:
+    """Runs that start from a reference: dataset, row, seed, place, file; of rows with the same runs the first.
+
+    place: that of the file among those of its seed, of which the first, 0, counts.
+    """
+    rows = [
+        (experiment.dataset, experiment.name, seed, place, file)
+        for experiment in grid.experiments(tuple(datasets or grid.real))
+        if experiment.reference
+        for seed, files in experiment.candidates(ledger).items()
+        for place, file in enumerate(files)
     ]
+    runs = pd.DataFrame(rows, columns=["dataset", "row", "seed", "place", "file"])
+    again = runs["file"].duplicated().groupby([runs["dataset"], runs["row"]]).transform("any")
+    return runs[~again.astype(bool)]
 
 
 def marked(grid: Grid, ledger: Ledger) -> dict[str, Any]:
@@ -176,12 +191,10 @@ def moves(grid: Grid, ledger: Ledger) -> pd.DataFrame:
 
     Columns dataset, row, seed, file and change %, that of test NDCG@5, all items ranked, against the run that counts.
     """
-    score, rows = ledger.by_file["test.ndcg@5"], []
-    for experiment, files in _alignments(grid, ledger):
-        for seed, (first, *others) in files.items():
-            moved = [(other, 100 * (score[other] / score[first] - 1)) for other in others]
-            rows += [(experiment.dataset, experiment.name, seed, *one) for one in moved]
-    return pd.DataFrame(rows, columns=["dataset", "row", "seed", "file", "change %"])
+    runs = _alignments(grid, ledger)
+    score = runs["file"].map(ledger.by_file["test.ndcg@5"])
+    first = score.groupby([runs["dataset"], runs["row"], runs["seed"]]).transform("first")
+    return runs.assign(**{"change %": 100 * (score / first - 1)})[runs["place"] > 0].drop(columns="place")
 
 
 def how_far(grid: Grid, ledger: Ledger) -> dict[str, Any]:
@@ -204,15 +217,3 @@ def how_far(grid: Grid, ledger: Ledger) -> dict[str, Any]:
         "deviation": {"estimate": deviation, "low": low, "high": high},
         "apart": 100 * np.sqrt(2 * ((levels["deviation"] / levels["test"]) ** 2).mean()),
     }
-
-
-def _alignments(
-    grid: Grid, ledger: Ledger, datasets: Iterable[str] = ()
-) -> Iterator[tuple[Experiment, dict[int, list[str]]]]:
-    """Experiments that start from a reference, with their records; of rows with the same runs the first."""
-    seen: set[str] = set()
-    for experiment in grid.experiments(tuple(datasets or grid.real)):
-        files = experiment.candidates(ledger) if experiment.reference else {}
-        if files and not seen & {seed[0] for seed in files.values()}:
-            yield experiment, files
-        seen.update(file for seed in files.values() for file in seed)

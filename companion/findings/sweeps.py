@@ -31,13 +31,13 @@ def against_topk(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     the order of the values; a setting of which one value is on record is left out.
     """
     table = _changes(grid, [(name, "topk") for name in _varied(grid, "hard.") + _varied(grid)], ledger)
-    name = table["after"].str.removeprefix("hard.").str.split("=")
-    table.insert(0, "of", name.str[0].map(SETTINGS))
-    table.insert(1, "selector", ["hard" if row.startswith("hard.") else "topk" for row in table["after"]])
-    table.insert(2, "value", name.str[1].astype(float))
+    names = table.pop("after").str.extract(r"(?P<selector>hard)?\.?(?P<of>\w+)=(?P<value>.+)")
+    table.insert(0, "of", names["of"].map(SETTINGS))
+    table.insert(1, "selector", names["selector"].fillna("topk"))
+    table.insert(2, "value", names["value"].astype(float))
     table = table[table.groupby("of")["value"].transform("nunique") > 1].sort_values("value", kind="stable")
-    place = table["of"].map(list(SETTINGS.values()).index)
-    return table.iloc[place.argsort(kind="stable")].drop(columns=["after", "before"])
+    order = table["of"].map(list(SETTINGS.values()).index).sort_values(kind="stable").index
+    return table.loc[order].drop(columns="before")
 
 
 def over_hard(grid: Grid, ledger: Ledger) -> pd.DataFrame:
