@@ -119,8 +119,9 @@ def ratios(table: pd.DataFrame, to: str, **of: str) -> dict[str, float]:
 
 
 def _sparse(table: pd.DataFrame) -> dict[str, float]:
-    places = [(name, f"dense twin of the {name}", f"sparse {name}") for name in ("fusion", "feedforward")]
-    return {name: ratios(table, twin, sparse=sparse)["sparse"] for name, twin, sparse in places}
+    """By place, medians of a sparse mixture over its dense twin."""
+    fusion = ratios(table, "dense twin of the fusion", fusion="sparse fusion")
+    return fusion | ratios(table, "dense twin of the feedforward", feedforward="sparse feedforward")
 
 
 def precision_change(pairs: pd.DataFrame) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The first page of the book: the facts for the sentences that `book/index.md` asks for."""
 
 from pathlib import Path
+from typing import Any
 
 from companion.evidence import claims
 from companion.evidence.grid import Grid
@@ -14,17 +15,16 @@ def fill(text: str, folder: Path) -> str:
     if "{{" not in text:
         return text
     grid, ledger = Grid.read(GRID), Ledger(folder)
-    bases = {
-        base: {
-            "rejected": {"prefix": prefix, "changes": changes.against_the_reference(grid, ledger, prefix)},
-            "pool": runs.pool(grid, ledger, prefix),
-            "history_dropped": changes.with_history_dropped(grid, ledger, prefix),
-        }
-        for base, prefix in (("fused", ""), ("towers", changes.TOWERS))
-    }
+
+    def on_base(prefix: str) -> dict[str, Any]:
+        rejected = {"prefix": prefix, "changes": changes.against_the_reference(grid, ledger, prefix)}
+        dropped = changes.with_history_dropped(grid, ledger, prefix)
+        return {"rejected": rejected, "pool": runs.pool(grid, ledger, prefix), "history_dropped": dropped}
+
     return sentences.fill(
         text,
-        **bases,
+        fused=on_base(""),
+        towers=on_base(changes.TOWERS),
         may_stay={"rows": changes.where_the_reference_may_stay(grid, ledger)},
         pushed=negatives.pushed(grid, ledger),
         popular=changes.popular(grid, ledger),

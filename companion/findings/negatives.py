@@ -101,26 +101,18 @@ def against_the_trend(counted: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"row": rows.index, "times": means["hidden"].get("hard", np.nan) / rows["hidden"].to_numpy()})
 
 
-def pushed(grid: Grid, ledger: Ledger) -> dict[str, list[dict[str, Any]]]:
-    """Where the pushes of `hard` and of `topk` went.
-
-    hidden: of each dataset of tier A with hidden purchases, change in % from `hard` to `topk` of the share of the push
-    that lands there, and of the amount; validation: of each other dataset, how many of 10,000 draws of each reject the
-    user's validation item.
-    """
-    means = mechanism(grid, ledger).groupby(["dataset", "row"])[["on_hidden", PUSHED, "validation"]].mean()
-    hidden, validation = [], []
-    for dataset in grid.datasets:
-        if not {(dataset, "hard"), (dataset, "topk")} <= set(means.index):
-            continue
-        hard, topk = means.loc[(dataset, "hard")], means.loc[(dataset, "topk")]
-        row = {"dataset": grid.label(dataset)}
-        if dataset in grid.real:
-            validation.append(row | {"hard": hard["validation"], "topk": topk["validation"]})
-        elif grid.tier("topk", dataset) == "A":
-            share, amount = (100 * (topk[name] / hard[name] - 1) for name in ("on_hidden", PUSHED))
-            hidden.append(row | {"share": share, "amount": amount})
-    return {"hidden": hidden, "validation": validation}
+def pushed(grid: Grid, ledger: Ledger) -> dict[str, pd.DataFrame]:
+    """hidden: of each dataset of tier A with hidden purchases, change in % from `hard` to `topk` of the share of the
+    push that lands there, and of the amount; validation: of each real dataset, how many of 10,000 draws of either
+    reject the user's validation item."""
+    means = mechanism(grid, ledger).groupby(["row", "dataset"])[["on_hidden", PUSHED, "validation"]].mean()
+    hard, topk = (means.reindex([row], level="row").droplevel("row") for row in ("hard", "topk"))
+    both = [dataset for dataset in grid.datasets if dataset in hard.index and dataset in topk.index]
+    more = (100 * (topk / hard - 1)).rename(columns={"on_hidden": "share", PUSHED: "amount"})
+    rejects = pd.DataFrame({"hard": hard["validation"], "topk": topk["validation"]})
+    hidden = more.loc[[name for name in both if name in grid.planted and grid.tier("topk", name) == "A"]]
+    validation = rejects.loc[[name for name in both if name in grid.real]]
+    return {"hidden": labelled(grid, hidden.reset_index()), "validation": labelled(grid, validation.reset_index())}
 
 
 def over_the_reference(grid: Grid, ledger: Ledger, dataset: str, rows: list[str]) -> pd.DataFrame:
@@ -128,11 +120,10 @@ def over_the_reference(grid: Grid, ledger: Ledger, dataset: str, rows: list[str]
 
     Rows that began at another reference than the one on record are marked.
     """
-    table = changes(grid, [(name, "fused") for name in rows], ledger, [dataset], [RANKED], partial=True)
-    marks = {row: f"{row} {MARK}" for _, row in began_elsewhere(grid, ledger, [dataset])}
-    return (
-        table.replace({"after": marks}).rename(columns={"after": "row"}).drop(columns=["dataset", "what", "protocol"])
-    )
+    elsewhere = began_elsewhere(grid, ledger, [dataset])
+    pairs = {f"{name} {MARK}" if (dataset, name) in elsewhere else name: (name, "fused") for name in rows}
+    table = changes(grid, pairs, ledger, [dataset], [RANKED], partial=True)
+    return table.rename(columns={"what": "row"}).drop(columns=["dataset", "after", "protocol"])
 
 
 def gaps(grid: Grid, ledger: Ledger, dataset: str) -> pd.DataFrame:

@@ -21,14 +21,13 @@ SETTINGS = {  # what a row's name begins with
     "dropout": "dropout (1 is on)",
 }
 AS_CHOSEN = "topk", "hard_as_topk"
-SHORT = "short_topk", ("short_hard", "short_none")  # from a reference trained a third as long
 
 
 def against_topk(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """Change of test NDCG@5, all items ranked, from `topk` as it was chosen to each row of a sweep.
 
-    Columns of (the setting), selector (topk or hard), value, seeds, change %, low, high, in
-    the order of the values; a setting of which one value is on record is left out.
+    Columns of (the setting), selector (topk or hard), value, seeds, change %, low, high, in the order of the values; a
+    setting of which one value is on record is left out.
     """
     table = _changes(grid, [(name, "topk") for name in _varied(grid, "hard.") + _varied(grid)], ledger)
     names = table.pop("after").str.extract(r"(?P<selector>hard)?\.?(?P<of>\w+)=(?P<value>.+)")
@@ -62,8 +61,7 @@ def strongest(apart: pd.DataFrame, swept: pd.DataFrame, short: pd.DataFrame) -> 
 
 def from_a_short_reference(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """Change from other rows to `topk` where the reference has not converged: before, seeds, change %, low, high."""
-    after, others = SHORT
-    table = _changes(grid, [(after, other) for other in others], ledger)
+    table = _changes(grid, [("short_topk", "short_hard"), ("short_topk", "short_none")], ledger)
     return table.assign(before=table["before"].str.removeprefix("short_")).drop(columns="after")
 
 

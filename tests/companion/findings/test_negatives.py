@@ -17,7 +17,7 @@ def test_where_pushes_went(grid, folder, ledger):
     records = ledger.records.assign(suppression=1.0, future_rate=0.001, planted_rate=0.001)
     records.loc[records["strategy"] == "topk", "suppression"] = 4.0
     facts = negatives.pushed(grid, with_records(folder, records))
-    (hidden,), (validation,) = facts["hidden"], facts["validation"]
+    (hidden,), (validation,) = (facts[name].to_dict("records") for name in ("hidden", "validation"))
     assert hidden["dataset"] == "World, 10 % hidden" and hidden["share"] == pytest.approx(-50, abs=3)
     assert hidden["amount"] == pytest.approx(100, abs=12), "it pushes four times as hard"
     assert validation == {"dataset": "World", "hard": pytest.approx(10), "topk": pytest.approx(10)}
