@@ -97,12 +97,10 @@ def test_which_rows_are_ahead_and_behind(grid):
     up, down, unsure = ("up", 2.0, 1.0, 3.0), ("down", -2.0, -3.0, -1.0), ("open", 0, -1, 1)
     table = _table(*(("all items", *row) for row in (up, down, unsure)), ("history dropped", *up))
     table = pd.concat([table, table[2:3].assign(dataset="world-planted")], ignore_index=True)
-    said = render("others", changes=changes.labelled(grid, changes.ranked(table))).replace("\u00a0", " ").splitlines()
-    assert said[0].startswith("Of these 4 intervals with all items ranked, 2 leave zero out")
-    assert said[2:] == [
-        "- **World**: ahead `up` +2.0 % [+1.0 %, +3.0 %]; behind `down` −2.0 % [−3.0 %, −1.0 %]",
-        "- **World, 10 % hidden**: none",
-    ]
+    said = " ".join(render("others", changes=changes.labelled(grid, changes.ranked(table))).split())
+    assert said.startswith("Of these 4 intervals with all items ranked, 2 leave zero out")
+    assert "- **World**: ahead `up` +2.0 % [+1.0 %, +3.0 %]; behind `down` −2.0 % [−3.0 %, −1.0 %]" in said
+    assert said.endswith("- **World, 10 % hidden**: none")
 
 
 def test_pairs_that_turn_round_with_the_protocol():
