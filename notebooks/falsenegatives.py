@@ -226,9 +226,9 @@ else:
     display(Markdown("*These runs are not on record yet.*"))
 
 # %% tags=["hide-input"]
-for row in changes.ranked(allowed).itertuples():
-    if row.row != "uniform":
-        record(f"{row.dataset}_{row.row}_{row.step.split()[0]}_all_items_percent", row.change)
+for row in changes.ranked(allowed).to_dict("records"):
+    if row["row"] != "uniform":
+        record(f"{row['dataset']}_{row['row']}_{row['step'].split()[0]}_all_items_percent", row["change %"])
 Markdown(render("repeating", **negatives.repeating(grid, ledger, allowed)))
 
 # %% [markdown]

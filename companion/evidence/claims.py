@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from companion.evidence.comparison import change, changes, complete_pairs, paired_seeds
+from companion.evidence.comparison import DROPPED, RANKED, change, changes, paired_seeds
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import Ledger
 from rodpo_lite.errors import InputError
@@ -138,11 +138,10 @@ def effects(assessed: pd.DataFrame, grid: Grid, ledger: Ledger) -> pd.DataFrame:
     Verdicts are of all items ranked. Columns claim, dataset, pair, protocol, estimate, low, high, Holm's p (as text),
     the smallest effect shown, verdict.
     """
-    ranked = assessed[assessed["measure"] == "ndcg@5"].assign(protocol="all items")
+    ranked = assessed[assessed["measure"] == "ndcg@5"].assign(protocol=RANKED)
     ranked = ranked.dropna(subset="estimate").drop_duplicates(["dataset", "after", "before"])
-    pairs = dict.fromkeys(zip(ranked["after"], ranked["before"], strict=True))
-    dropped = complete_pairs(grid, changes(grid, pairs, ledger, grid.real))
-    dropped = dropped[dropped["protocol"] == "history dropped"].rename(columns={"change %": "estimate"})
+    dropped = changes(grid, zip(ranked["after"], ranked["before"], strict=True), ledger, protocols=[DROPPED])
+    dropped = dropped.rename(columns={"change %": "estimate"})
     table = pd.concat([ranked, dropped])
     table["pair"] = table["after"] + " over " + table["before"]
     table["Holm's p"] = [p if pd.isna(p) else f"{p:.4f}" if p >= 0.0001 else "< .0001" for p in table["Holm's p"]]

@@ -13,6 +13,7 @@ from rodpo_lite.evaluation import metrics
 from rodpo_lite.evaluation.statistics import Comparison, crossed_change, seed_change, seed_mean
 
 Pair = tuple[str, str]  # after, before
+RANKED, DROPPED = PROTOCOLS
 # columns of `quality`, and what a record calls them
 NDCG = {"validation": "valid", "test": "test", "validation_masked": "valid_masked", "test_masked": "test_masked"}
 
@@ -201,26 +202,27 @@ def change(
 
 
 def changes(
-    grid: Grid, pairs: Iterable[Pair], ledger: Ledger, datasets: Iterable[str] = (), or_reference: bool = False
-) -> pd.DataFrame:
-    """`change` of every pair of rows (after, before), on every dataset and under both protocols, as a table.
+    grid: Grid, pairs: Iterable[Pair] | dict[str, Pair], ledger: Ledger, datasets: Iterable[str] = (),
+    protocols: Iterable[str] = tuple(PROTOCOLS), *, or_reference: bool = False, partial: bool = False,
+) -> pd.DataFrame:  # fmt: skip
+    """`change` of pairs of rows (after, before) of which every seed is on record that both declare, as a table.
 
-    or_reference: as in `paired_seeds`. Columns dataset, after, before, protocol, seeds, change %, low, high.
+    pairs: by label, or else `after over before` is the label; undeclared rows are passed over. datasets: by default
+    those in which nothing is hidden. or_reference: as in `paired_seeds`. partial: also pairs that lack seeds. Columns
+    dataset, what (the label), after, before, protocol, seeds, change %, low, high.
     """
+    labels = (
+        pairs if isinstance(pairs, dict) else {f"{after} over {before}": (after, before) for after, before in pairs}
+    )
     rows = []
-    for dataset, pair in product(datasets or grid.datasets, pairs):
-        if not all(grid.runs_on(row, dataset) for row in pair):
+    for dataset, (what, pair) in product(datasets or grid.real, labels.items()):
+        if not all(row in grid.rows and grid.runs_on(row, dataset) for row in pair):
             continue
-        files = paired_seeds(*(Experiment(grid, dataset, row) for row in pair), ledger, or_reference)
-        for protocol, column in PROTOCOLS.items() if files else ():
-            one = crossed(files, ledger, column)
-            rows.append((dataset, *pair, protocol, len(files), one.estimate, one.low, one.high))
-    columns = ["dataset", "after", "before", "protocol", "seeds", "change %", "low", "high"]
+        after, before = (Experiment(grid, dataset, row) for row in pair)
+        files = paired_seeds(after, before, ledger, or_reference)
+        enough = partial or len(files) == len({*after.seeds} & {*before.seeds})
+        for protocol in protocols if files and enough else ():
+            one = crossed(files, ledger, PROTOCOLS[protocol])
+            rows.append((dataset, what, *pair, protocol, len(files), one.estimate, one.low, one.high))
+    columns = ["dataset", "what", "after", "before", "protocol", "seeds", "change %", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def complete_pairs(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:
-    """Of `changes` those of which every seed is on record that both rows declare."""
-    pairs = zip(table["dataset"], table["after"], table["before"], strict=True)
-    declared = [len({*grid.seeds_of(after, on)} & {*grid.seeds_of(before, on)}) for on, after, before in pairs]
-    return table[table["seeds"] == declared]

@@ -1,6 +1,7 @@
 """Lists before and after alignment, kept in the ledger as item numbers; and a table as a shop might have it."""
 
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from companion.evidence.grid import FINAL, Experiment, Grid
 from companion.evidence.ledger import Ledger
+from companion.findings.changes import labelled
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import leave_one_out, training_counts
 from rodpo_lite.data.synthetic import WorldSizes, open_world
@@ -30,6 +32,7 @@ MOVES = {  # what `moves` counts, as a column and on which scale
     "next": (TAKEN_NEXT, 1e4),
     "popularity": ("median purchases", 1),
 }
+LISTS = {"before": "lists before", "after": "lists after", "wanted": "taken next by those who lost it"}
 SHOP = WorldSizes(users=800, items=400)
 
 
@@ -38,9 +41,9 @@ def write(
 ) -> Path:  # fmt: skip
     """Write examples/<dataset>.json: users drawn at random among those whose test item some row has in its top 10.
 
-    Every row is taken at the first reported seed, from the folder of runs; all items are ranked. Of each user it holds
-    history (the last ten items), target, and for each row the top ten; of each row but the first, what `moves` and
-    `losers` say of all users. Raises InputError if a row has not been run.
+    Every row is taken at the first reported seed; all items are ranked. Of each user it holds history (the last ten
+    items), target, and for each row the top ten; of each row but the first, what `moves` and `losers` say of all users.
+    Raises InputError if a row has not been run.
     """
     seed, first = grid.seeds[0], {}
     for row in rows:
@@ -61,10 +64,10 @@ def write(
         }
         for user in chosen
     ]
-    before, *_ = first.values()
+    before = first.pop(rows[0])
     moved = {
         row: {"moves": moves(dataset, before, after), "losers": losers(before, after, targets)}
-        for row, after in list(first.items())[1:]
+        for row, after in first.items()
     }
     path = ledger.folder / "examples" / f"{dataset.name}.json"
     write_json(path, {"seed": seed, "of": int(hit.sum()), "users": examples, "moved": moved})
@@ -89,9 +92,8 @@ def moves(dataset: Dataset, before: np.ndarray, after: np.ndarray) -> dict[str, 
     for kind, pairs in kinds.items():
         summary[kind] = {"items": len(pairs) / dataset.n_users}
         if len(pairs):
-            shares = {"owned": np.isin(pairs, past).mean(), "next": np.isin(pairs, target).mean()}
-            shares["popularity"] = np.median(popularity[pairs % dataset.n_items])
-            summary[kind] |= {name: float(value) for name, value in shares.items()}
+            summary[kind] |= {"owned": float(np.isin(pairs, past).mean()), "next": float(np.isin(pairs, target).mean())}
+            summary[kind]["popularity"] = float(np.median(popularity[pairs % dataset.n_items]))
     return summary
 
 
@@ -101,15 +103,12 @@ def losers(before: np.ndarray, after: np.ndarray, targets: np.ndarray) -> list[d
     before, after: lists [U, D]; targets: test items [U]. Of each item: in how many lists it is `before` and `after`,
     and how many of the users who lost it took it next, `wanted`.
     """
-    size = int(max(before.max(), after.max())) + 1
-    counts = [np.bincount(lists.ravel(), minlength=size) for lists in (before, after)]
     had, has = ((lists == targets[:, None]).any(1) for lists in (before, after))
-    wanted = np.bincount(targets[had & ~has], minlength=size)
-    worst = np.argsort(counts[1] - counts[0], kind="stable")[:LOSERS]
-    return [
-        {"item": int(item), "before": int(counts[0][item]), "after": int(counts[1][item]), "wanted": int(wanted[item])}
-        for item in worst
-    ]
+    size = int(max(before.max(), after.max())) + 1
+    items = {"before": before.ravel(), "after": after.ravel(), "wanted": targets[had & ~has]}
+    counts = pd.DataFrame({name: np.bincount(which, minlength=size) for name, which in items.items()})
+    worst = (counts["after"] - counts["before"]).sort_values(kind="stable").index[:LOSERS]
+    return counts.loc[worst].rename_axis("item").reset_index().to_dict("records")
 
 
 def read(dataset: str, ledger: Ledger) -> dict[str, Any] | None:
@@ -129,32 +128,25 @@ def moves_table(kept: dict[str, dict[str, Any]]) -> pd.DataFrame:
     )
 
 
-def came_and_left(grid: Grid, table: pd.DataFrame, rows: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+def came_and_left(grid: Grid, table: pd.DataFrame, rows: Iterable[str]) -> dict[str, pd.DataFrame]:
     """rows: dataset, row, and of 10,000 items that came in and that left how many were taken next."""
-    taken = table.set_index(["dataset", "row", "what"])[TAKEN_NEXT]
-    keys = [(dataset, row) for dataset in table["dataset"].unique() for row in rows]
-    lines = [
-        {"dataset": grid.label(key[0]), "row": key[1]} | {what: taken[(*key, what)] for what in ("came", "left")}
-        for key in keys
-    ]
-    return {"rows": lines}
+    taken = table.set_index(["dataset", "row", "what"])[TAKEN_NEXT].unstack("what")
+    taken = taken.loc[list(product(table["dataset"].unique(), rows)), ["came", "left"]]
+    return {"rows": labelled(grid, taken.reset_index())}
 
 
 def losers_table(kept: dict[str, dict[str, Any]], titles: dict[str, list[str]], rows: Iterable[str]) -> pd.DataFrame:
     """The five items that leave most lists, of each dataset and row; by title where a dataset has any."""
-    return pd.DataFrame(
-        {
-            "dataset": dataset,
-            "row": row,
-            "item": short(titles[dataset][line["item"]]) if dataset in titles else line["item"],
-            "lists before": line["before"],
-            "lists after": line["after"],
-            "taken next by those who lost it": line["wanted"],
-        }
+    lines = [
+        {"dataset": dataset, "row": row} | line
         for dataset, lists in kept.items()
         for row in rows
         for line in lists["moved"][row]["losers"][:5]
-    )
+    ]
+    for line in lines:
+        if line["dataset"] in titles:
+            line["item"] = short(titles[line["dataset"]][line["item"]])
+    return pd.DataFrame(lines, columns=["dataset", "row", "item", *LISTS]).rename(columns=LISTS)
 
 
 def short(text: str) -> str:
@@ -170,25 +162,20 @@ def table(example: dict[str, Any], titles: list[str] | None = None) -> pd.DataFr
         mark = "★ " if item == example["target"] else "↩ " if item in example["history"] else ""
         return mark + (short(titles[item]) if titles else f"item {item}")
 
-    columns = {row: [marked(item) for item in items] for row, items in example["top"].items()}
-    return pd.DataFrame(columns, index=pd.RangeIndex(1, TOP + 1, name="place"))
+    return pd.DataFrame(example["top"], index=pd.RangeIndex(1, TOP + 1, name="place")).map(marked)
 
 
 def write_example(folder: Path, seed: int = 0) -> tuple[Path, Path]:
     """Write clicks.csv (customer, product, time) and products.csv (product, title) into `folder`; returns both."""
     dataset, _ = open_world(seed=seed, sizes=SHOP)
-    names = [f"sku-{number:04d}" for number in range(dataset.n_items)]
-    clicks = pd.DataFrame(
-        {
-            "customer_id": [f"c{number:05d}" for number, n in enumerate(dataset.lengths) for _ in range(n)],
-            "product_id": [names[item] for item in dataset.items],
-            "time": pd.to_datetime(dataset.timestamps, unit="s").strftime("%Y-%m-%dT%H:%M:%S"),
-        }
-    )
-    folder = Path(folder)
-    clicks.to_csv(folder / "clicks.csv", index=False)
-    pd.DataFrame({"product_id": names, "title": dataset.titles}).to_csv(folder / "products.csv", index=False)
-    return folder / "clicks.csv", folder / "products.csv"
+    names = np.array([f"sku-{number:04d}" for number in range(dataset.n_items)])
+    customers = np.array([f"c{number:05d}" for number in range(dataset.n_users)])
+    time = pd.to_datetime(dataset.timestamps, unit="s").strftime("%Y-%m-%dT%H:%M:%S")
+    clicks = {"customer_id": customers.repeat(dataset.lengths), "product_id": names[dataset.items], "time": time}
+    files = Path(folder) / "clicks.csv", Path(folder) / "products.csv"
+    for file, columns in zip(files, (clicks, {"product_id": names, "title": dataset.titles}), strict=True):
+        pd.DataFrame(columns).to_csv(file, index=False)
+    return files
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -109,22 +110,19 @@ def _load(chosen: NDArray[np.integer], experts: int) -> NDArray[np.float64]:
 def costs(models: dict[str, Recommender], dataset: Dataset, max_length: int, repeats: int = 9) -> pd.DataFrame:
     """Seconds of three things, a row for each repeat and model, all models in turn so that noise hits them alike.
 
-    Columns repeat, model and three times. step: forward and backward over about 2,000 positions with the whole
-    catalogue; rebuild: all item vectors, once per deployment; request: one user's history against vectors that are
-    kept, of which the model encodes the history only.
+    Columns repeat, model, and: step, forward and backward over about 2,000 positions with the whole catalogue; rebuild,
+    all item vectors, once per deployment; request, one user's history against vectors that are kept.
     """
     device = next(next(iter(models.values())).parameters()).device
     sequences = PackedSequences.for_training(dataset, max_length, device)
     batch, request = next(sequences.epoch(2000)), next(sequences.epoch(1))
     rows = []
-    for repeat in range(repeats + 1):
-        for name, model in models.items():
-            catalogue = _rebuild(model.eval())
-            row = {"repeat": repeat, "model": name, "rebuild": _seconds(_rebuild, model)}
-            row["request"] = _seconds(_request, model, request, catalogue)
-            row["step"] = _seconds(_step, model.train(), batch)
-            model.zero_grad(set_to_none=True)
-            rows.append(row)
+    for repeat, (name, model) in product(range(repeats + 1), models.items()):
+        catalogue = _rebuild(model.eval())
+        row = {"repeat": repeat, "model": name, "rebuild": _seconds(_rebuild, model)}
+        row["request"] = _seconds(_request, model, request, catalogue)
+        rows.append(row | {"step": _seconds(_step, model.train(), batch)})
+        model.zero_grad(set_to_none=True)
     return pd.DataFrame(rows[len(models) :])  # the first repeat warms up
 
 
@@ -169,10 +167,9 @@ def kinds(dataset: Dataset, clusters: int = 12, seed: int = 0) -> NDArray[np.str
         return np.array([match[1] if match else OTHER for match in named])
     if "text" not in dataset.features or not dataset.present["text"].any():
         return np.full(dataset.n_items, OTHER)
-    present = dataset.present["text"]
+    present, found = dataset.present["text"], np.full(dataset.n_items, -1)
     cluster = require("sklearn.cluster", "scikit-learn", "Kinds of items")
     means = cluster.KMeans(min(clusters, present.sum()), n_init=1, random_state=seed)
-    found = np.full(dataset.n_items, -1)
     found[present] = means.fit_predict(dataset.features["text"][present].astype(np.float64))
     return _names(dataset.titles, found)[found]
 

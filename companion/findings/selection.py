@@ -21,7 +21,7 @@ from rodpo_lite.sampling.selectors import SELECTORS, NegativesConfig
 from rodpo_lite.settings import build
 from rodpo_lite.training import runs
 
-PARTS = ["erroneous", "informative"]
+PARTS = ["erroneous", "informative"]  # of suppression
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,8 @@ def suppression(profile: RankProfile, negatives: NegativesConfig, loss: LossConf
 
     Exact where the probabilities of the selector can be stated, and else the mean of `draws` draws a position.
     """
-    if SELECTORS[negatives.name].probabilities:
-        parts = profile.expected(negatives, loss)
-    else:
-        parts = agreement.by_drawing(profile, negatives, loss, draws)
+    stated = SELECTORS[negatives.name].probabilities
+    parts = profile.expected(negatives, loss) if stated else agreement.by_drawing(profile, negatives, loss, draws)
     return pd.DataFrame(dict(zip(PARTS, parts)), index=profile.users)
 
 
@@ -84,8 +82,7 @@ def noise(profile: RankProfile, negatives: NegativesConfig, loss: LossConfig) ->
 def summary(by_selector: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Means over positions of what `suppression` gives, a row for each selector, and the erroneous share."""
     means = pd.DataFrame({name: table.mean() for name, table in by_selector.items()}).T.rename_axis("selector")
-    sums = pd.DataFrame({name: table.sum() for name, table in by_selector.items()}).T
-    return means.assign(**{"erroneous share": sums["erroneous"] / sums.sum(axis=1)})
+    return means.assign(**{"erroneous share": means["erroneous"] / means.sum(axis=1)})
 
 
 def user_means(table: pd.DataFrame) -> pd.DataFrame:
@@ -120,14 +117,16 @@ def dials(profile: RankProfile, settings: dict[str, tuple[str, list, dict]], bet
     of them is `topk, K` with the value 1, which is `hard`. Columns dial, value, β, noise, and erroneous and
     informative in percent against `hard`.
     """
-    turned = [(dial, value, NegativesConfig(**rest, **{key: value}))
-              for dial, (key, values, rest) in settings.items() for value in values]  # fmt: skip
-    turned = pd.DataFrame(turned, columns=["dial", "value", "config"])
+    turned = [
+        {"dial": dial, "value": value, "config": NegativesConfig(**rest, **{key: value})}
+        for dial, (key, values, rest) in settings.items()
+        for value in values
+    ]
+    turned = pd.DataFrame(turned)
     table = rank_profiles.suppression_table(profile, list(turned["config"]), [LossConfig(beta=beta) for beta in betas])
     table = table.join(turned[["dial", "value"]], on="setting").assign(β=np.array(betas)[table["loss"]])
     hard = table[(table["dial"] == "topk, K") & (table["value"] == 1)].set_index("β")
-    for part in PARTS:
-        table[part] = 100 * (table[part] / hard.loc[table["β"], part].to_numpy() - 1)
+    table[PARTS] = 100 * (table[PARTS] / hard.loc[table["β"], PARTS].to_numpy() - 1)
     return table
 
 
@@ -136,14 +135,10 @@ def distances(table: pd.DataFrame, dial: str = "topk, K") -> dict[str, float]:
 
     table: what `dials` gives, at one β. In percentage points, over the range of the one dial.
     """
-    curves = {name: part.sort_values("erroneous") for name, part in table.groupby("dial")}
-    pool = curves.pop(dial)
-    far = {}
-    for name, part in curves.items():
-        inside = part[part["erroneous"].between(pool["erroneous"].min(), pool["erroneous"].max())]
-        at_pool = np.interp(inside["erroneous"], pool["erroneous"], pool["informative"])
-        far[name] = float(np.abs(inside["informative"] - at_pool).max())
-    return far
+    pool = table[table["dial"] == dial].sort_values("erroneous")
+    others = table[(table["dial"] != dial) & table["erroneous"].between(*pool["erroneous"].agg(["min", "max"]))]
+    at_pool = np.interp(others["erroneous"], pool["erroneous"], pool["informative"])
+    return (others["informative"] - at_pool).abs().groupby(others["dial"]).max().to_dict()
 
 
 def drift(profile: RankProfile, policy: Recommender, reference: Recommender, pool: RankProfile) -> dict[str, float]:
@@ -153,11 +148,10 @@ def drift(profile: RankProfile, policy: Recommender, reference: Recommender, poo
     within users first, over positions that have both. Vectors of the best 20 of `pool`: 1 - cosine.
     """
     wanted, rest = profile.score_drift(depth=20)
-    both = ~np.isnan(wanted) & ~np.isnan(rest)
-    gap = pd.Series((wanted - rest)[both]).groupby(profile.users[both]).mean()
+    gap = pd.Series(wanted - rest).groupby(profile.users).mean().dropna()
     vectors = pool.in_pool(embedding_drift(policy, reference), depth=20)
     return {
         "scores: false negatives": np.nanmean(wanted), "the rest": np.nanmean(rest), "difference": gap.mean(),
-        "± 95 %": 1.96 * gap.std() / np.sqrt(len(gap)),
+        "± 95 %": 1.96 * gap.sem(),
         "vectors: false negatives": vectors[0], "the others": vectors[1],
     }  # fmt: skip

@@ -49,6 +49,16 @@ def _with_intervals(rows: Sequence[dict[str, Any]], digits: int = 1, unit: str =
     return [row | {"interval": _interval(row, digits, unit)} for row in rows]
 
 
+def _above(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those whose interval lies above zero."""
+    return [row for row in rows if row["low"] > 0]
+
+
+def _below(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those whose interval lies below zero."""
+    return [row for row in rows if row["high"] < 0]
+
+
 def _grouped(rows: Iterable[dict[str, Any]], *columns: str) -> list[tuple[Any, list[dict[str, Any]]]]:
     """(value, rows with it), in the order of the first; of several columns a tuple of values."""
     groups: dict[Any, list[dict[str, Any]]] = {}
@@ -83,5 +93,5 @@ _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(FOLDER), undefined=jinja2.StrictUndefined,
     trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
 )  # fmt: skip
-_ENVIRONMENT.filters |= {"each": _each, "grouped": _grouped, "interval": _interval, "intervals": _with_intervals}
-_ENVIRONMENT.filters |= {"listed": listed, "signed": signed}
+_ENVIRONMENT.filters |= {"above": _above, "below": _below, "each": _each, "grouped": _grouped, "interval": _interval}
+_ENVIRONMENT.filters |= {"intervals": _with_intervals, "listed": listed, "signed": signed}

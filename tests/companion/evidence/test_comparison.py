@@ -50,7 +50,8 @@ def test_a_row_with_the_settings_of_another_is_shown_once(grid, folder, tmp_path
 def test_changes_of_pairs_that_both_have_runs(grid, folder):
     (folder / "world-align-hard2.json").unlink()
     pairs = [("topk", "hard"), ("hard", "base")]
-    found = comparison.changes(grid, pairs, Ledger(folder), ["world"])
+    assert comparison.changes(grid, pairs, Ledger(folder), ["world"]).empty, "both lack a seed that they declare"
+    found = comparison.changes(grid, pairs, Ledger(folder), ["world"], partial=True)
     assert found["protocol"].tolist() == ["all items", "history dropped"] * 2
     assert found["seeds"].tolist() == [2] * 4, "only seeds that both have"
     assert (found.loc[found["after"] == "topk", "low"] > 0).all()
@@ -154,7 +155,9 @@ def test_an_alignment_that_validates_no_better_gives_way_to_its_reference(grid, 
     assert files == comparison.paired_seeds(experiments["topk"], experiments["base"], ledger)
     pairs = [("topk", "hard"), ("hard", "base")]
     kept, given = (
-        comparison.changes(grid, pairs, ledger, ["world"], allowed).set_index(["after", "protocol"])["change %"]
+        comparison.changes(grid, pairs, ledger, ["world"], or_reference=allowed).set_index(["after", "protocol"])[
+            "change %"
+        ]
         for allowed in (False, True)
     )
     assert given["hard", "all items"] == 0 != kept["hard", "all items"]

@@ -17,7 +17,7 @@ def test_where_pushes_went(grid, folder, ledger):
     records = ledger.records.assign(suppression=1.0, future_rate=0.001, planted_rate=0.001)
     records.loc[records["strategy"] == "topk", "suppression"] = 4.0
     facts = negatives.pushed(grid, with_records(folder, records))
-    (hidden,), (validation,) = facts["hidden"], facts["validation"]
+    (hidden,), (validation,) = (facts[name].to_dict("records") for name in ("hidden", "validation"))
     assert hidden["dataset"] == "World, 10 % hidden" and hidden["share"] == pytest.approx(-50, abs=3)
     assert hidden["amount"] == pytest.approx(100, abs=12), "it pushes four times as hard"
     assert validation == {"dataset": "World", "hard": pytest.approx(10), "topk": pytest.approx(10)}
@@ -118,10 +118,11 @@ def test_what_it_brings_to_reject_the_past(more):
         ["not repeating", "all items"], ["not repeating", "history dropped"],
         ["future purchases", "all items"], ["future purchases", "history dropped"],
     ]  # fmt: skip
-    (line,) = negatives.repeating(*more, table)["datasets"]
-    assert line["dataset"] == "World" and line["spent"] == [{"row": "hard", "past": pytest.approx(25)}]
-    assert [key for key, _ in line["steps"]] == [("hard", "not repeating"), ("hard", "future purchases")]
-    assert "spends 25\u00a0%" in render("repeating", datasets=[line])
+    said = render("repeating", **negatives.repeating(*more, table)).splitlines()
+    assert said[0].startswith("- **World**: when nothing is excluded, `hard` spends 25\u00a0% of its draws")
+    assert [line.split(":")[0].strip() for line in said[1:]] == [
+        "- `hard`, not repeating", "- `hard`, future purchases",
+    ]  # fmt: skip
 
 
 def test_changes_where_purchases_are_hidden(more):
