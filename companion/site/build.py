@@ -1,6 +1,5 @@
 """The book: notebooks are executed, staged outside the source tree, and built by Jupyter Book into a static site."""
 
-import hashlib
 import re
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from typing import Any
 from companion.site import icons, staging
 from companion.site.execution import execute
 from companion.site.pages import BUILDS, BookError, find_pages, require_root
+from rodpo_lite.data.schema import sha256
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import exclusive, write_bytes
 
@@ -52,36 +52,25 @@ def build(root: Path, profile: str = "smoke", force: bool = False, progress: Cal
 
 
 def _render(work: Path) -> Path:
-    """Run Jupyter Book strictly over the stage; returns the folder of the new site."""
+    """Run Jupyter Book strictly over the stage; returns the folder of the new site; raises BookError with what Sphinx warns of."""
     folder, unfinished = work / "sphinx", work / "sphinx.unfinished"
     if unfinished.exists():  # it was killed, and takes a page that is half-written for one that is up to date
         shutil.rmtree(folder, ignore_errors=True)
-    existed = folder.exists()
     write_bytes(unfinished, b"")
     command = [sys.executable, "-c", _START, "build", str(work / "stage"), "--path-output", str(folder)]
     command += ["-n", "-W", "--keep-going", "-q"]
-    run = _run(command)
-    if run.returncode and not _WARNING.search(run.stdout + run.stderr) and existed:
-        shutil.rmtree(folder, ignore_errors=True)  # Sphinx may stumble over what it kept of another edition
-        run = _run(command)
-    if run.returncode:
+    for _ in range(2 if folder.exists() else 1):  # Sphinx may stumble over what it kept of another edition
+        run = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
+        if not run.returncode:
+            unfinished.unlink()
+            return folder / "_build" / "html"
         # Sphinx keeps what it has read, so the next build would not repeat the warnings of unchanged pages.
         shutil.rmtree(folder, ignore_errors=True)
-        raise BookError(_complaint(run.stdout + run.stderr, work))
-    unfinished.unlink()
-    return folder / "_build" / "html"
-
-
-def _run(command: list[str]) -> subprocess.CompletedProcess:
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
-
-
-def _complaint(log: str, work: Path) -> str:
-    """The warnings of a failed build, or the end of its log if there are none."""
-    log = re.sub(r"\x1b\[[0-9;]*m", "", log).replace(f"{work / 'stage'}/", "")
-    if warnings := _WARNING.findall(log):
-        return f"Jupyter Book reports {len(warnings)} warning(s), and none is allowed:\n" + "\n".join(warnings)
-    return "Jupyter Book failed:\n" + "\n".join(log.strip().splitlines()[-20:])
+        log = re.sub(r"\x1b\[[0-9;]*m", "", run.stdout + run.stderr).replace(f"{work / 'stage'}/", "")
+        if warnings := _WARNING.findall(log):
+            counted = f"Jupyter Book reports {len(warnings)} warning(s), and none is allowed:"
+            raise BookError("\n".join([counted, *warnings]))
+    raise BookError("Jupyter Book failed:\n" + "\n".join(log.strip().splitlines()[-20:]))
 
 
 def _publish(built: Path, site: Path, old: Path) -> None:
@@ -92,7 +81,7 @@ def _publish(built: Path, site: Path, old: Path) -> None:
     shutil.copytree(built, new, ignore=shutil.ignore_patterns("*.map"))
     icons.keep_shown(new)
     files = sorted(path for path in new.rglob("*") if path.is_file())
-    sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(new)}\n" for path in files]
+    sums = [f"{sha256(path)}  {path.relative_to(new)}\n" for path in files]
     (new / CHECKSUMS).write_text("".join(sums), encoding="utf-8")
     if site.exists():
         site.rename(old)

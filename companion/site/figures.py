@@ -39,10 +39,10 @@ def style(series: str | int) -> dict[str, dict[str, str]]:
             raise KeyError(f"no style for {series!r}: one of {', '.join(_PLACES)}, or a number")
         series = _PLACES[series]
     number = series % len(COLOURS)
-    colour, look = {"color": COLOURS[number]}, _LOOK["data"]["scatter"][number]
+    colour, look = COLOURS[number], _LOOK["data"]["scatter"][number]
     return {
-        "line": {**colour, "dash": look["line"]["dash"]},
-        "marker": {**colour, "symbol": look["marker"]["symbol"]},
+        "line": {"color": colour, "dash": look["line"]["dash"]},
+        "marker": {"color": colour, "symbol": look["marker"]["symbol"]},
     }
 
 
@@ -54,16 +54,13 @@ def setup() -> None:
 
 def slider(fig: go.Figure, groups: dict[str, list[int]], active: str, prefix: str) -> None:
     """Add a slider that shows one named group of traces at a time, `active` first; groups hold trace numbers."""
-    for number, trace in enumerate(fig.data):
-        trace.visible = number in groups[active]
-    steps = [
-        {"label": name, "method": "update", "args": [{"visible": [n in chosen for n in range(len(fig.data))]}]}
-        for name, chosen in groups.items()
-    ]
-    place = list(groups).index(active)
-    fig.update_layout(  # shorter than the figure: the first and the last label are centred under its ends
-        sliders=[{"steps": steps, "active": place, "currentvalue": {"prefix": prefix}, "x": 0.08, "len": 0.8}]
-    )
+    visible = {name: [number in chosen for number in range(len(fig.data))] for name, chosen in groups.items()}
+    for trace, is_shown in zip(fig.data, visible[active]):
+        trace.visible = is_shown
+    steps = [{"label": name, "method": "update", "args": [{"visible": shown}]} for name, shown in visible.items()]
+    # Shorter than the figure: the first and the last label are centred under its ends.
+    look = {"active": list(groups).index(active), "currentvalue": {"prefix": prefix}, "x": 0.08, "len": 0.8}
+    fig.update_layout(sliders=[{"steps": steps, **look}])
 
 
 def forest(

@@ -92,10 +92,8 @@ def compact(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [compact(item) for item in value]
     if isinstance(value, float):
-        if not math.isfinite(value):
-            return None
-        if value == 0:
-            return 0
-        digits = max(0, 5 - math.floor(math.log10(abs(value))))  # never coarser than units
-        return int(value) if value.is_integer() and abs(value) < 1e15 else round(value, digits)
+        if value.is_integer() and abs(value) < 1e15:
+            return int(value)
+        rounded = float(f"{value:.6g}") if abs(value) < 1e6 else round(value, 0)  # never coarser than units
+        return rounded if math.isfinite(rounded) else None
     return value if value is None or isinstance(value, str | int) else str(value)  # dates
