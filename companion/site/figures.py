@@ -4,6 +4,7 @@ A figure leaves a cell in plotly's own form, with caption, alt text and data as 
 HTML of it.
 """
 
+import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
 from IPython.display import HTML, Markdown, display
+from plotly.utils import PlotlyJSONEncoder
 
-from companion.site.markup import MAX_ROWS, compact, table_html
+from companion.site.markup import MAX_ROWS, table_html
 from companion.site.pages import CAPTION, METADATA, PLOTLY
 from rodpo_lite.files import read_yaml
 
@@ -122,12 +124,25 @@ def show(fig: go.Figure, *, caption: str, alt: str, data: pd.DataFrame | None = 
     """
     if not caption.strip() or not alt.strip():
         raise ValueError("a figure needs a caption and an alt text")
-    content = fig.to_plotly_json()
-    content["layout"]["template"] = go.layout.Template(_LOOK).to_plotly_json()
     native = fig._repr_mimebundle_()  # what plotly shows where its own form is not known, as in Colab
     words = {"caption": caption, "alt": alt, "data": None if data is None else table_html(data)}
-    display({**native, PLOTLY: compact(content), "text/plain": alt}, metadata={METADATA: words}, raw=True)
+    display({**native, PLOTLY: compact(fig), "text/plain": alt}, metadata={METADATA: words}, raw=True)
     display(Markdown(f"*{caption}*"), metadata={METADATA: CAPTION})
+
+
+def compact(fig: go.Figure) -> dict[str, Any]:
+    """A figure in the book's template as plotly's JSON: lists for arrays, six digits, null for what is not finite."""
+    layout = fig.layout.to_plotly_json() | {"template": go.layout.Template(_LOOK)}
+    content = {"data": fig.data, "layout": layout} | ({"frames": fig.frames} if fig.frames else {})
+    return json.loads(json.dumps(content, cls=PlotlyJSONEncoder), parse_float=_rounded)
+
+
+def _rounded(number: str) -> float:
+    """Six significant digits of a number, never coarser than units."""
+    value = float(number)
+    if value.is_integer() and abs(value) < 1e15:
+        return int(value)
+    return float(f"{value:.6g}") if abs(value) < 1e6 else round(value, 0)
 
 
 def table(data: pd.DataFrame, caption: str, *, rows: int = MAX_ROWS, mathematics: Collection[str] = ()) -> None:
