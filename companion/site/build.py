@@ -52,7 +52,7 @@ def build(root: Path, profile: str = "smoke", force: bool = False, progress: Cal
 
 
 def _render(work: Path) -> Path:
-    """Run Jupyter Book strictly over the stage; returns the folder of the new site; raises BookError with what Sphinx warns of."""
+    """Run Jupyter Book strictly over the stage; returns the folder of the new site. Raises BookError with warnings."""
     folder, unfinished = work / "sphinx", work / "sphinx.unfinished"
     if unfinished.exists():  # it was killed, and takes a page that is half-written for one that is up to date
         shutil.rmtree(folder, ignore_errors=True)
