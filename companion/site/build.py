@@ -26,8 +26,7 @@ _START = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
 def build(root: Path, profile: str = "smoke", force: bool = False, progress: Callable[[str], Any] = print) -> Path:
     """Execute the notebooks below `root` that changed and build the site into `root/_build/html`.
 
-    The site is replaced as a whole and only by one without a warning. Returns its folder. Raises InputError for an
-    unknown profile or a missing tool; BookError if a notebook raises or Sphinx warns.
+    It is replaced as a whole, and its folder returned. Raises BookError if a notebook raises or Sphinx warns.
     """
     root = Path(root).resolve()
     work = root / "_build"

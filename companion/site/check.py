@@ -43,10 +43,7 @@ class Strict(BaseModel):
 
 
 class Within(Strict):
-    """Every metric of a page whose name fits `metric`, `*` allowed, is between `low` and `high`, both included.
-
-    It holds where none fits: a metric that is gone differs from the baseline, and a profile may have none.
-    """
+    """Every metric of a page whose name fits `metric`, `*` allowed, is between `low` and `high`, if there is any."""
 
     page: str
     metric: str
@@ -158,9 +155,9 @@ class Check:
         pages = f"{len(self.pages)} chapter{'s' * (len(self.pages) != 1)}"
         text = f"{len(metrics)} metrics of {pages}: {wrong}, {len(self.moved)} moved within what is allowed."
         before, now = self.made_by
-        keys = [key for key in before if now and key != "commit" and before[key] != now.get(key)]
-        others = "; ".join(f"{key} {before[key]}, now {now.get(key)}" for key in keys)
-        return text + (f" The baseline was computed by {others}." if others else "")
+        others = [key for key in before if now and key != "commit" and before[key] != now.get(key)]
+        apart = "; ".join(f"{key} {before[key]}, now {now.get(key)}" for key in others)
+        return f"{text} The baseline was computed by {apart}." if apart else text
 
     def write_report(self, folder: Path) -> Path:
         """Write report.html, and beside it a page of each chapter in which something is wrong; returns the report."""
@@ -185,23 +182,20 @@ def _table(findings: list[Finding], caption: str) -> str:
 
 
 def check(root: Path, profile: str, only: tuple[str, ...] = (), progress: Callable[[str], Any] = print) -> Check:
-    """Execute the notebooks of a profile and compare what they recorded; executed pages are kept for the book.
+    """Execute the notebooks of a profile, or `only` some, and compare what they recorded; pages are kept for the book.
 
-    only: these chapters; by default all. Raises InputError for an unknown profile or chapter, or rules that cannot be
-    read.
+    Raises InputError for an unknown profile or chapter, or rules that cannot be read.
     """
     require_root(root)
     rules, build, baseline = Rules.read(root / FOLDER / "rules.yml"), root / "_build", read_baseline(root, profile)
     pages = find_pages(root, profile, build)
-    if unknown := sorted(set(only) - {page.name for page in pages}):
-        known = ", ".join(page.name for page in pages)
-        raise InputError(f"There is no chapter {unknown[0]!r} to check: choose of {known}.")
+    names = [page.name for page in pages]
+    if unknown := sorted(set(only) - set(names)):
+        raise InputError(f"There is no chapter {unknown[0]!r} to check: choose of {', '.join(names)}.")
     pages = [page for page in pages if not only or page.name in only]
     with exclusive(build, BUILDS):
         failed = execute(pages, build, progress)
-    findings = [
-        finding for page in pages for finding in compare(page, baseline.pages.get(page.name, {}), rules, failed)
-    ]
+    findings = [part for page in pages for part in compare(page, baseline.pages.get(page.name, {}), rules, failed)]
     before = next((baseline.made_by[page.name] for page in pages if page.name in baseline.made_by), {})
     now = next((read_json(page.stamp)["made_by"] for page in pages if page.name not in failed), {})
     return Check(pages, findings, (before, now))
@@ -243,10 +237,7 @@ def read_baseline(root: Path, profile: str) -> Baseline:
 
 
 def update(root: Path, profile: str, result: Check) -> Path:
-    """Make what the pages recorded the baseline; returns its file.
-
-    Raises InputError if a page failed: its metrics would be lost.
-    """
+    """Make what the pages recorded the baseline; returns its file. Raises InputError if one failed."""
     if failed := [finding.chapter for finding in result.findings if finding.what == Status.FAILED]:
         raise InputError(f"The baseline stays as it is, because {failed[0]} could not be executed.")
     known = {path.stem for path in (root / "notebooks").glob("*.py")}

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.resources import files
@@ -23,10 +23,9 @@ WIDTH, HEIGHT = 760, 420  # pixels of a figure: a line of text, and unless the f
 
 
 def execute(pages: list[Page], build: Path, progress: Callable[[str], Any]) -> dict[str, str]:
-    """Execute pages, two at a time; those that succeed are kept even when another fails.
+    """Execute pages and keep those that succeed; returns for each that failed a sentence with cell and exception.
 
-    Returns for each page that failed a sentence that names notebook, cell and exception. Raises InputError for a
-    notebook without fitting parameters.
+    Raises InputError for a notebook without fitting parameters.
     """
     from rodpo_lite.provenance import commit, machine, versions
 
@@ -44,7 +43,7 @@ def execute(pages: list[Page], build: Path, progress: Callable[[str], Any]) -> d
 def prepare(page: Page) -> tuple[str, dict[str, Any]]:
     """The notebook as papermill needs it, and the defaults of its parameters cell.
 
-    Raises InputError if it has no such cell, or one that lacks a parameter of the profile or has it with another type.
+    Raises InputError if that is missing, or lacks a parameter of the profile or has it with another type.
     """
     import jupytext
     import nbformat
@@ -116,7 +115,7 @@ def _execute(page: Page, prepared: tuple[str, dict], made_by: dict[str, Any], en
     for part in (executed, *executed.cells):
         for key in ("papermill", "execution"):  # times and local paths
             part.metadata.pop(key, None)
-    content, recorded = nbformat.writes(executed).encode(), list(_outputs(executed, METRIC))
+    content, recorded = nbformat.writes(executed).encode(), _outputs(executed, METRIC)
     names = [metric["name"] for metric in recorded]
     twice = [name for place, name in enumerate(names) if name in names[:place]]
     if run.returncode or twice:
@@ -146,15 +145,13 @@ def _error(notebook: Any, stderr: str) -> str:
     return f"outside any cell: {(stderr.strip() or 'the kernel stopped').splitlines()[-1]}"
 
 
-def _outputs(notebook: Any, kind: str) -> Iterator[Any]:
+def _outputs(notebook: Any, kind: str) -> list[Any]:
     """What the outputs of a notebook hold of a MIME type, in order."""
-    for cell in notebook.cells:
-        for output in cell.get("outputs", ()):
-            if kind in output.get("data", ()):
-                yield output.data[kind]
+    outputs = (output for cell in notebook.cells for output in cell.get("outputs", ()))
+    return [output.data[kind] for output in outputs if kind in output.get("data", ())]
 
 
-def _pictures(figures: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+def _pictures(figures: list[dict[str, Any]]) -> Iterator[bytes]:
     """Still pictures of figures as SVG, for readers without JavaScript: as they look before anything is moved."""
     from kaleido.scopes.plotly import PlotlyScope
 

@@ -14,9 +14,8 @@ def keep_shown(site: Path) -> None:
     if not script.is_file():
         return
     others = [path for path in (site / "_static").rglob("*.js") if path != script and "vendor" not in path.parts]
-    named = {
-        name for path in [*site.rglob("*.html"), *others] for name in _SHOWN.findall(path.read_text(encoding="utf-8"))
-    }
+    texts = (path.read_text(encoding="utf-8") for path in [*site.rglob("*.html"), *others])
+    named = set(_SHOWN.findall("\n".join(texts)))
 
     def kept(icon: re.Match) -> str:
         aliases = re.findall(r'"([^"]+)"', icon[2])

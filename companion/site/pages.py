@@ -155,9 +155,8 @@ class _Profiles(BaseModel):
 def _profile(path: Path, profile: str, names: set[str]) -> dict[str, dict[str, Any]]:
     if not path.exists():
         raise InputError(f"{path} is missing: it lists the book's profiles and their notebook parameters.")
-    profiles = (
-        validated(_Profiles, read_yaml(path, "The list of profiles"), f"The list of profiles {path}").profiles or {}
-    )
+    what = "The list of profiles"
+    profiles = validated(_Profiles, read_yaml(path, what), f"{what} {path}").profiles or {}
     if profile not in profiles:
         raise InputError(f"Profile {profile!r} is unknown: choose one of {', '.join(profiles)} (see {path.name}).")
     parameters = profiles[profile] or {}

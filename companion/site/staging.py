@@ -8,9 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
 
+from companion.findings import sentences
 from companion.site.execution import HEIGHT, WIDTH
 from companion.site.markup import prose, typeset
 from companion.site.pages import CAPTION, METADATA, METRIC, PLOTLY, Page
@@ -70,7 +70,7 @@ def for_the_site(page: Page, repository: str | None = None) -> str:
                 data["text/markdown"] = typeset(data["text/markdown"])
         content = "answer" if "hide-cell" in cell.metadata.get("tags", ()) else "code"
         cell.metadata["mystnb"] = {"code_prompt_show": f"Show the {content}", "code_prompt_hide": f"Hide the {content}"}
-    facts = {"page": page.name, "repository": repository, "branch": BRANCH, "example": _example(stamp["parameters"])}
+    facts = {"chapter": page.name, "repository": repository, "branch": BRANCH, "example": _example(stamp["parameters"])}
     end = _fill(page.source.parents[1] / "book", "page_end.md.j2", **facts, **stamp)
     notebook.cells.append(nbformat.v4.new_markdown_cell(end, id=f"{page.name}-end"))
     return nbformat.writes(notebook)
@@ -167,8 +167,7 @@ def _contents(book: Path, pages: list[Page]) -> str:
 
 def _fill(book: Path, name: str, **facts: Any) -> str:
     """Fill in a template of the book."""
-    options = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
-    return jinja2.Environment(loader=jinja2.FileSystemLoader(book), **options).get_template(name).render(facts)
+    return sentences.fill((book / name).read_text(encoding="utf-8").removesuffix("\n"), **facts)
 
 
 def _example(parameters: dict[str, Any]) -> str | None:
