@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from companion.site import icons, staging
+from companion.site import staging
 from companion.site.execution import execute
 from companion.site.pages import BUILDS, BookError, find_pages, require_root
 from rodpo_lite.data.schema import sha256
@@ -20,6 +20,9 @@ CHECKSUMS = "SHA256SUMS"  # of the site; `sha256sum --check SHA256SUMS` reads it
 OLD = ".html.old"  # the site while it is replaced
 _TOOLS = ("jupyter_book", "jupytext", "papermill", "ipykernel", "plotly", "kaleido")
 _WARNING = re.compile(r"^.*(?:WARNING|ERROR|CRITICAL): .*$", flags=re.MULTILINE)
+# An icon in the theme's script, with its aliases, and what shows one.
+_ICON = re.compile(r'"?([a-z0-9-]+)"?:\[\d+,\d+,\[([^\]]*)\],"[0-9a-f]+",(?:"[^"]*"|\[[^\]]*\])\],?')
+_SHOWN = re.compile(r"\bfa-([a-z0-9-]+)")
 _START = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
 
 
@@ -78,7 +81,7 @@ def _publish(built: Path, site: Path, old: Path) -> None:
     for folder in (new, old):
         shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(built, new, ignore=shutil.ignore_patterns("*.map"))
-    icons.keep_shown(new)
+    _keep_shown_icons(new)
     files = sorted(path for path in new.rglob("*") if path.is_file())
     sums = [f"{sha256(path)}  {path.relative_to(new)}\n" for path in files]
     (new / CHECKSUMS).write_text("".join(sums), encoding="utf-8")
@@ -86,3 +89,19 @@ def _publish(built: Path, site: Path, old: Path) -> None:
         site.rename(old)
     new.rename(site)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _keep_shown_icons(site: Path) -> None:
+    """Take from the theme's two thousand icons what nothing names: they weigh more than a chapter."""
+    script = site / "_static" / "scripts" / "fontawesome.js"
+    if not script.is_file():
+        return
+    others = [path for path in (site / "_static").rglob("*.js") if path != script and "vendor" not in path.parts]
+    texts = (path.read_text(encoding="utf-8") for path in (*site.rglob("*.html"), *others))
+    named = set(_SHOWN.findall("\n".join(texts)))
+
+    def kept(icon: re.Match) -> str:
+        aliases = re.findall(r'"([^"]+)"', icon[2])
+        return icon[0] if named & {icon[1], *aliases} else ""
+
+    script.write_text(_ICON.sub(kept, script.read_text(encoding="utf-8")), encoding="utf-8")

@@ -118,9 +118,8 @@ def whiskers(middle: Any, low: Any, high: Any) -> dict[str, Any]:
 def show(fig: go.Figure, *, caption: str, alt: str, data: pd.DataFrame | None = None) -> None:
     """Show a plotly figure with its caption: natively in a notebook, as accessible HTML in the book.
 
-    caption: a sentence or two; `$…$` in it is mathematics. alt: what a reader who cannot see it must know.
-    data: the numbers behind it, which the book offers as a collapsible table. Raises ValueError when caption or alt is
-    empty.
+    caption: a sentence or two; `$…$` in it is mathematics. alt: what a reader who cannot see it must know. data: the
+    numbers behind it, which the book offers as a collapsible table. Raises ValueError without caption or alt.
     """
     if not caption.strip() or not alt.strip():
         raise ValueError("a figure needs a caption and an alt text")

@@ -167,12 +167,11 @@ def _profile(path: Path, profile: str, names: set[str]) -> dict[str, dict[str, A
 
 def imported_files(code: bytes) -> set[Path]:
     """The files of the two packages that Python code imports, directly or through others, wherever in it."""
-    files: set[Path] = set()
-    pending = set(_direct_imports(code, ROOT))
+    files, pending = set(), [code]
     while pending:
-        path = pending.pop()
-        files.add(path)
-        pending |= _direct_imports(path.read_bytes(), ROOT) - files
+        found = _direct_imports(pending.pop(), ROOT) - files
+        files |= found
+        pending += [path.read_bytes() for path in found]
     return files
 
 

@@ -113,10 +113,7 @@ def for_readers(page: Page, repository: str | None = None) -> str:
 
 
 def repository_name() -> str | None:
-    """Where the project lives on GitHub, owner/name, by RODPO_REPOSITORY or GITHUB_REPOSITORY; None if neither is set.
-
-    Raises InputError for what is no such name.
-    """
+    """Owner/name on GitHub, by RODPO_REPOSITORY or GITHUB_REPOSITORY, if set. Raises InputError for what is none."""
     for variable in ("RODPO_REPOSITORY", "GITHUB_REPOSITORY"):
         if name := os.environ.get(variable):
             if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
