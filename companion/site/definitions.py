@@ -40,14 +40,15 @@ def link(doctree: nodes.document, terms: dict[str, dict[str, Any]], addresses: d
     pattern = re.compile(rf"(?<![\w-])({longest_first})(?![\w-])", re.IGNORECASE)
     left = set(addresses)
     for text in list(_texts(doctree)):
-        parts = [nodes.Text(part) for part in pattern.split(text.astext())]
-        for place in range(1, len(parts), 2):  # between them is what is no term
-            name, words = spellings[_plain(parts[place])], parts[place]
-            if name in left:
+        parts, done, whole = [], 0, text.astext()
+        for match in pattern.finditer(whole):
+            if (name := spellings[_plain(match[0])]) in left:
                 left.remove(name)
                 meaning = {"refuri": addresses[name], "reftitle": terms[name]["means"], "classes": ["rodpo-term"]}
-                parts[place] = nodes.reference("", words, **meaning)
-        text.parent.replace(text, parts)
+                parts += [nodes.Text(whole[done : match.start()]), nodes.reference("", match[0], **meaning)]
+                done = match.end()
+        if parts:
+            text.parent.replace(text, [*parts, nodes.Text(whole[done:])])
 
 
 def _list_terms(app: Any, page: str, source: list[str]) -> None:
