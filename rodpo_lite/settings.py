@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from rodpo_lite.errors import InputError, shown
 from rodpo_lite.files import parse_yaml, read_yaml
@@ -51,6 +51,17 @@ def build(kind: type[Config], values: dict[str, Any]) -> Config:
             raise InputError(f"{message}.") from None
         reason = message[:1].lower() + message[1:]
         raise InputError(f"{key} = {shown(first['input'])} is not valid: {reason}.") from None
+
+
+def read_as(kind: Any, file: Path, what: str) -> Any:
+    """A YAML file as a model or another type; raises InputError, `what` first, naming the key that is wrong."""
+    values = read_yaml(file, what)
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise InputError(f"{what} {file}, {key}: {first['msg']}.") from None
 
 
 def keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
