@@ -24,16 +24,12 @@ def quality(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     all items, validation_masked and test_masked drop the history; deviation is that of test between seeds, NaN for one.
     A row whose runs are those of another is left out.
     """
-    records, by_file = ledger.records, ledger.by_file
+    records = ledger.records
     baselines = records[(records["stage"] == "baseline") & records["dataset"].isin(grid.datasets)]
-    parts = {(on, f"{name} baseline"): runs for (on, name), runs in baselines.groupby(["dataset", "strategy"])}
-    parts |= {(one.dataset, one.name): by_file.loc[files.values()] for one, files in _distinct(grid, ledger)}
-    rows = []
-    for (dataset, name), runs in parts.items():
-        row = {"dataset": dataset, "row": name, "seeds": len(runs)}
-        row |= {column: runs[f"{part}.ndcg@5"].mean() for column, part in NDCG.items()}
-        rows.append(row | {"deviation": runs["test.ndcg@5"].std(), "seconds": runs["seconds"].mean()})
-    return pd.DataFrame(rows, columns=["dataset", "row", "seeds", *NDCG, "deviation", "seconds"])
+    baselines = baselines.sort_values(["dataset", "strategy"]).assign(row=lambda runs: runs["strategy"] + " baseline")
+    runs = pd.concat([baselines, _runs(grid, ledger)]).groupby(["dataset", "row"], sort=False)
+    means = {column: (f"{part}.ndcg@5", pd.Series.mean) for column, part in NDCG.items()}
+    return runs.agg(seeds=("seed", "size"), **means, deviation=("test.ndcg@5", pd.Series.std)).reset_index()
 
 
 def complete(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:
@@ -43,14 +39,14 @@ def complete(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:
     return table[np.array(enough, bool)]
 
 
-def _distinct(grid: Grid, ledger: Ledger) -> Iterator[tuple[Experiment, dict[int, str]]]:
-    """Every experiment with its records, by seed; of rows with the same settings, and so the same runs, the first."""
-    seen = set()
+def _runs(grid: Grid, ledger: Ledger) -> pd.DataFrame:
+    """The records of every experiment, `row` its name; of rows with the same settings, and so the same runs, the first."""
+    rows: dict[str, str] = {}
     for experiment in grid.experiments():
-        files = experiment.recorded(ledger)
-        if files and not seen & set(files.values()):
-            yield experiment, files
-        seen.update(files.values())
+        files = experiment.recorded(ledger).values()
+        if rows.keys().isdisjoint(files):
+            rows |= dict.fromkeys(files, experiment.name)
+    return ledger.by_file.loc[list(rows)].assign(row=list(rows.values()))
 
 
 WHAT_SELECTION_DID = {  # the name in a record, and the scale of the table
@@ -75,24 +71,18 @@ def mechanism(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     relative to the row that the grid names, in logits. What was not measured is missing, and so is `validation` where
     other later items may be rejected, too. A row whose runs are those of another is left out.
     """
-    return ledger.once((mechanism, grid), lambda: _mechanism(grid, ledger)).copy()
+    runs = _runs(grid, ledger).reset_index()
+    runs = runs[(runs["stage"] == "align") & (runs["strategy"] != "none")].reset_index()
+    table = runs[["dataset", "row", "seed"]].copy()
+    for name, (measured, scale) in WHAT_SELECTION_DID.items():
+        table[name] = scale * runs.get(measured, np.nan)
+    table["validation"] = table["validation"].where(runs["exclude"] == "train")  # else later purchases are among them
+    table[PUSHED] = table["push"] * table["on_hidden"]
+    return table.assign(**{name: _drift(runs, kind) for name, kind in DRIFTS.items()})
 
 
-def _mechanism(grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    rows = []
-    for experiment, files in _distinct(grid, ledger):
-        for seed, file in files.items():
-            run = ledger.by_file.loc[file]
-            if not experiment.reference or run["strategy"] == "none":
-                continue
-            row = {"dataset": experiment.dataset, "row": experiment.name, "seed": seed}
-            row |= {name: scale * run.get(key, np.nan) for name, (key, scale) in WHAT_SELECTION_DID.items()}
-            if run["exclude"] != "train":  # then later purchases are among them
-                row["validation"] = np.nan
-            row[PUSHED] = row["push"] * row["on_hidden"]
-            row |= {name: run["drift"].get(key, {}).get("difference", np.nan) for name, key in DRIFTS.items()}
-            rows.append(row)
-    return pd.DataFrame(rows, columns=["dataset", "row", "seed", *WHAT_SELECTION_DID, PUSHED, *DRIFTS])
+def _drift(records: pd.DataFrame, kind: str) -> pd.Series:
+    return records["drift"].map(lambda drift: drift.get(kind, {}).get("difference", np.nan))
 
 
 def require_rows(counted: pd.DataFrame, dataset: str, rows: Iterable[str]) -> pd.DataFrame:
@@ -193,7 +183,7 @@ def change(
     if measure == "planted_share":
         values = by_file.reindex(columns=[measure])[measure]
     else:
-        values = by_file["drift"].map(lambda drift: drift.get("planted", {}).get("difference", np.nan))
+        values = _drift(by_file, "planted")
     now, then = (values[list(arm)] for arm in zip(*files, strict=True))
     if (missing := pd.concat([now, then]).isna()).any():
         raise InputError(f"The record {missing.idxmax()} lacks {measure}, which was to be measured where it ran.")

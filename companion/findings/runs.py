@@ -46,7 +46,7 @@ def quality_tables(grid: Grid, table: pd.DataFrame, ledger: Ledger) -> dict[str,
         written = {column: part[column].map("{:.4f}".format) for column in names}
         written["row"] = [f"{row} {MARK}" if (dataset, row) in elsewhere else row for row in part["row"]]
         part = part.assign(**written, **{"to run it again": again}).assign(test=written["test"] + deviation)
-        unwanted = ["dataset", "validation_masked", "deviation", "seconds"]
+        unwanted = ["dataset", "validation_masked", "deviation"]
         tables[dataset] = part.drop(columns=unwanted).rename(columns=names)
     return {dataset: tables[dataset] for dataset in grid.real if dataset in tables}
 

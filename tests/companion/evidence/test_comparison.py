@@ -33,7 +33,7 @@ def test_quality_is_the_mean_over_seeds(grid, ledger):
 
 def test_a_baseline_is_told_apart_from_a_row_of_its_name(grid, folder):
     table = Ledger(folder).records
-    baseline = table[table["strategy"] == "topk"].assign(stage="baseline").head(1)
+    baseline = table[table["strategy"] == "topk"].assign(stage="baseline", file="baseline.json").head(1)
     found = comparison.quality(grid, with_records(folder, pd.concat([table, baseline])))
     assert found.loc[found["dataset"] == "world", "row"].tolist() == ["topk baseline", "base", "hard", "topk"]
 
