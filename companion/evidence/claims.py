@@ -35,12 +35,11 @@ class Claim(Settings):
 
         Datasets of tier C, with more or fewer hidden, decide on nothing.
         """
-        hidden = self.measure != "ndcg@5"
+        hidden = [name for name, made in grid.planted.items() if made.tier != "C"]
         return [
             (dataset, after, before)
             for after, before in self.pairs
-            for dataset in grid.datasets
-            if (dataset in grid.planted) == hidden and not (hidden and grid.planted[dataset].tier == "C")
+            for dataset in (grid.real if self.measure == "ndcg@5" else hidden)
             if grid.runs_on(after, dataset) and grid.runs_on(before, dataset)
         ]
 
@@ -73,8 +72,8 @@ def assess(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
     effects: list[Comparison | None] = []
     for dataset, *names in claim.members(grid):
         pair = [Experiment(grid, dataset, name) for name in names]
-        after, before = (set(experiment.recorded(ledger)) for experiment in pair)
-        complete = set(pair[0].seeds) <= after and set(pair[1].seeds) <= before
+        after, before = (experiment.recorded(ledger).keys() for experiment in pair)
+        complete = (after, before) == (set(pair[0].seeds), set(pair[1].seeds))
         effects.append(change(*pair, ledger, claim.measure) if complete else None)
         row = {"dataset": dataset, "after": names[0], "before": names[1], "seeds": len(after & before)}
         rows.append(row | {"verdict": NOT_RUN})
@@ -94,13 +93,13 @@ def assess_beside(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
     Those that are on record, but for what is a member once more: rows with the same settings have the same runs.
     """
     later = claim.model_copy(update={"pairs": claim.beside})
-    table = assess(later, grid, ledger)
-    runs, known = (
+    known, runs = (
         [paired_seeds(*(Experiment(grid, on, row) for row in pair), ledger) for on, *pair in pairs.members(grid)]
-        for pairs in (later, claim)
+        for pairs in (claim, later)
     )
-    shown = [verdict != NOT_RUN and files not in known for verdict, files in zip(table["verdict"], runs, strict=True)]
-    return table[np.array(shown, bool)].drop(columns=["p", "Holm's p", "smallest", "verdict"])
+    table = assess(later, grid, ledger)
+    shown = (table["verdict"] != NOT_RUN) & np.array([files not in known for files in runs], bool)
+    return table[shown].drop(columns=["p", "Holm's p", "smallest", "verdict"])
 
 
 def summaries(declared: dict[str, Claim], grid: Grid, ledger: Ledger, source: str = "paper") -> list[dict[str, Any]]:
@@ -128,8 +127,9 @@ def summaries(declared: dict[str, Claim], grid: Grid, ledger: Ledger, source: st
 
 def assess_all(declared: dict[str, Claim], grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """`assess` of every claim, with its name and measure in columns claim and measure."""
-    assessed = {name: assess(claim, grid, ledger) for name, claim in declared.items()}
-    return pd.concat(table.assign(claim=name, measure=declared[name].measure) for name, table in assessed.items())
+    return pd.concat(
+        assess(claim, grid, ledger).assign(claim=name, measure=claim.measure) for name, claim in declared.items()
+    )
 
 
 def effects(assessed: pd.DataFrame, grid: Grid, ledger: Ledger) -> pd.DataFrame:
@@ -140,8 +140,8 @@ def effects(assessed: pd.DataFrame, grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """
     ranked = assessed[assessed["measure"] == "ndcg@5"].assign(protocol="all items")
     ranked = ranked.dropna(subset="estimate").drop_duplicates(["dataset", "after", "before"])
-    pairs = dict.fromkeys(zip(ranked["after"], ranked["before"], strict=True))
-    dropped = complete_pairs(grid, changes(grid, pairs, ledger, grid.real))
+    pairs = ranked[["after", "before"]].drop_duplicates().itertuples(index=False, name=None)
+    dropped = complete_pairs(grid, changes(grid, list(pairs), ledger, grid.real))
     dropped = dropped[dropped["protocol"] == "history dropped"].rename(columns={"change %": "estimate"})
     table = pd.concat([ranked, dropped])
     table["pair"] = table["after"] + " over " + table["before"]

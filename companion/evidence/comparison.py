@@ -1,6 +1,6 @@
 """Rows of the grid side by side, from what the ledger holds: how good, how different, and for whom."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import product
 
 import numpy as np
@@ -40,7 +40,7 @@ def complete(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _runs(grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    """The records of every experiment, `row` its name; of rows with the same settings, and so the same runs, the first."""
+    """The records of every experiment, `row` its name; of rows with the same settings, and so the same runs, one."""
     rows: dict[str, str] = {}
     for experiment in grid.experiments():
         files = experiment.recorded(ledger).values()
@@ -56,9 +56,10 @@ WHAT_SELECTION_DID = {  # the name in a record, and the scale of the table
     "past": ("past_rate", 100),
     "same": ("repeat_rate", 100),
     "push": ("suppression", 1),
+    "drift": ("planted_drift", 1),
+    "validation_drift": ("future_drift", 1),
 }
 PUSHED = "pushed_hidden"
-DRIFTS = {"drift": "planted", "validation_drift": "future"}
 
 
 def mechanism(grid: Grid, ledger: Ledger) -> pd.DataFrame:
@@ -71,18 +72,13 @@ def mechanism(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     relative to the row that the grid names, in logits. What was not measured is missing, and so is `validation` where
     other later items may be rejected, too. A row whose runs are those of another is left out.
     """
-    runs = _runs(grid, ledger).reset_index()
+    runs = _runs(grid, ledger)
     runs = runs[(runs["stage"] == "align") & (runs["strategy"] != "none")].reset_index()
     table = runs[["dataset", "row", "seed"]].copy()
     for name, (measured, scale) in WHAT_SELECTION_DID.items():
         table[name] = scale * runs.get(measured, np.nan)
     table["validation"] = table["validation"].where(runs["exclude"] == "train")  # else later purchases are among them
-    table[PUSHED] = table["push"] * table["on_hidden"]
-    return table.assign(**{name: _drift(runs, kind) for name, kind in DRIFTS.items()})
-
-
-def _drift(records: pd.DataFrame, kind: str) -> pd.Series:
-    return records["drift"].map(lambda drift: drift.get(kind, {}).get("difference", np.nan))
+    return table.assign(**{PUSHED: table["push"] * table["on_hidden"]})
 
 
 def require_rows(counted: pd.DataFrame, dataset: str, rows: Iterable[str]) -> pd.DataFrame:
@@ -165,25 +161,16 @@ def crossed(files: list[Pair], ledger: Ledger, column: str = "rank") -> Comparis
         raise InputError(f"The records {after} and {before}, seed for seed, cannot be compared: {error}.") from None
 
 
-def change(
-    after: Experiment, before: Experiment, ledger: Ledger, measure: str = "ndcg@5", column: str = "rank"
-) -> Comparison | None:
-    """Change from one experiment to another over the seeds that both have recorded; None where there are none.
+def change(after: Experiment, before: Experiment, ledger: Ledger, measure: str = "ndcg@5") -> Comparison:
+    """Change from one experiment to another over the seeds that both have recorded.
 
-    measure: ndcg@5 of test, in percent; planted_share, the share of suppression on hidden positives, in percent; or
-    planted_drift, in logits. column: rank, or rank_masked for the history dropped; of ndcg@5 only. Raises InputError
-    where a record lacks the measure, or a change is undefined.
+    measure: ndcg@5 of test, all items ranked, in percent; planted_share, the share of suppression on hidden positives,
+    in percent; or planted_drift, in logits. Raises InputError where a record lacks it, or a change is undefined.
     """
     files = paired_seeds(after, before, ledger)
-    if not files:
-        return None
     if measure == "ndcg@5":
-        return crossed(files, ledger, column)
-    by_file = ledger.by_file
-    if measure == "planted_share":
-        values = by_file.reindex(columns=[measure])[measure]
-    else:
-        values = _drift(by_file, "planted")
+        return crossed(files, ledger)
+    values = ledger.by_file.reindex(columns=[measure])[measure]
     now, then = (values[list(arm)] for arm in zip(*files, strict=True))
     if (missing := pd.concat([now, then]).isna()).any():
         raise InputError(f"The record {missing.idxmax()} lacks {measure}, which was to be measured where it ran.")

@@ -20,7 +20,7 @@ from rodpo_lite.training import checkpoint
 _KINDS_OF_NEGATIVES = [f"{kind}_{what}" for kind in ("past", "future", "planted") for what in ("rate", "share")]
 SELECTION = ("margin", "suppression", "effective_negatives", "repeat_rate", *_KINDS_OF_NEGATIVES)
 PARTS = ("valid", "valid_masked", "test", "test_masked")
-COLUMNS = ("stage", "seed", "reference", "reference_weights", "weights", "precision", "device", "seconds", "drift")
+COLUMNS = ("stage", "seed", "reference", "reference_weights", "weights", "precision", "device", "seconds")
 
 
 def _complete(values: dict[str, float]) -> dict[str, float]:
@@ -156,6 +156,7 @@ class Record(_Kept):
             "method": method_of(self.full_config, self.stage, self.full_encoder),
         }
         row |= {name: getattr(self, name) for name in COLUMNS}
+        row |= {f"{kind}_drift": self.drift.get(kind, {}).get("difference", np.nan) for kind in ("planted", "future")}
         for name in SELECTION:
             if values := [line[name] for line in self.curve if name in line]:
                 row[name] = float(np.mean(values))

@@ -42,29 +42,28 @@ def write(
     history (the last ten items), target, and for each row the top ten; of each row but the first, what `moves` and
     `losers` say of all users. Raises InputError if a row has not been run.
     """
-    seed, first = grid.seeds[0], {}
+    seed, lists = grid.seeds[0], {}
     for row in rows:
         folder = Experiment(grid, dataset.name, row).folder(runs) / FINAL / f"seed-{seed}"
         if not (folder / checkpoint.MODEL).is_file():
             raise InputError(f"{folder} has not been run; rodpo grid --datasets {dataset.name} --rows {row} does that.")
-        first[row] = _best(dataset, folder)
+        lists[row] = _best(dataset, folder)
     start, end = leave_one_out(dataset).history("test")
     targets = dataset.items[end]
-    hit = np.any([(best[:, :TOP] == targets[:, None]).any(1) for best in first.values()], axis=0)
-    chosen = np.random.default_rng(0).permutation(np.flatnonzero(hit))[:users]
+    hit = np.any([(best[:, :TOP] == targets[:, None]).any(1) for best in lists.values()], axis=0)
     examples = [
         {
             "user": int(user),
             "history": dataset.items[max(start[user], end[user] - TOP) : end[user]].tolist(),
             "target": int(targets[user]),
-            "top": {row: best[user, :TOP].tolist() for row, best in first.items()},
+            "top": {row: best[user, :TOP].tolist() for row, best in lists.items()},
         }
-        for user in chosen
+        for user in np.random.default_rng(0).permutation(np.flatnonzero(hit))[:users]
     ]
-    before, *_ = first.values()
+    before = lists.pop(rows[0])
     moved = {
         row: {"moves": moves(dataset, before, after), "losers": losers(before, after, targets)}
-        for row, after in list(first.items())[1:]
+        for row, after in lists.items()
     }
     path = ledger.folder / "examples" / f"{dataset.name}.json"
     write_json(path, {"seed": seed, "of": int(hit.sum()), "users": examples, "moved": moved})
@@ -78,10 +77,9 @@ def moves(dataset: Dataset, before: np.ndarray, after: np.ndarray) -> dict[str, 
     already, share `next` that is the user's test item, and median training interactions, `popularity`; where there is
     no item, the first only.
     """
-    owner = np.repeat(np.arange(dataset.n_users), dataset.lengths)
-    end = leave_one_out(dataset).history("test")[1]
+    owner, (_, end) = np.repeat(np.arange(dataset.n_users), dataset.lengths), leave_one_out(dataset).history("test")
     keys = owner * dataset.n_items + dataset.items  # a pair of user and item as one number
-    past, target = keys[np.arange(len(keys)) < end[owner]], keys[end]
+    past = keys[np.arange(len(keys)) < end[owner]]
     first, second = (np.arange(dataset.n_users)[:, None] * dataset.n_items + lists for lists in (before, after))
     stays = np.isin(first, second)
     kinds = {"left": first[~stays], "came": second[~np.isin(second, first)], "stayed": first[stays]}
@@ -89,9 +87,8 @@ def moves(dataset: Dataset, before: np.ndarray, after: np.ndarray) -> dict[str, 
     for kind, pairs in kinds.items():
         summary[kind] = {"items": len(pairs) / dataset.n_users}
         if len(pairs):
-            shares = {"owned": np.isin(pairs, past).mean(), "next": np.isin(pairs, target).mean()}
-            shares["popularity"] = np.median(popularity[pairs % dataset.n_items])
-            summary[kind] |= {name: float(value) for name, value in shares.items()}
+            summary[kind] |= {"owned": np.isin(pairs, past).mean(), "next": np.isin(pairs, keys[end]).mean()}
+            summary[kind]["popularity"] = np.median(popularity[pairs % dataset.n_items])
     return summary
 
 
@@ -101,15 +98,12 @@ def losers(before: np.ndarray, after: np.ndarray, targets: np.ndarray) -> list[d
     before, after: lists [U, D]; targets: test items [U]. Of each item: in how many lists it is `before` and `after`,
     and how many of the users who lost it took it next, `wanted`.
     """
-    size = int(max(before.max(), after.max())) + 1
-    counts = [np.bincount(lists.ravel(), minlength=size) for lists in (before, after)]
     had, has = ((lists == targets[:, None]).any(1) for lists in (before, after))
-    wanted = np.bincount(targets[had & ~has], minlength=size)
-    worst = np.argsort(counts[1] - counts[0], kind="stable")[:LOSERS]
-    return [
-        {"item": int(item), "before": int(counts[0][item]), "after": int(counts[1][item]), "wanted": int(wanted[item])}
-        for item in worst
-    ]
+    counted = {"before": before.ravel(), "after": after.ravel(), "wanted": targets[had & ~has]}
+    size = max(before.max(), after.max()) + 1
+    table = pd.DataFrame({name: np.bincount(items, minlength=size) for name, items in counted.items()})
+    order = np.argsort(table["after"] - table["before"], kind="stable")[:LOSERS]
+    return table.rename_axis("item").reset_index().iloc[order].to_dict("records")
 
 
 def read(dataset: str, ledger: Ledger) -> dict[str, Any] | None:
@@ -131,11 +125,11 @@ def moves_table(kept: dict[str, dict[str, Any]]) -> pd.DataFrame:
 
 def came_and_left(grid: Grid, table: pd.DataFrame, rows: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     """rows: dataset, row, and of 10,000 items that came in and that left how many were taken next."""
-    taken = table.set_index(["dataset", "row", "what"])[TAKEN_NEXT]
-    keys = [(dataset, row) for dataset in table["dataset"].unique() for row in rows]
+    taken = table.pivot(index=["dataset", "row"], columns="what", values=TAKEN_NEXT)[["came", "left"]]
     lines = [
-        {"dataset": grid.label(key[0]), "row": key[1]} | {what: taken[(*key, what)] for what in ("came", "left")}
-        for key in keys
+        {"dataset": grid.label(dataset), "row": row, **taken.loc[dataset, row]}
+        for dataset in table["dataset"].unique()
+        for row in rows
     ]
     return {"rows": lines}
 
@@ -177,18 +171,18 @@ def table(example: dict[str, Any], titles: list[str] | None = None) -> pd.DataFr
 def write_example(folder: Path, seed: int = 0) -> tuple[Path, Path]:
     """Write clicks.csv (customer, product, time) and products.csv (product, title) into `folder`; returns both."""
     dataset, _ = open_world(seed=seed, sizes=SHOP)
-    names = [f"sku-{number:04d}" for number in range(dataset.n_items)]
+    products = pd.DataFrame({"product_id": [f"sku-{number:04d}" for number in range(dataset.n_items)]})
     clicks = pd.DataFrame(
         {
-            "customer_id": [f"c{number:05d}" for number, n in enumerate(dataset.lengths) for _ in range(n)],
-            "product_id": [names[item] for item in dataset.items],
+            "customer_id": np.repeat([f"c{number:05d}" for number in range(dataset.n_users)], dataset.lengths),
+            "product_id": products["product_id"].to_numpy()[dataset.items],
             "time": pd.to_datetime(dataset.timestamps, unit="s").strftime("%Y-%m-%dT%H:%M:%S"),
         }
     )
-    folder = Path(folder)
-    clicks.to_csv(folder / "clicks.csv", index=False)
-    pd.DataFrame({"product_id": names, "title": dataset.titles}).to_csv(folder / "products.csv", index=False)
-    return folder / "clicks.csv", folder / "products.csv"
+    files = folder / "clicks.csv", folder / "products.csv"
+    for table, file in zip((clicks, products.assign(title=dataset.titles)), files, strict=True):
+        table.to_csv(file, index=False)
+    return files
 
 
 @torch.no_grad()

@@ -101,7 +101,7 @@ def test_a_measure_that_was_not_taken_is_named(grid, declared, folder, ledger):
         assess(declared["fewer"], grid, with_records(folder, table))
     with pytest.raises(InputError, match="lacks planted_share"):
         assess(declared["fewer"], grid, with_records(folder, table.drop(columns="planted_share")))
-    table.at[table.index[table["file"] == file][0], "drift"] = {}
+    table.loc[table["file"] == file, "planted_drift"] = None
     with pytest.raises(InputError, match=f"{file} lacks planted_drift"):
         assess(declared["drift"], grid, with_records(folder, table))
 
