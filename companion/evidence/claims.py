@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,14 +31,14 @@ class Claim(Settings):
     measure: Literal["ndcg@5", "planted_share", "planted_drift"] = "ndcg@5"
     better: Literal["higher", "lower"] = "higher"
 
-    def members(self, grid: Grid) -> list[tuple[str, str, str]]:
-        """Dataset, row after, row before; what measures hidden positives is asked where there are some.
+    def members(self, grid: Grid) -> list[tuple[Experiment, Experiment]]:
+        """After and before, where both are declared; what measures hidden positives is asked where there are some.
 
         Datasets of tier C, with more or fewer hidden, decide on nothing.
         """
         hidden = [name for name, made in grid.planted.items() if made.tier != "C"]
         return [
-            (dataset, after, before)
+            (Experiment(grid, dataset, after), Experiment(grid, dataset, before))
             for after, before in self.pairs
             for dataset in (grid.real if self.measure == "ndcg@5" else hidden)
             if grid.runs_on(after, dataset) and grid.runs_on(before, dataset)
@@ -55,11 +56,11 @@ def read(grid: Grid, path: Path = FILE) -> dict[str, Claim]:
             raise InputError(f"{here}: {error}") from None
         if unknown := {row for pair in claim.pairs + claim.beside for row in pair} - set(grid.rows):
             raise InputError(f"{here}: the grid has no row {min(unknown)}.")
-        if not claim.members(grid):
+        if not (members := claim.members(grid)):
             raise InputError(f"{here}: no dataset has both rows of a pair.")
-        for dataset, *pair in claim.members(grid):
-            if fewer := [row for row in pair if set(grid.seeds_of(row, dataset)) != set(grid.seeds)]:
-                raise InputError(f"{here}: {fewer[0]} has not all seeds of the grid on {dataset}.")
+        for one in chain(*members):
+            if set(one.seeds) != set(grid.seeds):
+                raise InputError(f"{here}: {one.name} has not all seeds of the grid on {one.dataset}.")
     return claims
 
 
@@ -70,12 +71,11 @@ def assess(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     effects: list[Comparison | None] = []
-    for dataset, *names in claim.members(grid):
-        pair = [Experiment(grid, dataset, name) for name in names]
-        after, before = (experiment.recorded(ledger).keys() for experiment in pair)
-        complete = (after, before) == (set(pair[0].seeds), set(pair[1].seeds))
-        effects.append(change(*pair, ledger, claim.measure) if complete else None)
-        row = {"dataset": dataset, "after": names[0], "before": names[1], "seeds": len(after & before)}
+    for after, before in claim.members(grid):
+        have = [experiment.recorded(ledger).keys() for experiment in (after, before)]
+        complete = have == [set(after.seeds), set(before.seeds)]
+        effects.append(change(after, before, ledger, claim.measure) if complete else None)
+        row = {"dataset": after.dataset, "after": after.name, "before": before.name, "seeds": len(have[0] & have[1])}
         rows.append(row | {"verdict": NOT_RUN})
     p_values = holm([effect.p if effect else 1.0 for effect in effects])
     for row, effect, adjusted in zip(rows, effects, p_values, strict=True):
@@ -93,13 +93,11 @@ def assess_beside(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
     Those that are on record, but for what is a member once more: rows with the same settings have the same runs.
     """
     later = claim.model_copy(update={"pairs": claim.beside})
-    known, runs = (
-        [paired_seeds(*(Experiment(grid, on, row) for row in pair), ledger) for on, *pair in pairs.members(grid)]
-        for pairs in (claim, later)
-    )
+    known = [paired_seeds(*pair, ledger) for pair in claim.members(grid)]
+    new = [paired_seeds(*pair, ledger) not in known for pair in later.members(grid)]
     table = assess(later, grid, ledger)
-    shown = (table["verdict"] != NOT_RUN) & np.array([files not in known for files in runs], bool)
-    return table[shown].drop(columns=["p", "Holm's p", "smallest", "verdict"])
+    table = table[np.array(new, bool) & (table["verdict"] != NOT_RUN)]
+    return table.drop(columns=["p", "Holm's p", "smallest", "verdict"])
 
 
 def summaries(declared: dict[str, Claim], grid: Grid, ledger: Ledger, source: str = "paper") -> list[dict[str, Any]]:

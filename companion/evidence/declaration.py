@@ -63,6 +63,11 @@ class Method(Settings):
             raise ValueError("tuned_on is for a row with a search")
         return self
 
+    def at(self, key: str, place: float) -> Any:
+        """The value of a searched key at a place in [0, 1)."""
+        choice = self.search[key]
+        return choice.at(place) if isinstance(choice, Range) else choice[int(place * len(choice))]
+
     @property
     def kind(self) -> type[ReferenceConfig] | type[AlignmentConfig]:
         return AlignmentConfig if self.reference else ReferenceConfig

@@ -78,10 +78,6 @@ class Ledger:
         """`records` by the name of the file."""
         return self.records.set_index("file")
 
-    def record(self, file: str) -> Record:
-        """One record by its file name; raises InputError if it is none."""
-        return Record.read(self.folder / file)
-
     def ranks(self, file: str) -> pd.DataFrame:
         """Ranks of one record, by its file name: columns user, rank, rank_masked; 255 is 255 or lower down."""
         return self.once(file, lambda: self._ranks(Path(file).with_suffix(".parquet").name))

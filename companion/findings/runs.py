@@ -146,10 +146,10 @@ def precisions(grid: Grid, claims: Iterable[Claim], ledger: Ledger) -> dict[str,
     for (precision, dataset), names in rows.items():
         alike.setdefault((precision, tuple(names)), []).append(dataset)
     divided = []
-    for dataset, after, before in sorted({member for claim in claims for member in claim.members(grid)}):
-        files = paired_seeds(Experiment(grid, dataset, after), Experiment(grid, dataset, before), ledger)
+    for after, before in sorted({member for claim in claims for member in claim.members(grid)}):
+        files = paired_seeds(after, before, ledger)
         if any(by_file.get(one) != by_file.get(other) for one, other in files):
-            divided.append({"after": after, "before": before, "dataset": grid.label(dataset)})
+            divided.append({"after": after.name, "before": before.name, "dataset": grid.label(after.dataset)})
     others = [{"precision": kind, "rows": names, "datasets": on} for (kind, names), on in alike.items()]
     return {"usual": usual, "others": others, "divided": divided}
 

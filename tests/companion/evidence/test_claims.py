@@ -29,7 +29,8 @@ def declared(grid, tmp_path):
 def test_the_committed_claims_can_be_read():
     found = claims.read(Grid.read(GRID))
     assert {"stochastic_over_hard", "fewer_wrong_pushes", "gain", "mixture"} <= found.keys()
-    assert found["fewer_wrong_pushes"].members(Grid.read(GRID)) == [("toys-planted", "topk", "hard")]
+    ((after, before),) = found["fewer_wrong_pushes"].members(Grid.read(GRID))
+    assert (after.dataset, after.name, before.dataset, before.name) == ("toys-planted", "topk", "toys-planted", "hard")
 
 
 def test_a_gain_that_is_there_is_found(grid, declared, ledger):
