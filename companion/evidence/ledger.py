@@ -79,15 +79,14 @@ class Ledger:
         return self.records.set_index("file")
 
     def ranks(self, file: str) -> pd.DataFrame:
-        """Ranks of one record, by its file name: columns user, rank, rank_masked; 255 is 255 or lower down."""
+        """Ranks of one record, by its file name: a row for each user, rank and rank_masked; 255 is 255 or more."""
         return self.once(file, lambda: self._ranks(Path(file).with_suffix(".parquet").name))
 
     def _ranks(self, name: str) -> pd.DataFrame:
         stored = _counts(self.folder / "ranks", name, "rank", "own_above")
-        masked = stored["rank"] - stored["own_above"]
-        if (masked < 0).any():
+        if (stored["own_above"] > stored["rank"]).any():
             raise InputError(f"{self.folder / 'ranks' / name} is damaged: more own items than items are above.")
-        return pd.DataFrame({"rank": stored["rank"], "rank_masked": masked}).rename_axis("user").reset_index()
+        return stored.assign(rank_masked=stored["rank"] - stored["own_above"])
 
     def users(self, dataset: str) -> pd.DataFrame:
         """History and popularity of each user of a dataset, as `enter_users` describes them."""

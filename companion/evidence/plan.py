@@ -116,10 +116,10 @@ def _seconds_of_one(experiment: Experiment, records: pd.DataFrame) -> float:
         return float("nan")
     stage, default = ("align", "topk") if experiment.reference else ("reference", "reference")
     base = (experiment.reference or experiment).method.set.get("encoder.base", "fused")
-    same = (records["dataset"] == experiment.dataset) & (records["stage"] == stage) & (records["device"] == "cpu")
-    same &= records["base"] == base
-    exact = same & (records["strategy"] == experiment.method.set.get("negatives.name", default))
-    return float(records.loc[exact if exact.any() else same, "seconds"].median())
+    like = {"dataset": experiment.dataset, "stage": stage, "device": "cpu", "base": base}
+    same = records[(records[list(like)] == pd.Series(like)).all(axis=1)]
+    exact = same[same["strategy"] == experiment.method.set.get("negatives.name", default)]
+    return float((same if exact.empty else exact)["seconds"].median())
 
 
 def run(plan: Plan, data: Path, profile: str, replicas: int, precision: str | None, extra: list[str]) -> int:

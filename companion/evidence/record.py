@@ -169,13 +169,9 @@ def method_of(config: dict[str, Any], stage: str, encoder: dict[str, Any]) -> st
 
 
 def _curve(run: Path) -> list[dict[str, float]]:
-    return [
-        {
-            "epoch": line["epoch"],
-            "loss": round(line["loss"], 5),
-            **{name: round(line[name], 6) for name in SELECTION if name in line},
-            "valid.ndcg@5": round(line["valid"]["ndcg@5"], 6),
-            "valid_masked.ndcg@5": round(line["valid_masked"]["ndcg@5"], 6),
-        }
-        for line in checkpoint.read_history(run)
-    ]
+    curve = []
+    for line in checkpoint.read_history(run):
+        kept = {"epoch": line["epoch"], "loss": round(line["loss"], 5)}
+        kept |= {name: round(line[name], 6) for name in SELECTION if name in line}
+        curve.append(kept | {f"{part}.ndcg@5": round(line[part]["ndcg@5"], 6) for part in ("valid", "valid_masked")})
+    return curve

@@ -136,19 +136,17 @@ def came_and_left(grid: Grid, table: pd.DataFrame, rows: Iterable[str]) -> dict[
 
 def losers_table(kept: dict[str, dict[str, Any]], titles: dict[str, list[str]], rows: Iterable[str]) -> pd.DataFrame:
     """The five items that leave most lists, of each dataset and row; by title where a dataset has any."""
-    return pd.DataFrame(
-        {
-            "dataset": dataset,
-            "row": row,
-            "item": short(titles[dataset][line["item"]]) if dataset in titles else line["item"],
-            "lists before": line["before"],
-            "lists after": line["after"],
-            "taken next by those who lost it": line["wanted"],
-        }
+    lines = [
+        {"dataset": dataset, "row": row} | line
         for dataset, lists in kept.items()
         for row in rows
         for line in lists["moved"][row]["losers"][:5]
-    )
+    ]
+    for line in lines:
+        if line["dataset"] in titles:
+            line["item"] = short(titles[line["dataset"]][line["item"]])
+    names = {"before": "lists before", "after": "lists after", "wanted": "taken next by those who lost it"}
+    return pd.DataFrame(lines).rename(columns=names)
 
 
 def short(text: str) -> str:
