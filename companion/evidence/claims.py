@@ -50,10 +50,7 @@ def read(grid: Grid, path: Path = FILE) -> dict[str, Claim]:
     claims: dict[str, Claim] = {}
     for name, declared in read_yaml(path, "The list of claims").items():
         here = f"The list of claims {path}, {name}"
-        try:
-            claims[name] = claim = build(Claim, declared)
-        except InputError as error:
-            raise InputError(f"{here}: {error}") from None
+        claims[name] = claim = build(Claim, declared, f"{here}: ")
         if unknown := {row for pair in claim.pairs + claim.beside for row in pair} - set(grid.rows):
             raise InputError(f"{here}: the grid has no row {min(unknown)}.")
         if not (members := claim.members(grid)):
@@ -65,10 +62,7 @@ def read(grid: Grid, path: Path = FILE) -> dict[str, Claim]:
 
 
 def assess(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    """A row for each member: dataset, after, before, seeds, estimate, low, high, p, Holm's p, verdict.
-
-    A member whose runs are not all in the ledger keeps its place in the family and has no verdict yet.
-    """
+    """A row for each member; one whose runs are not all on record keeps its place in the family, without a verdict."""
     rows: list[dict[str, Any]] = []
     effects: list[Comparison | None] = []
     for after, before in claim.members(grid):
@@ -88,10 +82,7 @@ def assess(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
 
 
 def assess_beside(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    """`assess` of the pairs that are shown beside a claim and decide nothing, without a verdict.
-
-    Those that are on record, but for what is a member once more: rows with the same settings have the same runs.
-    """
+    """`assess`, without verdicts, of the pairs beside a claim that are on record and have not the runs of a member."""
     later = claim.model_copy(update={"pairs": claim.beside})
     known = [paired_seeds(*pair, ledger) for pair in claim.members(grid)]
     new = [paired_seeds(*pair, ledger) not in known for pair in later.members(grid)]
@@ -131,11 +122,7 @@ def assess_all(declared: dict[str, Claim], grid: Grid, ledger: Ledger) -> pd.Dat
 
 
 def effects(assessed: pd.DataFrame, grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    """Of `assess_all` every pair that a claim about NDCG@5 rests on, once, under both protocols.
-
-    Verdicts are of all items ranked. Columns claim, dataset, pair, protocol, estimate, low, high, Holm's p (as text),
-    the smallest effect shown, verdict.
-    """
+    """Of `assess_all` every pair that a claim about NDCG@5 rests on, once; verdicts are of all items ranked."""
     ranked = assessed[assessed["measure"] == "ndcg@5"].assign(protocol="all items")
     ranked = ranked.dropna(subset="estimate").drop_duplicates(["dataset", "after", "before"])
     pairs = ranked[["after", "before"]].drop_duplicates().itertuples(index=False, name=None)

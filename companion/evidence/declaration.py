@@ -81,10 +81,7 @@ class Tuning(Settings):
 
 
 class PlantedDataset(Settings):
-    """A dataset that is another one with a share of its training interactions hidden.
-
-    rows: only these, in place of all that are planted. seeds: only these, in place of the row's.
-    """
+    """Another dataset with a share of its training interactions hidden; rows, seeds: only these, if any are named."""
 
     source: str
     share: float = Field(gt=0, lt=1)

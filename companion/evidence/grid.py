@@ -83,15 +83,11 @@ class Grid(Settings):
     @classmethod
     def read(cls, path: Path) -> "Grid":
         """Read the declaration; raises InputError naming the row and the key that is wrong."""
-        values, where = read_yaml(path, "The grid"), ""
-        try:
-            grid = build(cls, values)
-            for name, row in grid.rows.items():  # every setting that may come up is a valid configuration
-                where = f", row {name}"
-                for settings in grid.trials(name):
-                    build(row.kind, nested(settings))
-        except InputError as error:
-            raise InputError(f"The grid {path}{where}: {error}") from None
+        grid = build(cls, read_yaml(path, "The grid"), f"The grid {path}: ")
+        for name, row in grid.rows.items():  # every setting that may come up is a valid configuration
+            here = f"The grid {path}, row {name}: "
+            for settings in grid.trials(name):
+                build(row.kind, nested(settings, here), here)
         return grid
 
     @property
@@ -132,10 +128,7 @@ class Grid(Settings):
         return max(self.rows[name].tier, hidden.tier if hidden else "A")
 
     def experiments(self, datasets: Sequence = (), tiers: str = "ABC", rows: Sequence = ()) -> list["Experiment"]:
-        """Dataset by dataset, the rows that are asked for and the references that they start from.
-
-        Raises InputError for a name that is not declared.
-        """
+        """Dataset by dataset, the rows asked for and the references they start from; InputError for an unknown name."""
         for asked, known, kind in ((datasets, self.datasets, "dataset"), (rows, self.rows, "row")):
             if unknown := [name for name in asked if name not in known]:
                 raise InputError(f"The grid has no {kind} {unknown[0]!r}; it has {', '.join(known)}.")
@@ -205,10 +198,7 @@ class Experiment:
         return ledger.folder / "trials" / f"{self.dataset}.{self.name}.json"
 
     def chosen(self, ledger: Ledger) -> dict[str, Any] | None:
-        """The settings of the reported runs, None where the trials are still to be run.
-
-        Raises InputError if the ledger holds the trials of another declaration.
-        """
+        """Settings of the reported runs; None before the trials are run, InputError if those on record are others."""
         tuned = self.tuned
         declared = self.grid.trials(tuned.name)
         if len(declared) == 1:

@@ -93,10 +93,7 @@ class Ledger:
         return _counts(self.folder / "users", f"{dataset}.parquet", "history", "popularity")
 
     def of(self, config: _Config, encoder: EncoderConfig | None = None) -> pd.DataFrame:
-        """Rows of `records` that ran this configuration, whatever the seed.
-
-        An alignment has the encoder of its reference, so it is asked for as well: by default the default one.
-        """
+        """Rows of `records` with this configuration and encoder, an alignment's being its reference's; of any seed."""
         if isinstance(config, ReferenceConfig):
             encoder = config.encoder
         full = (encoder or EncoderConfig()).model_dump(mode="json")
@@ -122,10 +119,7 @@ class Ledger:
         return self.enter(Record.of(values, self.folder), ranks)
 
     def enter(self, record: Record, ranks: pd.DataFrame) -> Path:
-        """Write a record and its ranks (user, rank, rank_masked); returns the record's path.
-
-        Raises InputError if the ledger holds a different result for the same experiment.
-        """
+        """Write a record and its ranks, return its path; InputError if the same experiment has another result."""
         anyone = {"commit": None}  # whoever measured the drift
         for path in sorted(self.folder.glob(f"{record.dataset.name}-{record.stage}-*.json")):
             known = Record.read(path)
@@ -142,10 +136,7 @@ class Ledger:
         return path
 
     def enter_users(self, dataset: Dataset) -> Path:
-        """Write, once for a dataset, what effects are broken down by: users/<dataset>.parquet.
-
-        Columns: history (items before the test item) and popularity (training interactions of the test item).
-        """
+        """Write users/<dataset>.parquet: history (items before the test item), popularity (its uses in training)."""
         path = self.folder / "users" / f"{dataset.name}.parquet"
         if not path.exists():
             start, end = leave_one_out(dataset).history("test")
@@ -175,10 +166,7 @@ def _counts(folder: Path, name: str, *columns: str) -> pd.DataFrame:
 
 
 def _compact(ranks: pd.DataFrame) -> bytes:
-    """Ranks in user order, one byte each: what ranks lower than 255 counts as 255.
-
-    own_above, what dropping the history takes off the rank, compresses better than the rank that is left.
-    """
+    """Ranks in user order, one byte each, 255 for what is lower; own_above compresses better than the rank left."""
     columns = ranks.sort_values("user")[["rank", "rank_masked"]].reset_index(drop=True).clip(upper=DEEPEST)
     return _parquet(pd.DataFrame({"rank": columns["rank"], "own_above": columns["rank"] - columns["rank_masked"]}))
 

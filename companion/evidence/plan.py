@@ -58,9 +58,8 @@ class Plan:
     def summary(self, measured: Ledger | None = None) -> pd.DataFrame:
         """A row for each experiment with work left: trials, runs to report, and minutes, by how long like ones took.
 
-        Minutes are those of one run after the other on one core of a CPU, as the records of `measured` have it, by
-        default the plan's own ledger, NaN where nothing like it was measured; evaluations and the references that have
-        to be trained again are not in them.
+        One run after the other on one core of a CPU, by the records of `measured`, else of the plan's ledger; NaN where
+        nothing like it was measured. Evaluations, and references to be trained again, are not in them.
         """
         records, rows = (measured or self.ledger).records, []
         for experiment, seeds in self.left().items():
@@ -167,10 +166,7 @@ def empty_ledger(recorded: Ledger, folder: Path) -> Ledger:
 
 
 def repeated(experiments: list[Experiment], recorded: Ledger, again: Ledger) -> pd.DataFrame:
-    """Test NDCG@5 of every run of `again` beside that on record: dataset, row, seed, recorded, again, difference %.
-
-    NaN where a run is not on record.
-    """
+    """Test NDCG@5 of every run of `again` beside that on record, NaN where there is none."""
     rows = []
     for experiment in experiments:
         before = experiment.recorded(recorded)

@@ -2,6 +2,7 @@
 
 import json
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -81,15 +82,14 @@ class Record(_Kept):
     @classmethod
     def of(cls, values: dict[str, Any], path: Path) -> Self:
         """Check what a file holds; raises InputError if what belongs into a record is missing or of another kind."""
+        wrong = f"{path} is not the record of a run: "
         try:
             record = cls.model_validate(values)
-            build(KINDS[record.stage], record.config)
-            build(EncoderConfig, record.encoder)
         except ValidationError as error:
             where = ".".join(str(part) for part in error.errors()[0]["loc"][:2])
-            raise InputError(f"{path} is not the record of a run: {where} is missing or damaged.") from None
-        except InputError as error:
-            raise InputError(f"{path} is not the record of a run: {error}") from None
+            raise InputError(f"{wrong}{where} is missing or damaged.") from None
+        build(KINDS[record.stage], record.config, wrong)
+        build(EncoderConfig, record.encoder, wrong)
         return record
 
     @classmethod
@@ -133,11 +133,8 @@ class Record(_Kept):
 
     def repeats(self, other: Self) -> bool:
         """Whether two records are of one experiment, whatever their ids."""
-        return (
-            (self.full_config, self.full_encoder) == (other.full_config, other.full_encoder)
-            and self.dataset.checksums == other.dataset.checksums
-            and self.reference_weights == other.reference_weights
-        )
+        asked = attrgetter("full_config", "full_encoder", "dataset.checksums", "reference_weights")
+        return asked(self) == asked(other)
 
     def row(self) -> dict[str, Any]:
         """The record as a row of `Ledger.records`."""

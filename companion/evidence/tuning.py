@@ -85,10 +85,7 @@ def trials(grid: Grid, ledger: Ledger) -> pd.DataFrame:
 
 
 def references(grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    """What was chosen for each row that is trained from scratch, a row for each dataset that it was tried on.
-
-    Columns dataset, row, trials (how many), the keys that were searched, validation NDCG@5 (all items, tuning seeds).
-    """
+    """What was chosen for each row trained from scratch: dataset, row, how many trials, the keys searched, NDCG@5."""
     return pd.DataFrame(
         {"dataset": experiment.dataset, "row": experiment.name, "trials": len(tried["trials"])}
         | _values(experiment, _chosen(tried), experiment.method.search)
