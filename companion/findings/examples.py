@@ -45,29 +45,28 @@ def write(
     items), target, and for each row the top ten; of each row but the first, what `moves` and `losers` say of all users.
     Raises InputError if a row has not been run.
     """
-    seed, first = grid.seeds[0], {}
+    seed, lists = grid.seeds[0], {}
     for row in rows:
         folder = Experiment(grid, dataset.name, row).folder(runs) / FINAL / f"seed-{seed}"
         if not (folder / checkpoint.MODEL).is_file():
             raise InputError(f"{folder} has not been run; rodpo grid --datasets {dataset.name} --rows {row} does that.")
-        first[row] = _best(dataset, folder)
+        lists[row] = _best(dataset, folder)
     start, end = leave_one_out(dataset).history("test")
     targets = dataset.items[end]
-    hit = np.any([(best[:, :TOP] == targets[:, None]).any(1) for best in first.values()], axis=0)
-    chosen = np.random.default_rng(0).permutation(np.flatnonzero(hit))[:users]
+    hit = np.any([(best[:, :TOP] == targets[:, None]).any(1) for best in lists.values()], axis=0)
     examples = [
         {
             "user": int(user),
             "history": dataset.items[max(start[user], end[user] - TOP) : end[user]].tolist(),
             "target": int(targets[user]),
-            "top": {row: best[user, :TOP].tolist() for row, best in first.items()},
+            "top": {row: best[user, :TOP].tolist() for row, best in lists.items()},
         }
-        for user in chosen
+        for user in np.random.default_rng(0).permutation(np.flatnonzero(hit))[:users]
     ]
-    before = first.pop(rows[0])
+    before = lists.pop(rows[0])
     moved = {
         row: {"moves": moves(dataset, before, after), "losers": losers(before, after, targets)}
-        for row, after in first.items()
+        for row, after in lists.items()
     }
     path = ledger.folder / "examples" / f"{dataset.name}.json"
     write_json(path, {"seed": seed, "of": int(hit.sum()), "users": examples, "moved": moved})
@@ -81,10 +80,9 @@ def moves(dataset: Dataset, before: np.ndarray, after: np.ndarray) -> dict[str, 
     already, share `next` that is the user's test item, and median training interactions, `popularity`; where there is
     no item, the first only.
     """
-    owner = np.repeat(np.arange(dataset.n_users), dataset.lengths)
-    end = leave_one_out(dataset).history("test")[1]
+    owner, (_, end) = np.repeat(np.arange(dataset.n_users), dataset.lengths), leave_one_out(dataset).history("test")
     keys = owner * dataset.n_items + dataset.items  # a pair of user and item as one number
-    past, target = keys[np.arange(len(keys)) < end[owner]], keys[end]
+    past = keys[np.arange(len(keys)) < end[owner]]
     first, second = (np.arange(dataset.n_users)[:, None] * dataset.n_items + lists for lists in (before, after))
     stays = np.isin(first, second)
     kinds = {"left": first[~stays], "came": second[~np.isin(second, first)], "stayed": first[stays]}
@@ -92,7 +90,8 @@ def moves(dataset: Dataset, before: np.ndarray, after: np.ndarray) -> dict[str, 
     for kind, pairs in kinds.items():
         summary[kind] = {"items": len(pairs) / dataset.n_users}
         if len(pairs):
-            summary[kind] |= {"owned": float(np.isin(pairs, past).mean()), "next": float(np.isin(pairs, target).mean())}
+            summary[kind]["owned"] = float(np.isin(pairs, past).mean())
+            summary[kind]["next"] = float(np.isin(pairs, keys[end]).mean())
             summary[kind]["popularity"] = float(np.median(popularity[pairs % dataset.n_items]))
     return summary
 

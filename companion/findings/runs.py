@@ -43,7 +43,7 @@ def quality_tables(grid: Grid, table: pd.DataFrame, ledger: Ledger) -> dict[str,
     written["test"] += table["deviation"].map(" ± {:.4f}".format).where(table["seeds"] > 1, "")
     written["row"] = [f"{key[1]} {MARK}" if key in elsewhere else key[1] for key in keys]
     written["to run it again"] = [_command(grid, *key) for key in keys]
-    table = table.assign(**written).drop(columns=["validation_masked", "deviation", "seconds"]).rename(columns=names)
+    table = table.assign(**written).drop(columns=["validation_masked", "deviation"]).rename(columns=names)
     parts = dict(list(table.groupby("dataset")))
     return {dataset: parts[dataset].drop(columns="dataset") for dataset in grid.real if dataset in parts}
 
@@ -138,10 +138,10 @@ def precisions(grid: Grid, claims: Iterable[Claim], ledger: Ledger) -> dict[str,
             rows.setdefault((precision, grid.label(experiment.dataset)), []).append(experiment.name)
     others = [{"precision": kind, "dataset": on, "rows": tuple(names)} for (kind, on), names in rows.items()]
     divided = []
-    for dataset, after, before in sorted({member for claim in claims for member in claim.members(grid)}):
-        files = paired_seeds(Experiment(grid, dataset, after), Experiment(grid, dataset, before), ledger)
+    for after, before in sorted({member for claim in claims for member in claim.members(grid)}):
+        files = paired_seeds(after, before, ledger)
         if any(by_file.get(one) != by_file.get(other) for one, other in files):
-            divided.append({"after": after, "before": before, "dataset": grid.label(dataset)})
+            divided.append({"after": after.name, "before": before.name, "dataset": grid.label(after.dataset)})
     return {"usual": usual, "others": others, "divided": divided}
 
 

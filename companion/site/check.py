@@ -18,9 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from companion.site.execution import execute
 from companion.site.markup import table_html
-from companion.site.pages import BUILDS, Page, find_pages, require_root, validated
+from companion.site.pages import BUILDS, Page, find_pages, require_root
 from rodpo_lite.errors import InputError
-from rodpo_lite.files import exclusive, read_json, read_yaml, write_bytes, write_json
+from rodpo_lite.files import exclusive, read_json, write_bytes, write_json
+from rodpo_lite.settings import read_as
 
 FOLDER = Path("tests", "baselines")
 REPORT = Path(__file__).with_name("report.html")  # its template
@@ -85,7 +86,7 @@ class Rules(Strict):
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read and validate a file of rules; raises InputError naming the key that is wrong."""
-        return validated(cls, read_yaml(path, "The rules"), f"The rules {path}")
+        return read_as(cls, path, "The rules")
 
     def allowed(self, page: str, metric: str) -> float:
         """How far a metric may move, relative to its baseline; 0 where no rule fits."""

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 import companion
 from rodpo_lite.errors import InputError
-from rodpo_lite.files import read_json, read_yaml
+from rodpo_lite.files import read_json
+from rodpo_lite.settings import read_as
 
 METRIC = "application/vnd.rodpo.metric+json"
 PLOTLY = "application/vnd.plotly.v1+json"  # the MIME type of a figure
@@ -46,7 +47,6 @@ READS = {  # files that a module reads, below the project: a page depends on the
     "rodpo_lite/data/schema.py": DATASETS,
 }
 BUILDS = "builds the book, or checks it,"  # while it holds the folder
-Model = TypeVar("Model", bound=BaseModel)
 
 
 def require_root(root: Path) -> None:
@@ -54,16 +54,6 @@ def require_root(root: Path) -> None:
     for name in ("_config.yml", "book/_toc.yml", "notebooks"):
         if not (root / name).exists():
             raise InputError(f"{root} has no {name}: run this in the project's root folder.")
-
-
-def validated(kind: type[Model], values: dict[str, Any], name: str) -> Model:
-    """What a file called `name` holds, as a model; raises InputError naming the key that is wrong."""
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise InputError(f"{name}, {where}: {first['msg']}.") from None
 
 
 class BookError(RuntimeError):
@@ -155,8 +145,7 @@ class _Profiles(BaseModel):
 def _profile(path: Path, profile: str, names: set[str]) -> dict[str, dict[str, Any]]:
     if not path.exists():
         raise InputError(f"{path} is missing: it lists the book's profiles and their notebook parameters.")
-    what = "The list of profiles"
-    profiles = validated(_Profiles, read_yaml(path, what), f"{what} {path}").profiles or {}
+    profiles = read_as(_Profiles, path, "The list of profiles").profiles or {}
     if profile not in profiles:
         raise InputError(f"Profile {profile!r} is unknown: choose one of {', '.join(profiles)} (see {path.name}).")
     parameters = profiles[profile] or {}

@@ -12,8 +12,8 @@ from filelock import FileLock
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from rodpo_lite.errors import InputError
-from rodpo_lite.files import read_yaml, write_json
-from rodpo_lite.settings import Settings
+from rodpo_lite.files import write_json
+from rodpo_lite.settings import Settings, read_as
 
 ORIGINALS = Path(__file__).resolve().parents[2] / "data" / "originals.yml"
 
@@ -94,12 +94,7 @@ class Checksums:
 
 def read_originals(path: Path) -> dict[str, Original]:
     """The list by name; raises InputError that names the entry and the key that is wrong."""
-    try:
-        return TypeAdapter(dict[_Name, Original]).validate_python(read_yaml(path, "The list of originals"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"The list of originals {path}, {where}: {first['msg']}.") from None
+    return read_as(dict[_Name, Original], path, "The list of originals")
 
 
 def _read_pins(record: Path) -> dict[str, Pin]:

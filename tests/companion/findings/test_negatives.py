@@ -93,7 +93,7 @@ def more(tmp_path, monkeypatch):
     ledger = Ledger(tiny_ledger.fill(grid, tmp_path / "more"))
     rates = ledger.records["strategy"].map({"hard": 0.01, "topk": 0.001, "uniform": 0.0001})
     ledger.records = ledger.records.assign(planted_rate=rates, suppression=1.0, past_rate=0.25)
-    ledger.records["drift"] = [drift and drift | {"future": drift["planted"]} for drift in ledger.records["drift"]]
+    ledger.records["future_drift"] = ledger.records["planted_drift"]
     return grid, ledger
 
 
