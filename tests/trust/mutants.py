@@ -16,13 +16,14 @@ PROJECT = Path(__file__).resolve().parents[2]
 SURVIVORS = PROJECT / "_build" / "trust" / "survivors.diff"
 NOTICED = ("killed", "timeout")
 ENOUGH = 0.9  # of the changes in each module
+COPIED = ("rodpo_lite", "companion", "tests", "workflow", "data", "pyproject.toml")
 EVERY_FIFTH = ("*__mutmut_*1", "*__mutmut_*6")
 
 
 def try_all(place: Path) -> dict[str, Any]:
     """Counts of changes that a test noticed, in all and for each module; the others are shown in `SURVIVORS`."""
     copy = place / "project"
-    for name in _run(PROJECT, "git", "ls-files", "rodpo_lite", "companion", "tests", "pyproject.toml").splitlines():
+    for name in _run(PROJECT, "git", "ls-files", *COPIED).splitlines():
         if (PROJECT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             (copy / name).write_bytes((PROJECT / name).read_bytes())
