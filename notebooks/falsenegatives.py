@@ -54,7 +54,7 @@ hidden = "toys-planted"  # a tenth of the training purchases
 
 # %% tags=["hide-input"]
 means = negatives.hits(grid, ledger, hidden)
-hits, shares = means["hits"], means["shares"]
+hits, shares = means["hidden"], means["on_hidden"]
 for kind, values in (("hits", hits), ("push", shares)):
     for name, value in values.items():
         record(f"planted_{kind}_per_10000_{name}", value)

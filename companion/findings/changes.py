@@ -15,7 +15,6 @@ TOWERS = "towers_"  # what the names of the alignments on the base with towers b
 ALIGNMENTS = ("none", "uniform", "topk", "hard", "topk_on_moe")  # what is held against the reference
 MODELS = ("fused", "topk", "towers", "towers_topk")  # what is held against plain baselines
 POPULARITY, TENTHS = "popularity", 10
-OF_A_GROUP = ["dataset", "group", "users", "from", "to", "change %", "low", "high"]
 SHOWN = [(row, POPULARITY, TENTHS) for row in ("topk", "hard", "none")] + [("topk", "history", 5)]
 
 
@@ -58,10 +57,7 @@ def against_the_reference(grid: Grid, ledger: Ledger, prefix: str = "") -> pd.Da
 
 
 def with_history_dropped(grid: Grid, ledger: Ledger, prefix: str = "") -> dict[str, pd.DataFrame]:
-    """What the pool does to NDCG@5 of test when the user's own items are not ranked; prefix as above.
-
-    changes: a table of changes, `what` (hard, reference or none) being what it is held against.
-    """
+    """What the pool does to NDCG@5 of test when the user's own items are not ranked, by `what` it is held against."""
     topk = f"{prefix}topk"
     before = {"hard": f"{prefix}hard", "reference": _reference(grid, topk), "none": f"{prefix}none"}
     pairs = {name: (topk, row) for name, row in before.items()}
@@ -71,8 +67,7 @@ def with_history_dropped(grid: Grid, ledger: Ledger, prefix: str = "") -> dict[s
 def where_the_reference_may_stay(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """What is left of the pool against the hardest item if an alignment must validate better than its reference.
 
-    Three lines for each base: in how many seeds `hard`, and the pool, validate no better than the reference that they
-    started from; and the change of NDCG@5 of test, all items ranked. A column for each dataset that has run.
+    Three lines for each base, a column for each dataset that has run; NDCG@5 of test, all items ranked.
     """
     pairs = [(f"{prefix}topk", f"{prefix}hard") for prefix in ("", TOWERS)]
     table, cells = changes(grid, pairs, ledger, protocols=[RANKED], or_reference=True), []
@@ -110,21 +105,14 @@ def other_sign(*parts: pd.DataFrame) -> pd.DataFrame:
 
 
 def steps(grid: Grid, table: pd.DataFrame) -> dict[str, dict[str, dict[tuple[str, str], dict]]]:
-    """Of a table of changes, all items ranked, by dataset and pair; none where those of `topk` have not all run."""
-    table, datasets = ranked(table).set_index(["after", "before"]), {}
-    for dataset in grid.real:
-        pairs = table[table["dataset"] == dataset].to_dict("index")
-        complete = {("topk", "fused"), ("topk", "none"), ("topk", "hard")} <= pairs.keys()
-        datasets[grid.label(dataset)] = pairs if complete else {}
-    return {"datasets": datasets}
+    """A table of changes, all items ranked, by dataset and pair."""
+    table = ranked(table).set_index(["after", "before"])
+    return {"datasets": {grid.label(on): table[table["dataset"] == on].to_dict("index") for on in grid.real}}
 
 
 def replication(table: pd.DataFrame) -> dict[str, int]:
-    """Of a table of changes with a column `set`, how the second set stands to the first, both protocols counted.
-
-    changes; how many of the second lie inside the first's interval; how many are sure, their interval leaving zero
-    out, and of these how many have the first's sign.
-    """
+    """Of a table of changes with a column `set`, how many of the second set's lie inside the first's interval, how many
+    are sure, their interval leaving zero out, and of these how many have the first's sign; both protocols counted."""
     first, second = (part.set_index(["what", "protocol"]) for _, part in table.groupby("set", sort=False))
     first = first.reindex(second.index)
     sure = (second["low"] > 0) | (second["high"] < 0)
@@ -145,9 +133,8 @@ def with_more_seeds(grid: Grid, pair: tuple[str, str], ledger: Ledger) -> tuple[
 def over_baselines(grid: Grid, ledger: Ledger, rows: Iterable[str] = MODELS) -> pd.DataFrame:
     """Change of test NDCG@5 from the baseline that validates best to each row, on every real dataset and protocol.
 
-    A row that lacks a seed is left out. A baseline is the same for every seed: only those of the row vary, crossed with
-    the users. Columns dataset, protocol, baseline, its (NDCG@5), row, change %, low, high. Raises InputError if the two
-    were computed on different editions of the dataset.
+    `its`: NDCG@5 of the baseline, the same for every seed: only those of the row vary, crossed with the users. A row
+    that lacks a seed is left out. Raises InputError if the two were computed on different editions of the dataset.
     """
     lines, plain = [], ledger.records[ledger.records["stage"] == "baseline"]
     for dataset, (protocol, column) in product(grid.real, PROTOCOLS.items()):
@@ -155,7 +142,7 @@ def over_baselines(grid: Grid, ledger: Ledger, rows: Iterable[str] = MODELS) -> 
         if known.empty:
             continue
         best = known.loc[known[f"valid{end}.ndcg@5"].idxmax()]
-        for experiment in (Experiment(grid, dataset, row) for row in rows if _runs_on(grid, row, dataset)):
+        for experiment in _running(grid, dataset, rows):
             files = experiment.recorded(ledger)
             if set(experiment.seeds) <= files.keys():
                 ledger.check_one_edition([best["file"], *files.values()])
@@ -166,22 +153,21 @@ def over_baselines(grid: Grid, ledger: Ledger, rows: Iterable[str] = MODELS) -> 
     return pd.DataFrame(lines, columns=columns)
 
 
-def _runs_on(grid: Grid, row: str | None, dataset: str) -> bool:
-    return row in grid.rows and grid.runs_on(row, dataset)
+def _running(grid: Grid, dataset: str, rows: Iterable[str | None]) -> list[Experiment]:
+    return [Experiment(grid, dataset, row) for row in rows if row in grid.rows and grid.runs_on(row, dataset)]
 
 
-def contributions(
-    grid: Grid, ledger: Ledger, after: str, before: str | None, by: str = POPULARITY, groups: int = TENTHS
-) -> pd.DataFrame:
+def contributions(grid: Grid, ledger: Ledger, cases: Iterable[tuple[str, str | None, str, int]]) -> pd.DataFrame:
     """What each group of users adds to a change, all items ranked, on every real dataset where both rows have runs.
 
-    by: popularity (of the test item) or history (items before it); groups of about as many users each. Columns dataset,
-    group (from 1, the lowest), users, from, to, change %, low, high: percent of the mean over all users before, so that
-    contributions add up to the whole change.
+    cases: row, the other one, by what users are put into groups, and into how many of about the same size: popularity
+    (of the test item) or history (items before it). `group` counts from 1, the lowest; percent are of the mean over all
+    users before, so that contributions add up to the whole change.
     """
-    rows = []
-    for dataset in (name for name in grid.real if _runs_on(grid, after, name) and _runs_on(grid, before, name)):
-        files = paired_seeds(Experiment(grid, dataset, after), Experiment(grid, dataset, before), ledger)
+    lines = []
+    for (after, before, by, groups), dataset in product(cases, grid.real):
+        sides = _running(grid, dataset, (after, before))
+        files = paired_seeds(*sides, ledger) if len(sides) == 2 else []
         if not files:
             continue
         first, second = arms(files, ledger)
@@ -189,31 +175,25 @@ def contributions(
         group = pd.qcut(values, groups, labels=False, duplicates="drop")
         for number, members in values.groupby(group):
             one = crossed_change(first, np.where(group == number, second, first))
-            line = dataset, int(number) + 1, len(members), members.min(), members.max()
-            rows.append((*line, one.estimate, one.low, one.high))
-    return pd.DataFrame(rows, columns=OF_A_GROUP)
+            line = after, before, by, dataset, int(number) + 1, len(members), members.min(), members.max()
+            lines.append((*line, one.estimate, one.low, one.high))
+    columns = ["row", "other", "by", "dataset", "group", "users", "from", "to", "change %", "low", "high"]
+    return pd.DataFrame(lines, columns=columns)
 
 
 def of_groups(grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    """`contributions` to the change over the reference for each of SHOWN, after columns row and by."""
-    rows = [
-        {"row": row, "by": by} | line
-        for row, by, count in SHOWN
-        for line in contributions(grid, ledger, row, _reference(grid, row), by, count).to_dict("records")
-    ]
-    return pd.DataFrame(rows, columns=["row", "by", *OF_A_GROUP])
+    """`contributions` to the change over the reference for each of SHOWN."""
+    cases = [(row, _reference(grid, row), by, count) for row, by, count in SHOWN]
+    return contributions(grid, ledger, cases).drop(columns="other")
 
 
 def popular(grid: Grid, ledger: Ledger, others: Iterable[str] = ("hard", "hard_as_topk")) -> dict[str, pd.DataFrame]:
     """How much of what `topk` has over other rows lies with users whose next item is of the most popular tenth.
 
-    shares: other, dataset, change % with low and high (of that tenth), all (the whole change), share (of it, 0 where
-    the whole is no gain); all items ranked.
+    shares: the change of that tenth, `all` (the whole change), and `share` of it, 0 where the whole is no gain.
     """
-    rows = []
-    for other in others:
-        for dataset, part in contributions(grid, ledger, "topk", other).groupby("dataset", sort=False):
-            top, whole = part.iloc[-1][["change %", "low", "high"]], part["change %"].sum()
-            share = top["change %"] / whole if whole > 0 else 0.0
-            rows.append({"other": other, "dataset": grid.label(dataset), **top, "all": whole, "share": share})
-    return {"shares": pd.DataFrame(rows)}
+    table = contributions(grid, ledger, [("topk", other, POPULARITY, TENTHS) for other in others])
+    parts = table.groupby(["other", "dataset"], sort=False)
+    shares = parts.tail(1).assign(all=parts["change %"].transform("sum"))
+    shares["share"] = np.where(shares["all"] > 0, shares["change %"] / shares["all"], 0.0)
+    return {"shares": labelled(grid, shares)}

@@ -7,23 +7,20 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from companion.findings.names import NAMES
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation.statistics import seed_mean
 from rodpo_lite.files import read_json
 from rodpo_lite.sampling.selectors import NegativesConfig
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-# What readers call the libraries, the tasks that time an epoch, and those that time the way to a quality.
-LIBRARIES, EPOCHS, QUALITY = read_json(FOLDER / "names.json").values()
+LIBRARIES, EPOCHS, QUALITY = (NAMES[kind] for kind in ("libraries", "epochs", "quality"))
 OURS = LIBRARIES["ours"]
 SECONDS = {"seconds.median": "seconds", "seconds.min": "least", "seconds.max": "most"}
 
 
 def measured(name: str, folder: Path = FOLDER) -> dict[str, Any]:
-    """What `benchmarks/` left in <name>.json: results, accelerator, converged or precision.
-
-    Raises InputError, which names the command, where that was not measured.
-    """
+    """What `benchmarks/` left in <name>.json; raises InputError, which names the command, where that is missing."""
     path = folder / f"{name}.json"
     if not path.is_file():
         command = "make bench" if name == "results" else f"python benchmarks/{name}.py"
@@ -32,10 +29,7 @@ def measured(name: str, folder: Path = FOLDER) -> dict[str, Any]:
 
 
 def tasks(results: dict[str, Any]) -> pd.DataFrame:
-    """A row for each task that a library has: task, library, seconds (median), least, most, ratio to ours, MiB (peak).
-
-    A library without a time keeps its row, with the reason in `note`.
-    """
+    """Median seconds of each task of each library, their ratio to ours and peak MiB, or in `note` why there is none."""
     outcomes = [
         {"task": task, "library": library} | outcome
         for task, libraries in results["tasks"].items()
@@ -49,13 +43,13 @@ def tasks(results: dict[str, Any]) -> pd.DataFrame:
 
 
 def best_peer(table: pd.DataFrame, task: str) -> pd.Series | None:
-    """The row of `tasks` of the fastest other library, each at its own best setting; None if none has a time."""
+    """The row of `tasks` of the fastest other library; None if none has a time."""
     others = table[(table["task"] == task) & ~table["library"].str.startswith(OURS)].dropna(subset="seconds")
     return None if others.empty else others.loc[others["seconds"].astype(float).idxmin()]
 
 
 def quality(measured: dict[str, Any]) -> pd.DataFrame:
-    """Validation NDCG@10 over training seconds: task, library, round, seconds, NDCG@10, a row for each epoch."""
+    """Validation NDCG@10 over training seconds, a row for each epoch."""
     rows = []
     for task in QUALITY:
         for library, outcome in measured["tasks"].get(task, {}).items():
@@ -65,7 +59,7 @@ def quality(measured: dict[str, Any]) -> pd.DataFrame:
 
 
 def converged(measured: dict[str, Any]) -> pd.DataFrame:
-    """Validation NDCG@10 at equal epochs of full cross-entropy: library, seed, epoch, NDCG@10, a row for each epoch."""
+    """Validation NDCG@10 at equal epochs of full cross-entropy, a row for each epoch."""
     rows = [
         (LIBRARIES[run["library"]], run["seed"], epoch, score)
         for run in measured["runs"]
@@ -75,10 +69,10 @@ def converged(measured: dict[str, Any]) -> pd.DataFrame:
 
 
 def best_epochs(table: pd.DataFrame) -> pd.DataFrame:
-    """Of `converged`, a row a library: seeds, their mean best NDCG@10, its deviation.
+    """Of `converged`, the mean best NDCG@10 of each library, and by how much ours is above it.
 
-    `change %` is ours over it, `low` and `high` the 95 % interval over seeds, by Student's t with one deviation for all
-    libraries, pooled, so that one with a single seed has an interval, too; NaN where none has two.
+    The 95 % interval over seeds is by Student's t with one deviation for all libraries, pooled, so that one with a
+    single seed has an interval, too; NaN where none has two.
     """
     of_run = table.groupby(["library", "seed"], sort=False)["NDCG@10"].max()
     libraries = of_run.groupby("library", sort=False)
@@ -94,15 +88,12 @@ def best_epochs(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def curve(measured: dict[str, Any], name: str) -> pd.DataFrame:
-    """One of our own curves: of (what was measured), x, seconds (median), least, most."""
+    """One of our own curves: median seconds of what was measured, over x."""
     return pd.json_normalize(measured["curves"][name])[["of", "x", *SECONDS]].rename(columns=SECONDS)
 
 
 def on_a_gpu(measured: dict[str, Any], on_cpu: dict[str, Any]) -> pd.DataFrame:
-    """Seconds of an epoch on a GPU, and on the CPU of `results`: epoch of, GPU s, its ratio, CPU s, its ratio.
-
-    Ratios are to the plain epoch on the same device: alignments to the reference, encoders to the linear fusion.
-    """
+    """Seconds of an epoch on either, and ratios to the plain one there: of the reference, or of the linear fusion."""
     rows = []
     for name, plain, kind in (("cost", "reference", "alignment"), ("encoders", "linear", "")):
         there, here = (curve(source, name).set_index("of")["seconds"] for source in (measured, on_cpu))
@@ -113,7 +104,7 @@ def on_a_gpu(measured: dict[str, Any], on_cpu: dict[str, Any]) -> pd.DataFrame:
 
 
 def ratios(table: pd.DataFrame, to: str, **of: str) -> dict[str, float]:
-    """By name, medians of lines of a `curve` over that of another."""
+    """By name, medians of lines of a `curve` over the line `to`."""
     medians = table.set_index("of")["seconds"]
     return {name: float(medians[line] / medians[to]) for name, line in of.items()}
 
@@ -125,17 +116,14 @@ def _sparse(table: pd.DataFrame) -> dict[str, float]:
 
 
 def precision_change(pairs: pd.DataFrame) -> dict[str, Any]:
-    """Of pairs of runs that differ in precision alone: how many on each dataset, seeds, and the mean `change`, in %.
-
-    pairs: dataset, seed and change. The interval is Student's over the seeds: a seed counts once, by its mean.
-    """
+    """Mean `change` over pairs of runs that differ in precision alone; a seed counts once, by its mean."""
     of_seed = pairs.groupby("seed")["change"].mean()
-    counts = [{"dataset": name.capitalize(), "count": len(part)} for name, part in pairs.groupby("dataset", sort=False)]
+    counts = pairs.groupby("dataset", sort=False).size()
     return {"pairs": counts, "seeds": len(of_seed), "change": vars(seed_mean(of_seed.to_numpy()))}
 
 
 def time_to_quality(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """For each loss: task, label, our seconds, the fastest peer with its ratio if any came there, and who gave up."""
+    """For each loss our seconds, the fastest peer, if any came there, and who gave up."""
     losses = []
     for task, label in QUALITY.items():
         part = table[table["task"] == task].set_index("library", drop=False)
@@ -146,7 +134,7 @@ def time_to_quality(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def added(cost: pd.DataFrame, encoders: pd.DataFrame) -> dict[str, float]:
-    """How many times a plain epoch one with `topk` takes, at which K, and a sparse mixture its dense twin."""
+    """How many times a plain epoch one with `topk` takes, and a sparse mixture its dense twin."""
     return ratios(cost, "reference", topk="alignment, topk") | {"k": NegativesConfig().k} | _sparse(encoders)
 
 
@@ -157,10 +145,7 @@ def _side_by_side(seeds: pd.DataFrame) -> pd.Series:
 
 
 def growth(curves: dict[str, pd.DataFrame], seeds: pd.DataFrame) -> dict[str, Any]:
-    """How a step grows: by the pool, in multiples of one without a preference loss, and by items, where sampled, %.
-
-    items: the least and the most; seeds: the least and the most of several seeds at once over one after the other.
-    """
+    """How a step grows: by the pool, in multiples of one without a preference loss, and by items, where sampled, %."""
     items, pool = curves["items"], curves["pool"].set_index("x")["seconds"]
     sampled, together = items[items["of"] == "sampled softmax"], _side_by_side(seeds)
     return {
@@ -172,13 +157,9 @@ def growth(curves: dict[str, pd.DataFrame], seeds: pd.DataFrame) -> dict[str, An
 
 
 def gpu_ratios(measured: dict[str, Any]) -> dict[str, Any]:
-    """What bounds an epoch on a GPU, in parts of the plain one, and what a sparse mixture adds there.
-
-    seeds: how many → time of all at once over one after the other; least, most: seconds of a seed.
-    """
+    """What bounds an epoch on a GPU, in parts of the plain one, what a mixture adds there, and what a seed takes."""
     cost, inference, encoders, seeds = (curve(measured, name) for name in ("cost", "inference", "encoders", "seeds"))
-    parts = {"loss": "cross-entropy alone", "encoder": "encoder alone", "fp32": "fp32"}
-    parts = {name: f"reference, {part}" for name, part in parts.items()}
+    parts = {"loss": "reference, cross-entropy alone", "encoder": "reference, encoder alone", "fp32": "reference, fp32"}
     apart = seeds[seeds["of"] == "one after the other"]
     return ratios(cost, "reference", products="bf16 products", topk="alignment, topk", **parts) | {
         "seeds": _side_by_side(seeds),

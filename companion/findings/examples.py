@@ -12,6 +12,7 @@ import torch
 from companion.evidence.grid import FINAL, Experiment, Grid
 from companion.evidence.ledger import Ledger
 from companion.findings.changes import labelled
+from companion.findings.names import NAMES
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import leave_one_out, training_counts
 from rodpo_lite.data.synthetic import WorldSizes, open_world
@@ -25,26 +26,17 @@ ROWS = ("fused", "none", "uniform", "hard", "topk")
 TOP = 10
 DEPTH = 20  # of a list in which moves are counted
 LOSERS = 10
-TAKEN_NEXT = "taken next, per 10,000"
-MOVES = {  # what `moves` counts, as a column and on which scale
-    "items": ("items a user", 1),
-    "owned": ("already had, %", 100),
-    "next": (TAKEN_NEXT, 1e4),
-    "popularity": ("median purchases", 1),
-}
-LISTS = {"before": "lists before", "after": "lists after", "wanted": "taken next by those who lost it"}
+MOVES, LISTS = NAMES["moves"], NAMES["lists"]
+SCALES = {"owned": 100, "next": 1e4}  # of MOVES
+TAKEN_NEXT = MOVES["next"]
 SHOP = WorldSizes(users=800, items=400)
 
 
 def write(
     dataset: Dataset, grid: Grid, runs: Path, ledger: Ledger, rows: tuple[str, ...] = ROWS, users: int = 12
 ) -> Path:  # fmt: skip
-    """Write examples/<dataset>.json: users drawn at random among those whose test item some row has in its top 10.
-
-    Every row is taken at the first reported seed; all items are ranked. Of each user it holds history (the last ten
-    items), target, and for each row the top ten; of each row but the first, what `moves` and `losers` say of all users.
-    Raises InputError if a row has not been run.
-    """
+    """Write examples/<dataset>.json: users drawn at random among those whose test item some row has in its top 10, at
+    the first reported seed, all items ranked. Raises InputError if a row has not been run."""
     seed, lists = grid.seeds[0], {}
     for row in rows:
         folder = Experiment(grid, dataset.name, row).folder(runs) / FINAL / f"seed-{seed}"
@@ -74,13 +66,10 @@ def write(
 
 
 def moves(dataset: Dataset, before: np.ndarray, after: np.ndarray) -> dict[str, dict[str, float]]:
-    """Of the items that left the lists, came in and stayed: how many, whose they were already, who took them next.
-
-    before, after: lists of every user at test, [U, D]. For each kind: `items` per user, share `owned` by the user
-    already, share `next` that is the user's test item, and median training interactions, `popularity`; where there is
-    no item, the first only.
-    """
-    owner, (_, end) = np.repeat(np.arange(dataset.n_users), dataset.lengths), leave_one_out(dataset).history("test")
+    """Of the items that left the lists [U, D] at test, came in and stayed: how many a user, and, where there are any,
+    which share the user had already and which is the test item, and their median training interactions."""
+    owner = np.repeat(np.arange(dataset.n_users), dataset.lengths)
+    end = leave_one_out(dataset).history("test")[1]
     keys = owner * dataset.n_items + dataset.items  # a pair of user and item as one number
     past = keys[np.arange(len(keys)) < end[owner]]
     first, second = (np.arange(dataset.n_users)[:, None] * dataset.n_items + lists for lists in (before, after))
@@ -97,11 +86,7 @@ def moves(dataset: Dataset, before: np.ndarray, after: np.ndarray) -> dict[str, 
 
 
 def losers(before: np.ndarray, after: np.ndarray, targets: np.ndarray) -> list[dict[str, int]]:
-    """The ten items that leave most lists on balance.
-
-    before, after: lists [U, D]; targets: test items [U]. Of each item: in how many lists it is `before` and `after`,
-    and how many of the users who lost it took it next, `wanted`.
-    """
+    """The ten items that leave most lists [U, D] on balance; `wanted` are those that a user who lost them took next."""
     had, has = ((lists == targets[:, None]).any(1) for lists in (before, after))
     size = int(max(before.max(), after.max())) + 1
     items = {"before": before.ravel(), "after": after.ravel(), "wanted": targets[had & ~has]}
@@ -117,10 +102,10 @@ def read(dataset: str, ledger: Ledger) -> dict[str, Any] | None:
 
 
 def moves_table(kept: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """`moves` of what `read` returns for each dataset: dataset, row, what, and a column for each of MOVES."""
+    """`moves` of what `read` returns for each dataset."""
     return pd.DataFrame(
         {"dataset": dataset, "row": row, "what": what}
-        | {label: scale * values[key] for key, (label, scale) in MOVES.items() if key in values}
+        | {label: SCALES.get(key, 1) * values[key] for key, label in MOVES.items() if key in values}
         for dataset, lists in kept.items()
         for row, moved in lists["moved"].items()
         for what, values in moved["moves"].items()
@@ -128,7 +113,7 @@ def moves_table(kept: dict[str, dict[str, Any]]) -> pd.DataFrame:
 
 
 def came_and_left(grid: Grid, table: pd.DataFrame, rows: Iterable[str]) -> dict[str, pd.DataFrame]:
-    """rows: dataset, row, and of 10,000 items that came in and that left how many were taken next."""
+    """Of 10,000 items that came in and that left, how many were taken next."""
     taken = table.set_index(["dataset", "row", "what"])[TAKEN_NEXT].unstack("what")
     taken = taken.loc[list(product(table["dataset"].unique(), rows)), ["came", "left"]]
     return {"rows": labelled(grid, taken.reset_index())}
@@ -179,7 +164,7 @@ def write_example(folder: Path, seed: int = 0) -> tuple[Path, Path]:
 
 @torch.no_grad()
 def _best(dataset: Dataset, folder: Path) -> np.ndarray:
-    """The best items of every user after all but the test item, [U, 20]."""
+    """The best items of every user after all but the test item, [U, DEPTH]."""
     run = load(folder, dataset)
     start, end = leave_one_out(dataset).history("test")
     best = np.empty((dataset.n_users, DEPTH), np.int64)

@@ -11,20 +11,10 @@ from companion.evidence.comparison import PUSHED, RANKED, changes, mechanism, ov
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import Ledger
 from companion.findings.changes import labelled
+from companion.findings.names import NAMES
 from companion.findings.runs import MARK, began_elsewhere
 
-DRIFTS = {"drift": "hidden purchases", "validation_drift": "validation items"}
-SELECTION = {
-    "hidden": "hidden, per 10,000 draws",
-    "on_hidden": "hidden, per 10,000 of the push",
-    "validation": "validation item, per 10,000 draws",
-    "past": "already had, %",
-    "same": "as in the last epoch, %",
-    "push": "push a draw",
-    "pushed_hidden": "push on hidden, in 10,000 draws",
-    "drift": "drift of hidden",
-    "validation_drift": "drift of validation",
-}
+DRIFTS, SELECTION = NAMES["drifts"], NAMES["selection"]
 EXCLUSIONS = {"not repeating": ("_all", "_past"), "future purchases": ("_past", "")}  # rows after and before
 
 
@@ -34,19 +24,15 @@ def _counted(grid: Grid, ledger: Ledger, dataset: str) -> pd.DataFrame:
 
 
 def hits(grid: Grid, ledger: Ledger, dataset: str) -> dict[str, Any]:
-    """Means over seeds by row of a dataset with hidden purchases: hits, shares, validation, push, pushed.
-
-    As `mechanism` has them, in the order of hits; k: the size of the pool.
-    """
-    columns = {"hidden": "hits", "on_hidden": "shares", "validation": "validation", "push": "push", PUSHED: "pushed"}
-    means = _counted(grid, ledger, dataset).groupby("row")[list(columns)].mean().dropna(subset="hidden")
+    """Means of `mechanism` over seeds by row, in the order of hits on hidden purchases; `k`: the size of the pool."""
+    columns = ["hidden", "on_hidden", "validation", "push", PUSHED]
+    means = _counted(grid, ledger, dataset).groupby("row")[columns].mean().dropna(subset="hidden")
     settings = Experiment(grid, dataset, "topk").chosen(ledger) or {}
-    means = means.sort_values("hidden").rename(columns=columns).to_dict("series")
-    return means | {"k": settings.get("negatives.k", 20)}
+    return means.sort_values("hidden").to_dict("series") | {"k": settings.get("negatives.k", 20)}
 
 
 def hits_and_shares(grid: Grid, ledger: Ledger, dataset: str) -> pd.DataFrame:
-    """`over_seeds` of hits and of the share of the push, by `what`, rows in the order of hits."""
+    """`over_seeds` of hits and of the share of the push, in the order of hits."""
     runs = _counted(grid, ledger, dataset)
     named = {"hits per 10,000 draws": "hidden", "share of the push, per 10,000": "on_hidden"}
     hits, shares = (over_seeds(runs, name).set_index("row").assign(what=label) for label, name in named.items())
@@ -73,12 +59,8 @@ def drifts(grid: Grid, ledger: Ledger, dataset: str) -> pd.DataFrame:
 
 
 def drift(grid: Grid, ledger: Ledger, dataset: str) -> dict[str, Any]:
-    """What may be said of `drifts`: below (rows whose interval lies below zero), how many above, of how many cases.
-
-    together: the rank correlation with hits of each kind; moved: hidden purchases under hard, topk and uniform;
-    exceptions: `against_the_trend`.
-    """
-    table, often = drifts(grid, ledger, dataset), hits(grid, ledger, dataset)["hits"]
+    """What may be said of `drifts`: whose interval lies below zero, how many above, and rank correlations with hits."""
+    table, often = drifts(grid, ledger, dataset), hits(grid, ledger, dataset)["hidden"]
     means = table["mean"].unstack("of").reindex(often.index)
     return {
         "below": table[table["high"] < 0].reset_index(),
@@ -92,19 +74,16 @@ def drift(grid: Grid, ledger: Ledger, dataset: str) -> dict[str, Any]:
 
 
 def against_the_trend(counted: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a dataset's `mechanism` under which hidden purchases sink more than under `hard`, which hits more.
-
-    Columns row, times (how many times as often `hard` hits); the rarest first.
-    """
+    """Rows of a dataset's `mechanism` under which hidden purchases sink more than under `hard`, which hits them so many
+    times as often; the rarest first."""
     means = counted.groupby("row")[["drift", "hidden"]].mean()
     rows = means[(means < means.reindex(["hard"]).iloc[0]).all(axis=1)].sort_values("hidden")
     return pd.DataFrame({"row": rows.index, "times": means["hidden"].get("hard", np.nan) / rows["hidden"].to_numpy()})
 
 
 def pushed(grid: Grid, ledger: Ledger) -> dict[str, pd.DataFrame]:
-    """hidden: of each dataset of tier A with hidden purchases, change in % from `hard` to `topk` of the share of the
-    push that lands there, and of the amount; validation: of each real dataset, how many of 10,000 draws of either
-    reject the user's validation item."""
+    """hidden: change in % from `hard` to `topk` of the share of the push that lands on hidden purchases, and of the
+    amount, in tier A; validation: how many of 10,000 draws of either reject the user's validation item."""
     means = mechanism(grid, ledger).groupby(["row", "dataset"])[["on_hidden", PUSHED, "validation"]].mean()
     hard, topk = (means.reindex([row], level="row").droplevel("row") for row in ("hard", "topk"))
     both = [dataset for dataset in grid.datasets if dataset in hard.index and dataset in topk.index]
@@ -116,10 +95,7 @@ def pushed(grid: Grid, ledger: Ledger) -> dict[str, pd.DataFrame]:
 
 
 def over_the_reference(grid: Grid, ledger: Ledger, dataset: str, rows: list[str]) -> pd.DataFrame:
-    """Change of test NDCG@5 over `fused`, all items ranked: row, before, seeds, change %, low, high.
-
-    Rows that began at another reference than the one on record are marked.
-    """
+    """Change of test NDCG@5 over `fused`, all items ranked; rows that `began_elsewhere` are marked."""
     elsewhere = began_elsewhere(grid, ledger, [dataset])
     pairs = {f"{name} {MARK}" if (dataset, name) in elsewhere else name: (name, "fused") for name in rows}
     table = changes(grid, pairs, ledger, [dataset], [RANKED], partial=True)
@@ -127,7 +103,7 @@ def over_the_reference(grid: Grid, ledger: Ledger, dataset: str, rows: list[str]
 
 
 def gaps(grid: Grid, ledger: Ledger, dataset: str) -> pd.DataFrame:
-    """`changes` of topk over hard and none, all items ranked, in the order of the share that is hidden: `hidden, %`."""
+    """`changes` of topk over hard and none, all items ranked, in the order of the share that is hidden."""
     shares = {grid.source(dataset): 0} | {name: planted.share for name, planted in grid.planted.items()}
     table = changes(grid, [("topk", "hard"), ("topk", "none")], ledger, shares, [RANKED], partial=True)
     table = table.drop(columns=["what", "protocol"])
@@ -135,11 +111,10 @@ def gaps(grid: Grid, ledger: Ledger, dataset: str) -> pd.DataFrame:
 
 
 def as_more_is_hidden(gaps: pd.DataFrame, counted: pd.DataFrame) -> dict[str, Any]:
-    """What becomes of the change from `hard` to `topk` as a larger share is hidden.
+    """What becomes of `gaps` over `hard` as a larger share is hidden, and of its hits in 10,000 draws, by `mechanism`.
 
-    gaps: `gaps` over one row; counted: `mechanism`. Returned are the gaps with `share` (%), seeds and `hits` of `hard`
-    in 10,000 draws, and the trend: the slope in percentage points for every tenth that is hidden of a line through the
-    changes, each weighed by its interval, as if they were independent, with its interval.
+    trend: the slope, in percentage points for every tenth that is hidden, of a line through the changes, each weighed
+    by its interval, as if they were independent.
     """
     if gaps["dataset"].nunique() < 2:
         return {"gaps": []}
@@ -158,7 +133,7 @@ def out_of_scale(values: pd.Series, times: float = 4) -> list[str]:
 
 
 def exclusions(grid: Grid, ledger: Ledger, rows: Iterable[str] = ("uniform", "hard", "topk")) -> pd.DataFrame:
-    """`changes` from each rule of what is never rejected to the next, with columns row and step, of EXCLUSIONS."""
+    """`changes` from each rule of what is never rejected to the next, by the steps of EXCLUSIONS."""
     parts = [
         changes(grid, {name: (name + after, name + before) for name in rows}, ledger, partial=True).assign(step=step)
         for step, (after, before) in EXCLUSIONS.items()
@@ -168,8 +143,7 @@ def exclusions(grid: Grid, ledger: Ledger, rows: Iterable[str] = ("uniform", "ha
 
 
 def repeating(grid: Grid, ledger: Ledger, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """changes: of `exclusions` those under `hard` and `topk`, with `past`, the draws of the row, in %, on what the user
-    has already where nothing is excluded."""
+    """Of `exclusions` those of `hard` and `topk`, and `past`: draws, in %, on what the user has if all is allowed."""
     table = table[table["row"].isin(["hard", "topk"])].sort_values("row", kind="stable")
     spent = mechanism(grid, ledger).groupby(["dataset", "row"])["past"].mean()
     past = [spent.get((line.dataset, f"{line.row}_all"), np.nan) for line in table.itertuples()]

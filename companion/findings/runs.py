@@ -12,8 +12,10 @@ from companion.evidence.claims import Claim
 from companion.evidence.comparison import complete, paired_seeds, quality
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import FOLDER, Ledger
+from companion.findings.names import NAMES
 from rodpo_lite.evaluation.statistics import seed_mean
 
+PUBLISHED = FOLDER.parent / "published.csv"
 MARK = "†"
 
 
@@ -30,10 +32,7 @@ def setup(grid: Grid, claims: Iterable[Claim], ledger: Ledger) -> dict[str, Any]
 
 
 def quality_tables(grid: Grid, table: pd.DataFrame, ledger: Ledger) -> dict[str, pd.DataFrame]:
-    """`quality` of every real dataset as readers see it, sweeps left out, the best on test first.
-
-    Rows that `began_elsewhere` are marked; the last column is the command that runs the row again.
-    """
+    """`quality` of every real dataset as readers see it, sweeps left out, the best on test first."""
     swept = {name for name, row in grid.rows.items() if row.tier == "C"}
     names = {"validation": "valid", "test": "test ± its deviation", "test_masked": "test, history dropped"}
     table = table[table["dataset"].isin(grid.real) & ~table["row"].isin(swept)]
@@ -54,29 +53,20 @@ def _command(grid: Grid, dataset: str, row: str) -> str:
     return f"`rodpo baseline --data $RODPO_DATA/{dataset} --name {row.removesuffix(' baseline')}`"
 
 
-PUBLISHED = FOLDER.parent / "published.csv"
-OURS = {
-    "fused": "ours, reference",
-    "topk": "ours, aligned with topk",
-    "towers": "ours, reference with towers",
-    "towers_topk": "ours, towers aligned with topk",
-}
-
-
 def beside_published(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:
     """Numbers of others as they were published, and ours of `quality` under both protocols."""
     published, table = pd.read_csv(PUBLISHED), complete(grid, table)
     ours = [
         {"system": label, "inputs": "IDs, text; images where there are any", "history": history, "origin": "run ledger"}
         | table[table["row"] == name].set_index("dataset")[column].to_dict()
-        for name, label in OURS.items()
+        for name, label in NAMES["systems"].items()
         for column, history in (("test_masked", "dropped"), ("test", "ranked"))
     ]
     return pd.concat([published, pd.DataFrame(ours)])[published.columns]
 
 
 def beside_hm4sr(grid: Grid, table: pd.DataFrame) -> dict[str, Any]:
-    """What HM4SR is quoted with on Sports, and our references there: row, test, change in %."""
+    """What HM4SR is quoted with on Sports, and our references there, with their change from it in %."""
     published = pd.read_csv(PUBLISHED).set_index("system")
     quoted, table = published.loc["HM4SR", "sports"], complete(grid, table)
     rows = table[(table["dataset"] == "sports") & table["row"].isin(["fused", "towers"])]
@@ -84,17 +74,15 @@ def beside_hm4sr(grid: Grid, table: pd.DataFrame) -> dict[str, Any]:
 
 
 def inputs(grid: Grid, ledger: Ledger) -> dict[str, Any]:
-    """inputs: dataset, and the modalities that its items come with."""
-    modalities = ledger.records.drop_duplicates("dataset").set_index("dataset")["modalities"]
-    known = {name: modalities[name] for name in grid.real if name in modalities}
-    rows = [{"dataset": grid.label(name), "modalities": kind, "how_many": len(kind)} for name, kind in known.items()]
-    return {"inputs": rows}
+    """The modalities that the items of each dataset come with."""
+    known = ledger.records.drop_duplicates("dataset").set_index("dataset")["modalities"]
+    return {"inputs": [{"dataset": grid.label(on), "modalities": known[on]} for on in grid.real if on in known]}
 
 
 def pool(grid: Grid, ledger: Ledger, prefix: str = "") -> dict[str, Any]:
-    """How many items the pool of `topk` holds: pools (size, dataset, items), the sizes tried, and the sources.
+    """How many items the pool of `topk` holds, the sizes tried, and the datasets that it was tuned on, if not on each.
 
-    prefix: "" or TOWERS. sources: datasets that it was tuned on, if not on each.
+    prefix: "" or TOWERS.
     """
     items, pools = ledger.records.drop_duplicates("dataset").set_index("dataset")["n_items"], []
     for dataset in grid.real:
@@ -110,7 +98,7 @@ def pool(grid: Grid, ledger: Ledger, prefix: str = "") -> dict[str, Any]:
 
 
 def ranks_drawn(grid: Grid, ledger: Ledger, rows: Iterable[str] = ("topk", "rank_window", "window_as_topk")) -> dict:
-    """windows: for each real dataset, the rows with a pool and the ranks that they draw from, the best being 1."""
+    """Of each real dataset, the rows with a pool and the ranks that they draw from, the best being 1."""
     windows = []
     for dataset in grid.real:
         ranks = []
@@ -125,10 +113,7 @@ def ranks_drawn(grid: Grid, ledger: Ledger, rows: Iterable[str] = ("topk", "rank
 
 
 def precisions(grid: Grid, claims: Iterable[Claim], ledger: Ledger) -> dict[str, Any]:
-    """In what precision products were computed: the usual one, and which rows of which datasets had another.
-
-    divided: pairs of claims of which the two sides differ.
-    """
+    """In what precision products were computed: usually, elsewhere, and in which pairs of claims both sides differ."""
     by_file = ledger.by_file["precision"].dropna()
     if by_file.empty:
         return {"usual": None}
@@ -146,10 +131,7 @@ def precisions(grid: Grid, claims: Iterable[Claim], ledger: Ledger) -> dict[str,
 
 
 def began_elsewhere(grid: Grid, ledger: Ledger, datasets: Iterable[str] = ()) -> list[tuple[str, str]]:
-    """Dataset and row of every alignment whose runs began at a reference other than the one on record.
-
-    datasets: by default the real ones. The other one has the same settings and seed.
-    """
+    """Dataset and row of alignments whose runs began at another reference of the same settings than that on record."""
     runs = _alignments(grid, ledger, datasets)
     began = runs["file"].map(ledger.by_file["reference_weights"])
     elsewhere = (runs["place"] == 0) & began.notna() & ~began.isin(ledger.records["weights"])
@@ -157,10 +139,7 @@ def began_elsewhere(grid: Grid, ledger: Ledger, datasets: Iterable[str] = ()) ->
 
 
 def _alignments(grid: Grid, ledger: Ledger, datasets: Iterable[str] = ()) -> pd.DataFrame:
-    """Runs that start from a reference: dataset, row, seed, place, file; of rows with the same runs the first.
-
-    place: that of the file among those of its seed, of which the first, 0, counts.
-    """
+    """Runs from a reference, of rows with the same runs the first; of a seed's files the one at place 0 counts."""
     rows = [
         (experiment.dataset, experiment.name, seed, place, file)
         for experiment in grid.experiments(tuple(datasets or grid.real))
@@ -187,10 +166,7 @@ def _accelerators(ledger: Ledger, files: list[str]) -> dict[str, Any]:
 
 
 def moves(grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    """Runs that are on record more than once, from references that were trained apart.
-
-    Columns dataset, row, seed, file and change %, that of test NDCG@5, all items ranked, against the run that counts.
-    """
+    """Runs on record once more, from references trained apart: change of test NDCG@5 against the run that counts."""
     runs = _alignments(grid, ledger)
     score = runs["file"].map(ledger.by_file["test.ndcg@5"])
     first = score.groupby([runs["dataset"], runs["row"], runs["seed"]]).transform("first")
@@ -198,9 +174,9 @@ def moves(grid: Grid, ledger: Ledger) -> pd.DataFrame:
 
 
 def how_far(grid: Grid, ledger: Ledger) -> dict[str, Any]:
-    """`moves` in numbers, where there are two: how many of which rows and datasets, the mean move with its interval.
+    """`moves` in numbers, where there are two: the mean move and its deviation, with intervals.
 
-    deviation: that of a move, with its interval; apart: the deviation of the difference of two seeds in these rows, %.
+    apart: the deviation of the difference of two seeds in these rows, %.
     """
     table = moves(grid, ledger)
     facts = _accelerators(ledger, table["file"].tolist())

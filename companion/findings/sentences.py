@@ -15,8 +15,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "book" / "sentences"  # every pag
 def render(name: str, **facts: Any) -> str:
     """Fill in book/sentences/<name>.md.j2; a data frame arrives there as a list of its rows.
 
-    The lines of a paragraph are joined, and a number is not parted from its %. Raises jinja2.UndefinedError for a fact
-    that the template needs and does not get.
+    A number is not parted from its %. Raises jinja2.UndefinedError for a fact that is missing.
     """
     given = {key: _rows(value) for key, value in facts.items()}
     return _joined(_ENVIRONMENT.get_template(f"{name}.md.j2").render(given)).replace(" %", "\u00a0%")
@@ -50,12 +49,10 @@ def _with_intervals(rows: Sequence[dict[str, Any]], digits: int = 1, unit: str =
 
 
 def _above(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those whose interval lies above zero."""
     return [row for row in rows if row["low"] > 0]
 
 
 def _below(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those whose interval lies below zero."""
     return [row for row in rows if row["high"] < 0]
 
 

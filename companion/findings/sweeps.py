@@ -9,41 +9,27 @@ from companion.evidence.comparison import RANKED, changes, quality
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import Ledger
 from companion.findings.changes import labelled, texts
+from companion.findings.names import NAMES
 from companion.findings.runs import MARK, began_elsewhere
 
 DATASET = "toys"
-SETTINGS = {  # what a row's name begins with
-    "k": "pool size K",
-    "beta": "β",
-    "lambda": "weight of the anchor",
-    "rate": "learning rate",
-    "n": "negatives a position",
-    "dropout": "dropout (1 is on)",
-}
+SETTINGS = NAMES["settings"]  # by what a row's name begins with
 AS_CHOSEN = "topk", "hard_as_topk"
 
 
 def against_topk(grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    """Change of test NDCG@5, all items ranked, from `topk` as it was chosen to each row of a sweep.
-
-    Columns of (the setting), selector (topk or hard), value, seeds, change %, low, high, in the order of the values; a
-    setting of which one value is on record is left out.
-    """
+    """Change of test NDCG@5, all items ranked, from `topk` as it was chosen to rows of sweeps of two values or more."""
     table = _changes(grid, [(name, "topk") for name in _varied(grid, "hard.") + _varied(grid)], ledger)
     names = table.pop("after").str.extract(r"(?P<selector>hard)?\.?(?P<of>\w+)=(?P<value>.+)")
-    table.insert(0, "of", names["of"].map(SETTINGS))
-    table.insert(1, "selector", names["selector"].fillna("topk"))
-    table.insert(2, "value", names["value"].astype(float))
+    names = names.assign(selector=names["selector"].fillna("topk"), of=names["of"].map(SETTINGS))
+    table = names[["of", "selector"]].assign(value=names["value"].astype(float)).join(table)
     table = table[table.groupby("of")["value"].transform("nunique") > 1].sort_values("value", kind="stable")
     order = table["of"].map(list(SETTINGS.values()).index).sort_values(kind="stable").index
     return table.loc[order].drop(columns="before")
 
 
 def over_hard(grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    """Change of test NDCG@5, all items ranked, from `hard` to `topk` at the same settings, the largest first.
-
-    Columns setting (in words), seeds, change %, low, high. What was chosen comes once, as such.
-    """
+    """Change of test NDCG@5, all items ranked, from `hard` to `topk` at the same settings, the largest first."""
     chosen = Experiment(grid, DATASET, AS_CHOSEN[0]).chosen(ledger)
     others = [row for row in _varied(grid) if Experiment(grid, DATASET, row).chosen(ledger) != chosen]
     table = _changes(grid, [*((row, f"hard.{row}") for row in others), AS_CHOSEN], ledger)
@@ -52,15 +38,14 @@ def over_hard(grid: Grid, ledger: Ledger) -> pd.DataFrame:
 
 
 def strongest(apart: pd.DataFrame, swept: pd.DataFrame, short: pd.DataFrame) -> dict[str, Any]:
-    """Settings of `over_hard`, and whose change it is by `against_topk`: the range for topk and for hard, where both
-    have the setting; short: `from_a_short_reference`."""
+    """Settings of `over_hard`, whose change it is by `against_topk` where both have it, and the short reference."""
     both = swept[swept["of"].isin(swept.loc[swept["selector"] == "hard", "of"])].groupby("selector")["change %"]
     ranges = {name: (values.min(), values.max()) for name, values in both}
     return {"settings": apart, "ranges": ranges, "short": short}
 
 
 def from_a_short_reference(grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    """Change from other rows to `topk` where the reference has not converged: before, seeds, change %, low, high."""
+    """Change from other rows to `topk` where the reference has not converged."""
     table = _changes(grid, [("short_topk", "short_hard"), ("short_topk", "short_none")], ledger)
     return table.assign(before=table["before"].str.removeprefix("short_")).drop(columns="after")
 
@@ -68,23 +53,20 @@ def from_a_short_reference(grid: Grid, ledger: Ledger) -> pd.DataFrame:
 def tried(trials: pd.DataFrame, grid: Grid) -> dict[str, Any]:
     """What may be said of `tuning.trials`: how many, how many above their reference, and medians by the anchor.
 
-    together: the rank correlation of K and β over the settings with a pool; elsewhere: how many began at a reference
-    that was trained once more; starts: the first of them on each dataset.
+    together: the rank correlation of K and β; elsewhere: those that began at a reference that was trained once more.
     """
     if trials.empty:
         return {"trials": 0}
     preference = trials[trials["row"] != "none"]
     anchor, change = preference["training.lambda_ce"], preference["change %"]
     settings = preference[["negatives.k", "loss.beta"]].dropna().drop_duplicates()
-    elsewhere = trials[trials["start %"] != 0]
     return {
         "trials": len(trials),
         "above": (trials["change %"] > 0).sum(),
         "with_anchor": {"trials": (anchor > 0).sum(), "median": change[anchor > 0].median()},
         "without": {"trials": (anchor == 0).sum(), "median": change[anchor == 0].median()},
         "together": spearmanr(settings["negatives.k"], settings["loss.beta"]).statistic,
-        "elsewhere": len(elsewhere),
-        "starts": labelled(grid, elsewhere.drop_duplicates("dataset")),
+        "elsewhere": labelled(grid, trials[trials["start %"] != 0]),
         "mark": MARK,
     }
 
@@ -109,10 +91,7 @@ def unknown(grid: Grid, choices: list[tuple[str, str, tuple[str, str] | None]], 
 
 
 def on_reported_seeds(trials: pd.DataFrame, grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    """Validation NDCG@5 of the chosen setting against its reference, %: on the tuning seed, on the reported seeds.
-
-    Rows whose runs began at another reference than the one on record are left out.
-    """
+    """Validation NDCG@5 of the chosen setting against its reference, rows that `began_elsewhere` left out."""
     validation = quality(grid, ledger).set_index(["dataset", "row"])["validation"]
     chosen = trials[trials["chosen"].astype(bool)].set_index(["dataset", "row"])["change %"]
     chosen = chosen[chosen.index.isin(validation.index) & ~chosen.index.isin(began_elsewhere(grid, ledger))]
@@ -130,5 +109,4 @@ def _label(name: str) -> str:
 
 
 def _changes(grid: Grid, pairs: list[tuple[str, str]], ledger: Ledger) -> pd.DataFrame:
-    """`changes` on DATASET, all items ranked, without the columns dataset, what and protocol."""
     return changes(grid, pairs, ledger, [DATASET], [RANKED]).drop(columns=["dataset", "what", "protocol"])

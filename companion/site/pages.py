@@ -43,6 +43,8 @@ READS = {  # files that a module reads, below the project: a page depends on the
     "companion/evidence/grid.py": "workflow/*.yaml",
     "companion/findings/costs.py": "benchmarks/*.json",
     "companion/site/figures.py": "companion/site/template.yml",
+    "companion/findings/runs.py": "data/published.csv",
+    "companion/findings/names.py": "book/sentences/names.yml",
     "companion/findings/sentences.py": "book/sentences/*.j2",
     "rodpo_lite/data/schema.py": DATASETS,
 }

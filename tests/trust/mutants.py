@@ -17,6 +17,7 @@ SURVIVORS = PROJECT / "_build" / "trust" / "survivors.diff"
 NOTICED = ("killed", "timeout")
 ENOUGH = 0.9  # of the changes in each module
 COPIED = ("rodpo_lite", "companion", "tests", "workflow", "data", "pyproject.toml")
+NOBODY = ("-c", "user.name=nobody", "-c", "user.email=nobody@localhost")
 EVERY_FIFTH = ("*__mutmut_*1", "*__mutmut_*6")
 
 
@@ -27,6 +28,8 @@ def try_all(place: Path) -> dict[str, Any]:
         if (PROJECT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             (copy / name).write_bytes((PROJECT / name).read_bytes())
+    for command in (["init", "-q"], ["add", "."], [*NOBODY, "commit", "-qm", "copy"]):  # runs name their commit
+        _run(copy, "git", *command)
     mutmut = sys.executable, "-m", "mutmut"
     _run(copy, *mutmut, "run", "--max-children", str(os.cpu_count()), *EVERY_FIFTH)
     lines = _run(copy, *mutmut, "results", "--all", "true").splitlines()

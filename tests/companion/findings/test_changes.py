@@ -165,7 +165,7 @@ def test_only_an_interval_that_leaves_zero_out_puts_a_baseline_ahead():
 @pytest.mark.parametrize(("by", "count"), [("popularity", 10), ("history", 4)])
 def test_contributions_add_up_to_the_whole_change(grid, ledger, by, count):
     pair = Experiment(grid, "world", "topk"), Experiment(grid, "world", "hard")
-    table = changes.contributions(grid, ledger, "topk", "hard", by, count)
+    table = changes.contributions(grid, ledger, [("topk", "hard", by, count)])
     assert len(table) == count and table["users"].sum() == tiny_ledger.USERS
     assert table["change %"].sum() == pytest.approx(comparison.change(*pair, ledger).estimate)
     assert (table["low"] < table["change %"]).all() and (table["to"].shift() < table["from"])[1:].all()

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from companion.findings import costs
+from companion.findings.sentences import render
 from rodpo_lite.errors import InputError
 
 
@@ -65,7 +66,7 @@ def test_pairs_of_both_precisions():
     facts = costs.precision_change(pd.DataFrame({"dataset": "a", "seed": [0, 1], "change": [0.0, 10.0]}))
     assert facts["change"]["estimate"] == pytest.approx(5) and facts["seeds"] == 2
     assert facts["change"]["low"] == pytest.approx(5 - 12.706 * 5, rel=1e-3)
-    assert facts["pairs"] == [{"dataset": "A", "count": 2}]
+    assert render("precision_cost", **facts).startswith("Pairs of runs: 2 on A. On average +5.00")
 
 
 def test_equal_epochs():

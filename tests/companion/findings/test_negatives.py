@@ -99,8 +99,8 @@ def more(tmp_path, monkeypatch):
 
 def test_who_hits_hidden_purchases(more):
     means = negatives.hits(*more, "world-planted")
-    assert means["hits"].to_dict() == pytest.approx({"uniform": 1, "topk": 10, "hard": 100}), "the rarest first"
-    assert means["shares"]["hard"] == pytest.approx(200, rel=0.05) and means["k"] == 20
+    assert means["hidden"].to_dict() == pytest.approx({"uniform": 1, "topk": 10, "hard": 100}), "the rarest first"
+    assert means["on_hidden"]["hard"] == pytest.approx(200, rel=0.05) and means["k"] == 20
     table = negatives.hits_and_shares(*more, "world-planted")
     assert table["row"].tolist() == ["uniform", "topk", "hard"] * 2 and table["what"].nunique() == 2
 

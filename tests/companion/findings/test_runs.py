@@ -17,7 +17,7 @@ from rodpo_lite.files import write_json
 
 
 def test_what_items_come_with(grid, folder, ledger):
-    none = {"dataset": "World", "modalities": (), "how_many": 0}
+    none = {"dataset": "World", "modalities": ()}
     assert runs.inputs(grid, ledger) == {"inputs": [none]}
     said = render("inputs", **runs.inputs(grid, ledger))
     assert "on World with nothing." in said and "So on World no mixture can show" in said
@@ -25,7 +25,7 @@ def test_what_items_come_with(grid, folder, ledger):
         entry = json.loads(path.read_text())
         entry["dataset"]["checksums"] = dict.fromkeys(("features/image.npy", "features/text.npy", "items.parquet"), "0")
         write_json(path, entry)
-    both = {"dataset": "World", "modalities": ("text", "image"), "how_many": 2}
+    both = {"dataset": "World", "modalities": ("text", "image")}
     assert runs.inputs(grid, Ledger(folder)) == {"inputs": [both]}
     assert render("inputs", inputs=[both]) == "Beside its ID, an item comes on World with texts and images."
     assert runs.inputs(grid, with_records(folder, ledger.records.iloc[:0])) == {"inputs": []}
