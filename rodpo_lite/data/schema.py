@@ -90,6 +90,7 @@ class Dataset:
         common = self.attributes.sum(0) >= COMMON
         return self.attributes[:, common].toarray().astype(np.uint8)
 
+    @property
     def description(self) -> dict[str, Any]:
         """What a run says of its data: name, counts, SHA-256 of what a model sees (interactions, items, features)."""
         used = {"interactions.parquet", "items.parquet", *(m["file"] for m in self.manifest["modalities"].values())}
