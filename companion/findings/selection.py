@@ -76,7 +76,7 @@ def anchor(profile: RankProfile) -> pd.DataFrame:
 def noise(profile: RankProfile, negatives: NegativesConfig, loss: LossConfig) -> float:
     """Variance of one draw's suppression over its squared mean; NaN where the probabilities cannot be stated."""
     stated = SELECTORS[negatives.name].probabilities
-    return profile.noise(negatives, loss) if stated else np.nan
+    return rank_profiles.noise(profile.probabilities(negatives), profile.suppression(loss)) if stated else np.nan
 
 
 def summary(by_selector: dict[str, pd.DataFrame]) -> pd.DataFrame:

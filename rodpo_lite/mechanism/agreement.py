@@ -6,28 +6,21 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rodpo_lite.losses.preference import LOSSES, LossConfig
+from rodpo_lite.losses.preference import LossConfig, suppression_by_autograd
 from rodpo_lite.mechanism.rank_profiles import RankProfile
 from rodpo_lite.sampling.selectors import SELECTORS, NegativesConfig
 
 
 def by_autograd(profile: RankProfile, negatives: NegativesConfig, loss: LossConfig) -> tuple[np.ndarray, np.ndarray]:
     """`RankProfile.expected`, from the gradient of the expected loss Σ_r q_r ℓ_r on the score at each rank."""
-    scores = profile.pairs.policy_negative.clone().requires_grad_()
-    pairs = replace(profile.pairs, policy_negative=scores)
-    with torch.enable_grad():
-        losses = LOSSES[loss.name].function(pairs, loss, {})
-        expected_loss = (torch.from_numpy(profile.probabilities(negatives)) * losses).sum()
-    return profile.by_kind(torch.autograd.grad(expected_loss, scores)[0].numpy())
+    probabilities = torch.from_numpy(profile.probabilities(negatives))
+    return profile.by_kind(suppression_by_autograd(loss.name, profile.pairs, loss, probabilities).numpy())
 
 
 def by_drawing(
     profile: RankProfile, negatives: NegativesConfig, loss: LossConfig, draws: int, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`RankProfile.expected`, from `draws` draws of the selector: for one whose probabilities cannot be stated, too.
-
-    The state of a selector that remembers starts empty.
-    """
+    """`RankProfile.expected`, from `draws` draws of the selector; the state of one that remembers starts empty."""
     selector, config = SELECTORS[negatives.name], negatives.model_copy(update={"n": 1})
     candidates = profile.candidates[selector.scorer or "policy"]
     candidates = replace(candidates, state=selector.state(int(candidates.rows.max()) + 1, None))
@@ -41,33 +34,21 @@ def by_drawing(
     return total[0] / draws, total[1] / draws
 
 
-def standard_errors(
-    profile: RankProfile, negatives: NegativesConfig, loss: LossConfig, draws: int
-) -> tuple[float, float]:
-    """Standard errors of the two averages over positions of `by_drawing`, by the probabilities."""
+def standard_errors(profile: RankProfile, negatives: NegativesConfig, loss: LossConfig, draws: int) -> np.ndarray:
+    """Standard errors of the two averages over positions of `by_drawing`, by the probabilities, [2]."""
     probabilities, suppression = profile.probabilities(negatives), profile.suppression(loss)
-    squares, means = (profile.by_kind(probabilities * suppression**power) for power in (2, 1))
-    variances = (np.sum((square - mean**2).clip(min=0)) for square, mean in zip(squares, means, strict=True))
-    erroneous, informative = (float(np.sqrt(variance / draws) / len(probabilities)) for variance in variances)
-    return erroneous, informative
+    squares, means = (np.array(profile.by_kind(probabilities * suppression**power)) for power in (2, 1))  # [2, P]
+    return np.sqrt((squares - means**2).clip(min=0).sum(1) / draws) / len(probabilities)
 
 
 def three_ways(profile: RankProfile, selectors: list[NegativesConfig], loss: LossConfig, draws: int) -> pd.DataFrame:
-    """Mean erroneous suppression of selectors: in closed form, by autograd in float64, and by drawing.
-
-    Columns: closed form; autograd, less the closed form; Monte-Carlo; standard error of the draws; gap in errors.
-    """
+    """Mean erroneous suppression of selectors: in closed form, by autograd in float64, and by drawing."""
     rows = []
     for negatives in selectors:
-        exact, gradient, drawn = (
-            float(erroneous.mean())
-            for erroneous, _ in (
-                profile.expected(negatives, loss),
-                by_autograd(profile, negatives, loss),
-                by_drawing(profile, negatives, loss, draws),
-            )
-        )
-        error, _ = standard_errors(profile, negatives, loss, draws)
+        of = profile, negatives, loss
+        ways = profile.expected(negatives, loss), by_autograd(*of), by_drawing(*of, draws)
+        exact, gradient, drawn = (float(erroneous.mean()) for erroneous, _ in ways)
+        error, _ = standard_errors(*of, draws)
         certain = 0.0 if abs(drawn - exact) < 1e-9 else np.inf  # a certain draw has no error
         gap = (drawn - exact) / error if error > 1e-12 else certain
         rows.append((negatives.name, exact, gradient - exact, drawn, error, gap))

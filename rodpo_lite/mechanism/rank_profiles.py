@@ -62,22 +62,10 @@ class RankProfile:
         """Amounts [P, N] summed over the ranks with a false negative, and over the others, both [P]."""
         return (amounts * self.false_negative).sum(1), (amounts * ~self.false_negative).sum(1)
 
-    def noise(self, negatives: NegativesConfig, loss: LossConfig) -> float:
-        """Noise-to-signal ratio of one draw: trace of the variance of its gradient, over the squared mean gradient.
-
-        The gradient of a position is a vector over the catalogue, w_r at the drawn item; averaged over positions.
-        """
-        return _noise(self.probabilities(negatives), self.suppression(loss))
-
     @property
     def real(self) -> np.ndarray:
         """Which ranks hold an eligible item, [P, N]."""
         return np.arange(self.items.shape[1]) < self.eligible[:, None]
-
-    @property
-    def margin(self) -> np.ndarray:
-        """h if the item at that rank were drawn, [P, N]; infinite where nothing is eligible."""
-        return np.where(self.real, self.pairs.margin.numpy(), np.inf)
 
     def by_pool_size(self, loss: LossConfig, depth: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Erroneous and informative suppression, averaged over positions, of a pool of K = 1 … N; both [N].
@@ -121,7 +109,7 @@ def suppression_table(profile: RankProfile, settings: list[NegativesConfig], los
         probabilities = profile.probabilities(negatives)
         for loss, suppression in enumerate(suppressions):
             erroneous, informative = (kind.mean() for kind in profile.by_kind(probabilities * suppression))
-            rows.append((setting, loss, erroneous, informative, _noise(probabilities, suppression)))
+            rows.append((setting, loss, erroneous, informative, noise(probabilities, suppression)))
     return pd.DataFrame(rows, columns=["setting", "loss", "erroneous", "informative", "noise"])
 
 
@@ -154,7 +142,12 @@ def rank_profile(
     return RankProfile(*(table.numpy() for table in tables), Pairs(*pairs), anchor.numpy(), candidates)
 
 
-def _noise(probabilities: np.ndarray, suppression: np.ndarray) -> float:
+def noise(probabilities: np.ndarray, suppression: np.ndarray) -> float:
+    """Noise-to-signal ratio of one draw: trace of the variance of its gradient, over the squared mean gradient.
+
+    The gradient of a position is a vector over the catalogue, w_r at the drawn item; averaged over positions. Both
+    arguments are [P, N], by rank.
+    """
     mean_square = (probabilities * suppression**2).sum(1).mean()
     square_mean = ((probabilities * suppression) ** 2).sum(1).mean()
     return float((mean_square - square_mean) / square_mean)

@@ -1,6 +1,5 @@
 """Evaluate finished runs and baselines: ranks and metrics of the held-out items, drift of false negatives."""
 
-import io
 import time
 from pathlib import Path
 from typing import Any
@@ -46,9 +45,8 @@ def evaluate(dataset: Dataset, folder: Path, part: Part = "test") -> dict[str, A
         "seconds": round(time.perf_counter() - started, 3),
     }
     suffix = "" if part == "test" else "_valid"
-    stream = io.BytesIO()
-    ranks.table().to_parquet(stream, index=False, compression="zstd")
-    files.write_bytes(run.folder / f"ranks{suffix}.parquet", stream.getvalue())
+    table = ranks.table().to_parquet(index=False, compression="zstd")
+    files.write_bytes(run.folder / f"ranks{suffix}.parquet", table)
     files.write_json(run.folder / f"metrics{suffix}.json", result)
     return result
 
