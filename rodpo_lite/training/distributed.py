@@ -55,14 +55,13 @@ class Group:
         message: list[Any] = [None]
         if self.is_main:
             try:
-                message = [(work(), None)]
+                message = [work()]
             except InputError as error:
-                message = [(None, str(error))]
+                message = [error]
         dist.broadcast_object_list(message)
-        result, refusal = message[0]
-        if refusal is not None:
-            raise InputError(refusal)
-        return result
+        if isinstance(message[0], InputError):
+            raise message[0]
+        return message[0]
 
 
 ALONE = Group()
