@@ -53,10 +53,8 @@ def machine() -> dict[str, Any]:
 
 def _processor_model() -> str:
     """The processor as Linux names it; elsewhere what Python knows, which may be only the architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.is_file() else []
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(models, platform.processor() or platform.machine())
 

@@ -77,9 +77,7 @@ def _history_weights(dataset: Dataset, start: np.ndarray, end: np.ndarray, decay
     place = np.arange(len(user)) - np.repeat(np.cumsum(length) - length, length)
     values = np.float64(decay) ** (length[user] - 1 - place)
     item = dataset.items[start[user] + place]
-    weights = sparse.csr_array((values, (user, item)), (dataset.n_users, dataset.n_items))
-    weights.sum_duplicates()
-    return weights
+    return sparse.csr_array((values, (user, item)), (dataset.n_users, dataset.n_items))  # repeated items are summed
 
 
 def item_similarity(dataset: Dataset) -> sparse.csr_array:

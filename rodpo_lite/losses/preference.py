@@ -155,17 +155,14 @@ def _dpo_suppression(pairs: Pairs, config: LossConfig) -> Tensor:
 
 LOSSES: dict[str, Loss] = {
     "dpo": Loss(dpo, _dpo_suppression),
-    "bpr": Loss(bpr, lambda p, c: c.beta * torch.sigmoid(-c.beta * p.policy_margin), reference=False),
+    "bpr": Loss(bpr, lambda p, c: c.beta * (-c.beta * p.policy_margin).sigmoid(), reference=False),
     "cdpo": Loss(cdpo, lambda p, c: _dpo_suppression(p, c) - c.beta * c.epsilon, ("beta", "epsilon")),
     "rdpo": Loss(
         rdpo, lambda p, c: _dpo_suppression(p, c) + c.beta * c.epsilon / (1 - 2 * c.epsilon), ("beta", "epsilon")
     ),
     "ipo": Loss(ipo, lambda p, c: 1 / c.beta - 2 * p.margin),
     "simpo": Loss(
-        simpo,
-        lambda p, c: c.beta * torch.sigmoid(c.gamma - c.beta * p.policy_margin),
-        ("beta", "gamma"),
-        reference=False,
+        simpo, lambda p, c: c.beta * (c.gamma - c.beta * p.policy_margin).sigmoid(), ("beta", "gamma"), reference=False
     ),
     "dr_dpo": Loss(dr_dpo, uses=("beta", "beta_prime")),
     "beta_dpo": Loss(beta_dpo, uses=("beta", "alpha", "rho", "momentum")),

@@ -11,33 +11,31 @@ from rodpo_lite.mechanism.rank_profiles import RankProfile
 from rodpo_lite.sampling.selectors import SELECTORS, NegativesConfig
 
 
-def by_autograd(profile: RankProfile, negatives: NegativesConfig, loss: LossConfig) -> tuple[np.ndarray, np.ndarray]:
+def by_autograd(profile: RankProfile, negatives: NegativesConfig, loss: LossConfig) -> np.ndarray:
     """`RankProfile.expected`, from the gradient of the expected loss Σ_r q_r ℓ_r on the score at each rank."""
     probabilities = torch.from_numpy(profile.probabilities(negatives))
     return profile.by_kind(suppression_by_autograd(loss.name, profile.pairs, loss, probabilities).numpy())
 
 
-def by_drawing(
-    profile: RankProfile, negatives: NegativesConfig, loss: LossConfig, draws: int, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """`RankProfile.expected`, from `draws` draws of the selector; the state of one that remembers starts empty."""
+def by_drawing(profile: RankProfile, negatives: NegativesConfig, loss: LossConfig, draws: int) -> np.ndarray:
+    """`RankProfile.expected`, [2, P], from draws of the selector; the state of one that remembers starts empty."""
     selector, config = SELECTORS[negatives.name], negatives.model_copy(update={"n": 1})
     candidates = profile.candidates[selector.scorer or "policy"]
     candidates = replace(candidates, state=selector.state(int(candidates.rows.max()) + 1, None))
     rank, suppression = profile.items.argsort(1), profile.suppression(loss)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     total = np.zeros((2, len(suppression)))
     for _ in range(draws):
         drawn = np.take_along_axis(rank, selector.draw(candidates, config, generator).numpy(), 1)
         amount, wrong = (np.take_along_axis(table, drawn, 1)[:, 0] for table in (suppression, profile.false_negative))
         total += amount * wrong, amount * ~wrong
-    return total[0] / draws, total[1] / draws
+    return total / draws
 
 
 def standard_errors(profile: RankProfile, negatives: NegativesConfig, loss: LossConfig, draws: int) -> np.ndarray:
     """Standard errors of the two averages over positions of `by_drawing`, by the probabilities, [2]."""
     probabilities, suppression = profile.probabilities(negatives), profile.suppression(loss)
-    squares, means = (np.array(profile.by_kind(probabilities * suppression**power)) for power in (2, 1))  # [2, P]
+    squares, means = (profile.by_kind(probabilities * suppression**power) for power in (2, 1))
     return np.sqrt((squares - means**2).clip(min=0).sum(1) / draws) / len(probabilities)
 
 

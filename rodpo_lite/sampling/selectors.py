@@ -167,7 +167,8 @@ def srns(candidates: Candidates, config: NegativesConfig, generator: torch.Gener
     items = torch.where(new, uniform_items(candidates, SRNS_MEMORY, generator), items)
     values = torch.cat([values[:, :, 1:], _certainty(candidates, items)[:, :, None]], 2)
     weight = SRNS_ALPHA * min(1.0, candidates.epoch / SRNS_WARMUP)
-    chosen = items.gather(1, (values[:, :, -1] + weight * _spread(values)).argmax(1, keepdim=True))
+    spread = (values - values.nanmean(-1, keepdim=True)).square().nanmean(-1).sqrt()  # NaN: not yet remembered
+    chosen = items.gather(1, (values[:, :, -1] + weight * spread).argmax(1, keepdim=True))
 
     joining = uniform_items(candidates, SRNS_JOINING, generator)
     joining_values = torch.full((*joining.shape, values.shape[2]), torch.nan, device=values.device)
@@ -192,12 +193,6 @@ def _srns_state(rows: int, device: torch.device) -> dict[str, Tensor]:
 
 def _certainty(candidates: Candidates, items: Tensor) -> Tensor:
     return torch.sigmoid(candidates.scores_at(items) - candidates.positive_scores[:, None])
-
-
-def _spread(values: Tensor) -> Tensor:
-    """Standard deviation over the last axis, NaN left out; 0 where there is one value."""
-    centred = values - values.nanmean(-1, keepdim=True)
-    return centred.square().nanmean(-1).sqrt()
 
 
 @dataclass(frozen=True)

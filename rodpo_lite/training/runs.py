@@ -105,9 +105,8 @@ def _initial(dataset: Dataset, config: ReferenceConfig) -> Recommender:
 def align(dataset: Dataset, reference: Path, config: AlignmentConfig, out: Path, **options: Any) -> dict[str, Any]:
     """Stage 2: align a policy, starting from the finished run `reference` and against its frozen copy.
 
-    Options are those of `align_seeds`: with `planted`, the history also says how much of the selection and suppression
-    falls on what was hidden. Return the record; raise InputError as `train` does, and if reference or negatives do not
-    fit the dataset.
+    With `planted`, the history also says how much of the selection and suppression falls on what was hidden. Return
+    the record; raise InputError as `train` does, and if reference or negatives do not fit the dataset.
     """
     return align_seeds(dataset, [reference], [config], [out], **options)[0]
 
@@ -234,29 +233,22 @@ def _train(jobs: list[tuple[dict[str, Any], Trainer]], resume: bool) -> None:
         record |= trainer.computation
         group.from_main(partial(files.write_json, trainer.folder / checkpoint.RUN, record))
     trainers = [trainer for _, trainer in jobs]
-    if len(jobs) > 1 and all(map(can_stack, trainers)):
-        for job, best in zip(jobs, fit_together(trainers, resume), strict=True):
-            _finish(*job, best, len(jobs))
-    else:
-        for record, trainer in jobs:
-            _finish(record, trainer, trainer.fit(resume))
-
-
-def _finish(record: dict[str, Any], trainer: Trainer, best: dict[str, Any], sharing: int = 1) -> None:
-    """Complete a run's record by its best epoch, and write its weights; `sharing` runs took their time together."""
-    counts = parameter_counts(trainer.model)
-    record.update(
-        computed_in(trainer.stretches),
-        best_epoch=best["epoch"],
-        epochs_run=len(trainer.history),
-        seconds=round(sum(line["epoch_seconds"] for line in trainer.history) / sharing, 1),
-        parameters=counts.total,
-        active_parameters=counts.active,
-        valid=best["valid"],
-        valid_masked=best["valid_masked"],
-    )
-    if trainer.group.is_main:
-        files.write_json(trainer.folder / checkpoint.RUN, record)
-        state = {"config_hash": record["config_hash"]}
-        checkpoint.write_tensors(trainer.folder / checkpoint.MODEL, trainer.best, state)
-        (trainer.folder / checkpoint.CHECKPOINT).unlink()
+    together = len(jobs) > 1 and all(map(can_stack, trainers))
+    lines = fit_together(trainers, resume) if together else (trainer.fit(resume) for trainer in trainers)
+    for (record, trainer), best in zip(jobs, lines, strict=True):
+        seconds, counts = sum(line["epoch_seconds"] for line in trainer.history), parameter_counts(trainer.model)
+        record.update(
+            computed_in(trainer.stretches),
+            best_epoch=best["epoch"],
+            epochs_run=len(trainer.history),
+            seconds=round(seconds / (len(jobs) if together else 1), 1),
+            parameters=counts.total,
+            active_parameters=counts.active,
+            valid=best["valid"],
+            valid_masked=best["valid_masked"],
+        )
+        if trainer.group.is_main:
+            files.write_json(trainer.folder / checkpoint.RUN, record)
+            state = {"config_hash": record["config_hash"]}
+            checkpoint.write_tensors(trainer.folder / checkpoint.MODEL, trainer.best, state)
+            (trainer.folder / checkpoint.CHECKPOINT).unlink()
