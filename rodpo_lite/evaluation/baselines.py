@@ -82,8 +82,7 @@ def _history_weights(dataset: Dataset, start: np.ndarray, end: np.ndarray, decay
 
 def item_similarity(dataset: Dataset) -> sparse.csr_array:
     """Cosine of two items over their users in training (Deshpande and Karypis 2004), 0 with itself, [N, N]."""
-    split = leave_one_out(dataset)
-    taken = _history_weights(dataset, split.start, split.train_end, 1.0)
+    taken = _history_weights(dataset, *leave_one_out(dataset).history("valid"), 1.0)
     taken.data[:] = 1.0
     norm = np.sqrt(np.maximum(taken.sum(0), 1))
     unit = taken @ sparse.diags_array(1 / norm)

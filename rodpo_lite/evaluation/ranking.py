@@ -24,7 +24,7 @@ class Ranks:
     masked: np.ndarray
 
     def table(self) -> pd.DataFrame:
-        """Columns user, rank, rank_masked, int32."""
+        """Columns user, rank, rank_masked (from 0), int32."""
         users = np.arange(len(self.unmasked))
         return pd.DataFrame({"user": users, "rank": self.unmasked, "rank_masked": self.masked}, dtype=np.int32)
 

@@ -145,7 +145,6 @@ class Loss:
 
     @property
     def summary(self) -> str:
-        """First line of the function's documentation."""
         return (self.function.__doc__ or "").strip().splitlines()[0]
 
 

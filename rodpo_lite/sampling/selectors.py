@@ -210,7 +210,6 @@ class Selector:
 
     @property
     def summary(self) -> str:
-        """First line of the function's documentation."""
         return self.note or (self.draw.__doc__ or "").strip().splitlines()[0]
 
 

@@ -25,8 +25,7 @@ from rodpo_lite.training.runs import load
 def evaluate(dataset: Dataset, folder: Path, part: Part = "test") -> dict[str, Any]:
     """Rank every user's `part` target and write metrics.json and ranks.parquet (`_valid` for validation).
 
-    Return {"unmasked": metrics, "masked": metrics, ...}, `weights` being the checksum of those that were evaluated;
-    ranks.parquet has columns user, rank, rank_masked (from 0).
+    Return {"unmasked": metrics, "masked": metrics, ...}, `weights` being the checksum of those that were evaluated.
     """
     run = load(folder, dataset, best_device())
     started = time.perf_counter()
