@@ -73,7 +73,7 @@ figures.show(
 
 # %% tags=["hide-input"]
 tasks = {**costs.EPOCHS, "evaluate": "ranking all users over the catalogue"}
-ours = table[table["library"] == costs.LIBRARIES["ours"]].set_index("task")
+ours = table[table["library"] == costs.OURS].set_index("task")
 rows = []
 for task, label in tasks.items():
     peer = costs.best_peer(table, task)
@@ -127,7 +127,7 @@ figures.show(
 # %% tags=["hide-input"]
 losses = costs.time_to_quality(table)
 for loss in losses:
-    if loss["peer"]:
+    if loss["peer"] is not None:
         record(f"{loss['task']}_times_best_peer", loss["peer"]["ratio"])
 Markdown(render("time_to_quality", losses=losses))
 
@@ -196,8 +196,8 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-over = {"epoch": "", "cross_entropy": ", cross-entropy alone", "encoder": ", encoder alone"}
-products = {name: costs.ratio(cost, f"reference{part}", "bf16 products") for name, part in over.items()}
+of = {"cross_entropy": "reference, cross-entropy alone", "encoder": "reference, encoder alone"}
+products = costs.ratios(cost, "bf16 products", epoch="reference", **of)
 record("epoch_over_products", products["epoch"])
 Markdown(render("products", **products))
 

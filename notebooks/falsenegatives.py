@@ -54,7 +54,7 @@ hidden = "toys-planted"  # a tenth of the training purchases
 
 # %% tags=["hide-input"]
 means = negatives.hits(grid, ledger, hidden)
-hits, shares = means["hits"], means["shares"]
+hits, shares = means["hidden"], means["on_hidden"]
 for kind, values in (("hits", hits), ("push", shares)):
     for name, value in values.items():
         record(f"planted_{kind}_per_10000_{name}", value)
@@ -226,9 +226,9 @@ else:
     display(Markdown("*These runs are not on record yet.*"))
 
 # %% tags=["hide-input"]
-for row in changes.ranked(allowed).itertuples():
-    if row.row != "uniform":
-        record(f"{row.dataset}_{row.row}_{row.step.split()[0]}_all_items_percent", row.change)
+for row in changes.ranked(allowed).to_dict("records"):
+    if row["row"] != "uniform":
+        record(f"{row['dataset']}_{row['row']}_{row['step'].split()[0]}_all_items_percent", row["change %"])
 Markdown(render("repeating", **negatives.repeating(grid, ledger, allowed)))
 
 # %% [markdown]

@@ -33,7 +33,7 @@ from companion.evidence import claims, comparison
 from companion.evidence.grid import Grid
 from companion.evidence.ledger import FOLDER, Ledger
 from companion.evidence.plan import GRID
-from companion.findings import changes, examples, groups, runs
+from companion.findings import changes, examples, runs
 from companion.findings.sentences import render
 from companion.site import figures
 from companion.site.pages import record
@@ -96,9 +96,7 @@ for dataset in real:
 # what the user has, and dropping the history changes less for them than for the models.
 
 # %% tags=["hide-input"]
-beside_baselines = changes.over_baselines(grid, ledger)
-ahead = changes.baselines_ahead(beside_baselines)
-Markdown(render("baselines", rows=beside_baselines, ahead=ahead))
+Markdown(render("baselines", rows=changes.over_baselines(grid, ledger)))
 
 # %% [markdown]
 # With all items ranked, a model that puts what the user has already on top pays for it, and a baseline that seldom does
@@ -147,7 +145,7 @@ STEPS = {
 }
 
 # %% tags=["hide-input"]
-steps = changes.labelled(grid, ledger, STEPS)
+steps = comparison.changes(grid, STEPS, ledger)
 figures.show_changes(
     steps,
     STEPS,
@@ -159,10 +157,10 @@ figures.show_changes(
 )
 
 # %% tags=["hide-input"]
-for row in changes.ranked(steps).itertuples():
-    if (row.after, row.before) in (("topk", "fused"), ("topk", "hard")):
-        other = {"fused": "reference"}.get(row.before, row.before)
-        record(f"{row.dataset}_topk_over_{other}_percent", row.change)
+for row in changes.ranked(steps).to_dict("records"):
+    if (row["after"], row["before"]) in (("topk", "fused"), ("topk", "hard")):
+        other = {"fused": "reference"}.get(row["before"], row["before"])
+        record(f"{row['dataset']}_topk_over_{other}_percent", row["change %"])
 Markdown(render("steps", **changes.steps(grid, steps)))
 
 # %% [markdown]
@@ -180,7 +178,7 @@ ALIKE = {
     "a reference<br>in the loss": ("topk", "bpr_as_topk"),
     f"the top, not<br>ranks {grid.rows['window_as_topk'].set['negatives.skip'] + 1} and on": ("topk", "window_as_topk"),
 }
-alike = changes.labelled(grid, ledger, ALIKE)
+alike = comparison.changes(grid, ALIKE, ledger)
 figures.show_changes(
     alike,
     ALIKE,
@@ -205,7 +203,7 @@ OTHERS = {
     if row.tier == "B" and row.reference == "fused" and not row.like
 }
 losses = sum("loss.name" in grid.rows[name].set for name in OTHERS)
-others = changes.labelled(grid, ledger, OTHERS)
+others = comparison.changes(grid, OTHERS, ledger)
 figures.show_changes(
     others,
     OTHERS,
@@ -220,7 +218,7 @@ figures.show_changes(
 )
 
 # %% tags=["hide-input"]
-Markdown(render("others", **changes.others(grid, others)))
+Markdown(render("others", changes=changes.labelled(grid, changes.ranked(others))))
 
 # %% [markdown]
 # ## On another base
@@ -239,10 +237,10 @@ ON_TOWERS = {
     "sparse mixture:<br>topk on it over topk": ("towers_topk_on_moe", "towers_topk"),
     "all with the mixture:<br>topk on it over the reference": ("towers_topk_on_moe", "towers"),
 }
-on_towers = changes.labelled(grid, ledger, ON_TOWERS)
-for row in changes.ranked(on_towers).itertuples():
-    if row.after == "towers_topk":
-        record(f"{row.dataset}_towers_topk_over_{row.before}_percent", row.change)
+on_towers = comparison.changes(grid, ON_TOWERS, ledger)
+for row in changes.ranked(on_towers).to_dict("records"):
+    if row["after"] == "towers_topk":
+        record(f"{row['dataset']}_towers_topk_over_{row['before']}_percent", row["change %"])
 
 # %% tags=["hide-input"]
 figures.show_changes(
@@ -256,8 +254,8 @@ figures.show_changes(
 )
 
 # %% tags=["hide-input"]
-bases = changes.labelled(grid, ledger, changes.named([("towers", "fused"), ("towers_topk", "topk")]))
-Markdown(render("bases", changes=bases.assign(dataset=bases["dataset"].map(grid.label))))
+bases = comparison.changes(grid, [("towers", "fused"), ("towers_topk", "topk")], ledger)
+Markdown(render("bases", changes=changes.labelled(grid, bases)))
 
 # %% [markdown]
 # ## If the reference may stay
@@ -267,15 +265,12 @@ Markdown(render("bases", changes=bases.assign(dataset=bases["dataset"].map(grid.
 # way to it. This was computed when the verdicts were known, and decides none of them.
 
 # %% tags=["hide-input"]
-PAIRS = changes.named(
-    [("topk", before) for before in ("hard", "uniform", "none", "fused")]
-    + [("towers_topk", before) for before in ("towers_hard", "towers_uniform", "towers")]
-)
+PAIRS = [("topk", before) for before in ("hard", "uniform", "none", "fused")]
+PAIRS += [("towers_topk", before) for before in ("towers_hard", "towers_uniform", "towers")]
 may_stay = pd.concat(
-    changes.labelled(grid, ledger, PAIRS, or_reference=allowed).assign(taken=label)
+    changes.ranked(comparison.changes(grid, PAIRS, ledger, or_reference=allowed)).assign(taken=label)
     for label, allowed in {"or its reference": True, "as recorded": False}.items()
 )
-may_stay = may_stay[may_stay["protocol"] == changes.RANKED]
 over_hard = may_stay[(may_stay["taken"] == "or its reference") & (may_stay["before"] == "hard")]
 for dataset, value in over_hard.set_index("dataset")["change %"].items():
     record(f"{dataset}_topk_over_hard_or_reference_percent", value)
@@ -283,7 +278,7 @@ for dataset, value in over_hard.set_index("dataset")["change %"].items():
 # %% tags=["hide-input"]
 figures.show_changes(
     may_stay,
-    PAIRS,
+    may_stay["what"].unique(),
     slide="taken",
     title="change of test NDCG@5, all items ranked, %",
     height=560,
@@ -312,14 +307,14 @@ figures.table(
 # first lies in `data/replication`.
 
 # %% tags=["hide-input"]
-AGAIN = changes.named(
-    [("topk", "fused"), ("none", "fused"), ("topk", "none"), ("uniform", "none"), ("topk", "uniform"), ("topk", "hard")]
-)
+AGAIN = [
+    ("topk", "fused"), ("none", "fused"), ("topk", "none"), ("uniform", "none"), ("topk", "uniform"), ("topk", "hard"),
+]
 sets = {"first, bfloat16": Ledger(FOLDER.parent / "replication"), "second, 32 bits": ledger}
-again = pd.concat(changes.labelled(grid, source, AGAIN, ["toys"]).assign(set=name) for name, source in sets.items())
+again = pd.concat(comparison.changes(grid, AGAIN, source, ["toys"]).assign(set=name) for name, source in sets.items())
 figures.show_changes(
     again,
-    AGAIN,
+    again["what"].unique(),
     series="set",
     title="change of test NDCG@5 on Toys, %",
     caption="Six changes on Toys, from two sets of five seeds each, with 95 % intervals over users and seeds.",
@@ -338,9 +333,9 @@ Markdown(render("replication", **changes.replication(again) | runs.how_far(grid,
 # One in twenty of such intervals leaves zero out by chance.
 
 # %% tags=["hide-input"]
-by_group, fig, choices = groups.over_the_reference(grid, ledger), go.Figure(), {}
+by_group, fig, choices = changes.of_groups(grid, ledger), go.Figure(), {}
 for (row, by, dataset), part in by_group.groupby(["row", "by", "dataset"], sort=False):
-    popularity = by == groups.POPULARITY
+    popularity = by == changes.POPULARITY
     choices.setdefault(row if popularity else f"{row}, by {by}", []).append(len(fig.data))
     fig.add_bar(
         x=[f"{group}{'' if popularity else ' '}" for group in part["group"]],  # a space keeps the two apart
@@ -366,8 +361,7 @@ if choices:
     )
 
 # %% tags=["hide-input"]
-where = groups.sure_groups(grid, by_group)
-Markdown(render("groups", groups=where, **groups.popular(grid, ledger)))
+Markdown(render("groups", groups=changes.labelled(grid, by_group), **changes.popular(grid, ledger)))
 
 # %% [markdown]
 # ## What moves

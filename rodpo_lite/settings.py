@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from rodpo_lite.errors import InputError, shown
 from rodpo_lite.files import parse_yaml, read_yaml
@@ -37,20 +37,31 @@ def resolve(kind: type[Config], file: Path | None = None, overrides: list[str] |
     return build(kind, values)
 
 
-def build(kind: type[Config], values: dict[str, Any]) -> Config:
-    """Validate a dictionary as a configuration; raises InputError naming the key, the value and what is allowed."""
+def build(kind: type[Config], values: dict[str, Any], where: str = "") -> Config:
+    """Validate a dictionary; raises InputError, `where` first, naming the key, the value and what is allowed."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise InputError(kind.about_unknown(key)) from None
+            raise InputError(where + kind.about_unknown(key)) from None
         message = first["msg"].removeprefix("Value error, ")
         if not first["loc"]:
-            raise InputError(f"{message}.") from None
+            raise InputError(f"{where}{message}.") from None
         reason = message[:1].lower() + message[1:]
-        raise InputError(f"{key} = {shown(first['input'])} is not valid: {reason}.") from None
+        raise InputError(f"{where}{key} = {shown(first['input'])} is not valid: {reason}.") from None
+
+
+def read_as(kind: Any, file: Path, what: str) -> Any:
+    """A YAML file as a model or another type; raises InputError, `what` first, naming the key that is wrong."""
+    values = read_yaml(file, what)
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise InputError(f"{what} {file}, {key}: {first['msg']}.") from None
 
 
 def keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
@@ -75,21 +86,21 @@ def one_of(names: Callable[[], Iterable[str]]) -> AfterValidator:
     return AfterValidator(known)
 
 
-def nested(settings: dict[str, Any]) -> dict[str, Any]:
+def nested(settings: dict[str, Any], where: str = "") -> dict[str, Any]:
     """Settings by dotted key as groups within groups: {"loss.beta": 1} becomes {"loss": {"beta": 1}}."""
     groups: dict[str, Any] = {}
     for key, value in settings.items():
-        _place(groups, key, value)
+        _place(groups, key, value, where)
     return groups
 
 
-def _place(groups: dict[str, Any], key: str, value: Any) -> None:
-    """Set the value of a dotted key; raises InputError where a part of it before the last one has a value."""
+def _place(groups: dict[str, Any], key: str, value: Any, where: str = "") -> None:
+    """Set the value of a dotted key; raises InputError, `where` first, if a part of it but the last has a value."""
     *parents, leaf = key.split(".")
     for parent in parents:
         groups = groups.setdefault(parent, {})
         if not isinstance(groups, dict):
-            raise InputError(f"{key!r} is not a key: {parent!r} holds a value, not a group of keys.")
+            raise InputError(f"{where}{key!r} is not a key: {parent!r} holds a value, not a group of keys.")
     groups[leaf] = value
 
 

@@ -50,10 +50,10 @@ def _print(result) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from companion.site.check import COLUMNS
+    from companion.site.check import Finding
 
     if result.wrong or result.moved:
-        table = Table(*COLUMNS, title="what moved", show_lines=False)
+        table = Table(*Finding._fields, title="what moved", show_lines=False)
         for findings, style in ((result.wrong, "bold"), (result.moved, None)):
             for finding in findings:
                 table.add_row(*finding.cells(), style=style)

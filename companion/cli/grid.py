@@ -65,9 +65,8 @@ def grid(
         for name in sorted({declared.source(experiment.dataset) for experiment in experiments}):
             _check_there(data, name)
         if plans.run(made, data, profile, replicas, precision, ["--cores", str(cores)] if cores else []):
-            print(
-                f"rodpo: the grid stopped; logs are beside the runs in {runs}; it goes on where it is.", file=sys.stderr
-            )
+            told = f"rodpo: the grid stopped; logs are beside the runs in {runs}; it goes on where it is."
+            print(told, file=sys.stderr)
             raise typer.Exit(1)
     if again:
         target.forget()
@@ -119,9 +118,7 @@ def collect(grid_file: GridFile = None, ledger: LedgerFolder = None) -> None:
     from companion.evidence.plan import collect, declared
 
     recorded = Ledger.open(ledger)
-    index = collect(declared(grid_file), recorded)
-    runs = sum(len(files) for rows in index.values() for files in rows.values())
-    print(f"{recorded.folder} holds {runs} runs of the grid")
+    print(f"{recorded.folder} holds {collect(declared(grid_file), recorded)} runs of the grid")
 
 
 @app.command()
@@ -185,9 +182,9 @@ def _check_there(data: Path, name: str) -> None:
     """The ledger and the grid call a dataset by one name: that of its folder and of its own manifest."""
     from rodpo_lite.files import read_json
 
-    if not (data / name / "dataset.json").is_file():
+    if not (file := data / name / "dataset.json").is_file():
         raise InputError(f"{data / name} is not a dataset: name the folder of the datasets with --data.")
-    if (own := read_json(data / name / "dataset.json").get("name")) != name:
+    if (own := read_json(file).get("name")) != name:
         raise InputError(f"The dataset in {data / name} calls itself {own!r}; give the folder that name.")
 
 

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from companion.evidence.comparison import change, changes, complete_pairs, paired_seeds
+from companion.evidence.comparison import DROPPED, RANKED, change, changes, paired_seeds
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import Ledger
 from rodpo_lite.errors import InputError
@@ -30,17 +31,16 @@ class Claim(Settings):
     measure: Literal["ndcg@5", "planted_share", "planted_drift"] = "ndcg@5"
     better: Literal["higher", "lower"] = "higher"
 
-    def members(self, grid: Grid) -> list[tuple[str, str, str]]:
-        """Dataset, row after, row before; what measures hidden positives is asked where there are some.
+    def members(self, grid: Grid) -> list[tuple[Experiment, Experiment]]:
+        """After and before, where both are declared; what measures hidden positives is asked where there are some.
 
         Datasets of tier C, with more or fewer hidden, decide on nothing.
         """
-        hidden = self.measure != "ndcg@5"
+        hidden = [name for name, made in grid.planted.items() if made.tier != "C"]
         return [
-            (dataset, after, before)
+            (Experiment(grid, dataset, after), Experiment(grid, dataset, before))
             for after, before in self.pairs
-            for dataset in grid.datasets
-            if (dataset in grid.planted) == hidden and not (hidden and grid.planted[dataset].tier == "C")
+            for dataset in (grid.real if self.measure == "ndcg@5" else hidden)
             if grid.runs_on(after, dataset) and grid.runs_on(before, dataset)
         ]
 
@@ -50,33 +50,26 @@ def read(grid: Grid, path: Path = FILE) -> dict[str, Claim]:
     claims: dict[str, Claim] = {}
     for name, declared in read_yaml(path, "The list of claims").items():
         here = f"The list of claims {path}, {name}"
-        try:
-            claims[name] = claim = build(Claim, declared)
-        except InputError as error:
-            raise InputError(f"{here}: {error}") from None
+        claims[name] = claim = build(Claim, declared, f"{here}: ")
         if unknown := {row for pair in claim.pairs + claim.beside for row in pair} - set(grid.rows):
             raise InputError(f"{here}: the grid has no row {min(unknown)}.")
-        if not claim.members(grid):
+        if not (members := claim.members(grid)):
             raise InputError(f"{here}: no dataset has both rows of a pair.")
-        for dataset, *pair in claim.members(grid):
-            if fewer := [row for row in pair if set(grid.seeds_of(row, dataset)) != set(grid.seeds)]:
-                raise InputError(f"{here}: {fewer[0]} has not all seeds of the grid on {dataset}.")
+        for one in chain(*members):
+            if set(one.seeds) != set(grid.seeds):
+                raise InputError(f"{here}: {one.name} has not all seeds of the grid on {one.dataset}.")
     return claims
 
 
 def assess(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    """A row for each member: dataset, after, before, seeds, estimate, low, high, p, Holm's p, verdict.
-
-    A member whose runs are not all in the ledger keeps its place in the family and has no verdict yet.
-    """
+    """A row for each member; one whose runs are not all on record keeps its place in the family, without a verdict."""
     rows: list[dict[str, Any]] = []
     effects: list[Comparison | None] = []
-    for dataset, *names in claim.members(grid):
-        pair = [Experiment(grid, dataset, name) for name in names]
-        after, before = (set(experiment.recorded(ledger)) for experiment in pair)
-        complete = set(pair[0].seeds) <= after and set(pair[1].seeds) <= before
-        effects.append(change(*pair, ledger, claim.measure) if complete else None)
-        row = {"dataset": dataset, "after": names[0], "before": names[1], "seeds": len(after & before)}
+    for after, before in claim.members(grid):
+        have = [experiment.recorded(ledger).keys() for experiment in (after, before)]
+        complete = have == [set(after.seeds), set(before.seeds)]
+        effects.append(change(after, before, ledger, claim.measure) if complete else None)
+        row = {"dataset": after.dataset, "after": after.name, "before": before.name, "seeds": len(have[0] & have[1])}
         rows.append(row | {"verdict": NOT_RUN})
     p_values = holm([effect.p if effect else 1.0 for effect in effects])
     for row, effect, adjusted in zip(rows, effects, p_values, strict=True):
@@ -89,18 +82,13 @@ def assess(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
 
 
 def assess_beside(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    """`assess` of the pairs that are shown beside a claim and decide nothing, without a verdict.
-
-    Those that are on record, but for what is a member once more: rows with the same settings have the same runs.
-    """
+    """`assess`, without verdicts, of the pairs beside a claim that are on record and have not the runs of a member."""
     later = claim.model_copy(update={"pairs": claim.beside})
+    known = [paired_seeds(*pair, ledger) for pair in claim.members(grid)]
+    new = [paired_seeds(*pair, ledger) not in known for pair in later.members(grid)]
     table = assess(later, grid, ledger)
-    runs, known = (
-        [paired_seeds(*(Experiment(grid, on, row) for row in pair), ledger) for on, *pair in pairs.members(grid)]
-        for pairs in (later, claim)
-    )
-    shown = [verdict != NOT_RUN and files not in known for verdict, files in zip(table["verdict"], runs, strict=True)]
-    return table[np.array(shown, bool)].drop(columns=["p", "Holm's p", "smallest", "verdict"])
+    table = table[np.array(new, bool) & (table["verdict"] != NOT_RUN)]
+    return table.drop(columns=["p", "Holm's p", "smallest", "verdict"])
 
 
 def summaries(declared: dict[str, Claim], grid: Grid, ledger: Ledger, source: str = "paper") -> list[dict[str, Any]]:
@@ -128,21 +116,17 @@ def summaries(declared: dict[str, Claim], grid: Grid, ledger: Ledger, source: st
 
 def assess_all(declared: dict[str, Claim], grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """`assess` of every claim, with its name and measure in columns claim and measure."""
-    assessed = {name: assess(claim, grid, ledger) for name, claim in declared.items()}
-    return pd.concat(table.assign(claim=name, measure=declared[name].measure) for name, table in assessed.items())
+    return pd.concat(
+        assess(claim, grid, ledger).assign(claim=name, measure=claim.measure) for name, claim in declared.items()
+    )
 
 
 def effects(assessed: pd.DataFrame, grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    """Of `assess_all` every pair that a claim about NDCG@5 rests on, once, under both protocols.
-
-    Verdicts are of all items ranked. Columns claim, dataset, pair, protocol, estimate, low, high, Holm's p (as text),
-    the smallest effect shown, verdict.
-    """
-    ranked = assessed[assessed["measure"] == "ndcg@5"].assign(protocol="all items")
+    """Of `assess_all` every pair that a claim about NDCG@5 rests on, once; verdicts are of all items ranked."""
+    ranked = assessed[assessed["measure"] == "ndcg@5"].assign(protocol=RANKED)
     ranked = ranked.dropna(subset="estimate").drop_duplicates(["dataset", "after", "before"])
-    pairs = dict.fromkeys(zip(ranked["after"], ranked["before"], strict=True))
-    dropped = complete_pairs(grid, changes(grid, pairs, ledger, grid.real))
-    dropped = dropped[dropped["protocol"] == "history dropped"].rename(columns={"change %": "estimate"})
+    dropped = changes(grid, zip(ranked["after"], ranked["before"], strict=True), ledger, protocols=[DROPPED])
+    dropped = dropped.rename(columns={"change %": "estimate"})
     table = pd.concat([ranked, dropped])
     table["pair"] = table["after"] + " over " + table["before"]
     table["Holm's p"] = [p if pd.isna(p) else f"{p:.4f}" if p >= 0.0001 else "< .0001" for p in table["Holm's p"]]

@@ -1,6 +1,6 @@
 """Rows of the grid side by side, from what the ledger holds: how good, how different, and for whom."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import product
 
 import numpy as np
@@ -13,6 +13,7 @@ from rodpo_lite.evaluation import metrics
 from rodpo_lite.evaluation.statistics import Comparison, crossed_change, seed_change, seed_mean
 
 Pair = tuple[str, str]  # after, before
+RANKED, DROPPED = PROTOCOLS
 # columns of `quality`, and what a record calls them
 NDCG = {"validation": "valid", "test": "test", "validation_masked": "valid_masked", "test_masked": "test_masked"}
 
@@ -24,16 +25,12 @@ def quality(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     all items, validation_masked and test_masked drop the history; deviation is that of test between seeds, NaN for one.
     A row whose runs are those of another is left out.
     """
-    records, by_file = ledger.records, ledger.by_file
+    records = ledger.records
     baselines = records[(records["stage"] == "baseline") & records["dataset"].isin(grid.datasets)]
-    parts = {(on, f"{name} baseline"): runs for (on, name), runs in baselines.groupby(["dataset", "strategy"])}
-    parts |= {(one.dataset, one.name): by_file.loc[files.values()] for one, files in _distinct(grid, ledger)}
-    rows = []
-    for (dataset, name), runs in parts.items():
-        row = {"dataset": dataset, "row": name, "seeds": len(runs)}
-        row |= {column: runs[f"{part}.ndcg@5"].mean() for column, part in NDCG.items()}
-        rows.append(row | {"deviation": runs["test.ndcg@5"].std(), "seconds": runs["seconds"].mean()})
-    return pd.DataFrame(rows, columns=["dataset", "row", "seeds", *NDCG, "deviation", "seconds"])
+    baselines = baselines.sort_values(["dataset", "strategy"]).assign(row=lambda runs: runs["strategy"] + " baseline")
+    runs = pd.concat([baselines, _runs(grid, ledger)]).groupby(["dataset", "row"], sort=False)
+    means = {column: (f"{part}.ndcg@5", pd.Series.mean) for column, part in NDCG.items()}
+    return runs.agg(seeds=("seed", "size"), **means, deviation=("test.ndcg@5", pd.Series.std)).reset_index()
 
 
 def complete(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:
@@ -43,14 +40,14 @@ def complete(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:
     return table[np.array(enough, bool)]
 
 
-def _distinct(grid: Grid, ledger: Ledger) -> Iterator[tuple[Experiment, dict[int, str]]]:
-    """Every experiment with its records, by seed; of rows with the same settings, and so the same runs, the first."""
-    seen = set()
+def _runs(grid: Grid, ledger: Ledger) -> pd.DataFrame:
+    """The records of every experiment, `row` its name; of rows with the same settings, and so the same runs, one."""
+    rows: dict[str, str] = {}
     for experiment in grid.experiments():
-        files = experiment.recorded(ledger)
-        if files and not seen & set(files.values()):
-            yield experiment, files
-        seen.update(files.values())
+        files = experiment.recorded(ledger).values()
+        if rows.keys().isdisjoint(files):
+            rows |= dict.fromkeys(files, experiment.name)
+    return ledger.by_file.loc[list(rows)].assign(row=list(rows.values()))
 
 
 WHAT_SELECTION_DID = {  # the name in a record, and the scale of the table
@@ -60,9 +57,10 @@ WHAT_SELECTION_DID = {  # the name in a record, and the scale of the table
     "past": ("past_rate", 100),
     "same": ("repeat_rate", 100),
     "push": ("suppression", 1),
+    "drift": ("planted_drift", 1),
+    "validation_drift": ("future_drift", 1),
 }
 PUSHED = "pushed_hidden"
-DRIFTS = {"drift": "planted", "validation_drift": "future"}
 
 
 def mechanism(grid: Grid, ledger: Ledger) -> pd.DataFrame:
@@ -75,24 +73,13 @@ def mechanism(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     relative to the row that the grid names, in logits. What was not measured is missing, and so is `validation` where
     other later items may be rejected, too. A row whose runs are those of another is left out.
     """
-    return ledger.once((mechanism, grid), lambda: _mechanism(grid, ledger)).copy()
-
-
-def _mechanism(grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    rows = []
-    for experiment, files in _distinct(grid, ledger):
-        for seed, file in files.items():
-            run = ledger.by_file.loc[file]
-            if not experiment.reference or run["strategy"] == "none":
-                continue
-            row = {"dataset": experiment.dataset, "row": experiment.name, "seed": seed}
-            row |= {name: scale * run.get(key, np.nan) for name, (key, scale) in WHAT_SELECTION_DID.items()}
-            if run["exclude"] != "train":  # then later purchases are among them
-                row["validation"] = np.nan
-            row[PUSHED] = row["push"] * row["on_hidden"]
-            row |= {name: run["drift"].get(key, {}).get("difference", np.nan) for name, key in DRIFTS.items()}
-            rows.append(row)
-    return pd.DataFrame(rows, columns=["dataset", "row", "seed", *WHAT_SELECTION_DID, PUSHED, *DRIFTS])
+    runs = _runs(grid, ledger)
+    runs = runs[(runs["stage"] == "align") & (runs["strategy"] != "none")].reset_index()
+    table = runs[["dataset", "row", "seed"]].copy()
+    for name, (measured, scale) in WHAT_SELECTION_DID.items():
+        table[name] = scale * runs.get(measured, np.nan)
+    table["validation"] = table["validation"].where(runs["exclude"] == "train")  # else later purchases are among them
+    return table.assign(**{PUSHED: table["push"] * table["on_hidden"]})
 
 
 def require_rows(counted: pd.DataFrame, dataset: str, rows: Iterable[str]) -> pd.DataFrame:
@@ -175,25 +162,16 @@ def crossed(files: list[Pair], ledger: Ledger, column: str = "rank") -> Comparis
         raise InputError(f"The records {after} and {before}, seed for seed, cannot be compared: {error}.") from None
 
 
-def change(
-    after: Experiment, before: Experiment, ledger: Ledger, measure: str = "ndcg@5", column: str = "rank"
-) -> Comparison | None:
-    """Change from one experiment to another over the seeds that both have recorded; None where there are none.
+def change(after: Experiment, before: Experiment, ledger: Ledger, measure: str = "ndcg@5") -> Comparison:
+    """Change from one experiment to another over the seeds that both have recorded.
 
-    measure: ndcg@5 of test, in percent; planted_share, the share of suppression on hidden positives, in percent; or
-    planted_drift, in logits. column: rank, or rank_masked for the history dropped; of ndcg@5 only. Raises InputError
-    where a record lacks the measure, or a change is undefined.
+    measure: ndcg@5 of test, all items ranked, in percent; planted_share, the share of suppression on hidden positives,
+    in percent; or planted_drift, in logits. Raises InputError where a record lacks it, or a change is undefined.
     """
     files = paired_seeds(after, before, ledger)
-    if not files:
-        return None
     if measure == "ndcg@5":
-        return crossed(files, ledger, column)
-    by_file = ledger.by_file
-    if measure == "planted_share":
-        values = by_file.reindex(columns=[measure])[measure]
-    else:
-        values = by_file["drift"].map(lambda drift: drift.get("planted", {}).get("difference", np.nan))
+        return crossed(files, ledger)
+    values = ledger.by_file.reindex(columns=[measure])[measure]
     now, then = (values[list(arm)] for arm in zip(*files, strict=True))
     if (missing := pd.concat([now, then]).isna()).any():
         raise InputError(f"The record {missing.idxmax()} lacks {measure}, which was to be measured where it ran.")
@@ -201,26 +179,27 @@ def change(
 
 
 def changes(
-    grid: Grid, pairs: Iterable[Pair], ledger: Ledger, datasets: Iterable[str] = (), or_reference: bool = False
-) -> pd.DataFrame:
-    """`change` of every pair of rows (after, before), on every dataset and under both protocols, as a table.
+    grid: Grid, pairs: Iterable[Pair] | dict[str, Pair], ledger: Ledger, datasets: Iterable[str] = (),
+    protocols: Iterable[str] = tuple(PROTOCOLS), *, or_reference: bool = False, partial: bool = False,
+) -> pd.DataFrame:  # fmt: skip
+    """`change` of pairs of rows (after, before) of which every seed is on record that both declare, as a table.
 
-    or_reference: as in `paired_seeds`. Columns dataset, after, before, protocol, seeds, change %, low, high.
+    pairs: by label, or else `after over before` is the label; undeclared rows are passed over. datasets: by default
+    those in which nothing is hidden. or_reference: as in `paired_seeds`. partial: also pairs that lack seeds. Columns
+    dataset, what (the label), after, before, protocol, seeds, change %, low, high.
     """
+    labels = (
+        pairs if isinstance(pairs, dict) else {f"{after} over {before}": (after, before) for after, before in pairs}
+    )
     rows = []
-    for dataset, pair in product(datasets or grid.datasets, pairs):
-        if not all(grid.runs_on(row, dataset) for row in pair):
+    for dataset, (what, pair) in product(datasets or grid.real, labels.items()):
+        if not all(row in grid.rows and grid.runs_on(row, dataset) for row in pair):
             continue
-        files = paired_seeds(*(Experiment(grid, dataset, row) for row in pair), ledger, or_reference)
-        for protocol, column in PROTOCOLS.items() if files else ():
-            one = crossed(files, ledger, column)
-            rows.append((dataset, *pair, protocol, len(files), one.estimate, one.low, one.high))
-    columns = ["dataset", "after", "before", "protocol", "seeds", "change %", "low", "high"]
+        after, before = (Experiment(grid, dataset, row) for row in pair)
+        files = paired_seeds(after, before, ledger, or_reference)
+        enough = partial or len(files) == len({*after.seeds} & {*before.seeds})
+        for protocol in protocols if files and enough else ():
+            one = crossed(files, ledger, PROTOCOLS[protocol])
+            rows.append((dataset, what, *pair, protocol, len(files), one.estimate, one.low, one.high))
+    columns = ["dataset", "what", "after", "before", "protocol", "seeds", "change %", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def complete_pairs(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:
-    """Of `changes` those of which every seed is on record that both rows declare."""
-    pairs = zip(table["dataset"], table["after"], table["before"], strict=True)
-    declared = [len({*grid.seeds_of(after, on)} & {*grid.seeds_of(before, on)}) for on, after, before in pairs]
-    return table[table["seeds"] == declared]

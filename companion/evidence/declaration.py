@@ -63,6 +63,11 @@ class Method(Settings):
             raise ValueError("tuned_on is for a row with a search")
         return self
 
+    def at(self, key: str, place: float) -> Any:
+        """The value of a searched key at a place in [0, 1)."""
+        choice = self.search[key]
+        return choice.at(place) if isinstance(choice, Range) else choice[int(place * len(choice))]
+
     @property
     def kind(self) -> type[ReferenceConfig] | type[AlignmentConfig]:
         return AlignmentConfig if self.reference else ReferenceConfig
@@ -76,10 +81,7 @@ class Tuning(Settings):
 
 
 class PlantedDataset(Settings):
-    """A dataset that is another one with a share of its training interactions hidden.
-
-    rows: only these, in place of all that are planted. seeds: only these, in place of the row's.
-    """
+    """Another dataset with a share of its training interactions hidden; rows, seeds: only these, if any are named."""
 
     source: str
     share: float = Field(gt=0, lt=1)

@@ -5,7 +5,7 @@ the one that validates best is run with the reported seeds, and only those are e
 of runs are <dataset>/<row>/trial-<t>/seed-<s> and <dataset>/<row>/final/seed-<s>, with config.yaml beside the seeds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 from scipy.stats import qmc
 
-from companion.evidence.declaration import Method, PlantedDataset, Range, Seeds, Tuning
+from companion.evidence.declaration import Method, PlantedDataset, Seeds, Tuning
 from companion.evidence.ledger import Ledger
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.errors import InputError
@@ -83,15 +83,11 @@ class Grid(Settings):
     @classmethod
     def read(cls, path: Path) -> "Grid":
         """Read the declaration; raises InputError naming the row and the key that is wrong."""
-        values, where = read_yaml(path, "The grid"), ""
-        try:
-            grid = build(cls, values)
-            for name, row in grid.rows.items():  # every setting that may come up is a valid configuration
-                where = f", row {name}"
-                for settings in grid.trials(name):
-                    build(row.kind, nested(settings))
-        except InputError as error:
-            raise InputError(f"The grid {path}{where}: {error}") from None
+        grid = build(cls, read_yaml(path, "The grid"), f"The grid {path}: ")
+        for name, row in grid.rows.items():  # every setting that may come up is a valid configuration
+            here = f"The grid {path}, row {name}: "
+            for settings in grid.trials(name):
+                build(row.kind, nested(settings, here), here)
         return grid
 
     @property
@@ -114,7 +110,7 @@ class Grid(Settings):
             return [dict(row.set)]
         sampler = qmc.Sobol(len(row.search), rng=np.random.default_rng(0))
         points = sampler.random_base2(int(np.ceil(np.log2(self.tuning.trials))))[: self.tuning.trials - 1]
-        drawn = [{key: _at(row.search[key], place) for key, place in zip(row.search, point)} for point in points]
+        drawn = [{key: row.at(key, place) for key, place in zip(row.search, point)} for point in points]
         return [row.set | settings for settings in ({}, *drawn)]
 
     def seeds_of(self, name: str, dataset: str) -> tuple[int, ...]:
@@ -132,10 +128,7 @@ class Grid(Settings):
         return max(self.rows[name].tier, hidden.tier if hidden else "A")
 
     def experiments(self, datasets: Sequence = (), tiers: str = "ABC", rows: Sequence = ()) -> list["Experiment"]:
-        """Dataset by dataset, the rows that are asked for and the references that they start from.
-
-        Raises InputError for a name that is not declared.
-        """
+        """Dataset by dataset, the rows asked for and the references they start from; InputError for an unknown name."""
         for asked, known, kind in ((datasets, self.datasets, "dataset"), (rows, self.rows, "row")):
             if unknown := [name for name in asked if name not in known]:
                 raise InputError(f"The grid has no {kind} {unknown[0]!r}; it has {', '.join(known)}.")
@@ -155,11 +148,7 @@ class Grid(Settings):
         return dataset in (self.datasets if row.datasets is None else row.datasets)
 
 
-def _at(choice: Range | list[Any], place: float) -> Any:
-    return choice.at(place) if isinstance(choice, Range) else choice[int(place * len(choice))]
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Experiment:
     """A method on a dataset."""
 
@@ -193,6 +182,14 @@ class Experiment:
         name, dataset = self.method.like or self.name, self.grid.source(self.dataset)
         return Experiment(self.grid, self.grid.rows[name].tuned_on.get(dataset, dataset), name)
 
+    def needs(self) -> Iterator["Experiment"]:
+        """The experiment and those that it depends on."""
+        for start in filter(None, (self, self.drift)):
+            for one in (start, start.tuned):
+                yield one
+                if one.reference:
+                    yield from (one.reference, one.reference.tuned)
+
     def folder(self, runs: Path) -> Path:
         return Path(runs) / self.dataset / self.name
 
@@ -201,22 +198,18 @@ class Experiment:
         return ledger.folder / "trials" / f"{self.dataset}.{self.name}.json"
 
     def chosen(self, ledger: Ledger) -> dict[str, Any] | None:
-        """The settings of the reported runs, None where the trials are still to be run.
-
-        Raises InputError if the ledger holds the trials of another declaration.
-        """
+        """Settings of the reported runs; None before the trials are run, InputError if those on record are others."""
         tuned = self.tuned
-        declared = tuned.grid.trials(tuned.name)
+        declared = self.grid.trials(tuned.name)
         if len(declared) == 1:
             return declared[0] | self.method.set
-        path = tuned.trials_file(ledger)
-        if not path.exists():
+        if not (path := tuned.trials_file(ledger)).exists():
             return None
         kept = read_json(path)
         tried = [trial["settings"] for trial in kept["trials"]]
         if tried != declared or kept["seeds"] != list(self.grid.tuning.seeds):
             raise InputError(f"{path} holds the trials of another declaration of this row; the ledger is append-only.")
-        return kept["trials"][kept[CHOSEN]]["settings"] | self.method.set
+        return tried[kept[CHOSEN]] | self.method.set
 
     def config(self, settings: dict[str, Any], seed: int) -> ReferenceConfig | AlignmentConfig:
         return self.method.kind.model_validate(nested(settings) | {"seed": seed})
@@ -242,8 +235,7 @@ class Experiment:
         rows = ledger.of(self.config(settings, 0), start.config(of_start, 0).encoder)
         rows = rows[(rows["dataset"] == self.dataset) & rows["seed"].isin(self.seeds)]
         if self.reference:
-            ids = ledger.by_file["id"]
-            starts = {seed: ids[file] for seed, file in self.reference.recorded(ledger).items()}
+            starts = {seed: ledger.by_file.at[file, "id"] for seed, file in self.reference.recorded(ledger).items()}
             rows = rows[rows["reference"] == rows["seed"].map(starts)]
             preferred = rows["reference_weights"].isin(ledger.records["weights"])
         else:

@@ -78,30 +78,22 @@ class Ledger:
         """`records` by the name of the file."""
         return self.records.set_index("file")
 
-    def record(self, file: str) -> Record:
-        """One record by its file name; raises InputError if it is none."""
-        return Record.read(self.folder / file)
-
     def ranks(self, file: str) -> pd.DataFrame:
-        """Ranks of one record, by its file name: columns user, rank, rank_masked; 255 is 255 or lower down."""
+        """Ranks of one record, by its file name: a row for each user, rank and rank_masked; 255 is 255 or more."""
         return self.once(file, lambda: self._ranks(Path(file).with_suffix(".parquet").name))
 
     def _ranks(self, name: str) -> pd.DataFrame:
         stored = _counts(self.folder / "ranks", name, "rank", "own_above")
-        masked = stored["rank"] - stored["own_above"]
-        if (masked < 0).any():
+        if (stored["own_above"] > stored["rank"]).any():
             raise InputError(f"{self.folder / 'ranks' / name} is damaged: more own items than items are above.")
-        return pd.DataFrame({"rank": stored["rank"], "rank_masked": masked}).rename_axis("user").reset_index()
+        return stored.assign(rank_masked=stored["rank"] - stored["own_above"])
 
     def users(self, dataset: str) -> pd.DataFrame:
         """History and popularity of each user of a dataset, as `enter_users` describes them."""
         return _counts(self.folder / "users", f"{dataset}.parquet", "history", "popularity")
 
     def of(self, config: _Config, encoder: EncoderConfig | None = None) -> pd.DataFrame:
-        """Rows of `records` that ran this configuration, whatever the seed.
-
-        An alignment has the encoder of its reference, so it is asked for as well: by default the default one.
-        """
+        """Rows of `records` with this configuration and encoder, an alignment's being its reference's; of any seed."""
         if isinstance(config, ReferenceConfig):
             encoder = config.encoder
         full = (encoder or EncoderConfig()).model_dump(mode="json")
@@ -127,10 +119,7 @@ class Ledger:
         return self.enter(Record.of(values, self.folder), ranks)
 
     def enter(self, record: Record, ranks: pd.DataFrame) -> Path:
-        """Write a record and its ranks (user, rank, rank_masked); returns the record's path.
-
-        Raises InputError if the ledger holds a different result for the same experiment.
-        """
+        """Write a record and its ranks, return its path; InputError if the same experiment has another result."""
         anyone = {"commit": None}  # whoever measured the drift
         for path in sorted(self.folder.glob(f"{record.dataset.name}-{record.stage}-*.json")):
             known = Record.read(path)
@@ -147,10 +136,7 @@ class Ledger:
         return path
 
     def enter_users(self, dataset: Dataset) -> Path:
-        """Write, once for a dataset, what effects are broken down by: users/<dataset>.parquet.
-
-        Columns: history (items before the test item) and popularity (training interactions of the test item).
-        """
+        """Write users/<dataset>.parquet: history (items before the test item), popularity (its uses in training)."""
         path = self.folder / "users" / f"{dataset.name}.parquet"
         if not path.exists():
             start, end = leave_one_out(dataset).history("test")
@@ -180,10 +166,7 @@ def _counts(folder: Path, name: str, *columns: str) -> pd.DataFrame:
 
 
 def _compact(ranks: pd.DataFrame) -> bytes:
-    """Ranks in user order, one byte each: what ranks lower than 255 counts as 255.
-
-    own_above, what dropping the history takes off the rank, compresses better than the rank that is left.
-    """
+    """Ranks in user order, one byte each, 255 for what is lower; own_above compresses better than the rank left."""
     columns = ranks.sort_values("user")[["rank", "rank_masked"]].reset_index(drop=True).clip(upper=DEEPEST)
     return _parquet(pd.DataFrame({"rank": columns["rank"], "own_above": columns["rank"] - columns["rank_masked"]}))
 

@@ -1,7 +1,7 @@
 """What of the grid is still to be done, how long that takes, and Snakemake to do it.
 
-A plan is fixed when it is made: plan.json in the folder of runs says for each experiment whether it still has to be
-tuned and which reported seeds are not in the ledger yet. workflow/Snakefile reads nothing else.
+A plan is fixed when it is made: plan.json in the folder of runs says which experiments still have to be tuned and which
+reported seeds are not in the ledger yet. workflow/Snakefile reads nothing else.
 """
 
 import fcntl
@@ -10,12 +10,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -56,24 +55,16 @@ class Plan:
                 left[experiment] = seeds
         return left
 
-    def todo(self) -> list[dict[str, Any]]:
-        """What is left to do as plan.json has it: dataset, row, seeds to report, and whether to tune."""
-        return [
-            {"dataset": one.dataset, "row": one.name, "seeds": seeds, "tune": self._is_to_tune(one)}
-            for one, seeds in self.left().items()
-        ]
-
     def summary(self, measured: Ledger | None = None) -> pd.DataFrame:
         """A row for each experiment with work left: trials, runs to report, and minutes, by how long like ones took.
 
-        Minutes are those of one run after the other on one core of a CPU, as the records of `measured` have it, by
-        default the plan's own ledger, NaN where nothing like it was measured; evaluations and the references that have
-        to be trained again are not in them.
+        One run after the other on one core of a CPU, by the records of `measured`, else of the plan's ledger; NaN where
+        nothing like it was measured. Evaluations, and references to be trained again, are not in them.
         """
         records, rows = (measured or self.ledger).records, []
         for experiment, seeds in self.left().items():
-            tried = self.grid.trials(experiment.name) if self._is_to_tune(experiment) else []
-            trials = len(tried) * len(self.grid.tuning.seeds)
+            to_tune = experiment.tuned == experiment and experiment.chosen(self.ledger) is None
+            trials = len(self.grid.trials(experiment.name)) * len(self.grid.tuning.seeds) if to_tune else 0
             minutes = (trials + len(seeds)) * _seconds_of_one(experiment, records) / 60
             rows.append((experiment.dataset, experiment.name, experiment.method.tier, trials, len(seeds), minutes))
         return pd.DataFrame(rows, columns=["dataset", "row", "tier", "trials", "runs", "minutes"])
@@ -81,15 +72,14 @@ class Plan:
     def write(self, data: Path, replicas: int, precision: str | None = None) -> Path:
         """Write plan.json and every configuration that is known by now into the folder of runs."""
         left = self.left()
-        needed = list(dict.fromkeys(self._needed(left)))
-        untuned = [one for one in needed if one.chosen(self.ledger) is None]
+        needed = list(dict.fromkeys(one for experiment in left for one in experiment.needs()))
         for experiment in needed:
-            folder = experiment.folder(self.runs)
-            if self._is_to_tune(experiment):
-                for number, settings in enumerate(self.grid.trials(experiment.name)):
-                    write_settings(folder / f"trial-{number}" / "config.yaml", settings)
-            elif experiment not in untuned:
-                write_settings(folder / FINAL / "config.yaml", experiment.chosen(self.ledger))
+            folder, settings = experiment.folder(self.runs), experiment.chosen(self.ledger)
+            if settings is not None:
+                write_settings(folder / FINAL / "config.yaml", settings)
+            elif experiment.tuned == experiment:
+                for number, tried in enumerate(self.grid.trials(experiment.name)):
+                    write_settings(folder / f"trial-{number}" / "config.yaml", tried)
         for experiment, seeds in left.items():  # what the ledger has lost since is entered again
             for marker in (experiment.folder(self.runs) / FINAL).glob("*.evaluated"):
                 if set(marker.stem.split(",")) & set(map(str, seeds)):
@@ -101,8 +91,8 @@ class Plan:
             "data": str(data.resolve()),
             "replicas": replicas,
             "precision": precision,
-            "untuned": [f"{one.dataset}/{one.name}" for one in untuned],
-            "experiments": self.todo(),
+            "untuned": [f"{one.dataset}/{one.name}" for one in needed if one.chosen(self.ledger) is None],
+            "experiments": [{"dataset": one.dataset, "row": one.name, "seeds": seeds} for one, seeds in left.items()],
             "needed": {
                 f"{one.dataset}/{one.name}": {
                     "reference": one.method.reference,
@@ -118,19 +108,6 @@ class Plan:
         write_json(self.runs / "plan.json", content)
         return self.runs / "plan.json"
 
-    def _needed(self, experiments: Iterable[Experiment]) -> Iterator[Experiment]:
-        """The experiments to do and those that they depend on."""
-        for experiment in experiments:
-            for start in filter(None, (experiment, experiment.drift)):
-                for one in (start, start.tuned):
-                    yield one
-                    if one.reference:
-                        yield from (one.reference, one.reference.tuned)
-
-    def _is_to_tune(self, experiment: Experiment) -> bool:
-        """Whether trials of its own are to be run."""
-        return experiment.tuned == experiment and experiment.chosen(self.ledger) is None
-
 
 def _seconds_of_one(experiment: Experiment, records: pd.DataFrame) -> float:
     """Median seconds of a run of this row on this dataset and a CPU, else of any of its stage and base there."""
@@ -138,10 +115,10 @@ def _seconds_of_one(experiment: Experiment, records: pd.DataFrame) -> float:
         return float("nan")
     stage, default = ("align", "topk") if experiment.reference else ("reference", "reference")
     base = (experiment.reference or experiment).method.set.get("encoder.base", "fused")
-    same = (records["dataset"] == experiment.dataset) & (records["stage"] == stage) & (records["device"] == "cpu")
-    same &= records["base"] == base
-    exact = same & (records["strategy"] == experiment.method.set.get("negatives.name", default))
-    return float(records.loc[exact if exact.any() else same, "seconds"].median())
+    like = {"dataset": experiment.dataset, "stage": stage, "device": "cpu", "base": base}
+    same = records[(records[list(like)] == pd.Series(like)).all(axis=1)]
+    exact = same[same["strategy"] == experiment.method.set.get("negatives.name", default)]
+    return float((same if exact.empty else exact)["seconds"].median())
 
 
 def run(plan: Plan, data: Path, profile: str, replicas: int, precision: str | None, extra: list[str]) -> int:
@@ -171,14 +148,14 @@ def run(plan: Plan, data: Path, profile: str, replicas: int, precision: str | No
             signal.signal(signal.SIGTERM, before)
 
 
-def collect(grid: Grid, ledger: Ledger) -> dict[str, dict[str, dict[str, str]]]:
-    """Write the ledger's grid.json: dataset → row → seed → file of the record, of what is recorded. Returns it."""
-    index: dict[str, dict[str, dict[str, str]]] = {}
+def collect(grid: Grid, ledger: Ledger) -> int:
+    """Write the ledger's grid.json: dataset → row → seed → file of the record; returns how many."""
+    index: dict[str, dict[str, dict[int, str]]] = {}
     for experiment in grid.experiments():
         if recorded := experiment.recorded(ledger):
-            index.setdefault(experiment.dataset, {})[experiment.name] = {str(seed): recorded[seed] for seed in recorded}
+            index.setdefault(experiment.dataset, {})[experiment.name] = recorded
     write_json(ledger.folder / "grid.json", index)
-    return index
+    return sum(len(files) for rows in index.values() for files in rows.values())
 
 
 def empty_ledger(recorded: Ledger, folder: Path) -> Ledger:
@@ -189,18 +166,15 @@ def empty_ledger(recorded: Ledger, folder: Path) -> Ledger:
 
 
 def repeated(experiments: list[Experiment], recorded: Ledger, again: Ledger) -> pd.DataFrame:
-    """Test NDCG@5 of every run of `again` beside that on record: dataset, row, seed, recorded, again, difference %.
-
-    NaN where a run is not on record.
-    """
+    """Test NDCG@5 of every run of `again` beside that on record, NaN where there is none."""
     rows = []
     for experiment in experiments:
-        first, second = (
-            {seed: ledger.by_file.loc[file, "test.ndcg@5"] for seed, file in experiment.recorded(ledger).items()}
-            for ledger in (recorded, again)
-        )
-        name = experiment.dataset, experiment.name
-        rows += [(*name, seed, first.get(seed, float("nan")), second[seed]) for seed in sorted(second)]
+        before = experiment.recorded(recorded)
+        for seed, file in experiment.recorded(again).items():
+            row = {"dataset": experiment.dataset, "row": experiment.name, "seed": seed, "recorded": float("nan")}
+            if seed in before:
+                row["recorded"] = recorded.by_file.loc[before[seed], "test.ndcg@5"]
+            rows.append(row | {"again": again.by_file.loc[file, "test.ndcg@5"]})
     table = pd.DataFrame(rows, columns=["dataset", "row", "seed", "recorded", "again"])
     return table.assign(**{"difference %": 100 * (table["again"] / table["recorded"] - 1)})
 

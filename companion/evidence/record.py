@@ -2,6 +2,7 @@
 
 import json
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,7 +21,7 @@ from rodpo_lite.training import checkpoint
 _KINDS_OF_NEGATIVES = [f"{kind}_{what}" for kind in ("past", "future", "planted") for what in ("rate", "share")]
 SELECTION = ("margin", "suppression", "effective_negatives", "repeat_rate", *_KINDS_OF_NEGATIVES)
 PARTS = ("valid", "valid_masked", "test", "test_masked")
-COLUMNS = ("stage", "seed", "reference", "reference_weights", "weights", "precision", "device", "seconds", "drift")
+COLUMNS = ("stage", "seed", "reference", "reference_weights", "weights", "precision", "device", "seconds")
 
 
 def _complete(values: dict[str, float]) -> dict[str, float]:
@@ -81,15 +82,14 @@ class Record(_Kept):
     @classmethod
     def of(cls, values: dict[str, Any], path: Path) -> Self:
         """Check what a file holds; raises InputError if what belongs into a record is missing or of another kind."""
+        wrong = f"{path} is not the record of a run: "
         try:
             record = cls.model_validate(values)
-            build(KINDS[record.stage], record.config)
-            build(EncoderConfig, record.encoder)
         except ValidationError as error:
             where = ".".join(str(part) for part in error.errors()[0]["loc"][:2])
-            raise InputError(f"{path} is not the record of a run: {where} is missing or damaged.") from None
-        except InputError as error:
-            raise InputError(f"{path} is not the record of a run: {error}") from None
+            raise InputError(f"{wrong}{where} is missing or damaged.") from None
+        build(KINDS[record.stage], record.config, wrong)
+        build(EncoderConfig, record.encoder, wrong)
         return record
 
     @classmethod
@@ -133,11 +133,8 @@ class Record(_Kept):
 
     def repeats(self, other: Self) -> bool:
         """Whether two records are of one experiment, whatever their ids."""
-        return (
-            (self.full_config, self.full_encoder) == (other.full_config, other.full_encoder)
-            and self.dataset.checksums == other.dataset.checksums
-            and self.reference_weights == other.reference_weights
-        )
+        asked = attrgetter("full_config", "full_encoder", "dataset.checksums", "reference_weights")
+        return asked(self) == asked(other)
 
     def row(self) -> dict[str, Any]:
         """The record as a row of `Ledger.records`."""
@@ -156,6 +153,7 @@ class Record(_Kept):
             "method": method_of(self.full_config, self.stage, self.full_encoder),
         }
         row |= {name: getattr(self, name) for name in COLUMNS}
+        row |= {f"{kind}_drift": self.drift.get(kind, {}).get("difference", np.nan) for kind in ("planted", "future")}
         for name in SELECTION:
             if values := [line[name] for line in self.curve if name in line]:
                 row[name] = float(np.mean(values))
@@ -168,13 +166,9 @@ def method_of(config: dict[str, Any], stage: str, encoder: dict[str, Any]) -> st
 
 
 def _curve(run: Path) -> list[dict[str, float]]:
-    return [
-        {
-            "epoch": line["epoch"],
-            "loss": round(line["loss"], 5),
-            **{name: round(line[name], 6) for name in SELECTION if name in line},
-            "valid.ndcg@5": round(line["valid"]["ndcg@5"], 6),
-            "valid_masked.ndcg@5": round(line["valid_masked"]["ndcg@5"], 6),
-        }
-        for line in checkpoint.read_history(run)
-    ]
+    curve = []
+    for line in checkpoint.read_history(run):
+        kept = {"epoch": line["epoch"], "loss": round(line["loss"], 5)}
+        kept |= {name: round(line[name], 6) for name in SELECTION if name in line}
+        curve.append(kept | {f"{part}.ndcg@5": round(line[part]["ndcg@5"], 6) for part in ("valid", "valid_masked")})
+    return curve

@@ -1,6 +1,6 @@
 """Settings are chosen on validation: every trial enters the ledger, the best one is what the reported runs take."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -70,43 +70,39 @@ def trials(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     over the tuning seeds; start % is that of this reference against the one on record, 0 where it is that one. A key
     that a row has no use for is missing.
     """
-    rows, kept = [], dict(_kept(grid, ledger))
+    rows, kept = [], _kept(grid, ledger)
     for experiment, tried in kept.items():
         if experiment.reference not in kept:
             continue
-        on_record = _chosen_valid(kept[experiment.reference])
+        on_record = np.mean(_chosen(kept[experiment.reference])["valid"])
         before = np.mean(tried["reference_valid"]) if "reference_valid" in tried else on_record
         used = [key for key in SEARCHED if key in experiment.method.search | experiment.method.set]
-        for number, trial in enumerate(tried["trials"]):
-            row = {"dataset": experiment.dataset, "row": experiment.name, "chosen": number == tried[CHOSEN]}
+        for trial in tried["trials"]:
+            row = {"dataset": experiment.dataset, "row": experiment.name, "chosen": trial is _chosen(tried)}
             row |= _values(experiment, trial, used) | {"start %": 100 * (before / on_record - 1)}
             rows.append(row | {"change %": 100 * (np.mean(trial["valid"]) / before - 1)})
     return pd.DataFrame(rows, columns=["dataset", "row", "chosen", *SEARCHED, "start %", "change %"])
 
 
 def references(grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    """What was chosen for each row that is trained from scratch, a row for each dataset that it was tried on.
-
-    Columns dataset, row, trials (how many), the keys that were searched, validation NDCG@5 (all items, tuning seeds).
-    """
-    rows = []
-    for experiment, tried in _kept(grid, ledger):
-        if experiment.reference is None:
-            row = {"dataset": experiment.dataset, "row": experiment.name, "trials": len(tried["trials"])}
-            row |= _values(experiment, tried["trials"][tried[CHOSEN]], experiment.method.search)
-            rows.append(row | {"validation NDCG@5": _chosen_valid(tried)})
-    return pd.DataFrame(rows)
+    """What was chosen for each row trained from scratch: dataset, row, how many trials, the keys searched, NDCG@5."""
+    return pd.DataFrame(
+        {"dataset": experiment.dataset, "row": experiment.name, "trials": len(tried["trials"])}
+        | _values(experiment, _chosen(tried), experiment.method.search)
+        | {"validation NDCG@5": np.mean(_chosen(tried)["valid"])}
+        for experiment, tried in _kept(grid, ledger).items()
+        if experiment.reference is None
+    )
 
 
-def _kept(grid: Grid, ledger: Ledger) -> Iterator[tuple[Experiment, dict[str, Any]]]:
-    """Experiments whose trials are in the ledger, with what it holds of them."""
-    for experiment in grid.experiments():
-        if (path := experiment.trials_file(ledger)).exists():
-            yield experiment, read_json(path)
+def _kept(grid: Grid, ledger: Ledger) -> dict[Experiment, dict[str, Any]]:
+    """What the ledger holds of the trials of each experiment."""
+    files = {experiment: experiment.trials_file(ledger) for experiment in grid.experiments()}
+    return {experiment: read_json(file) for experiment, file in files.items() if file.exists()}
 
 
-def _chosen_valid(tried: dict[str, Any]) -> float:
-    return np.mean(tried["trials"][tried[CHOSEN]]["valid"])
+def _chosen(tried: dict[str, Any]) -> dict[str, Any]:
+    return tried["trials"][tried[CHOSEN]]
 
 
 def _values(experiment: Experiment, trial: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:

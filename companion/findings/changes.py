@@ -1,56 +1,36 @@
-"""What a row of the grid changes over another: over the reference, over other rows, and over plain baselines."""
+"""What a row of the grid changes over the reference, over other rows and over plain baselines, and for whom."""
 
 from collections.abc import Iterable
-from typing import Any
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
-from companion.evidence.comparison import changes, complete_pairs, crossed, given_up, paired_seeds
+from companion.evidence.comparison import DROPPED, RANKED, arms, changes, crossed, given_up, paired_seeds
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import PROTOCOLS, Ledger
-from rodpo_lite.evaluation.statistics import Interval, signed
+from rodpo_lite.evaluation.statistics import Interval, crossed_change, signed
 
 TOWERS = "towers_"  # what the names of the alignments on the base with towers begin with
 ALIGNMENTS = ("none", "uniform", "topk", "hard", "topk_on_moe")  # what is held against the reference
 MODELS = ("fused", "topk", "towers", "towers_topk")  # what is held against plain baselines
-RANKED = "all items"
-
-
-def labelled(
-    grid: Grid, ledger: Ledger, pairs: dict[str, tuple[str, str]], datasets: Iterable[str] = (),
-    or_reference: bool = False,
-) -> pd.DataFrame:  # fmt: skip
-    """`changes` of pairs of rows (after, before) of which every seed is on record, `what` being the label of each pair.
-
-    datasets: by default those in which nothing is hidden.
-    """
-    table = changes(grid, pairs.values(), ledger, datasets or grid.real, or_reference)
-    table, label = complete_pairs(grid, table), {pair: name for name, pair in pairs.items()}
-    table.insert(1, "what", [label[pair] for pair in zip(table["after"], table["before"], strict=True)])
-    return table
-
-
-def named(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, str]]:
-    """Pairs of rows (after, before) by the label "after over before"."""
-    return {f"{after} over {before}": (after, before) for after, before in pairs}
+POPULARITY, TENTHS = "popularity", 10
+SHOWN = [(row, POPULARITY, TENTHS) for row in ("topk", "hard", "none")] + [("topk", "history", 5)]
 
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
-    """Of a table of changes those with all items ranked, `change %` being called `change`."""
-    return table[table["protocol"] == RANKED].rename(columns={"change %": "change"})
+    """Of a table of changes those with all items ranked."""
+    return table[table["protocol"] == RANKED]
+
+
+def labelled(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:
+    """A table with the datasets' names for readers."""
+    return table.assign(dataset=table["dataset"].map(grid.label))
 
 
 def texts(table: pd.DataFrame) -> list[str]:
     """Each change of a table with its interval, without a unit."""
     return [Interval(*values).text(1, "") for values in table[["change %", "low", "high"]].to_numpy()]
-
-
-def _labelled(grid: Grid, ledger: Ledger, pairs: Iterable[tuple[str, str]], protocol: str = RANKED) -> pd.DataFrame:
-    """`labelled` under one protocol, with the datasets' names for readers."""
-    table = labelled(grid, ledger, named(pairs))
-    table = table[table["protocol"] == protocol]
-    return table.assign(dataset=table["dataset"].map(grid.label))
 
 
 def _by_dataset(grid: Grid, table: pd.DataFrame, line: str) -> pd.DataFrame:
@@ -60,55 +40,45 @@ def _by_dataset(grid: Grid, table: pd.DataFrame, line: str) -> pd.DataFrame:
     return cells[[name for name in columns if name in cells]].rename_axis(index=line, columns=None)
 
 
+def _reference(grid: Grid, row: str) -> str | None:
+    return grid.rows[row].reference if row in grid.rows else None
+
+
 def against_the_reference(grid: Grid, ledger: Ledger, prefix: str = "") -> pd.DataFrame:
     """What each rejected item does to NDCG@5 of test, all items ranked: a line for each row, a column for each dataset.
 
     prefix: "" or TOWERS. Cells are percent of the reference without a mixture, with a 95 % interval and no unit.
     """
-    rows = [f"{prefix}{name}" for name in ALIGNMENTS if f"{prefix}{name}" in grid.rows]
-    table = _labelled(grid, ledger, [(row, grid.rows[f"{prefix}topk"].reference) for row in rows])
-    table = table.rename(columns={"after": "rejected"})
+    rows = [f"{prefix}{name}" for name in ALIGNMENTS]
+    pairs = [(row, _reference(grid, f"{prefix}topk")) for row in rows]
+    table = labelled(grid, changes(grid, pairs, ledger, protocols=[RANKED])).rename(columns={"after": "rejected"})
     cells = _by_dataset(grid, table.assign(text=texts(table)), "rejected")
     return cells.loc[[row for row in rows if row in cells.index]]
 
 
 def with_history_dropped(grid: Grid, ledger: Ledger, prefix: str = "") -> dict[str, pd.DataFrame]:
-    """What the pool does to NDCG@5 of test when the user's own items are not ranked; prefix as above.
-
-    changes: against (hard, reference or none), dataset, change %, low, high, and more.
-    """
+    """What the pool does to NDCG@5 of test when the user's own items are not ranked, by `what` it is held against."""
     topk = f"{prefix}topk"
-    if topk not in grid.rows:
-        return {"changes": pd.DataFrame()}
-    before = {f"{prefix}hard": "hard", grid.rows[topk].reference: "reference", f"{prefix}none": "none"}
-    parts = [
-        _labelled(grid, ledger, [(topk, row)], "history dropped").assign(against=name)
-        for row, name in before.items()
-        if row in grid.rows
-    ]
-    return {"changes": pd.concat(parts)}
+    before = {"hard": f"{prefix}hard", "reference": _reference(grid, topk), "none": f"{prefix}none"}
+    pairs = {name: (topk, row) for name, row in before.items()}
+    return {"changes": labelled(grid, changes(grid, pairs, ledger, protocols=[DROPPED]))}
 
 
 def where_the_reference_may_stay(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """What is left of the pool against the hardest item if an alignment must validate better than its reference.
 
-    Three lines for each base: in how many seeds `hard`, and the pool, validate no better than the reference that they
-    started from; and the change of NDCG@5 of test, all items ranked. A column for each dataset that has run.
+    Three lines for each base, a column for each dataset that has run; NDCG@5 of test, all items ranked.
     """
-    cells = []
-    for hard, topk in (("hard", "topk"), (f"{TOWERS}hard", f"{TOWERS}topk")):
-        if not {hard, topk} <= grid.rows.keys():
-            continue
-        table = labelled(grid, ledger, named([(topk, hard)]), or_reference=True)
-        table = table[table["protocol"] == RANKED]
-        for name, left in zip(table["dataset"], texts(table), strict=True):
-            dataset, always = grid.label(name), True
-            for experiment in (Experiment(grid, name, hard), Experiment(grid, name, topk)):
-                times, seeds = given_up(experiment, ledger), len(experiment.seeds)
-                always &= times == seeds
-                cells.append((f"`{experiment.name}` validates no better in", dataset, f"{times} of {seeds} seeds"))
-            left = "the reference on both sides" if always else left
-            cells.append((f"what is left of `{topk}` over `{hard}`, %", dataset, left))
+    pairs = [(f"{prefix}topk", f"{prefix}hard") for prefix in ("", TOWERS)]
+    table, cells = changes(grid, pairs, ledger, protocols=[RANKED], or_reference=True), []
+    for row in table.assign(left=texts(table)).itertuples():
+        dataset, always = grid.label(row.dataset), True
+        for experiment in (Experiment(grid, row.dataset, row.before), Experiment(grid, row.dataset, row.after)):
+            times, seeds = given_up(experiment, ledger), len(experiment.seeds)
+            always &= times == seeds
+            cells.append((f"`{experiment.name}` validates no better in", dataset, f"{times} of {seeds} seeds"))
+        left = "the reference on both sides" if always else row.left
+        cells.append((f"what is left of `{row.after}` over `{row.before}`, %", dataset, left))
     line = "if the reference may stay"
     return _by_dataset(grid, pd.DataFrame(cells, columns=[line, "dataset", "text"]), line)
 
@@ -118,10 +88,10 @@ def signs(grid: Grid, pairs: Iterable[tuple[str, str]], ledger: Ledger) -> pd.Da
 
     ▲ the 95 % interval lies above zero, ▼ below it, ○ zero is inside; percent of NDCG@5 of test.
     """
-    table = labelled(grid, ledger, named(pairs))
+    table = labelled(grid, changes(grid, pairs, ledger))
     marks = np.select([table["low"] > 0, table["high"] < 0], ["▲", "▼"], "○")
     text = [f"{mark}\u00a0{signed(change, 1)}" for mark, change in zip(marks, table["change %"], strict=True)]
-    datasets = table["dataset"].map(grid.label) + np.where(table["protocol"] == RANKED, "", ", dropped")
+    datasets = table["dataset"] + np.where(table["protocol"] == RANKED, "", ", dropped")
     pair = "`" + table["after"] + "` over `" + table["before"] + "`"
     return _by_dataset(grid, table.assign(pair=pair, dataset=datasets, text=text), "pair")
 
@@ -131,38 +101,18 @@ def other_sign(*parts: pd.DataFrame) -> pd.DataFrame:
     both = pd.concat(parts).drop_duplicates(["dataset", "protocol", "change %", "low"])  # runs may have two names
     both = both.assign(pair=both["after"] + " over " + both["before"])
     both = both.pivot(index=["dataset", "pair"], columns="protocol", values="change %")
-    return both[both["all items"] * both["history dropped"] < 0]
-
-
-def others(grid: Grid, table: pd.DataFrame) -> dict[str, Any]:
-    """Of a table of changes over one row, all items ranked: how many intervals, how many of them leave zero out, and
-    which rows are ahead and behind on each dataset."""
-    table, datasets = table[table["protocol"] == RANKED], []
-    for dataset, part in table.groupby("dataset", sort=False):
-        sides = {"ahead": part[part["low"] > 0], "behind": part[part["high"] < 0]}
-        rows = {side: rows.to_dict("records") for side, rows in sides.items()}
-        datasets.append({"dataset": grid.label(dataset)} | rows)
-    sure = sum(len(line["ahead"]) + len(line["behind"]) for line in datasets)
-    return {"intervals": len(table), "sure": sure, "datasets": datasets}
+    return both[both[RANKED] * both[DROPPED] < 0]
 
 
 def steps(grid: Grid, table: pd.DataFrame) -> dict[str, dict[str, dict[tuple[str, str], dict]]]:
-    """Of a table of changes, all items ranked, by dataset and pair; none where those of `topk` have not all run."""
-    table, datasets = table[table["protocol"] == RANKED], {}
-    for dataset in grid.real:
-        rows = table[table["dataset"] == dataset].to_dict("records")
-        pairs = {(row["after"], row["before"]): row for row in rows}
-        complete = {("topk", "fused"), ("topk", "none"), ("topk", "hard")} <= pairs.keys()
-        datasets[grid.label(dataset)] = pairs if complete else {}
-    return {"datasets": datasets}
+    """A table of changes, all items ranked, by dataset and pair."""
+    table = ranked(table).set_index(["after", "before"])
+    return {"datasets": {grid.label(on): table[table["dataset"] == on].to_dict("index") for on in grid.real}}
 
 
 def replication(table: pd.DataFrame) -> dict[str, int]:
-    """Of a table of changes with a column `set`, how the second set stands to the first, both protocols counted.
-
-    changes; how many of the second lie inside the first's interval; how many are sure, their interval leaving zero
-    out, and of these how many have the first's sign.
-    """
+    """Of a table of changes with a column `set`, how many of the second set's lie inside the first's interval, how many
+    are sure, their interval leaving zero out, and of these how many have the first's sign; both protocols counted."""
     first, second = (part.set_index(["what", "protocol"]) for _, part in table.groupby("set", sort=False))
     first = first.reindex(second.index)
     sure = (second["low"] > 0) | (second["high"] < 0)
@@ -183,20 +133,18 @@ def with_more_seeds(grid: Grid, pair: tuple[str, str], ledger: Ledger) -> tuple[
 def over_baselines(grid: Grid, ledger: Ledger, rows: Iterable[str] = MODELS) -> pd.DataFrame:
     """Change of test NDCG@5 from the baseline that validates best to each row, on every real dataset and protocol.
 
-    A row that lacks a seed is left out. A baseline is the same for every seed: only those of the row vary, crossed with
-    the users. Columns dataset, protocol, baseline, its (NDCG@5), row, change %, low, high. Raises InputError if the two
-    were computed on different editions of the dataset.
+    `its`: NDCG@5 of the baseline, the same for every seed: only those of the row vary, crossed with the users. A row
+    that lacks a seed is left out. Raises InputError if the two were computed on different editions of the dataset.
     """
     lines, plain = [], ledger.records[ledger.records["stage"] == "baseline"]
-    for dataset, known in ((name, plain[plain["dataset"] == name]) for name in grid.real):
-        declared = [Experiment(grid, dataset, row) for row in rows if row in grid.rows and grid.runs_on(row, dataset)]
-        for protocol, column in PROTOCOLS.items() if len(known) else ():
-            end = column.removeprefix("rank")
-            best = known.loc[known[f"valid{end}.ndcg@5"].idxmax()]
-            for experiment in declared:
-                files = experiment.recorded(ledger)
-                if not set(experiment.seeds) <= files.keys():
-                    continue
+    for dataset, (protocol, column) in product(grid.real, PROTOCOLS.items()):
+        known, end = plain[plain["dataset"] == dataset], column.removeprefix("rank")
+        if known.empty:
+            continue
+        best = known.loc[known[f"valid{end}.ndcg@5"].idxmax()]
+        for experiment in _running(grid, dataset, rows):
+            files = experiment.recorded(ledger)
+            if set(experiment.seeds) <= files.keys():
                 ledger.check_one_edition([best["file"], *files.values()])
                 one = crossed([(files[seed], best["file"]) for seed in experiment.seeds], ledger, column)
                 line = grid.label(dataset), protocol, best["strategy"], best[f"test{end}.ndcg@5"], experiment.name
@@ -205,12 +153,47 @@ def over_baselines(grid: Grid, ledger: Ledger, rows: Iterable[str] = MODELS) -> 
     return pd.DataFrame(lines, columns=columns)
 
 
-def baselines_ahead(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Where a baseline of `over_baselines` is ahead by its interval, and what cannot be told apart from it there."""
+def _running(grid: Grid, dataset: str, rows: Iterable[str | None]) -> list[Experiment]:
+    return [Experiment(grid, dataset, row) for row in rows if row in grid.rows and grid.runs_on(row, dataset)]
+
+
+def contributions(grid: Grid, ledger: Ledger, cases: Iterable[tuple[str, str | None, str, int]]) -> pd.DataFrame:
+    """What each group of users adds to a change, all items ranked, on every real dataset where both rows have runs.
+
+    cases: row, the other one, by what users are put into groups, and into how many of about the same size: popularity
+    (of the test item) or history (items before it). `group` counts from 1, the lowest; percent are of the mean over all
+    users before, so that contributions add up to the whole change.
+    """
     lines = []
-    for (dataset, protocol, name), part in table.groupby(["dataset", "protocol", "baseline"], sort=False):
-        behind, ahead = part["high"] < 0, part["low"] > 0
-        if behind.any():
-            rows = {"behind": part.loc[behind, "row"].tolist(), "alike": part.loc[~behind & ~ahead, "row"].tolist()}
-            lines.append({"dataset": dataset, "protocol": protocol, "baseline": name} | rows)
-    return lines
+    for (after, before, by, groups), dataset in product(cases, grid.real):
+        sides = _running(grid, dataset, (after, before))
+        files = paired_seeds(*sides, ledger) if len(sides) == 2 else []
+        if not files:
+            continue
+        first, second = arms(files, ledger)
+        values = ledger.users(dataset)[by]
+        group = pd.qcut(values, groups, labels=False, duplicates="drop")
+        for number, members in values.groupby(group):
+            one = crossed_change(first, np.where(group == number, second, first))
+            line = after, before, by, dataset, int(number) + 1, len(members), members.min(), members.max()
+            lines.append((*line, one.estimate, one.low, one.high))
+    columns = ["row", "other", "by", "dataset", "group", "users", "from", "to", "change %", "low", "high"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def of_groups(grid: Grid, ledger: Ledger) -> pd.DataFrame:
+    """`contributions` to the change over the reference for each of SHOWN."""
+    cases = [(row, _reference(grid, row), by, count) for row, by, count in SHOWN]
+    return contributions(grid, ledger, cases).drop(columns="other")
+
+
+def popular(grid: Grid, ledger: Ledger, others: Iterable[str] = ("hard", "hard_as_topk")) -> dict[str, pd.DataFrame]:
+    """How much of what `topk` has over other rows lies with users whose next item is of the most popular tenth.
+
+    shares: the change of that tenth, `all` (the whole change), and `share` of it, 0 where the whole is no gain.
+    """
+    table = contributions(grid, ledger, [("topk", other, POPULARITY, TENTHS) for other in others])
+    parts = table.groupby(["other", "dataset"], sort=False)
+    shares = parts.tail(1).assign(all=parts["change %"].transform("sum"))
+    shares["share"] = np.where(shares["all"] > 0, shares["change %"] / shares["all"], 0.0)
+    return {"shares": labelled(grid, shares)}

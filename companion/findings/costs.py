@@ -7,37 +7,20 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from companion.findings.names import NAMES
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation.statistics import seed_mean
 from rodpo_lite.files import read_json
 from rodpo_lite.sampling.selectors import NegativesConfig
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-LIBRARIES = {
-    "ours": "rodpo_lite",
-    "ours-fp32": "rodpo_lite in fp32",
-    "recbole": "RecBole",
-    "recbole-bf16": "RecBole in bf16",
-    "replay": "RePlay",
-    "replay-ce": "RePlay, its default loss",
-    "replay-bf16": "RePlay in bf16",
-    "replay-512": "RePlay, 512 users a batch",
-    "rectools": "RecTools",
-    "pmixer": "pmixer's SASRec",
-}
-EPOCHS = {
-    "epoch-full": "full cross-entropy",
-    "epoch-sampled": "softmax over 512 sampled items",
-    "epoch-bce": "one negative a position",
-}
-QUALITY = {"quality-full": "full cross-entropy", "quality-sampled": "sampled softmax"}
+LIBRARIES, EPOCHS, QUALITY = (NAMES[kind] for kind in ("libraries", "epochs", "quality"))
+OURS = LIBRARIES["ours"]
+SECONDS = {"seconds.median": "seconds", "seconds.min": "least", "seconds.max": "most"}
 
 
 def measured(name: str, folder: Path = FOLDER) -> dict[str, Any]:
-    """What `benchmarks/` left in <name>.json: results, accelerator, converged or precision.
-
-    Raises InputError, which names the command, where that was not measured.
-    """
+    """What `benchmarks/` left in <name>.json; raises InputError, which names the command, where that is missing."""
     path = folder / f"{name}.json"
     if not path.is_file():
         command = "make bench" if name == "results" else f"python benchmarks/{name}.py"
@@ -46,31 +29,27 @@ def measured(name: str, folder: Path = FOLDER) -> dict[str, Any]:
 
 
 def tasks(results: dict[str, Any]) -> pd.DataFrame:
-    """A row for each task that a library has: task, library, seconds (median), least, most, ratio to ours, MiB (peak).
-
-    A library without a time keeps its row, with the reason in `note`.
-    """
+    """Median seconds of each task of each library, their ratio to ours and peak MiB, or in `note` why there is none."""
     outcomes = [
         {"task": task, "library": library} | outcome
         for task, libraries in results["tasks"].items()
         for library, outcome in libraries.items()
     ]
-    columns = {"seconds.median": "seconds", "seconds.min": "least", "seconds.max": "most"}
-    columns |= {"ratio": "ratio", "peak_mib.median": "MiB", "note": "note"}
-    table = pd.json_normalize(outcomes).reindex(columns=["task", "library", *columns]).rename(columns=columns)
+    columns = {"task": "task", "library": "library"} | SECONDS | {"ratio": "ratio", "peak_mib.median": "MiB"}
+    table = pd.json_normalize(outcomes).reindex(columns=[*columns, "note"]).rename(columns=columns)
     ours = table[table["library"] == "ours"].set_index("task")["seconds"]
     ratio = table["seconds"] / table["task"].map(ours)
     return table.assign(library=table["library"].map(LIBRARIES), ratio=ratio, note=table["note"].fillna(""))
 
 
-def best_peer(table: pd.DataFrame, task: str) -> pd.Series:
-    """The row of `tasks` of the fastest other library, each at its own best setting."""
-    others = table[(table["task"] == task) & ~table["library"].str.startswith(LIBRARIES["ours"])]
-    return others.loc[others["seconds"].astype(float).idxmin()]
+def best_peer(table: pd.DataFrame, task: str) -> pd.Series | None:
+    """The row of `tasks` of the fastest other library; None if none has a time."""
+    others = table[(table["task"] == task) & ~table["library"].str.startswith(OURS)].dropna(subset="seconds")
+    return None if others.empty else others.loc[others["seconds"].astype(float).idxmin()]
 
 
 def quality(measured: dict[str, Any]) -> pd.DataFrame:
-    """Validation NDCG@10 over training seconds: task, library, round, seconds, NDCG@10, a row for each epoch."""
+    """Validation NDCG@10 over training seconds, a row for each epoch."""
     rows = []
     for task in QUALITY:
         for library, outcome in measured["tasks"].get(task, {}).items():
@@ -80,7 +59,7 @@ def quality(measured: dict[str, Any]) -> pd.DataFrame:
 
 
 def converged(measured: dict[str, Any]) -> pd.DataFrame:
-    """Validation NDCG@10 at equal epochs of full cross-entropy: library, seed, epoch, NDCG@10, a row for each epoch."""
+    """Validation NDCG@10 at equal epochs of full cross-entropy, a row for each epoch."""
     rows = [
         (LIBRARIES[run["library"]], run["seed"], epoch, score)
         for run in measured["runs"]
@@ -90,81 +69,73 @@ def converged(measured: dict[str, Any]) -> pd.DataFrame:
 
 
 def best_epochs(table: pd.DataFrame) -> pd.DataFrame:
-    """Of `converged`, a row a library: seeds, their mean best NDCG@10, its deviation.
+    """Of `converged`, the mean best NDCG@10 of each library, and by how much ours is above it.
 
-    `change %` is ours over it, `low` and `high` the 95 % interval over seeds, by Student's t with one deviation for all
-    libraries, pooled, so that one with a single seed has an interval, too; NaN where none has two.
+    The 95 % interval over seeds is by Student's t with one deviation for all libraries, pooled, so that one with a
+    single seed has an interval, too; NaN where none has two.
     """
     of_run = table.groupby(["library", "seed"], sort=False)["NDCG@10"].max()
     libraries = of_run.groupby("library", sort=False)
     rows = libraries.agg(**{"seeds": "size", "best NDCG@10": "mean", "deviation": "std"})
     freedom = (len(of_run) - len(rows)) or np.nan
     variance = ((of_run - libraries.transform("mean")) ** 2).sum() / freedom
-    mean, own = rows["best NDCG@10"], rows.loc[LIBRARIES["ours"]]
+    mean, own = rows["best NDCG@10"], rows.loc[OURS]
     ratio = own["best NDCG@10"] / mean  # its error to first order, as in statistics.crossed_change
     error = np.sqrt(variance * (1 / own["seeds"] + ratio**2 / rows["seeds"])) / mean
     change, half = 100 * (ratio - 1), 100 * stats.t.ppf(0.975, freedom) * error
     changes = pd.DataFrame({"change %": change, "low": change - half, "high": change + half})
-    return rows.join(changes.drop(index=LIBRARIES["ours"])).reset_index()
+    return rows.join(changes.drop(index=OURS)).reset_index()
 
 
 def curve(measured: dict[str, Any], name: str) -> pd.DataFrame:
-    """One of our own curves: of (what was measured), x, seconds (median), least, most."""
-    columns = {"of": "of", "x": "x", "seconds.median": "seconds", "seconds.min": "least", "seconds.max": "most"}
-    return pd.json_normalize(measured["curves"][name])[list(columns)].rename(columns=columns)
+    """One of our own curves: median seconds of what was measured, over x."""
+    return pd.json_normalize(measured["curves"][name])[["of", "x", *SECONDS]].rename(columns=SECONDS)
 
 
 def on_a_gpu(measured: dict[str, Any], on_cpu: dict[str, Any]) -> pd.DataFrame:
-    """Seconds of an epoch on a GPU, and on the CPU of `results`: epoch of, GPU s, its ratio, CPU s, its ratio.
-
-    Ratios are to the plain epoch on the same device: alignments to the reference, encoders to the linear fusion.
-    """
+    """Seconds of an epoch on either, and ratios to the plain one there: of the reference, or of the linear fusion."""
     rows = []
     for name, plain, kind in (("cost", "reference", "alignment"), ("encoders", "linear", "")):
         there, here = (curve(source, name).set_index("of")["seconds"] for source in (measured, on_cpu))
         for of in there.index:
             if of in (plain, f"{plain}, fp32") or of.startswith(kind):
-                ratios = there[of] / there[plain], here[of] / here[plain]
-                rows.append((of, there[of], ratios[0], here[of], ratios[1]))
+                rows.append((of, there[of], there[of] / there[plain], here[of], here[of] / here[plain]))
     return pd.DataFrame(rows, columns=["epoch of", "GPU, s", "GPU, ratio", "CPU, s", "CPU, ratio"])
 
 
-def ratio(table: pd.DataFrame, of: str, to: str) -> float:
-    """Median of one line of a `curve` over that of another."""
+def ratios(table: pd.DataFrame, to: str, **of: str) -> dict[str, float]:
+    """By name, medians of lines of a `curve` over the line `to`."""
     medians = table.set_index("of")["seconds"]
-    return float(medians[of] / medians[to])
+    return {name: float(medians[line] / medians[to]) for name, line in of.items()}
+
+
+def _sparse(table: pd.DataFrame) -> dict[str, float]:
+    """By place, medians of a sparse mixture over its dense twin."""
+    fusion = ratios(table, "dense twin of the fusion", fusion="sparse fusion")
+    return fusion | ratios(table, "dense twin of the feedforward", feedforward="sparse feedforward")
 
 
 def precision_change(pairs: pd.DataFrame) -> dict[str, Any]:
-    """Of pairs of runs that differ in precision alone: how many on each dataset, seeds, and the mean `change`, in %.
-
-    pairs: dataset, seed and change. The interval is Student's over the seeds: a seed counts once, by its mean.
-    """
+    """Mean `change` over pairs of runs that differ in precision alone; a seed counts once, by its mean."""
     of_seed = pairs.groupby("seed")["change"].mean()
-    counts = [{"dataset": name.capitalize(), "count": len(part)} for name, part in pairs.groupby("dataset", sort=False)]
+    counts = pairs.groupby("dataset", sort=False).size()
     return {"pairs": counts, "seeds": len(of_seed), "change": vars(seed_mean(of_seed.to_numpy()))}
 
 
 def time_to_quality(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """For each loss: task, label, our seconds, the fastest peer with its ratio if any came there, and who gave up."""
-    losses, ours = [], table[table["library"] == LIBRARIES["ours"]].set_index("task")["seconds"]
+    """For each loss our seconds, the fastest peer, if any came there, and who gave up."""
+    losses = []
     for task, label in QUALITY.items():
-        others = table[(table["task"] == task) & (table["library"] != LIBRARIES["ours"])]
-        reached = others["seconds"].notna()
-        peer = best_peer(table, task)[["library", "ratio"]].to_dict() if reached.any() else None
-        given_up = others.loc[~reached & others["note"].astype(bool), ["library", "note"]].to_dict("records")
-        loss = {"task": task, "label": label, "seconds": ours[task]}
-        losses.append(loss | {"peer": peer, "given_up": given_up})
+        part = table[table["task"] == task].set_index("library", drop=False)
+        late = part[part["seconds"].isna() & part["note"].astype(bool)]
+        loss = {"task": task, "label": label, "seconds": part.loc[OURS, "seconds"], "peer": best_peer(table, task)}
+        losses.append(loss | {"given_up": late[["library", "note"]].to_dict("records")})
     return losses
 
 
 def added(cost: pd.DataFrame, encoders: pd.DataFrame) -> dict[str, float]:
-    """How many times a plain epoch one with `topk` takes, at which K, and a sparse mixture its dense twin."""
-    return {"topk": ratio(cost, "alignment, topk", "reference"), "k": NegativesConfig().k} | _sparse(encoders)
-
-
-def _sparse(table: pd.DataFrame) -> dict[str, float]:
-    return {name: ratio(table, f"sparse {name}", f"dense twin of the {name}") for name in ("fusion", "feedforward")}
+    """How many times a plain epoch one with `topk` takes, and a sparse mixture its dense twin."""
+    return ratios(cost, "reference", topk="alignment, topk") | {"k": NegativesConfig().k} | _sparse(encoders)
 
 
 def _side_by_side(seeds: pd.DataFrame) -> pd.Series:
@@ -174,16 +145,11 @@ def _side_by_side(seeds: pd.DataFrame) -> pd.Series:
 
 
 def growth(curves: dict[str, pd.DataFrame], seeds: pd.DataFrame) -> dict[str, Any]:
-    """How a step grows: by the pool, in multiples of one without a preference loss, and by items, where sampled, %.
-
-    items: the least and the most; seeds: the least and the most of several seeds at once over one after the other.
-    """
-    items, pool = curves["items"], curves["pool"]
-    sampled = items[items["of"] == "sampled softmax"]
-    plain = pool.loc[pool["x"] == 0, "seconds"].iloc[0]
-    together = _side_by_side(seeds)
+    """How a step grows: by the pool, in multiples of one without a preference loss, and by items, where sampled, %."""
+    items, pool = curves["items"], curves["pool"].set_index("x")["seconds"]
+    sampled, together = items[items["of"] == "sampled softmax"], _side_by_side(seeds)
     return {
-        "pool": pool[pool["x"] > 0].set_index("x")["seconds"] / plain,
+        "pool": pool.drop(index=0) / pool[0],
         "items": (sampled["x"].min(), sampled["x"].max()),
         "spread": 100 * (sampled["seconds"].max() / sampled["seconds"].min() - 1),
         "seeds": (together.min(), together.max()),
@@ -191,20 +157,11 @@ def growth(curves: dict[str, pd.DataFrame], seeds: pd.DataFrame) -> dict[str, An
 
 
 def gpu_ratios(measured: dict[str, Any]) -> dict[str, Any]:
-    """What bounds an epoch on a GPU, in parts of the plain one, and what a sparse mixture adds there.
-
-    seeds: how many → time of all at once over one after the other; least, most: seconds of a seed.
-    """
+    """What bounds an epoch on a GPU, in parts of the plain one, what a mixture adds there, and what a seed takes."""
     cost, inference, encoders, seeds = (curve(measured, name) for name in ("cost", "inference", "encoders", "seeds"))
-    parts = {
-        "products": "bf16 products",
-        "loss": "reference, cross-entropy alone",
-        "encoder": "reference, encoder alone",
-        "fp32": "reference, fp32",
-        "topk": "alignment, topk",
-    }
+    parts = {"loss": "reference, cross-entropy alone", "encoder": "reference, encoder alone", "fp32": "reference, fp32"}
     apart = seeds[seeds["of"] == "one after the other"]
-    return {name: ratio(cost, of, "reference") for name, of in parts.items()} | {
+    return ratios(cost, "reference", products="bf16 products", topk="alignment, topk", **parts) | {
         "seeds": _side_by_side(seeds),
         "least": apart["least"].min(),
         "most": apart["most"].max(),

@@ -1,6 +1,7 @@
 """Lists before and after alignment, kept in the ledger as item numbers; and a table as a shop might have it."""
 
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 
 from companion.evidence.grid import FINAL, Experiment, Grid
 from companion.evidence.ledger import Ledger
+from companion.findings.changes import labelled
+from companion.findings.names import NAMES
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import leave_one_out, training_counts
 from rodpo_lite.data.synthetic import WorldSizes, open_world
@@ -23,48 +26,39 @@ ROWS = ("fused", "none", "uniform", "hard", "topk")
 TOP = 10
 DEPTH = 20  # of a list in which moves are counted
 LOSERS = 10
-TAKEN_NEXT = "taken next, per 10,000"
-MOVES = {  # what `moves` counts, as a column and on which scale
-    "items": ("items a user", 1),
-    "owned": ("already had, %", 100),
-    "next": (TAKEN_NEXT, 1e4),
-    "popularity": ("median purchases", 1),
-}
+MOVES, LISTS = NAMES["moves"], NAMES["lists"]
+SCALES = {"owned": 100, "next": 1e4}  # of MOVES
+TAKEN_NEXT = MOVES["next"]
 SHOP = WorldSizes(users=800, items=400)
 
 
 def write(
     dataset: Dataset, grid: Grid, runs: Path, ledger: Ledger, rows: tuple[str, ...] = ROWS, users: int = 12
 ) -> Path:  # fmt: skip
-    """Write examples/<dataset>.json: users drawn at random among those whose test item some row has in its top 10.
-
-    Every row is taken at the first reported seed, from the folder of runs; all items are ranked. Of each user it holds
-    history (the last ten items), target, and for each row the top ten; of each row but the first, what `moves` and
-    `losers` say of all users. Raises InputError if a row has not been run.
-    """
-    seed, first = grid.seeds[0], {}
+    """Write examples/<dataset>.json: users drawn at random among those whose test item some row has in its top 10, at
+    the first reported seed, all items ranked. Raises InputError if a row has not been run."""
+    seed, lists = grid.seeds[0], {}
     for row in rows:
         folder = Experiment(grid, dataset.name, row).folder(runs) / FINAL / f"seed-{seed}"
         if not (folder / checkpoint.MODEL).is_file():
             raise InputError(f"{folder} has not been run; rodpo grid --datasets {dataset.name} --rows {row} does that.")
-        first[row] = _best(dataset, folder)
+        lists[row] = _best(dataset, folder)
     start, end = leave_one_out(dataset).history("test")
     targets = dataset.items[end]
-    hit = np.any([(best[:, :TOP] == targets[:, None]).any(1) for best in first.values()], axis=0)
-    chosen = np.random.default_rng(0).permutation(np.flatnonzero(hit))[:users]
+    hit = np.any([(best[:, :TOP] == targets[:, None]).any(1) for best in lists.values()], axis=0)
     examples = [
         {
             "user": int(user),
             "history": dataset.items[max(start[user], end[user] - TOP) : end[user]].tolist(),
             "target": int(targets[user]),
-            "top": {row: best[user, :TOP].tolist() for row, best in first.items()},
+            "top": {row: best[user, :TOP].tolist() for row, best in lists.items()},
         }
-        for user in chosen
+        for user in np.random.default_rng(0).permutation(np.flatnonzero(hit))[:users]
     ]
-    before, *_ = first.values()
+    before = lists.pop(rows[0])
     moved = {
         row: {"moves": moves(dataset, before, after), "losers": losers(before, after, targets)}
-        for row, after in list(first.items())[1:]
+        for row, after in lists.items()
     }
     path = ledger.folder / "examples" / f"{dataset.name}.json"
     write_json(path, {"seed": seed, "of": int(hit.sum()), "users": examples, "moved": moved})
@@ -72,16 +66,12 @@ def write(
 
 
 def moves(dataset: Dataset, before: np.ndarray, after: np.ndarray) -> dict[str, dict[str, float]]:
-    """Of the items that left the lists, came in and stayed: how many, whose they were already, who took them next.
-
-    before, after: lists of every user at test, [U, D]. For each kind: `items` per user, share `owned` by the user
-    already, share `next` that is the user's test item, and median training interactions, `popularity`; where there is
-    no item, the first only.
-    """
+    """Of the items that left the lists [U, D] at test, came in and stayed: how many a user, and, where there are any,
+    which share the user had already and which is the test item, and their median training interactions."""
     owner = np.repeat(np.arange(dataset.n_users), dataset.lengths)
     end = leave_one_out(dataset).history("test")[1]
     keys = owner * dataset.n_items + dataset.items  # a pair of user and item as one number
-    past, target = keys[np.arange(len(keys)) < end[owner]], keys[end]
+    past = keys[np.arange(len(keys)) < end[owner]]
     first, second = (np.arange(dataset.n_users)[:, None] * dataset.n_items + lists for lists in (before, after))
     stays = np.isin(first, second)
     kinds = {"left": first[~stays], "came": second[~np.isin(second, first)], "stayed": first[stays]}
@@ -89,27 +79,20 @@ def moves(dataset: Dataset, before: np.ndarray, after: np.ndarray) -> dict[str, 
     for kind, pairs in kinds.items():
         summary[kind] = {"items": len(pairs) / dataset.n_users}
         if len(pairs):
-            shares = {"owned": np.isin(pairs, past).mean(), "next": np.isin(pairs, target).mean()}
-            shares["popularity"] = np.median(popularity[pairs % dataset.n_items])
-            summary[kind] |= {name: float(value) for name, value in shares.items()}
+            summary[kind]["owned"] = float(np.isin(pairs, past).mean())
+            summary[kind]["next"] = float(np.isin(pairs, keys[end]).mean())
+            summary[kind]["popularity"] = float(np.median(popularity[pairs % dataset.n_items]))
     return summary
 
 
 def losers(before: np.ndarray, after: np.ndarray, targets: np.ndarray) -> list[dict[str, int]]:
-    """The ten items that leave most lists on balance.
-
-    before, after: lists [U, D]; targets: test items [U]. Of each item: in how many lists it is `before` and `after`,
-    and how many of the users who lost it took it next, `wanted`.
-    """
-    size = int(max(before.max(), after.max())) + 1
-    counts = [np.bincount(lists.ravel(), minlength=size) for lists in (before, after)]
+    """The ten items that leave most lists [U, D] on balance; `wanted` are those that a user who lost them took next."""
     had, has = ((lists == targets[:, None]).any(1) for lists in (before, after))
-    wanted = np.bincount(targets[had & ~has], minlength=size)
-    worst = np.argsort(counts[1] - counts[0], kind="stable")[:LOSERS]
-    return [
-        {"item": int(item), "before": int(counts[0][item]), "after": int(counts[1][item]), "wanted": int(wanted[item])}
-        for item in worst
-    ]
+    size = int(max(before.max(), after.max())) + 1
+    items = {"before": before.ravel(), "after": after.ravel(), "wanted": targets[had & ~has]}
+    counts = pd.DataFrame({name: np.bincount(which, minlength=size) for name, which in items.items()})
+    worst = (counts["after"] - counts["before"]).sort_values(kind="stable").index[:LOSERS]
+    return counts.loc[worst].rename_axis("item").reset_index().to_dict("records")
 
 
 def read(dataset: str, ledger: Ledger) -> dict[str, Any] | None:
@@ -119,42 +102,35 @@ def read(dataset: str, ledger: Ledger) -> dict[str, Any] | None:
 
 
 def moves_table(kept: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """`moves` of what `read` returns for each dataset: dataset, row, what, and a column for each of MOVES."""
+    """`moves` of what `read` returns for each dataset."""
     return pd.DataFrame(
         {"dataset": dataset, "row": row, "what": what}
-        | {label: scale * values[key] for key, (label, scale) in MOVES.items() if key in values}
+        | {label: SCALES.get(key, 1) * values[key] for key, label in MOVES.items() if key in values}
         for dataset, lists in kept.items()
         for row, moved in lists["moved"].items()
         for what, values in moved["moves"].items()
     )
 
 
-def came_and_left(grid: Grid, table: pd.DataFrame, rows: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
-    """rows: dataset, row, and of 10,000 items that came in and that left how many were taken next."""
-    taken = table.set_index(["dataset", "row", "what"])[TAKEN_NEXT]
-    keys = [(dataset, row) for dataset in table["dataset"].unique() for row in rows]
-    lines = [
-        {"dataset": grid.label(key[0]), "row": key[1]} | {what: taken[(*key, what)] for what in ("came", "left")}
-        for key in keys
-    ]
-    return {"rows": lines}
+def came_and_left(grid: Grid, table: pd.DataFrame, rows: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """Of 10,000 items that came in and that left, how many were taken next."""
+    taken = table.set_index(["dataset", "row", "what"])[TAKEN_NEXT].unstack("what")
+    taken = taken.loc[list(product(table["dataset"].unique(), rows)), ["came", "left"]]
+    return {"rows": labelled(grid, taken.reset_index())}
 
 
 def losers_table(kept: dict[str, dict[str, Any]], titles: dict[str, list[str]], rows: Iterable[str]) -> pd.DataFrame:
     """The five items that leave most lists, of each dataset and row; by title where a dataset has any."""
-    return pd.DataFrame(
-        {
-            "dataset": dataset,
-            "row": row,
-            "item": short(titles[dataset][line["item"]]) if dataset in titles else line["item"],
-            "lists before": line["before"],
-            "lists after": line["after"],
-            "taken next by those who lost it": line["wanted"],
-        }
+    lines = [
+        {"dataset": dataset, "row": row} | line
         for dataset, lists in kept.items()
         for row in rows
         for line in lists["moved"][row]["losers"][:5]
-    )
+    ]
+    for line in lines:
+        if line["dataset"] in titles:
+            line["item"] = short(titles[line["dataset"]][line["item"]])
+    return pd.DataFrame(lines, columns=["dataset", "row", "item", *LISTS]).rename(columns=LISTS)
 
 
 def short(text: str) -> str:
@@ -170,30 +146,25 @@ def table(example: dict[str, Any], titles: list[str] | None = None) -> pd.DataFr
         mark = "★ " if item == example["target"] else "↩ " if item in example["history"] else ""
         return mark + (short(titles[item]) if titles else f"item {item}")
 
-    columns = {row: [marked(item) for item in items] for row, items in example["top"].items()}
-    return pd.DataFrame(columns, index=pd.RangeIndex(1, TOP + 1, name="place"))
+    return pd.DataFrame(example["top"], index=pd.RangeIndex(1, TOP + 1, name="place")).map(marked)
 
 
 def write_example(folder: Path, seed: int = 0) -> tuple[Path, Path]:
     """Write clicks.csv (customer, product, time) and products.csv (product, title) into `folder`; returns both."""
     dataset, _ = open_world(seed=seed, sizes=SHOP)
-    names = [f"sku-{number:04d}" for number in range(dataset.n_items)]
-    clicks = pd.DataFrame(
-        {
-            "customer_id": [f"c{number:05d}" for number, n in enumerate(dataset.lengths) for _ in range(n)],
-            "product_id": [names[item] for item in dataset.items],
-            "time": pd.to_datetime(dataset.timestamps, unit="s").strftime("%Y-%m-%dT%H:%M:%S"),
-        }
-    )
-    folder = Path(folder)
-    clicks.to_csv(folder / "clicks.csv", index=False)
-    pd.DataFrame({"product_id": names, "title": dataset.titles}).to_csv(folder / "products.csv", index=False)
-    return folder / "clicks.csv", folder / "products.csv"
+    names = np.array([f"sku-{number:04d}" for number in range(dataset.n_items)])
+    customers = np.array([f"c{number:05d}" for number in range(dataset.n_users)])
+    time = pd.to_datetime(dataset.timestamps, unit="s").strftime("%Y-%m-%dT%H:%M:%S")
+    clicks = {"customer_id": customers.repeat(dataset.lengths), "product_id": names[dataset.items], "time": time}
+    files = Path(folder) / "clicks.csv", Path(folder) / "products.csv"
+    for file, columns in zip(files, (clicks, {"product_id": names, "title": dataset.titles}), strict=True):
+        pd.DataFrame(columns).to_csv(file, index=False)
+    return files
 
 
 @torch.no_grad()
 def _best(dataset: Dataset, folder: Path) -> np.ndarray:
-    """The best items of every user after all but the test item, [U, 20]."""
+    """The best items of every user after all but the test item, [U, DEPTH]."""
     run = load(folder, dataset)
     start, end = leave_one_out(dataset).history("test")
     best = np.empty((dataset.n_users, DEPTH), np.int64)

@@ -4,6 +4,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from rodpo_lite.model.capacity import dense_twin
 from rodpo_lite.model.config import EncoderConfig
 from rodpo_lite.model.experts import SparseExperts
 from rodpo_lite.model.items import Catalogue
-from rodpo_lite.model.recommender import Recommender
+from rodpo_lite.model.recommender import Recommender, eval_mode
 from rodpo_lite.settings import build
 
 
@@ -44,15 +45,12 @@ OTHER = "other"  # items without text
 
 @torch.no_grad()
 def expert_load(model: Recommender, dataset: Dataset, max_length: int) -> pd.DataFrame:
-    """Share of the assignments that each expert gets in eval mode; columns layer, expert, share.
+    """Share of the assignments that each expert of a layer gets in eval mode.
 
     A fusion is shown every item of the catalogue once, a feed-forward every input position of the training windows.
-    Shares sum to 1 in each layer; a model without mixtures gives an empty table.
     """
-    device, mode = next(model.parameters()).device, model.training
-    sequences = PackedSequences.for_training(dataset, max_length, device)
-    model.eval()
-    try:
+    sequences = PackedSequences.for_training(dataset, max_length, next(model.parameters()).device)
+    with eval_mode(model):
         catalogue = model.items()
         loads = {layer: routing.load.cpu().numpy() for layer, routing in catalogue.routing.items()}
         for batch in sequences.epoch(16_384):
@@ -60,37 +58,26 @@ def expert_load(model: Recommender, dataset: Dataset, max_length: int) -> pd.Dat
                 if layer not in catalogue.routing:
                     share = len(batch.items) / sequences.n_positions
                     loads[layer] = loads.get(layer, 0.0) + share * routing.load.cpu().numpy()
-    finally:
-        model.train(mode)
     rows = [(layer, expert, share) for layer, load in loads.items() for expert, share in enumerate(load)]
     return pd.DataFrame(rows, columns=["layer", "expert", "share"]).astype({"expert": np.int64, "share": np.float64})
 
 
 @torch.no_grad()
 def chosen_experts(model: Recommender) -> NDArray[np.int64]:
-    """The experts of the fusion that each item of the catalogue goes to in eval mode, [N, k].
-
-    Raises ValueError for a model whose fusion is not a sparse mixture.
-    """
+    """The experts of the fusion that each item goes to in eval mode, [N, k]; raises ValueError if it is no mixture."""
     mixture = getattr(model.items, "experts", None)
     if not isinstance(mixture, SparseExperts):
         raise ValueError("the fusion of this model is not a sparse mixture")
     seen = []
-    handle = mixture.router.register_forward_hook(lambda module, inputs, logits: seen.append(logits))
-    mode = model.training
-    try:
-        model.eval().items()
-    finally:
-        handle.remove()
-        model.train(mode)
+    hook = mixture.router.register_forward_hook(lambda module, inputs, logits: seen.append(logits))
+    with hook, eval_mode(model):
+        model.items()
     return mixture.gates(seen[0])[1].cpu().numpy()
 
 
 def preferences(kinds: NDArray[np.str_], chosen: NDArray[np.integer], experts: int) -> pd.DataFrame:
-    """How many times as often each kind goes to each expert as all items do; a row for each kind, 1 without preference.
-
-    kinds: [N], of the items. chosen: [N, k], their experts. An expert that nobody goes to has 1 in every row.
-    """
+    """How many times as often each of the items' `kinds` [N] goes to each expert of those `chosen` [N, k] as all items
+    do; 1 where nobody goes."""
     table = pd.crosstab(np.repeat(kinds, chosen.shape[1]), chosen.ravel(), normalize="index")
     table = table.reindex(columns=range(experts), fill_value=0.0).rename_axis(index="kind", columns="expert")
     return (table / _load(chosen, experts)).fillna(1.0)
@@ -107,29 +94,23 @@ def _load(chosen: NDArray[np.integer], experts: int) -> NDArray[np.float64]:
 
 
 def costs(models: dict[str, Recommender], dataset: Dataset, max_length: int, repeats: int = 9) -> pd.DataFrame:
-    """Seconds of three things, a row for each repeat and model, all models in turn so that noise hits them alike.
-
-    Columns repeat, model and three times. step: forward and backward over about 2,000 positions with the whole
-    catalogue; rebuild: all item vectors, once per deployment; request: one user's history against vectors that are
-    kept, of which the model encodes the history only.
-    """
+    """Seconds of three things, all models in turn so that noise hits them alike: a step over about 2,000 positions, to
+    rebuild all item vectors, once per deployment, and a request, one user's history against vectors that are kept."""
     device = next(next(iter(models.values())).parameters()).device
     sequences = PackedSequences.for_training(dataset, max_length, device)
     batch, request = next(sequences.epoch(2000)), next(sequences.epoch(1))
     rows = []
-    for repeat in range(repeats + 1):
-        for name, model in models.items():
-            catalogue = _rebuild(model.eval())
-            row = {"repeat": repeat, "model": name, "rebuild": _seconds(_rebuild, model)}
-            row["request"] = _seconds(_request, model, request, catalogue)
-            row["step"] = _seconds(_step, model.train(), batch)
-            model.zero_grad(set_to_none=True)
-            rows.append(row)
+    for repeat, (name, model) in product(range(repeats + 1), models.items()):
+        catalogue = _rebuild(model.eval())
+        row = {"repeat": repeat, "model": name, "rebuild": _seconds(_rebuild, model)}
+        row["request"] = _seconds(_request, model, request, catalogue)
+        rows.append(row | {"step": _seconds(_step, model.train(), batch)})
+        model.zero_grad(set_to_none=True)
     return pd.DataFrame(rows[len(models) :])  # the first repeat warms up
 
 
 def against(costs: pd.DataFrame, model: str, other: str) -> pd.DataFrame:
-    """Of `costs`, how many times as long one model takes as another: median, low and high quartile over the repeats."""
+    """Of `costs`, how many times as long one model takes as another: median and quartiles."""
     times = costs.set_index(["model", "repeat"])
     ratio = times.loc[model] / times.loc[other]
     return ratio.quantile([0.5, 0.25, 0.75]).T.set_axis(["times", "low", "high"], axis=1)
@@ -169,10 +150,9 @@ def kinds(dataset: Dataset, clusters: int = 12, seed: int = 0) -> NDArray[np.str
         return np.array([match[1] if match else OTHER for match in named])
     if "text" not in dataset.features or not dataset.present["text"].any():
         return np.full(dataset.n_items, OTHER)
-    present = dataset.present["text"]
+    present, found = dataset.present["text"], np.full(dataset.n_items, -1)
     cluster = require("sklearn.cluster", "scikit-learn", "Kinds of items")
     means = cluster.KMeans(min(clusters, present.sum()), n_init=1, random_state=seed)
-    found = np.full(dataset.n_items, -1)
     found[present] = means.fit_predict(dataset.features["text"][present].astype(np.float64))
     return _names(dataset.titles, found)[found]
 

@@ -7,48 +7,37 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from companion.evidence.comparison import PUSHED, changes, mechanism, over_seeds, require_rows
+from companion.evidence.comparison import PUSHED, RANKED, changes, mechanism, over_seeds, require_rows
 from companion.evidence.grid import Experiment, Grid
-from companion.evidence.ledger import PROTOCOLS, Ledger
-from companion.findings.changes import RANKED
+from companion.evidence.ledger import Ledger
+from companion.findings.changes import labelled
+from companion.findings.names import NAMES
 from companion.findings.runs import MARK, began_elsewhere
 
-DRIFTS = {"drift": "hidden purchases", "validation_drift": "validation items"}
-SELECTION = {
-    "hidden": "hidden, per 10,000 draws",
-    "on_hidden": "hidden, per 10,000 of the push",
-    "validation": "validation item, per 10,000 draws",
-    "past": "already had, %",
-    "same": "as in the last epoch, %",
-    "push": "push a draw",
-    "pushed_hidden": "push on hidden, in 10,000 draws",
-    "drift": "drift of hidden",
-    "validation_drift": "drift of validation",
-}
+DRIFTS, SELECTION = NAMES["drifts"], NAMES["selection"]
 EXCLUSIONS = {"not repeating": ("_all", "_past"), "future purchases": ("_past", "")}  # rows after and before
 
 
-def hits(grid: Grid, ledger: Ledger, dataset: str) -> dict[str, Any]:
-    """Means over seeds by row of a dataset with hidden purchases: hits, shares, validation, push, pushed.
+def _counted(grid: Grid, ledger: Ledger, dataset: str) -> pd.DataFrame:
+    """`mechanism` of a dataset; raises InputError where hard, topk or uniform has no run."""
+    return require_rows(mechanism(grid, ledger), dataset, ("hard", "topk", "uniform"))
 
-    As `mechanism` has them, in the order of hits; k: the size of the pool. Raises InputError where hard, topk or
-    uniform has no run.
-    """
-    runs = require_rows(mechanism(grid, ledger), dataset, ("hard", "topk", "uniform"))
-    columns = {"hits": "hidden", "shares": "on_hidden", "validation": "validation", "push": "push", "pushed": PUSHED}
-    means = {name: over_seeds(runs, column).set_index("row")["mean"] for name, column in columns.items()}
-    order = means["hits"].sort_values().index
+
+def hits(grid: Grid, ledger: Ledger, dataset: str) -> dict[str, Any]:
+    """Means of `mechanism` over seeds by row, in the order of hits on hidden purchases; `k`: the size of the pool."""
+    columns = ["hidden", "on_hidden", "validation", "push", PUSHED]
+    means = _counted(grid, ledger, dataset).groupby("row")[columns].mean().dropna(subset="hidden")
     settings = Experiment(grid, dataset, "topk").chosen(ledger) or {}
-    return {name: mean.reindex(order) for name, mean in means.items()} | {"k": settings.get("negatives.k", 20)}
+    return means.sort_values("hidden").to_dict("series") | {"k": settings.get("negatives.k", 20)}
 
 
 def hits_and_shares(grid: Grid, ledger: Ledger, dataset: str) -> pd.DataFrame:
-    """`over_seeds` of hits and of the share of the push, by `what`, rows in the order of hits."""
-    runs = require_rows(mechanism(grid, ledger), dataset, ("hard", "topk", "uniform"))
+    """`over_seeds` of hits and of the share of the push, in the order of hits."""
+    runs = _counted(grid, ledger, dataset)
     named = {"hits per 10,000 draws": "hidden", "share of the push, per 10,000": "on_hidden"}
-    parts = {label: over_seeds(runs, name).set_index("row") for label, name in named.items()}
-    order = parts["hits per 10,000 draws"].sort_values("mean").index
-    return pd.concat(part.loc[order].assign(what=label) for label, part in parts.items()).reset_index()
+    hits, shares = (over_seeds(runs, name).set_index("row").assign(what=label) for label, name in named.items())
+    hits = hits.sort_values("mean")
+    return pd.concat([hits, shares.loc[hits.index]]).reset_index()
 
 
 def selection(grid: Grid, counted: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -64,90 +53,68 @@ def selection(grid: Grid, counted: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def drifts(grid: Grid, ledger: Ledger, dataset: str) -> pd.DataFrame:
     """`over_seeds` of the drift of hidden purchases and of validation items, index (of, row)."""
-    runs = require_rows(mechanism(grid, ledger), dataset, ("hard", "topk", "uniform"))
+    runs = _counted(grid, ledger, dataset)
     parts = [over_seeds(runs, column).assign(of=label) for column, label in DRIFTS.items()]
     return pd.concat(parts).set_index(["of", "row"])
 
 
 def drift(grid: Grid, ledger: Ledger, dataset: str) -> dict[str, Any]:
-    """What may be said of `drifts`: below (rows whose interval lies below zero), how many above, of how many cases.
-
-    together: the rank correlation with hits of each kind; moved: hidden purchases under hard, topk and uniform;
-    exceptions: `against_the_trend`.
-    """
-    table, often = drifts(grid, ledger, dataset), hits(grid, ledger, dataset)["hits"]
-    moved = table.loc["hidden purchases"].loc[["hard", "topk", "uniform"]]
+    """What may be said of `drifts`: whose interval lies below zero, how many above, and rank correlations with hits."""
+    table, often = drifts(grid, ledger, dataset), hits(grid, ledger, dataset)["hidden"]
+    means = table["mean"].unstack("of").reindex(often.index)
     return {
         "below": table[table["high"] < 0].reset_index(),
         "above": int((table["low"] > 0).sum()),
         "cases": len(table),
         "selectors": len(often),
-        "together": {
-            label: spearmanr(often, table.loc[label, "mean"].reindex(often.index)).statistic
-            for label in DRIFTS.values()
-        },
-        "moved": moved,
-        "exceptions": against_the_trend(require_rows(mechanism(grid, ledger), dataset, ("hard",))),
+        "together": {label: spearmanr(often, means[label]).statistic for label in DRIFTS.values()},
+        "moved": table.loc["hidden purchases"].loc[["hard", "topk", "uniform"]],
+        "exceptions": against_the_trend(_counted(grid, ledger, dataset)),
     }
 
 
 def against_the_trend(counted: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a dataset's `mechanism` under which hidden purchases sink more than under `hard`, which hits more.
-
-    Columns row, times (how many times as often `hard` hits); the rarest first.
-    """
+    """Rows of a dataset's `mechanism` under which hidden purchases sink more than under `hard`, which hits them so many
+    times as often; the rarest first."""
     means = counted.groupby("row")[["drift", "hidden"]].mean()
     rows = means[(means < means.reindex(["hard"]).iloc[0]).all(axis=1)].sort_values("hidden")
     return pd.DataFrame({"row": rows.index, "times": means["hidden"].get("hard", np.nan) / rows["hidden"].to_numpy()})
 
 
-def pushed(grid: Grid, ledger: Ledger) -> dict[str, list[dict[str, Any]]]:
-    """Where the pushes of `hard` and of `topk` went.
-
-    hidden: of each dataset of tier A with hidden purchases, change in % from `hard` to `topk` of the share of the push
-    that lands there, and of the amount; validation: of each other dataset, how many of 10,000 draws of each reject the
-    user's validation item.
-    """
-    means = mechanism(grid, ledger).groupby(["dataset", "row"])[["on_hidden", PUSHED, "validation"]].mean()
-    hidden, validation = [], []
-    for dataset in grid.datasets:
-        if not {(dataset, "hard"), (dataset, "topk")} <= set(means.index):
-            continue
-        hard, topk = means.loc[(dataset, "hard")], means.loc[(dataset, "topk")]
-        row = {"dataset": grid.label(dataset)}
-        if dataset in grid.real:
-            validation.append(row | {"hard": hard["validation"], "topk": topk["validation"]})
-        elif grid.tier("topk", dataset) == "A":
-            share, amount = (100 * (topk[name] / hard[name] - 1) for name in ("on_hidden", PUSHED))
-            hidden.append(row | {"share": share, "amount": amount})
-    return {"hidden": hidden, "validation": validation}
+def pushed(grid: Grid, ledger: Ledger) -> dict[str, pd.DataFrame]:
+    """hidden: change in % from `hard` to `topk` of the share of the push that lands on hidden purchases, and of the
+    amount, in tier A; validation: how many of 10,000 draws of either reject the user's validation item."""
+    means = mechanism(grid, ledger).groupby(["row", "dataset"])[["on_hidden", PUSHED, "validation"]].mean()
+    hard, topk = (means.reindex([row], level="row").droplevel("row") for row in ("hard", "topk"))
+    both = [dataset for dataset in grid.datasets if dataset in hard.index and dataset in topk.index]
+    more = (100 * (topk / hard - 1)).rename(columns={"on_hidden": "share", PUSHED: "amount"})
+    rejects = pd.DataFrame({"hard": hard["validation"], "topk": topk["validation"]})
+    hidden = more.loc[[name for name in both if name in grid.planted and grid.tier("topk", name) == "A"]]
+    validation = rejects.loc[[name for name in both if name in grid.real]]
+    return {"hidden": labelled(grid, hidden.reset_index()), "validation": labelled(grid, validation.reset_index())}
 
 
 def over_the_reference(grid: Grid, ledger: Ledger, dataset: str, rows: list[str]) -> pd.DataFrame:
-    """Change of test NDCG@5 over `fused`, all items ranked: row, before, seeds, change %, low, high.
-
-    Rows that began at another reference than the one on record are marked.
-    """
-    table = changes(grid, [(name, "fused") for name in rows], ledger, [dataset])
-    marks = {row: f"{row} {MARK}" for _, row in began_elsewhere(grid, ledger, [dataset])}
-    table = table[table["protocol"] == RANKED].replace({"after": marks}).rename(columns={"after": "row"})
-    return table.drop(columns=["dataset", "protocol"])
+    """Change of test NDCG@5 over `fused`, all items ranked; rows that `began_elsewhere` are marked."""
+    elsewhere = began_elsewhere(grid, ledger, [dataset])
+    pairs = {f"{name} {MARK}" if (dataset, name) in elsewhere else name: (name, "fused") for name in rows}
+    table = changes(grid, pairs, ledger, [dataset], [RANKED], partial=True)
+    return table.rename(columns={"what": "row"}).drop(columns=["dataset", "after", "protocol"])
 
 
 def gaps(grid: Grid, ledger: Ledger, dataset: str) -> pd.DataFrame:
-    """`changes` of topk over hard and none, all items ranked, in the order of the share that is hidden: `hidden, %`."""
+    """`changes` of topk over hard and none, all items ranked, in the order of the share that is hidden."""
     shares = {grid.source(dataset): 0} | {name: planted.share for name, planted in grid.planted.items()}
-    table = changes(grid, [("topk", "hard"), ("topk", "none")], ledger, shares)
-    table = table[table["protocol"] == RANKED].drop(columns="protocol")
+    table = changes(grid, [("topk", "hard"), ("topk", "none")], ledger, shares, [RANKED], partial=True)
+    table = table.drop(columns=["what", "protocol"])
     return table.assign(**{"hidden, %": [100 * shares[name] for name in table["dataset"]]}).sort_values("hidden, %")
 
 
 def as_more_is_hidden(gaps: pd.DataFrame, counted: pd.DataFrame) -> dict[str, Any]:
-    """What becomes of the change from `hard` to `topk` as a larger share is hidden.
+    """What becomes of `gaps` over `hard` as a larger share is hidden, and of its hits in 10,000 draws, by `mechanism`.
 
-    gaps: `gaps` over one row; counted: `mechanism`. Returned are the gaps with `share` (%), seeds and `hits` of `hard`
-    in 10,000 draws, and the trend: the slope in percentage points for every tenth that is hidden of a line through the
-    changes, each weighed by its interval, as if they were independent, with its interval.
+    trend: the slope, in percentage points for every tenth that is hidden, of a line through the changes, each weighed
+    by its interval, as if they were independent.
     """
     if gaps["dataset"].nunique() < 2:
         return {"gaps": []}
@@ -166,26 +133,18 @@ def out_of_scale(values: pd.Series, times: float = 4) -> list[str]:
 
 
 def exclusions(grid: Grid, ledger: Ledger, rows: Iterable[str] = ("uniform", "hard", "topk")) -> pd.DataFrame:
-    """`changes` from each rule of what is never rejected to the next, with columns row and step, of EXCLUSIONS."""
+    """`changes` from each rule of what is never rejected to the next, by the steps of EXCLUSIONS."""
     parts = [
-        changes(grid, [(name + after, name + before) for name in rows], ledger, grid.real).assign(step=step)
+        changes(grid, {name: (name + after, name + before) for name in rows}, ledger, partial=True).assign(step=step)
         for step, (after, before) in EXCLUSIONS.items()
     ]
-    table = pd.concat(parts)
-    table["row"] = [after.split("_")[0] for after in table["after"]]
+    table = pd.concat(parts).rename(columns={"what": "row"})
     return table[["dataset", "row", "step", "protocol", "seeds", "change %", "low", "high"]]
 
 
-def repeating(grid: Grid, ledger: Ledger, table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
-    """Of `exclusions`, dataset by dataset: what `hard` and `topk` spend on the past where nothing is excluded, in %,
-    and for each of them and each step the change with all items ranked and with the history dropped."""
-    spent, lines = mechanism(grid, ledger).groupby(["dataset", "row"])["past"].mean(), []
-    by_key = {(row["dataset"], row["row"], row["step"], row["protocol"]): row for row in table.to_dict("records")}
-    for dataset in table["dataset"].unique():
-        names = ("hard", "topk")
-        keys = [(name, step) for name in names for step in EXCLUSIONS if (dataset, name, step, RANKED) in by_key]
-        steps = [(key, [by_key[dataset, *key, protocol] for protocol in PROTOCOLS]) for key in keys]
-        past = [{"row": name, "past": spent.get((dataset, f"{name}_all"))} for name in names]
-        past = [line for line in past if line["past"] is not None]
-        lines.append({"dataset": grid.label(dataset), "spent": past, "steps": steps})
-    return {"datasets": lines}
+def repeating(grid: Grid, ledger: Ledger, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Of `exclusions` those of `hard` and `topk`, and `past`: draws, in %, on what the user has if all is allowed."""
+    table = table[table["row"].isin(["hard", "topk"])].sort_values("row", kind="stable")
+    spent = mechanism(grid, ledger).groupby(["dataset", "row"])["past"].mean()
+    past = [spent.get((line.dataset, f"{line.row}_all"), np.nan) for line in table.itertuples()]
+    return {"changes": labelled(grid, table.assign(past=past))}

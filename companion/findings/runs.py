@@ -1,6 +1,7 @@
 """How the recorded runs were made: inputs, pools, precision, and references that were trained once more."""
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,17 @@ from companion.evidence.claims import Claim
 from companion.evidence.comparison import complete, paired_seeds, quality
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import FOLDER, Ledger
+from companion.findings.names import NAMES
 from rodpo_lite.evaluation.statistics import seed_mean
 
+PUBLISHED = FOLDER.parent / "published.csv"
 MARK = "†"
 
 
 def setup(grid: Grid, claims: Iterable[Claim], ledger: Ledger) -> dict[str, Any]:
     """How it was done: sizes of the model, epochs, how many rows, trials and runs, and other facts of this module."""
-    sources = sorted({source for row in grid.rows.values() for source in row.tuned_on.values()})
-    carried = {
-        grid.label(source): [name for name, row in grid.rows.items() if source in row.tuned_on.values()]
-        for source in sources
-    }
+    carried = [(on, name) for name, row in grid.rows.items() for on in sorted(set(row.tuned_on.values()))]
+    carried = [{"dataset": grid.label(on), "row": name} for on, name in carried]
     reference, alignment = (Experiment(grid, grid.real[0], name).config({}, 1) for name in ("fused", "topk"))
     facts = {"encoder": reference.encoder, "reference": reference.training, "alignment": alignment.training}
     facts |= {"declared": len(grid.rows), "tuned": sum(bool(row.search) for row in grid.rows.values())}
@@ -32,23 +32,19 @@ def setup(grid: Grid, claims: Iterable[Claim], ledger: Ledger) -> dict[str, Any]
 
 
 def quality_tables(grid: Grid, table: pd.DataFrame, ledger: Ledger) -> dict[str, pd.DataFrame]:
-    """`quality` of every real dataset as readers see it, sweeps left out, the best on test first.
-
-    Rows that `began_elsewhere` are marked; the last column is the command that runs the row again.
-    """
+    """`quality` of every real dataset as readers see it, sweeps left out, the best on test first."""
     swept = {name for name, row in grid.rows.items() if row.tier == "C"}
     names = {"validation": "valid", "test": "test ± its deviation", "test_masked": "test, history dropped"}
-    elsewhere, tables = set(began_elsewhere(grid, ledger)), {}
-    for dataset, part in table[table["dataset"].isin(grid.real) & ~table["row"].isin(swept)].groupby("dataset"):
-        part = part.sort_values("test", ascending=False, kind="stable")
-        again = [_command(grid, dataset, row) for row in part["row"]]
-        deviation = [f" ± {row.deviation:.4f}" if row.seeds > 1 else "" for row in part.itertuples()]
-        written = {column: part[column].map("{:.4f}".format) for column in names}
-        written["row"] = [f"{row} {MARK}" if (dataset, row) in elsewhere else row for row in part["row"]]
-        part = part.assign(**written, **{"to run it again": again}).assign(test=written["test"] + deviation)
-        unwanted = ["dataset", "validation_masked", "deviation", "seconds"]
-        tables[dataset] = part.drop(columns=unwanted).rename(columns=names)
-    return {dataset: tables[dataset] for dataset in grid.real if dataset in tables}
+    table = table[table["dataset"].isin(grid.real) & ~table["row"].isin(swept)]
+    table = table.sort_values("test", ascending=False, kind="stable")
+    keys, elsewhere = list(zip(table["dataset"], table["row"], strict=True)), began_elsewhere(grid, ledger)
+    written = {column: table[column].map("{:.4f}".format) for column in names}
+    written["test"] += table["deviation"].map(" ± {:.4f}".format).where(table["seeds"] > 1, "")
+    written["row"] = [f"{key[1]} {MARK}" if key in elsewhere else key[1] for key in keys]
+    written["to run it again"] = [_command(grid, *key) for key in keys]
+    table = table.assign(**written).drop(columns=["validation_masked", "deviation"]).rename(columns=names)
+    parts = dict(list(table.groupby("dataset")))
+    return {dataset: parts[dataset].drop(columns="dataset") for dataset in grid.real if dataset in parts}
 
 
 def _command(grid: Grid, dataset: str, row: str) -> str:
@@ -57,29 +53,20 @@ def _command(grid: Grid, dataset: str, row: str) -> str:
     return f"`rodpo baseline --data $RODPO_DATA/{dataset} --name {row.removesuffix(' baseline')}`"
 
 
-PUBLISHED = FOLDER.parent / "published.csv"
-OURS = {
-    "fused": "ours, reference",
-    "topk": "ours, aligned with topk",
-    "towers": "ours, reference with towers",
-    "towers_topk": "ours, towers aligned with topk",
-}
-
-
 def beside_published(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:
     """Numbers of others as they were published, and ours of `quality` under both protocols."""
     published, table = pd.read_csv(PUBLISHED), complete(grid, table)
     ours = [
         {"system": label, "inputs": "IDs, text; images where there are any", "history": history, "origin": "run ledger"}
         | table[table["row"] == name].set_index("dataset")[column].to_dict()
-        for name, label in OURS.items()
+        for name, label in NAMES["systems"].items()
         for column, history in (("test_masked", "dropped"), ("test", "ranked"))
     ]
     return pd.concat([published, pd.DataFrame(ours)])[published.columns]
 
 
 def beside_hm4sr(grid: Grid, table: pd.DataFrame) -> dict[str, Any]:
-    """What HM4SR is quoted with on Sports, and our references there: row, test, change in %."""
+    """What HM4SR is quoted with on Sports, and our references there, with their change from it in %."""
     published = pd.read_csv(PUBLISHED).set_index("system")
     quoted, table = published.loc["HM4SR", "sports"], complete(grid, table)
     rows = table[(table["dataset"] == "sports") & table["row"].isin(["fused", "towers"])]
@@ -87,20 +74,15 @@ def beside_hm4sr(grid: Grid, table: pd.DataFrame) -> dict[str, Any]:
 
 
 def inputs(grid: Grid, ledger: Ledger) -> dict[str, Any]:
-    """What items come with: datasets and modalities, those alike together; few: where that is less than two."""
-    modalities = ledger.records.drop_duplicates("dataset").set_index("dataset")["modalities"]
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for name in grid.real:
-        if name in modalities:
-            alike.setdefault(modalities[name], []).append(grid.label(name))
-    kinds = [{"modalities": kind, "datasets": datasets} for kind, datasets in alike.items()]
-    return {"inputs": kinds, "few": [name for kind, names in alike.items() if len(kind) < 2 for name in names]}
+    """The modalities that the items of each dataset come with."""
+    known = ledger.records.drop_duplicates("dataset").set_index("dataset")["modalities"]
+    return {"inputs": [{"dataset": grid.label(on), "modalities": known[on]} for on in grid.real if on in known]}
 
 
 def pool(grid: Grid, ledger: Ledger, prefix: str = "") -> dict[str, Any]:
-    """How many items the pool of `topk` holds: pools (size, dataset, items), the sizes tried, and the sources.
+    """How many items the pool of `topk` holds, the sizes tried, and the datasets that it was tuned on, if not on each.
 
-    prefix: "" or TOWERS. sources: datasets that it was tuned on, if not on each.
+    prefix: "" or TOWERS.
     """
     items, pools = ledger.records.drop_duplicates("dataset").set_index("dataset")["n_items"], []
     for dataset in grid.real:
@@ -116,7 +98,7 @@ def pool(grid: Grid, ledger: Ledger, prefix: str = "") -> dict[str, Any]:
 
 
 def ranks_drawn(grid: Grid, ledger: Ledger, rows: Iterable[str] = ("topk", "rank_window", "window_as_topk")) -> dict:
-    """windows: for each real dataset, the rows with a pool and the ranks that they draw from, the best being 1."""
+    """Of each real dataset, the rows with a pool and the ranks that they draw from, the best being 1."""
     windows = []
     for dataset in grid.real:
         ranks = []
@@ -131,10 +113,7 @@ def ranks_drawn(grid: Grid, ledger: Ledger, rows: Iterable[str] = ("topk", "rank
 
 
 def precisions(grid: Grid, claims: Iterable[Claim], ledger: Ledger) -> dict[str, Any]:
-    """In what precision products were computed: the usual one, and which rows of which datasets had another.
-
-    divided: pairs of claims of which the two sides differ.
-    """
+    """In what precision products were computed: usually, elsewhere, and in which pairs of claims both sides differ."""
     by_file = ledger.by_file["precision"].dropna()
     if by_file.empty:
         return {"usual": None}
@@ -142,38 +121,43 @@ def precisions(grid: Grid, claims: Iterable[Claim], ledger: Ledger) -> dict[str,
     for experiment in grid.experiments(grid.real):
         for precision in sorted(set(by_file.reindex(experiment.recorded(ledger).values()).dropna()) - {usual}):
             rows.setdefault((precision, grid.label(experiment.dataset)), []).append(experiment.name)
-    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for (precision, dataset), names in rows.items():
-        alike.setdefault((precision, tuple(names)), []).append(dataset)
+    others = [{"precision": kind, "dataset": on, "rows": tuple(names)} for (kind, on), names in rows.items()]
     divided = []
-    for dataset, after, before in sorted({member for claim in claims for member in claim.members(grid)}):
-        files = paired_seeds(Experiment(grid, dataset, after), Experiment(grid, dataset, before), ledger)
+    for after, before in sorted({member for claim in claims for member in claim.members(grid)}):
+        files = paired_seeds(after, before, ledger)
         if any(by_file.get(one) != by_file.get(other) for one, other in files):
-            divided.append({"after": after, "before": before, "dataset": grid.label(dataset)})
-    others = [{"precision": kind, "rows": names, "datasets": on} for (kind, names), on in alike.items()]
+            divided.append({"after": after.name, "before": before.name, "dataset": grid.label(after.dataset)})
     return {"usual": usual, "others": others, "divided": divided}
 
 
 def began_elsewhere(grid: Grid, ledger: Ledger, datasets: Iterable[str] = ()) -> list[tuple[str, str]]:
-    """Dataset and row of every alignment whose runs began at a reference other than the one on record.
+    """Dataset and row of alignments whose runs began at another reference of the same settings than that on record."""
+    runs = _alignments(grid, ledger, datasets)
+    began = runs["file"].map(ledger.by_file["reference_weights"])
+    elsewhere = (runs["place"] == 0) & began.notna() & ~began.isin(ledger.records["weights"])
+    return list(runs.loc[elsewhere, ["dataset", "row"]].drop_duplicates().itertuples(index=False, name=None))
 
-    datasets: by default the real ones. The other one has the same settings and seed.
-    """
-    known, began = set(ledger.records["weights"].dropna()), ledger.by_file["reference_weights"]
-    return [
-        (experiment.dataset, experiment.name)
-        for experiment, files in _alignments(grid, ledger, datasets)
-        if not set(began.reindex(seed[0] for seed in files.values()).dropna()) <= known
+
+def _alignments(grid: Grid, ledger: Ledger, datasets: Iterable[str] = ()) -> pd.DataFrame:
+    """Runs from a reference, of rows with the same runs the first; of a seed's files the one at place 0 counts."""
+    rows = [
+        (experiment.dataset, experiment.name, seed, place, file)
+        for experiment in grid.experiments(tuple(datasets or grid.real))
+        if experiment.reference
+        for seed, files in experiment.candidates(ledger).items()
+        for place, file in enumerate(files)
     ]
+    runs = pd.DataFrame(rows, columns=["dataset", "row", "seed", "place", "file"])
+    again = runs["file"].duplicated().groupby([runs["dataset"], runs["row"]]).transform("any")
+    return runs[~again.astype(bool)]
 
 
 def marked(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     """How many rows of which dataset `began_elsewhere`, sweeps left out, and how many of them on which accelerators."""
     rows = [(dataset, row) for dataset, row in began_elsewhere(grid, ledger) if grid.rows[row].tier != "C"]
-    counts = pd.Series([dataset for dataset, _ in rows], dtype=str).value_counts(sort=False)
-    recorded = [Experiment(grid, *row).recorded(ledger).values() for row in rows]
-    facts = {"mark": MARK, "counts": [{"rows": count, "dataset": grid.label(name)} for name, count in counts.items()]}
-    return facts | _accelerators(ledger, [next(iter(files)) for files in recorded])
+    counts = Counter(grid.label(dataset) for dataset, _ in rows)
+    files = [next(iter(Experiment(grid, *row).recorded(ledger).values())) for row in rows]
+    return {"mark": MARK, "counts": counts} | _accelerators(ledger, files)
 
 
 def _accelerators(ledger: Ledger, files: list[str]) -> dict[str, Any]:
@@ -182,22 +166,17 @@ def _accelerators(ledger: Ledger, files: list[str]) -> dict[str, Any]:
 
 
 def moves(grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    """Runs that are on record more than once, from references that were trained apart.
-
-    Columns dataset, row, seed, file and change %, that of test NDCG@5, all items ranked, against the run that counts.
-    """
-    score, rows = ledger.by_file["test.ndcg@5"], []
-    for experiment, files in _alignments(grid, ledger):
-        for seed, (first, *others) in files.items():
-            moved = [(other, 100 * (score[other] / score[first] - 1)) for other in others]
-            rows += [(experiment.dataset, experiment.name, seed, *one) for one in moved]
-    return pd.DataFrame(rows, columns=["dataset", "row", "seed", "file", "change %"])
+    """Runs on record once more, from references trained apart: change of test NDCG@5 against the run that counts."""
+    runs = _alignments(grid, ledger)
+    score = runs["file"].map(ledger.by_file["test.ndcg@5"])
+    first = score.groupby([runs["dataset"], runs["row"], runs["seed"]]).transform("first")
+    return runs.assign(**{"change %": 100 * (score / first - 1)})[runs["place"] > 0].drop(columns="place")
 
 
 def how_far(grid: Grid, ledger: Ledger) -> dict[str, Any]:
-    """`moves` in numbers, where there are two: how many of which rows and datasets, the mean move with its interval.
+    """`moves` in numbers, where there are two: the mean move and its deviation, with intervals.
 
-    deviation: that of a move, with its interval; apart: the deviation of the difference of two seeds in these rows, %.
+    apart: the deviation of the difference of two seeds in these rows, %.
     """
     table = moves(grid, ledger)
     facts = _accelerators(ledger, table["file"].tolist())
@@ -214,15 +193,3 @@ def how_far(grid: Grid, ledger: Ledger) -> dict[str, Any]:
         "deviation": {"estimate": deviation, "low": low, "high": high},
         "apart": 100 * np.sqrt(2 * ((levels["deviation"] / levels["test"]) ** 2).mean()),
     }
-
-
-def _alignments(
-    grid: Grid, ledger: Ledger, datasets: Iterable[str] = ()
-) -> Iterator[tuple[Experiment, dict[int, list[str]]]]:
-    """Experiments that start from a reference, with their records; of rows with the same runs the first."""
-    seen: set[str] = set()
-    for experiment in grid.experiments(tuple(datasets or grid.real)):
-        files = experiment.candidates(ledger) if experiment.reference else {}
-        if files and not seen & {seed[0] for seed in files.values()}:
-            yield experiment, files
-        seen.update(file for seed in files.values() for file in seed)

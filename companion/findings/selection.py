@@ -21,7 +21,7 @@ from rodpo_lite.sampling.selectors import SELECTORS, NegativesConfig
 from rodpo_lite.settings import build
 from rodpo_lite.training import runs
 
-PARTS = ["erroneous", "informative"]
+PARTS = ["erroneous", "informative"]  # of suppression
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,6 @@ class SmallWorld:
 
     @classmethod
     def train(cls, folder: Path, seed: int) -> "SmallWorld":
-        """Make the world and train the reference."""
         dataset, world = open_world("", seed)
         encoder, training = {"width": 32, "dropout": 0.2}, {"epochs": 15, "precision": "fp32"}
         config = build(ReferenceConfig, {"seed": seed, "encoder": encoder, "training": training})
@@ -45,7 +44,6 @@ class SmallWorld:
         return cls(dataset, relevance, folder, seed, runs.load(folder / "reference", dataset))
 
     def align(self, name: str, k: int, beta: float) -> runs.Run:
-        """Align a policy with a selector for three epochs."""
         training = {"epochs": 3, "learning_rate": 5e-4, "precision": "fp32"}
         config = {"seed": self.seed, "negatives": {"name": name, "k": k}, "loss": {"beta": beta}, "training": training}
         runs.align(self.dataset, self.folder / "reference", build(AlignmentConfig, config), self.folder / name)
@@ -59,14 +57,9 @@ class SmallWorld:
 
 
 def suppression(profile: RankProfile, negatives: NegativesConfig, loss: LossConfig, draws: int = 20) -> pd.DataFrame:
-    """Expected suppression, a row for each position, indexed by user: columns erroneous and informative.
-
-    Exact where the probabilities of the selector can be stated, and else the mean of `draws` draws a position.
-    """
-    if SELECTORS[negatives.name].probabilities:
-        parts = profile.expected(negatives, loss)
-    else:
-        parts = agreement.by_drawing(profile, negatives, loss, draws)
+    """Expected suppression of each position, indexed by user; where it cannot be stated, the mean of so many draws."""
+    stated = SELECTORS[negatives.name].probabilities
+    parts = profile.expected(negatives, loss) if stated else agreement.by_drawing(profile, negatives, loss, draws)
     return pd.DataFrame(dict(zip(PARTS, parts)), index=profile.users)
 
 
@@ -78,14 +71,13 @@ def anchor(profile: RankProfile) -> pd.DataFrame:
 def noise(profile: RankProfile, negatives: NegativesConfig, loss: LossConfig) -> float:
     """Variance of one draw's suppression over its squared mean; NaN where the probabilities cannot be stated."""
     stated = SELECTORS[negatives.name].probabilities
-    return profile.noise(negatives, loss) if stated else np.nan
+    return rank_profiles.noise(profile.probabilities(negatives), profile.suppression(loss)) if stated else np.nan
 
 
 def summary(by_selector: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Means over positions of what `suppression` gives, a row for each selector, and the erroneous share."""
     means = pd.DataFrame({name: table.mean() for name, table in by_selector.items()}).T.rename_axis("selector")
-    sums = pd.DataFrame({name: table.sum() for name, table in by_selector.items()}).T
-    return means.assign(**{"erroneous share": sums["erroneous"] / sums.sum(axis=1)})
+    return means.assign(**{"erroneous share": means["erroneous"] / means.sum(axis=1)})
 
 
 def user_means(table: pd.DataFrame) -> pd.DataFrame:
@@ -100,10 +92,7 @@ def change(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Interval]:
 
 
 def relative_informative(profile: RankProfile, betas: Iterable[float], depth: int | None = None) -> np.ndarray:
-    """Informative suppression of a pool of K = 1 … N against that of `hard`, in percent, [betas, N].
-
-    With `depth`, only the best so many ranks count as informative.
-    """
+    """Informative suppression, of the best `depth` ranks, of a pool of K = 1 … N against `hard`, in %, [betas, N]."""
     curves = [profile.by_pool_size(LossConfig(beta=beta), depth)[1] for beta in betas]
     return np.array([100 * (curve / curve[0] - 1) for curve in curves])
 
@@ -114,50 +103,40 @@ def turning_point(relative: np.ndarray) -> int | None:
 
 
 def dials(profile: RankProfile, settings: dict[str, tuple[str, list, dict]], betas: list[float]) -> pd.DataFrame:
-    """Suppression as selectors are turned from `hard` towards `uniform`, a row for each setting and β.
+    """Suppression as selectors are turned from `hard` towards `uniform`, in percent against `hard`, by setting and β.
 
     settings: by name of the dial the key that is turned, its values, and the rest of the selector's configuration; one
-    of them is `topk, K` with the value 1, which is `hard`. Columns dial, value, β, noise, and erroneous and
-    informative in percent against `hard`.
+    of them is `topk, K` with the value 1, which is `hard`.
     """
-    turned = [(dial, value, NegativesConfig(**rest, **{key: value}))
-              for dial, (key, values, rest) in settings.items() for value in values]  # fmt: skip
-    turned = pd.DataFrame(turned, columns=["dial", "value", "config"])
+    turned = pd.DataFrame(
+        {"dial": dial, "value": value, "config": NegativesConfig(**rest, **{key: value})}
+        for dial, (key, values, rest) in settings.items()
+        for value in values
+    )
     table = rank_profiles.suppression_table(profile, list(turned["config"]), [LossConfig(beta=beta) for beta in betas])
     table = table.join(turned[["dial", "value"]], on="setting").assign(β=np.array(betas)[table["loss"]])
     hard = table[(table["dial"] == "topk, K") & (table["value"] == 1)].set_index("β")
-    for part in PARTS:
-        table[part] = 100 * (table[part] / hard.loc[table["β"], part].to_numpy() - 1)
+    table[PARTS] = 100 * (table[PARTS] / hard.loc[table["β"], PARTS].to_numpy() - 1)
     return table
 
 
 def distances(table: pd.DataFrame, dial: str = "topk, K") -> dict[str, float]:
-    """How far the other dials are at most from one in informative suppression, at equal erroneous suppression.
-
-    table: what `dials` gives, at one β. In percentage points, over the range of the one dial.
-    """
-    curves = {name: part.sort_values("erroneous") for name, part in table.groupby("dial")}
-    pool = curves.pop(dial)
-    far = {}
-    for name, part in curves.items():
-        inside = part[part["erroneous"].between(pool["erroneous"].min(), pool["erroneous"].max())]
-        at_pool = np.interp(inside["erroneous"], pool["erroneous"], pool["informative"])
-        far[name] = float(np.abs(inside["informative"] - at_pool).max())
-    return far
+    """Of `dials` at one β, how far the others are at most from one in informative suppression, in percentage points,
+    at equal erroneous suppression."""
+    pool = table[table["dial"] == dial].sort_values("erroneous")
+    others = table[(table["dial"] != dial) & table["erroneous"].between(*pool["erroneous"].agg(["min", "max"]))]
+    at_pool = np.interp(others["erroneous"], pool["erroneous"], pool["informative"])
+    return (others["informative"] - at_pool).abs().groupby(others["dial"]).max().to_dict()
 
 
 def drift(profile: RankProfile, policy: Recommender, reference: Recommender, pool: RankProfile) -> dict[str, float]:
-    """How far alignment moved false negatives and their neighbours, as a row of a table.
-
-    Scores of the best 20 of the reference, at the positions of `profile`; the difference of both kinds is averaged
-    within users first, over positions that have both. Vectors of the best 20 of `pool`: 1 - cosine.
-    """
+    """How far alignment moved false negatives and their neighbours: scores of the reference's best 20, whose difference
+    is averaged within users first, over positions that have both kinds, and vectors of the best 20 of `pool`."""
     wanted, rest = profile.score_drift(depth=20)
-    both = ~np.isnan(wanted) & ~np.isnan(rest)
-    gap = pd.Series((wanted - rest)[both]).groupby(profile.users[both]).mean()
+    gap = pd.Series(wanted - rest).groupby(profile.users).mean().dropna()
     vectors = pool.in_pool(embedding_drift(policy, reference), depth=20)
     return {
         "scores: false negatives": np.nanmean(wanted), "the rest": np.nanmean(rest), "difference": gap.mean(),
-        "± 95 %": 1.96 * gap.std() / np.sqrt(len(gap)),
+        "± 95 %": 1.96 * gap.sem(),
         "vectors: false negatives": vectors[0], "the others": vectors[1],
     }  # fmt: skip

@@ -15,8 +15,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "book" / "sentences"  # every pag
 def render(name: str, **facts: Any) -> str:
     """Fill in book/sentences/<name>.md.j2; a data frame arrives there as a list of its rows.
 
-    The lines of a paragraph are joined, and a number is not parted from its %. Raises jinja2.UndefinedError for a fact
-    that the template needs and does not get.
+    A number is not parted from its %. Raises jinja2.UndefinedError for a fact that is missing.
     """
     given = {key: _rows(value) for key, value in facts.items()}
     return _joined(_ENVIRONMENT.get_template(f"{name}.md.j2").render(given)).replace(" %", "\u00a0%")
@@ -47,6 +46,14 @@ def _interval(row: dict[str, Any], digits: int = 1, unit: str = " %") -> str:
 
 def _with_intervals(rows: Sequence[dict[str, Any]], digits: int = 1, unit: str = " %") -> list[dict[str, Any]]:
     return [row | {"interval": _interval(row, digits, unit)} for row in rows]
+
+
+def _above(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in rows if row["low"] > 0]
+
+
+def _below(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in rows if row["high"] < 0]
 
 
 def _grouped(rows: Iterable[dict[str, Any]], *columns: str) -> list[tuple[Any, list[dict[str, Any]]]]:
@@ -83,5 +90,5 @@ _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(FOLDER), undefined=jinja2.StrictUndefined,
     trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
 )  # fmt: skip
-_ENVIRONMENT.filters |= {"each": _each, "grouped": _grouped, "interval": _interval, "intervals": _with_intervals}
-_ENVIRONMENT.filters |= {"listed": listed, "signed": signed}
+_ENVIRONMENT.filters |= {"above": _above, "below": _below, "each": _each, "grouped": _grouped, "interval": _interval}
+_ENVIRONMENT.filters |= {"intervals": _with_intervals, "listed": listed, "signed": signed}

@@ -1,6 +1,5 @@
 """The book: notebooks are executed, staged outside the source tree, and built by Jupyter Book into a static site."""
 
-import hashlib
 import re
 import shutil
 import subprocess
@@ -10,9 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from companion.site import icons, staging
+from companion.site import staging
 from companion.site.execution import execute
 from companion.site.pages import BUILDS, BookError, find_pages, require_root
+from rodpo_lite.data.schema import sha256
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import exclusive, write_bytes
 
@@ -20,14 +20,16 @@ CHECKSUMS = "SHA256SUMS"  # of the site; `sha256sum --check SHA256SUMS` reads it
 OLD = ".html.old"  # the site while it is replaced
 _TOOLS = ("jupyter_book", "jupytext", "papermill", "ipykernel", "plotly", "kaleido")
 _WARNING = re.compile(r"^.*(?:WARNING|ERROR|CRITICAL): .*$", flags=re.MULTILINE)
+# An icon in the theme's script, with its aliases, and what shows one.
+_ICON = re.compile(r'"?([a-z0-9-]+)"?:\[\d+,\d+,\[([^\]]*)\],"[0-9a-f]+",(?:"[^"]*"|\[[^\]]*\])\],?')
+_SHOWN = re.compile(r"\bfa-([a-z0-9-]+)")
 _START = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
 
 
 def build(root: Path, profile: str = "smoke", force: bool = False, progress: Callable[[str], Any] = print) -> Path:
     """Execute the notebooks below `root` that changed and build the site into `root/_build/html`.
 
-    The site is replaced as a whole and only by one without a warning. Returns its folder. Raises InputError for an
-    unknown profile or a missing tool; BookError if a notebook raises or Sphinx warns.
+    It is replaced as a whole, and its folder returned. Raises BookError if a notebook raises or Sphinx warns.
     """
     root = Path(root).resolve()
     work = root / "_build"
@@ -52,36 +54,25 @@ def build(root: Path, profile: str = "smoke", force: bool = False, progress: Cal
 
 
 def _render(work: Path) -> Path:
-    """Run Jupyter Book strictly over the stage; returns the folder of the new site."""
+    """Run Jupyter Book strictly over the stage; returns the folder of the new site. Raises BookError with warnings."""
     folder, unfinished = work / "sphinx", work / "sphinx.unfinished"
     if unfinished.exists():  # it was killed, and takes a page that is half-written for one that is up to date
         shutil.rmtree(folder, ignore_errors=True)
-    existed = folder.exists()
     write_bytes(unfinished, b"")
     command = [sys.executable, "-c", _START, "build", str(work / "stage"), "--path-output", str(folder)]
     command += ["-n", "-W", "--keep-going", "-q"]
-    run = _run(command)
-    if run.returncode and not _WARNING.search(run.stdout + run.stderr) and existed:
-        shutil.rmtree(folder, ignore_errors=True)  # Sphinx may stumble over what it kept of another edition
-        run = _run(command)
-    if run.returncode:
+    for _ in range(2 if folder.exists() else 1):  # Sphinx may stumble over what it kept of another edition
+        run = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
+        if not run.returncode:
+            unfinished.unlink()
+            return folder / "_build" / "html"
         # Sphinx keeps what it has read, so the next build would not repeat the warnings of unchanged pages.
         shutil.rmtree(folder, ignore_errors=True)
-        raise BookError(_complaint(run.stdout + run.stderr, work))
-    unfinished.unlink()
-    return folder / "_build" / "html"
-
-
-def _run(command: list[str]) -> subprocess.CompletedProcess:
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
-
-
-def _complaint(log: str, work: Path) -> str:
-    """The warnings of a failed build, or the end of its log if there are none."""
-    log = re.sub(r"\x1b\[[0-9;]*m", "", log).replace(f"{work / 'stage'}/", "")
-    if warnings := _WARNING.findall(log):
-        return f"Jupyter Book reports {len(warnings)} warning(s), and none is allowed:\n" + "\n".join(warnings)
-    return "Jupyter Book failed:\n" + "\n".join(log.strip().splitlines()[-20:])
+        log = re.sub(r"\x1b\[[0-9;]*m", "", run.stdout + run.stderr).replace(f"{work / 'stage'}/", "")
+        if warnings := _WARNING.findall(log):
+            counted = f"Jupyter Book reports {len(warnings)} warning(s), and none is allowed:"
+            raise BookError("\n".join([counted, *warnings]))
+    raise BookError("Jupyter Book failed:\n" + "\n".join(log.strip().splitlines()[-20:]))
 
 
 def _publish(built: Path, site: Path, old: Path) -> None:
@@ -90,11 +81,27 @@ def _publish(built: Path, site: Path, old: Path) -> None:
     for folder in (new, old):
         shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(built, new, ignore=shutil.ignore_patterns("*.map"))
-    icons.keep_shown(new)
+    _keep_shown_icons(new)
     files = sorted(path for path in new.rglob("*") if path.is_file())
-    sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(new)}\n" for path in files]
+    sums = [f"{sha256(path)}  {path.relative_to(new)}\n" for path in files]
     (new / CHECKSUMS).write_text("".join(sums), encoding="utf-8")
     if site.exists():
         site.rename(old)
     new.rename(site)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _keep_shown_icons(site: Path) -> None:
+    """Take from the theme's two thousand icons what nothing names: they weigh more than a chapter."""
+    script = site / "_static" / "scripts" / "fontawesome.js"
+    if not script.is_file():
+        return
+    others = [path for path in (site / "_static").rglob("*.js") if path != script and "vendor" not in path.parts]
+    texts = (path.read_text(encoding="utf-8") for path in (*site.rglob("*.html"), *others))
+    named = set(_SHOWN.findall("\n".join(texts)))
+
+    def kept(icon: re.Match) -> str:
+        aliases = re.findall(r'"([^"]+)"', icon[2])
+        return icon[0] if named & {icon[1], *aliases} else ""
+
+    script.write_text(_ICON.sub(kept, script.read_text(encoding="utf-8")), encoding="utf-8")

@@ -6,6 +6,7 @@ The terms stand in glossary.yml beside glossary.md, which shows them where it sa
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,8 @@ from docutils import nodes
 PAGE, FILE, MARK = "glossary", "glossary.yml", "<!-- glossary -->"
 PROSE = (nodes.paragraph, nodes.list_item)
 SKIPPED = (
-    nodes.reference,
-    nodes.literal,
-    nodes.title,
-    nodes.caption,
-    nodes.math,
-    nodes.raw,
-    nodes.footnote,
-    nodes.citation,
-)
+    nodes.reference, nodes.literal, nodes.title, nodes.caption, nodes.math, nodes.raw, nodes.footnote, nodes.citation,
+)  # fmt: skip
 
 
 def setup(app: Any) -> dict[str, Any]:
@@ -45,18 +39,14 @@ def link(doctree: nodes.document, terms: dict[str, dict[str, Any]], addresses: d
     longest_first = "|".join(re.escape(text).replace("'", "['’]") for text in sorted(spellings, key=len, reverse=True))
     pattern = re.compile(rf"(?<![\w-])({longest_first})(?![\w-])", re.IGNORECASE)
     left = set(addresses)
-    for text in list(doctree.findall(nodes.Text)):
-        if not _is_prose(text):
-            continue
+    for text in list(_texts(doctree)):
         parts, done, whole = [], 0, text.astext()
         for match in pattern.finditer(whole):
-            if (name := spellings[_plain(match[0])]) not in left:
-                continue
-            left.remove(name)
-            target = nodes.reference("", match[0], refuri=addresses[name], reftitle=terms[name]["means"])
-            target["classes"].append("rodpo-term")
-            parts += [nodes.Text(whole[done : match.start()]), target]
-            done = match.end()
+            if (name := spellings[_plain(match[0])]) in left:
+                left.remove(name)
+                meaning = {"refuri": addresses[name], "reftitle": terms[name]["means"], "classes": ["rodpo-term"]}
+                parts += [nodes.Text(whole[done : match.start()]), nodes.reference("", match[0], **meaning)]
+                done = match.end()
         if parts:
             text.parent.replace(text, [*parts, nodes.Text(whole[done:])])
 
@@ -76,13 +66,13 @@ def _link_terms(app: Any, doctree: nodes.document, page: str) -> None:
     link(doctree, terms, {name: f"{start}#{known['term', name][1]}" for name in terms})
 
 
-def _is_prose(text: nodes.Text) -> bool:
-    above = []
-    node = text.parent
-    while node is not None:
-        above.append(node)
-        node = node.parent
-    return any(isinstance(node, PROSE) for node in above) and not any(isinstance(node, SKIPPED) for node in above)
+def _texts(node: nodes.Element, is_prose: bool = False) -> Iterator[nodes.Text]:
+    """The texts below a node that are prose, in order."""
+    for child in node.children:
+        if isinstance(child, nodes.Text) and is_prose:
+            yield child
+        elif not isinstance(child, SKIPPED):
+            yield from _texts(child, is_prose or isinstance(child, PROSE))
 
 
 def _plain(text: str) -> str:

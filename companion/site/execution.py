@@ -6,9 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +18,32 @@ from rodpo_lite.errors import InputError
 from rodpo_lite.files import write_bytes, write_json
 
 WORKERS = 2
+KERNEL = {"display_name": "Python 3", "language": "python"}
 WIDTH, HEIGHT = 760, 420  # pixels of a figure: a line of text, and unless the figure sets its own
 
 
 def execute(pages: list[Page], build: Path, progress: Callable[[str], Any]) -> dict[str, str]:
-    """Execute pages, two at a time; those that succeed are kept even when another fails.
+    """Execute pages and keep those that succeed; returns for each that failed a sentence with cell and exception.
 
-    Returns for each page that failed a sentence that names notebook, cell and exception. Raises InputError for a
-    notebook without fitting parameters.
+    Raises InputError for a notebook without fitting parameters.
     """
     from rodpo_lite.provenance import commit, machine, versions
 
-    defaults = {page.name: prepare(page) for page in pages}
-    environment = _kernel_environment(build / "jupyter")
-    here = machine()
+    prepared = [prepare(page) for page in pages]
+    here, failures = machine(), {}
     made_by = {"commit": commit(), **versions(), "cpu": f"{here['model']} ({here['cpu']})"}
-
-    failures = {}
+    run = partial(_execute, made_by=made_by, environment=_kernel_environment(build / "jupyter"))
     with ThreadPoolExecutor(WORKERS) as pool:
-        results = pool.map(lambda page: _execute(page, defaults[page.name], made_by, environment), pages)
-        for page, failure in zip(pages, results):
+        for page, failure in zip(pages, pool.map(run, pages, prepared)):
             progress(f"{page.name}: {'failed' if failure else 'executed'}")
             failures |= {page.name: failure} if failure else {}
     return failures
 
 
-def prepare(page: Page) -> dict[str, Any]:
-    """Write the notebook as papermill needs it and return the defaults of its parameters cell.
+def prepare(page: Page) -> tuple[str, dict[str, Any]]:
+    """The notebook as papermill needs it, and the defaults of its parameters cell.
 
-    Raises InputError if it has no such cell, or one that lacks a parameter of the profile or has it with another type.
+    Raises InputError if that is missing, or lacks a parameter of the profile or has it with another type.
     """
     import jupytext
     import nbformat
@@ -55,15 +53,13 @@ def prepare(page: Page) -> dict[str, Any]:
         notebook = jupytext.read(page.source, fmt="py:percent")
     except UnicodeDecodeError:
         raise InputError(f"{page.source} is not UTF-8 text; save the file as UTF-8.") from None
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
+    metadata = {"kernelspec": {"name": "python3", **KERNEL}, "language_info": {"name": "python"}}
+    notebook.metadata = nbformat.from_dict(metadata)
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"{page.name}-{number}"  # jupytext's are random
     if not any("parameters" in cell.metadata.get("tags", ()) for cell in notebook.cells):
         raise InputError(f"{page.source} has no cell tagged “parameters”: add one that sets at least `profile`.")
-    page.folder.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, page.input)
-    declared = inspect_notebook(page.input)
+    declared = inspect_notebook(notebook)
     if unknown := sorted(page.parameters.keys() - declared.keys()):
         raise InputError(f"{page.source}: its parameters cell does not set {unknown[0]!r}, which the profile sets.")
     try:
@@ -77,17 +73,13 @@ def prepare(page: Page) -> dict[str, Any]:
                 f"{page.source}: the profile sets {name} to {value!r}, "
                 f"which is no {kind.__name__}; its default is {defaults[name]!r}."
             )
-    return defaults
+    return json.dumps(notebook), defaults
 
 
 def _kernel_environment(folder: Path) -> dict[str, str]:
     """An environment in which `python3` is this interpreter, whatever kernels and settings the user has."""
-    spec = {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-        "display_name": "Python 3",
-        "language": "python",
-    }
-    write_json(folder / "kernels" / "python3" / "kernel.json", spec)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    write_json(folder / "kernels" / "python3" / "kernel.json", {"argv": argv, **KERNEL})
     settings = {
         "JUPYTER_PATH": folder,
         "JUPYTER_CONFIG_DIR": folder / "config",
@@ -100,40 +92,43 @@ def _kernel_environment(folder: Path) -> dict[str, str]:
     return {**os.environ, **{name: str(value) for name, value in settings.items()}}
 
 
-def _execute(page: Page, defaults: dict[str, Any], made_by: dict[str, Any], environment: dict[str, str]) -> str | None:
+def _execute(page: Page, prepared: tuple[str, dict], made_by: dict[str, Any], environment: dict) -> str | None:
     """Run a page and keep it; returns a sentence if it failed."""
     import nbformat
 
+    notebook, defaults = prepared
     page.stamp.unlink(missing_ok=True)
+    page.folder.mkdir(parents=True, exist_ok=True)
     output = page.folder / f"{page.name}.output.ipynb"
     parameters = defaults | page.parameters
     injected = {} if parameters == defaults else page.parameters  # else the parameters cell itself says it all
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--log-level", "ERROR", "--kernel", "python3"]
-    command += ["--cwd", str(page.source.parent), "-y", json.dumps(injected), str(page.input), str(output)]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", errors="replace")
-    page.input.unlink()
+    command += ["--cwd", str(page.source.parent), "-y", json.dumps(injected), "-", str(output)]
+    run = subprocess.run(
+        command, input=notebook, env=environment, capture_output=True, text=True, encoding="utf-8", errors="replace"
+    )
     where = f"notebooks/{page.source.name}"
-    if run.returncode:
-        if not output.exists():
-            return f"{where} could not be executed: {(run.stderr.strip() or 'papermill failed').splitlines()[-1]}"
-        output.replace(page.failed)
-        return f"{where}, {_error(nbformat.read(page.failed, 4), run.stderr)} (executed so far: {page.failed})"
+    if not output.exists():
+        return f"{where} could not be executed: {(run.stderr.strip() or 'papermill failed').splitlines()[-1]}"
     executed = nbformat.read(output, 4)
     output.unlink()
     for part in (executed, *executed.cells):
         for key in ("papermill", "execution"):  # times and local paths
             part.metadata.pop(key, None)
-    try:
-        metrics = _metrics(executed)
-    except ValueError as error:
-        write_bytes(page.failed, nbformat.writes(executed).encode())
-        return f"{where}: {error}"
+    content, recorded = nbformat.writes(executed).encode(), _outputs(executed, METRIC)
+    names = [metric["name"] for metric in recorded]
+    twice = [name for place, name in enumerate(names) if name in names[:place]]
+    if run.returncode or twice:
+        write_bytes(page.failed, content)
+        if run.returncode:
+            return f"{where}, {_error(executed, run.stderr)} (executed so far: {page.failed})"
+        return f"{where}: metric {twice[0]!r} is recorded twice; give each its own name."
     page.failed.unlink(missing_ok=True)
-    write_bytes(page.executed, nbformat.writes(executed).encode())
+    write_bytes(page.executed, content)
     shutil.rmtree(page.pictures, ignore_errors=True)
-    for number, picture in enumerate(_pictures(list(_outputs(executed, PLOTLY))), start=1):
+    for number, picture in enumerate(_pictures(_outputs(executed, PLOTLY)), start=1):
         write_bytes(page.pictures / f"{number}.svg", picture)
-    write_json(page.metrics, metrics)
+    write_json(page.metrics, {metric["name"]: metric["value"] for metric in recorded})
     write_json(page.stamp, {"hash": page.hash, "parameters": parameters, "made_by": made_by})
     return None
 
@@ -150,40 +145,21 @@ def _error(notebook: Any, stderr: str) -> str:
     return f"outside any cell: {(stderr.strip() or 'the kernel stopped').splitlines()[-1]}"
 
 
-def _outputs(notebook: Any, kind: str) -> Iterator[Any]:
+def _outputs(notebook: Any, kind: str) -> list[Any]:
     """What the outputs of a notebook hold of a MIME type, in order."""
-    for cell in notebook.cells:
-        for output in cell.get("outputs", ()):
-            if kind in output.get("data", ()):
-                yield output.data[kind]
+    outputs = (output for cell in notebook.cells for output in cell.get("outputs", ()))
+    return [output.data[kind] for output in outputs if kind in output.get("data", ())]
 
 
-def _metrics(notebook: Any) -> dict[str, Any]:
-    metrics: dict[str, Any] = {}
-    for metric in _outputs(notebook, METRIC):
-        if metric["name"] in metrics:
-            raise ValueError(f"metric {metric['name']!r} is recorded twice; give each its own name.")
-        metrics[metric["name"]] = metric["value"]
-    return metrics
-
-
-def _pictures(figures: list[dict[str, Any]]) -> list[bytes]:
+def _pictures(figures: list[dict[str, Any]]) -> Iterator[bytes]:
     """Still pictures of figures as SVG, for readers without JavaScript: as they look before anything is moved."""
-    if not figures:
-        return []
     from kaleido.scopes.plotly import PlotlyScope
-    from plotly.offline import get_plotlyjs
 
-    with tempfile.TemporaryDirectory() as folder:
-        script = Path(folder) / "plotly.min.js"
-        script.write_text(get_plotlyjs(), encoding="utf-8")
-        scope = PlotlyScope(plotlyjs=str(script))
-        try:
-            pictures = []
-            for figure in figures:
-                layout = {key: part for key, part in figure["layout"].items() if key not in ("sliders", "updatemenus")}
-                size = {"width": WIDTH, "height": int(layout.get("height") or HEIGHT)}
-                pictures.append(scope.transform({"data": figure["data"], "layout": layout}, format="svg", **size))
-            return pictures
-        finally:
-            scope._shutdown_kaleido()
+    scope = PlotlyScope(plotlyjs=str(files("plotly") / "package_data" / "plotly.min.js"))  # starts when it is used
+    try:
+        for figure in figures:
+            layout = {key: part for key, part in figure["layout"].items() if key not in ("sliders", "updatemenus")}
+            size = {"width": WIDTH, "height": int(layout.get("height") or HEIGHT)}
+            yield scope.transform({"data": figure["data"], "layout": layout}, format="svg", **size)
+    finally:
+        scope._shutdown_kaleido()

@@ -4,6 +4,7 @@ A figure leaves a cell in plotly's own form, with caption, alt text and data as 
 HTML of it.
 """
 
+import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
 from IPython.display import HTML, Markdown, display
+from plotly.utils import PlotlyJSONEncoder
 
-from companion.site.markup import MAX_ROWS, compact, table_html
+from companion.site.markup import MAX_ROWS, table_html
 from companion.site.pages import CAPTION, METADATA, PLOTLY
 from rodpo_lite.files import read_yaml
 
@@ -39,10 +41,10 @@ def style(series: str | int) -> dict[str, dict[str, str]]:
             raise KeyError(f"no style for {series!r}: one of {', '.join(_PLACES)}, or a number")
         series = _PLACES[series]
     number = series % len(COLOURS)
-    colour, look = {"color": COLOURS[number]}, _LOOK["data"]["scatter"][number]
+    colour, look = COLOURS[number], _LOOK["data"]["scatter"][number]
     return {
-        "line": {**colour, "dash": look["line"]["dash"]},
-        "marker": {**colour, "symbol": look["marker"]["symbol"]},
+        "line": {"color": colour, "dash": look["line"]["dash"]},
+        "marker": {"color": colour, "symbol": look["marker"]["symbol"]},
     }
 
 
@@ -54,16 +56,13 @@ def setup() -> None:
 
 def slider(fig: go.Figure, groups: dict[str, list[int]], active: str, prefix: str) -> None:
     """Add a slider that shows one named group of traces at a time, `active` first; groups hold trace numbers."""
-    for number, trace in enumerate(fig.data):
-        trace.visible = number in groups[active]
-    steps = [
-        {"label": name, "method": "update", "args": [{"visible": [n in chosen for n in range(len(fig.data))]}]}
-        for name, chosen in groups.items()
-    ]
-    place = list(groups).index(active)
-    fig.update_layout(  # shorter than the figure: the first and the last label are centred under its ends
-        sliders=[{"steps": steps, "active": place, "currentvalue": {"prefix": prefix}, "x": 0.08, "len": 0.8}]
-    )
+    visible = {name: [number in chosen for number in range(len(fig.data))] for name, chosen in groups.items()}
+    for trace, is_shown in zip(fig.data, visible[active]):
+        trace.visible = is_shown
+    steps = [{"label": name, "method": "update", "args": [{"visible": shown}]} for name, shown in visible.items()]
+    # Shorter than the figure: the first and the last label are centred under its ends.
+    look = {"active": list(groups).index(active), "currentvalue": {"prefix": prefix}, "x": 0.08, "len": 0.8}
+    fig.update_layout(sliders=[{"steps": steps, **look}])
 
 
 def forest(
@@ -119,18 +118,30 @@ def whiskers(middle: Any, low: Any, high: Any) -> dict[str, Any]:
 def show(fig: go.Figure, *, caption: str, alt: str, data: pd.DataFrame | None = None) -> None:
     """Show a plotly figure with its caption: natively in a notebook, as accessible HTML in the book.
 
-    caption: a sentence or two; `$…$` in it is mathematics. alt: what a reader who cannot see it must know.
-    data: the numbers behind it, which the book offers as a collapsible table. Raises ValueError when caption or alt is
-    empty.
+    caption: a sentence or two; `$…$` in it is mathematics. alt: what a reader who cannot see it must know. data: the
+    numbers behind it, which the book offers as a collapsible table. Raises ValueError without caption or alt.
     """
     if not caption.strip() or not alt.strip():
         raise ValueError("a figure needs a caption and an alt text")
-    content = fig.to_plotly_json()
-    content["layout"]["template"] = go.layout.Template(_LOOK).to_plotly_json()
     native = fig._repr_mimebundle_()  # what plotly shows where its own form is not known, as in Colab
     words = {"caption": caption, "alt": alt, "data": None if data is None else table_html(data)}
-    display({**native, PLOTLY: compact(content), "text/plain": alt}, metadata={METADATA: words}, raw=True)
+    display({**native, PLOTLY: compact(fig), "text/plain": alt}, metadata={METADATA: words}, raw=True)
     display(Markdown(f"*{caption}*"), metadata={METADATA: CAPTION})
+
+
+def compact(fig: go.Figure) -> dict[str, Any]:
+    """A figure in the book's template as plotly's JSON: lists for arrays, six digits, null for what is not finite."""
+    layout = fig.layout.to_plotly_json() | {"template": go.layout.Template(_LOOK)}
+    content = {"data": fig.data, "layout": layout} | ({"frames": fig.frames} if fig.frames else {})
+    return json.loads(json.dumps(content, cls=PlotlyJSONEncoder), parse_float=_rounded)
+
+
+def _rounded(number: str) -> float:
+    """Six significant digits of a number, never coarser than units."""
+    value = float(number)
+    if value.is_integer() and abs(value) < 1e15:
+        return int(value)
+    return float(f"{value:.6g}") if abs(value) < 1e6 else round(value, 0)
 
 
 def table(data: pd.DataFrame, caption: str, *, rows: int = MAX_ROWS, mathematics: Collection[str] = ()) -> None:

@@ -1,13 +1,10 @@
 """Text, tables and numbers of the book as HTML: nothing in the data escapes into markup."""
 
-import base64
-import math
 import re
 from collections.abc import Callable, Collection
 from html import escape
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 MAX_ROWS = 300
@@ -75,27 +72,3 @@ def _code(text: str) -> str:
 def prose(text: str) -> str:
     """Escaped text in which `$…$` is inline mathematics for MathJax and backticks enclose code."""
     return re.sub(r"\$([^$]+)\$", r'<span class="math notranslate nohighlight">\\(\1\\)</span>', _code(typeset(text)))
-
-
-def compact(value: Any) -> Any:
-    """Plotly's JSON with plain lists for arrays, six significant digits, and null for what is not a finite number."""
-    if isinstance(value, dict):
-        if value.keys() >= {"dtype", "bdata"}:  # plotly's typed array, little-endian
-            array = np.frombuffer(base64.b64decode(value["bdata"]), dtype=np.dtype(value["dtype"]).newbyteorder("<"))
-            if "shape" in value:
-                array = array.reshape([int(size) for size in str(value["shape"]).split(",")])
-            return compact(array.tolist())
-        return {key: compact(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        dates = value.dtype.kind == "M"  # tolist() would give nanoseconds
-        return np.datetime_as_string(value).tolist() if dates else compact(value.tolist())
-    if isinstance(value, list | tuple):
-        return [compact(item) for item in value]
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return None
-        if value == 0:
-            return 0
-        digits = max(0, 5 - math.floor(math.log10(abs(value))))  # never coarser than units
-        return int(value) if value.is_integer() and abs(value) < 1e15 else round(value, digits)
-    return value if value is None or isinstance(value, str | int) else str(value)  # dates

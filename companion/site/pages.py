@@ -12,17 +12,19 @@ import math
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 import companion
 from rodpo_lite.errors import InputError
-from rodpo_lite.files import read_yaml
+from rodpo_lite.files import read_json
+from rodpo_lite.settings import read_as
 
 METRIC = "application/vnd.rodpo.metric+json"
 PLOTLY = "application/vnd.plotly.v1+json"  # the MIME type of a figure
@@ -41,11 +43,12 @@ READS = {  # files that a module reads, below the project: a page depends on the
     "companion/evidence/grid.py": "workflow/*.yaml",
     "companion/findings/costs.py": "benchmarks/*.json",
     "companion/site/figures.py": "companion/site/template.yml",
+    "companion/findings/runs.py": "data/published.csv",
+    "companion/findings/names.py": "book/sentences/names.yml",
     "companion/findings/sentences.py": "book/sentences/*.j2",
     "rodpo_lite/data/schema.py": DATASETS,
 }
 BUILDS = "builds the book, or checks it,"  # while it holds the folder
-Model = TypeVar("Model", bound=BaseModel)
 
 
 def require_root(root: Path) -> None:
@@ -53,16 +56,6 @@ def require_root(root: Path) -> None:
     for name in ("_config.yml", "book/_toc.yml", "notebooks"):
         if not (root / name).exists():
             raise InputError(f"{root} has no {name}: run this in the project's root folder.")
-
-
-def validated(kind: type[Model], values: dict[str, Any], name: str) -> Model:
-    """What a file called `name` holds, as a model; raises InputError naming the key that is wrong."""
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise InputError(f"{name}, {where}: {first['msg']}.") from None
 
 
 class BookError(RuntimeError):
@@ -86,7 +79,6 @@ class Page:
     def name(self) -> str:
         return self.source.stem
 
-    input = _beside(".input.ipynb")  # as papermill takes it, while it is executed
     executed = _beside(".ipynb")
     failed = _beside(".failed.ipynb")  # as far as it ran, where it raised
     metrics = _beside(".metrics.json")
@@ -95,11 +87,9 @@ class Page:
 
     def is_fresh(self) -> bool:
         """Whether the executed page is there and was made from exactly these inputs."""
-        try:
-            made_from = json.loads(self.stamp.read_text())["hash"]
-        except (OSError, ValueError, LookupError, TypeError):
-            return False
-        return self.executed.exists() and self.metrics.exists() and made_from == self.hash
+        with suppress(InputError):
+            return read_json(self.stamp).get("hash") == self.hash and self.executed.exists() and self.metrics.exists()
+        return False
 
 
 def record(name: str, value: float | str) -> None:
@@ -157,9 +147,7 @@ class _Profiles(BaseModel):
 def _profile(path: Path, profile: str, names: set[str]) -> dict[str, dict[str, Any]]:
     if not path.exists():
         raise InputError(f"{path} is missing: it lists the book's profiles and their notebook parameters.")
-    profiles = (
-        validated(_Profiles, read_yaml(path, "The list of profiles"), f"The list of profiles {path}").profiles or {}
-    )
+    profiles = read_as(_Profiles, path, "The list of profiles").profiles or {}
     if profile not in profiles:
         raise InputError(f"Profile {profile!r} is unknown: choose one of {', '.join(profiles)} (see {path.name}).")
     parameters = profiles[profile] or {}
@@ -170,12 +158,11 @@ def _profile(path: Path, profile: str, names: set[str]) -> dict[str, dict[str, A
 
 def imported_files(code: bytes) -> set[Path]:
     """The files of the two packages that Python code imports, directly or through others, wherever in it."""
-    files: set[Path] = set()
-    pending = set(_direct_imports(code, ROOT))
+    files, pending = set(), [code]
     while pending:
-        path = pending.pop()
-        files.add(path)
-        pending |= _direct_imports(path.read_bytes(), ROOT) - files
+        found = _direct_imports(pending.pop(), ROOT) - files
+        files |= found
+        pending += [path.read_bytes() for path in found]
     return files
 
 
@@ -192,12 +179,9 @@ def _direct_imports(code: bytes, root: Path) -> frozenset[Path]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     files = set()
-    for name in names:
-        parts = name.split(".")
-        if parts[0] in PACKAGES:
-            places = [root.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)]
-            files |= {place / "__init__.py" for place in places} | {places[-1].with_suffix(".py")}
-    return frozenset(path for path in files if path.is_file())
+    for place in (Path(*name.split(".")) for name in names if name.partition(".")[0] in PACKAGES):
+        files |= {place.with_suffix(".py"), *(folder / "__init__.py" for folder in (place, *place.parents))}
+    return frozenset(root / path for path in files if (root / path).is_file())
 
 
 def _matching(root: Path, pattern: str) -> dict[str, str]:

@@ -8,14 +8,14 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
 
+from companion.findings import sentences
 from companion.site.execution import HEIGHT, WIDTH
 from companion.site.markup import prose, typeset
 from companion.site.pages import CAPTION, METADATA, METRIC, PLOTLY, Page
 from rodpo_lite.errors import InputError
-from rodpo_lite.files import read_yaml, write_bytes
+from rodpo_lite.files import read_json, read_yaml, write_bytes
 
 STATIC = "_site"  # Jupyter Book would load every script below a folder named _static on every page
 BRANCH = "notebooks"  # where the executed notebooks are published
@@ -54,24 +54,24 @@ def for_the_site(page: Page, repository: str | None = None) -> str:
     """A page as Sphinx reads it: figures are HTML, recorded metrics are gone, and the end says how to run it."""
     import nbformat
 
-    notebook, stamp = nbformat.read(page.executed, 4), json.loads(page.stamp.read_text())
-    commit, pictures = stamp["made_by"]["commit"], 0
+    notebook, stamp, pictures = nbformat.read(page.executed, 4), read_json(page.stamp), 0
+    commit = f" · commit {stamp['made_by']['commit']}" if stamp["made_by"]["commit"] else ""
     for number, cell in enumerate(_code_cells(notebook), start=1):
-        made = f"Code cell {number} of this page · profile {stamp['parameters']['profile']}"
-        made += f" · commit {commit}" if commit else ""
         cell.outputs = [output for output in cell.outputs if output.get("metadata", {}).get(METADATA) != CAPTION]
         for output in cell.outputs:
             data = output.get("data", {})
             if words := output.get("metadata", {}).get(METADATA):
                 pictures += 1
                 picture = f"../_static/figures/{page.name}-{pictures}.svg"
+                made = f"Code cell {number} of this page · profile {stamp['parameters']['profile']}{commit}"
                 output.data = {"text/html": figure_html(data[PLOTLY], words, picture, made)}
                 output.metadata = {}
             elif "text/markdown" in data:
                 data["text/markdown"] = typeset(data["text/markdown"])
         content = "answer" if "hide-cell" in cell.metadata.get("tags", ()) else "code"
         cell.metadata["mystnb"] = {"code_prompt_show": f"Show the {content}", "code_prompt_hide": f"Hide the {content}"}
-    end = _page_end(page, stamp, repository)
+    facts = {"chapter": page.name, "repository": repository, "branch": BRANCH, "example": _example(stamp["parameters"])}
+    end = _fill(page.source.parents[1] / "book", "page_end.md.j2", **facts, **stamp)
     notebook.cells.append(nbformat.v4.new_markdown_cell(end, id=f"{page.name}-end"))
     return nbformat.writes(notebook)
 
@@ -113,10 +113,7 @@ def for_readers(page: Page, repository: str | None = None) -> str:
 
 
 def repository_name() -> str | None:
-    """Where the project lives on GitHub, owner/name, by RODPO_REPOSITORY or GITHUB_REPOSITORY; None if neither is set.
-
-    Raises InputError for what is no such name.
-    """
+    """Owner/name on GitHub, by RODPO_REPOSITORY or GITHUB_REPOSITORY, if set. Raises InputError for what is none."""
     for variable in ("RODPO_REPOSITORY", "GITHUB_REPOSITORY"):
         if name := os.environ.get(variable):
             if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
@@ -143,11 +140,11 @@ def read_configuration(path: Path) -> dict[str, Any]:
 
 def _configuration(path: Path, files: dict[Path, bytes], repository: str | None) -> bytes:
     """The configuration, which changes with every script, style and picture: for a page alone Sphinx copies none."""
-    config, digest = read_configuration(path), hashlib.sha256()
-    for name in sorted(name for name in files if name.parts[0] in (STATIC, "extra")):
-        digest.update(str(name).encode() + files[name])
+    config = read_configuration(path)
+    copied = sorted(name for name in files if name.parts[0] in (STATIC, "extra"))
+    digest = hashlib.sha256(b"".join(str(name).encode() + files[name] for name in copied)).hexdigest()
     settings = config["sphinx"]["config"]
-    settings.setdefault("html_context", {})["site_files"] = digest.hexdigest()
+    settings.setdefault("html_context", {})["site_files"] = digest
     if repository:  # a card needs the whole address of its picture
         settings |= {"ogp_site_url": site_address(repository), "ogp_image": "_static/card.png"}
     return yaml.safe_dump(config, allow_unicode=True, sort_keys=False).encode()
@@ -165,27 +162,16 @@ def _contents(book: Path, pages: list[Page]) -> str:
     return _fill(book, "llms.txt.j2", chapters=chapters)
 
 
-def _page_end(page: Page, stamp: dict[str, Any], repository: str | None) -> str:
-    """The last cell of a page: how to run it, and what it was made from."""
-    versions = dict(stamp["made_by"])
-    return _fill(
-        page.source.parents[1] / "book", "page_end.md.j2", page=page.name, repository=repository, branch=BRANCH,
-        inputs=stamp["hash"][:12], parameters=stamp["parameters"], example=_example(stamp["parameters"]),
-        commit=versions.pop("commit"), versions=versions,
-    )  # fmt: skip
-
-
 def _fill(book: Path, name: str, **facts: Any) -> str:
     """Fill in a template of the book."""
-    options = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
-    return jinja2.Environment(loader=jinja2.FileSystemLoader(book), **options).get_template(name).render(facts)
+    return sentences.fill((book / name).read_text(encoding="utf-8").removesuffix("\n"), **facts)
 
 
 def _example(parameters: dict[str, Any]) -> str | None:
     """A parameter of a page with a value, to show how it is set; None if there is none worth changing."""
-    number = next((name for name, value in parameters.items() if isinstance(value, int)), None)
-    if number is not None:
-        return f"{number} {parameters[number] + 1}"
+    for name, value in parameters.items():
+        if isinstance(value, int):
+            return f"{name} {value + 1}"
     return "ledger_folder $PWD/data/results" if "ledger_folder" in parameters else None
 
 

@@ -21,10 +21,9 @@ def data_synth(
 
     Example: `rodpo data synth --out data/synthetic`
     """
-    from rodpo_lite.data.schema import read_dataset
     from rodpo_lite.data.synthetic import WorldSizes, synthesise
 
-    _describe(read_dataset(synthesise(out, seed, WorldSizes(users=users, items=items))), out)
+    _describe(synthesise(out, seed, WorldSizes(users=users, items=items)))
 
 
 @app.command("check")
@@ -33,9 +32,7 @@ def data_check(folder: Annotated[Path, typer.Argument(help="dataset folder")]) -
 
     Example: `rodpo data check data/amazon/toys`
     """
-    from rodpo_lite.data.schema import read_dataset
-
-    _describe(read_dataset(folder), folder)
+    _describe(folder)
 
 
 @app.command("plant")
@@ -51,9 +48,8 @@ def data_plant(
     Example: `rodpo data plant data/amazon/toys --out data/toys-planted`
     """
     from rodpo_lite.data.planted import plant
-    from rodpo_lite.data.schema import read_dataset
 
-    _describe(read_dataset(plant(folder, out, share, seed, name)), out)
+    _describe(plant(folder, out, share, seed, name))
 
 
 @app.command("fetch")
@@ -92,24 +88,20 @@ class _WithFormats(TyperCommand):
         from rodpo_lite.data.importers.tables import NAMES
 
         formats = "\n".join(f"- `{name}`: {entry.summary}" for name, entry in FORMATS.items())
-        names = "\n".join(f"- {kind}: {', '.join(names.split())}" for kind, names in NAMES.items())
-        examples = "\n".join(f"- `{example}`" for example in EXAMPLES)
+        names = "\n".join(f"- {kind}: {', '.join(names)}" for kind, names in NAMES.items())
         self.epilog = (
             f"**FORMAT** is one of\n\n{formats}\n\n"
             "**Columns that are found** in a table, the likeliest first, whatever their case and punctuation; `id` "
-            f"is that of an item in --items\n\n{names}\n\n**Examples**\n\n{examples}"
+            f"is that of an item in --items\n\n{names}\n\n**Examples**\n\n"
+            "- `rodpo data import csv clicks.csv --out data/mine`\n"
+            "- `rodpo data import csv clicks.csv --items items.csv --image-folder images --out data/mine`\n"
+            "- `rodpo data import recbole ml-100k --min-rating 4 --out data/ml-100k`\n"
+            "- `rodpo data import amazon2014 reviews_Beauty_5.json.gz --items meta_Beauty.json.gz --out data/beauty`\n"
+            "- `rodpo data import amazon2018 Video_Games_5.json.gz --items meta_Video_Games.json.gz --out data/games`\n"
+            "- `rodpo data import amazon2023 All_Beauty.jsonl.gz --items meta_All_Beauty.jsonl.gz --core 5 "
+            "--out data/beauty`"
         )
         super().format_help(context, formatter)
-
-
-EXAMPLES = (
-    "rodpo data import csv clicks.csv --out data/mine",
-    "rodpo data import csv clicks.csv --items items.csv --image-folder images --out data/mine",
-    "rodpo data import recbole ml-100k --min-rating 4 --out data/ml-100k",
-    "rodpo data import amazon2014 reviews_Beauty_5.json.gz --items meta_Beauty.json.gz --out data/beauty",
-    "rodpo data import amazon2018 Video_Games_5.json.gz --items meta_Video_Games.json.gz --out data/games",
-    "rodpo data import amazon2023 All_Beauty.jsonl.gz --items meta_All_Beauty.jsonl.gz --core 5 --out data/beauty",
-)
 
 
 @app.command("import", cls=_WithFormats)
@@ -141,7 +133,6 @@ def data_import(
     """
     from rodpo_lite.data.importers.dataset import import_dataset
     from rodpo_lite.data.importers.request import Request
-    from rodpo_lite.data.schema import read_dataset
 
     columns = None if text is None else tuple(column.strip() for column in text.split(","))
     request = Request(
@@ -149,11 +140,15 @@ def data_import(
         image_model, repeats, core,
     )  # fmt: skip
     lines = import_dataset(format, request, out, name)
-    _describe(read_dataset(out), out)
-    print(*lines, sep="\n", end="\n" if lines else "")
+    _describe(out)
+    for line in lines:
+        print(line)
 
 
-def _describe(dataset: Any, folder: Path) -> None:
+def _describe(folder: Path) -> None:
+    from rodpo_lite.data.schema import read_dataset
+
+    dataset = read_dataset(folder)
     parts = [f"{modality} ({rows.shape[1]} numbers)" for modality, rows in dataset.features.items()]
     counts = f"{dataset.n_users:,} users, {dataset.n_items:,} items, {len(dataset.items):,} interactions"
     print(f"{folder}: {dataset.name}, {counts}, {', '.join(parts) or 'no item features'}")

@@ -9,6 +9,7 @@ import typer
 from rodpo_lite.errors import InputError
 
 Data = Annotated[Path, typer.Option("--data", help="dataset folder in the canonical format")]
+Ledger = Annotated[Path | None, typer.Option(help="ledger folder [default: the project's data/results]")]
 RunFolder = Annotated[Path, typer.Option("--run", help="finished run folder")]
 
 
@@ -17,7 +18,7 @@ def evaluate(
     run: Annotated[list[Path], typer.Option("--run", help="finished run folder; may be given several times")],
     split: Annotated[str, typer.Option(help="test or valid")] = "test",
     record: Annotated[bool, typer.Option("--record", help="enter the run into the ledger")] = False,
-    ledger: Annotated[Path | None, typer.Option(help="ledger folder [default: the project's data/results]")] = None,
+    ledger: Ledger = None,
 ) -> None:
     """Rank every user's held-out item over the full catalogue, with and without the history masked.
 
@@ -44,7 +45,7 @@ def baseline(
     data: Data,
     name: Annotated[str, typer.Option("--name", help="popularity, item_knn or content_knn")],
     record: Annotated[bool, typer.Option("--record", help="enter the result into the ledger")] = False,
-    ledger: Annotated[Path | None, typer.Option(help="ledger folder [default: the project's data/results]")] = None,
+    ledger: Ledger = None,
 ) -> None:
     """Rank every user's test item by a baseline that trains nothing; how far it looks back is chosen on validation.
 

@@ -33,11 +33,10 @@ def train(
     """
     from rodpo_lite.config import ReferenceConfig
     from rodpo_lite.data.schema import read_dataset
-    from rodpo_lite.settings import resolve
     from rodpo_lite.training import runs
 
-    configs = [resolve(ReferenceConfig, config, overrides) for overrides in _for_seeds(override, seeds)]
-    outs = [_of_seed("--out", out, config.seed, seeds) for config in configs]
+    configs = _for_seeds(ReferenceConfig, config, override, seeds)
+    outs = _folders("--out", out, configs, seeds)
     _print_best(runs.train_seeds(read_dataset(data), configs, outs, resume, _report), outs)
 
 
@@ -48,18 +47,13 @@ class WithRegistries(TyperCommand):
         from rodpo_lite.losses.preference import LOSSES
         from rodpo_lite.sampling.selectors import SELECTORS
 
-        registries = {"negatives": SELECTORS, "loss": LOSSES}
-        self.epilog = "\n\n".join(_entries(key, entries) for key, entries in registries.items())
+        self.epilog = ""
+        for key, entries in (("negatives", SELECTORS), ("loss", LOSSES)):
+            self.epilog += f"\n\n**{key}.name** is one of\n\n"
+            for name, entry in entries.items():
+                uses = ", ".join(f"`{key}.{option}`" for option in entry.uses)
+                self.epilog += f"- `{key}.name={name}`: {entry.summary}" + (f" Uses {uses}.\n" if uses else "\n")
         super().format_help(context, formatter)
-
-
-def _entries(key: str, entries: dict[str, Any]) -> str:
-    lines = [f"- `{key}.name={name}`: {entry.summary}{_uses(key, entry)}" for name, entry in entries.items()]
-    return f"**{key}.name** is one of\n\n" + "\n".join(lines)
-
-
-def _uses(key: str, entry: Any) -> str:
-    return f" Uses {', '.join(f'`{key}.{name}`' for name in entry.uses)}." if entry.uses else ""
 
 
 def align(
@@ -73,37 +67,38 @@ def align(
     from rodpo_lite.config import AlignmentConfig
     from rodpo_lite.data.planted import Planted
     from rodpo_lite.data.schema import read_dataset
-    from rodpo_lite.settings import resolve
     from rodpo_lite.training import runs
 
-    configs = [resolve(AlignmentConfig, config, overrides) for overrides in _for_seeds(override, seeds)]
-    outs = [_of_seed("--out", out, config.seed, seeds) for config in configs]
-    references = [_of_seed("--reference", reference, config.seed, seeds) for config in configs]
+    configs = _for_seeds(AlignmentConfig, config, override, seeds)
+    outs = _folders("--out", out, configs, seeds)
+    references = _folders("--reference", reference, configs, seeds)
     dataset = read_dataset(data)
     planted = Planted.of(dataset, data)
     records = runs.align_seeds(dataset, references, configs, outs, resume, _report, planted=planted)
     _print_best(records, outs)
 
 
-def _for_seeds(override: list[str] | None, seeds: str | None) -> list[list[str] | None]:
-    """The overrides of each seed that --seeds names; without it, the overrides."""
+def _for_seeds(kind: type, file: Path | None, override: list[str] | None, seeds: str | None) -> list[Any]:
+    """The configuration of each seed that --seeds names; without it, the configuration."""
+    from rodpo_lite.settings import resolve
+
     if seeds is None:
-        return [override]
+        return [resolve(kind, file, override)]
     if any(key.startswith("seed=") for key in override or []):
         raise InputError("--seeds and -o seed=… both name the seed; leave one out.")
     named = seeds.split(",")
     if not all(name.isdecimal() for name in named) or len(set(map(int, named))) < len(named):
         raise InputError(f"--seeds {seeds!r} is not a list of different whole numbers, as in 1,2,3.")
-    return [[*(override or []), f"seed={name}"] for name in named]
+    return [resolve(kind, file, [*(override or []), f"seed={name}"]) for name in named]
 
 
-def _of_seed(option: str, folder: Path, seed: int, seeds: str | None) -> Path:
-    """The folder of a seed: with --seeds, {seed} in its name is replaced by the seed."""
+def _folders(option: str, folder: Path, configs: list[Any], seeds: str | None) -> list[Path]:
+    """The folder of each configuration: with --seeds, {seed} in its name is replaced by the seed."""
     if seeds is None:
-        return folder
+        return [folder]
     if "{seed}" not in str(folder):
         raise InputError(f"With --seeds, {option} names a folder for each: put {{seed}} into {folder}.")
-    return Path(str(folder).replace("{seed}", str(seed)))
+    return [Path(str(folder).replace("{seed}", str(config.seed))) for config in configs]
 
 
 def _report(line: dict[str, Any]) -> None:

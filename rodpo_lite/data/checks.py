@@ -1,6 +1,6 @@
 """The rules of the canonical format, file by file: each raises InputError with one sentence at the first breach."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,33 +8,38 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from rodpo_lite.errors import InputError, shown
+from rodpo_lite.errors import InputError
 
 MINIMUM_LENGTH = 3  # one item to train on, one for validation, one for test
 
 
-def read_parquet(folder: Path, name: str) -> pd.DataFrame:
-    """A parquet file of the folder.
+def read_parquet(folder: Path, name: str, columns: Mapping[str, str | None] = {}) -> pd.DataFrame:
+    """A parquet file of the folder; columns: those that it must have, each once, with their types, or None for any.
 
     pyarrow opens it by its path: a Python file object, as pandas would hand it over, may outlive the interpreter in one
     of pyarrow's threads, and the process then aborts at its end.
     """
     try:
         with pq.ParquetFile(folder / name) as file:
-            return file.read().to_pandas()
+            table = file.read().to_pandas()
     except Exception as error:  # pyarrow raises many kinds for a file that is not parquet
         raise InputError(f"{folder / name} is not a readable parquet file: {str(error).splitlines()[0]}.") from None
+    for column, dtype in columns.items():
+        dtypes = table.dtypes[table.columns == column]
+        if len(dtypes) != 1:
+            raise InputError(f"{folder / name} has {'several columns' if len(dtypes) else 'no column'} {column!r}.")
+        if dtype is not None and dtypes.iloc[0] != dtype:
+            raise InputError(f"{folder / name}: the column {column!r} is {dtypes.iloc[0]}, but must be {dtype}.")
+    return table
 
 
-def check_items(folder: Path, items: pd.DataFrame, manifest: dict[str, Any]) -> int:
-    """One row per item, in order, with a mask per modality; returns the number of items."""
-    path = folder / "items.parquet"
-    _check_column(path, items, "item", "int32")
-    for modality in manifest["modalities"]:
-        _check_column(path, items, f"has_{modality}", "bool")
+def read_items(folder: Path, modalities: Iterable[str]) -> pd.DataFrame:
+    """One row per item, in order, with a mask per modality."""
+    masks = {f"has_{modality}": "bool" for modality in modalities}
+    items = read_parquet(folder, "items.parquet", {"item": "int32", **masks})
     if not np.array_equal(items["item"].to_numpy(), np.arange(len(items))):
-        raise InputError(f"{path}: the column item must be 0, 1, 2, … in order, one row per item.")
-    return len(items)
+        raise InputError(f"{folder / 'items.parquet'}: the column item must be 0, 1, 2, … in order, one row per item.")
+    return items
 
 
 def read_users(folder: Path, n_users: int) -> Iterable[object]:
@@ -44,10 +49,7 @@ def read_users(folder: Path, n_users: int) -> Iterable[object]:
         return [None] * n_users
     if not path.is_file():
         raise InputError(f"{path} is not a file.")
-    users = read_parquet(folder, path.name)
-    for column in ("user", "id"):
-        if column not in users:
-            raise InputError(f"{path} has no column {column!r}.")
+    users = read_parquet(folder, path.name, {"user": None, "id": None})
     numbers = users["user"]
     if numbers.dtype.kind not in "iu" or not np.array_equal(numbers.to_numpy(), np.arange(n_users)):
         raise InputError(f"{path}: the column user must be 0, 1, 2, … in order, one row for each of {n_users} users.")
@@ -56,40 +58,37 @@ def read_users(folder: Path, n_users: int) -> Iterable[object]:
     return users["id"]
 
 
-def check_interactions(folder: Path, interactions: pd.DataFrame, n_items: int) -> pd.DataFrame:
-    """Valid ids, unique positions, users without a gap and long enough; returns them sorted by user and position."""
+def read_interactions(folder: Path, n_items: int) -> pd.DataFrame:
+    """Valid ids, unique positions, users without a gap and long enough; sorted by user and position."""
     path = folder / "interactions.parquet"
-    if "timestamp" not in interactions or interactions["timestamp"].isna().all():
-        interactions = interactions.assign(timestamp=pd.array([pd.NA] * len(interactions), dtype="Int64"))
-    elif pd.api.types.is_signed_integer_dtype(interactions["timestamp"]):
-        interactions = interactions.astype({"timestamp": "Int64"})
-    for name in ("user", "item", "position"):
-        _check_column(path, interactions, name, "int32")
+    numbers = ("user", "item", "position")
+    interactions = read_parquet(folder, path.name, dict.fromkeys(numbers, "int32"))
+    for name in numbers:
         if (interactions[name] < 0).any():
             raise InputError(f"{path}: the column {name!r} has a value out of range: {interactions[name].min()}.")
-    _check_column(path, interactions, "timestamp", "Int64")
+    times = interactions.get("timestamp")
+    if times is None or times.isna().all():
+        times = pd.Series(pd.NA, interactions.index, "Int64")
+    elif not pd.api.types.is_signed_integer_dtype(times):
+        raise InputError(f"{path}: the column 'timestamp' is {times.dtype}, but must be Int64.")
+    interactions = interactions.assign(timestamp=times.astype("Int64"))
     if len(interactions) == 0:
         raise InputError(f"{path} has no interactions.")
-    beyond = interactions["item"].to_numpy() >= n_items
-    if beyond.any():
-        row = int(beyond.argmax())
-        raise InputError(
-            f"{path}: item {interactions['item'].iloc[row]} in row {row} is out of range: "
-            f"items.parquet has {n_items} items."
-        )
+    beyond = np.flatnonzero(interactions["item"] >= n_items)
+    if beyond.size:
+        item = interactions["item"].iloc[beyond[0]]
+        raise InputError(f"{path}: item {item} in row {beyond[0]} is out of range: items.parquet has {n_items} items.")
     repeated = interactions.duplicated(["user", "position"])
     if repeated.any():
         user, position = interactions.loc[repeated.idxmax(), ["user", "position"]]
         raise InputError(f"{path}: user {user} has two interactions at position {position}.")
     lengths = interactions.groupby("user").size()
-    if not np.array_equal(lengths.index.to_numpy(), np.arange(len(lengths))):
-        missing = int(np.setdiff1d(np.arange(len(lengths)), lengths.index.to_numpy())[0])
-        raise InputError(f"{path}: users must be numbered 0, 1, 2, … without a gap, but user {missing} is missing.")
+    if (missing := np.setdiff1d(np.arange(len(lengths)), lengths.index)).size:
+        raise InputError(f"{path}: users must be numbered 0, 1, 2, … without a gap, but user {missing[0]} is missing.")
     if lengths.min() < MINIMUM_LENGTH:
-        user = int(lengths.idxmin())
         raise InputError(
-            f"{path}: user {user} has {lengths.min()} interactions, but leave-one-out needs at least {MINIMUM_LENGTH}; "
-            "drop such users."
+            f"{path}: user {lengths.idxmin()} has {lengths.min()} interactions, but leave-one-out needs at least "
+            f"{MINIMUM_LENGTH}; drop such users."
         )
     return interactions.sort_values(["user", "position"], kind="stable", ignore_index=True)
 
@@ -114,19 +113,3 @@ def read_features(folder: Path, modality: str, entry: dict[str, Any], n_items: i
     if not finite.all():
         raise InputError(f"{path}: the {modality} features of item {int(finite.argmin())} are not finite.")
     return rows
-
-
-def check_counts(folder: Path, manifest: dict[str, Any], **counts: int) -> None:
-    """Counts that dataset.json states must be those of the files."""
-    for key, count in counts.items():
-        if (stated := manifest.get(key, count)) != count:
-            raise InputError(f"{folder / 'dataset.json'} says {key} {shown(stated)}, but the files hold {count}.")
-
-
-def _check_column(path: Path, frame: pd.DataFrame, name: str, dtype: str) -> None:
-    """Raise InputError unless a table has one column of this name, of this type."""
-    dtypes = frame.dtypes[frame.columns == name]
-    if len(dtypes) != 1:
-        raise InputError(f"{path} has {'several columns' if len(dtypes) else 'no column'} {name!r}.")
-    if dtypes.iloc[0] != dtype:
-        raise InputError(f"{path}: the column {name!r} is {dtypes.iloc[0]}, but must be {dtype}.")

@@ -10,7 +10,7 @@ import os
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,29 +62,23 @@ def fetch(
         )
     for role in dict.fromkeys(roles):
         file = entry.files[role]
-        with _file_errors(out / file.name):
+        try:
             out.mkdir(parents=True, exist_ok=True)
-            yield Download(file, f"{name}/{file.name}", out, Checksums(originals, out), max_gib, timeout).run()
+            line = Download(file, f"{name}/{file.name}", out, Checksums(originals, out), max_gib, timeout).run()
+        except OSError as error:  # that of a full disk does not say which file it is about
+            path = error.filename or out / file.name
+            raise InputError(f"{path} cannot be read or written: {error.strerror or error}.") from None
+        yield line
     yield f"{entry.note} {entry.homepage}"
     if command := entry.import_command(name, out):
         yield f"next: {command}"
-
-
-@contextmanager
-def _file_errors(path: Path) -> Iterator[None]:
-    """Errors of the file system as InputError: that of a full disk does not say which file it is about."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{error.filename or path} cannot be read or written: {error.strerror or error}.") from None
 
 
 @dataclass
 class Download:
     """One file on its way into a folder: NAME.part has what has arrived, and NAME.part.json says from where.
 
-    key: its name in the record of checksums. The origin of a part is an address (url) and the ETag or Last-Modified
-    that tells versions of the file apart (validator).
+    key: its name in the record of checksums. The origin of a part: its address, and an ETag or Last-Modified.
     """
 
     file: File
@@ -95,8 +89,7 @@ class Download:
     timeout: float
 
     def __post_init__(self):
-        self.part = self.folder / f"{self.file.name}.part"
-        self.origin_file = self.folder / f"{self.file.name}.part.json"
+        self.part, self.origin_file = (self.folder / f"{self.file.name}.part{end}" for end in ("", ".json"))
 
     def run(self) -> str:
         """Fetch the file unless it is there, in one process at a time; returns a line that says what was done."""
@@ -222,12 +215,12 @@ class Download:
 
     def _verify(self, url: str) -> str:
         """Compare what has arrived with its checksum, or record that; throws it away if it cannot be right."""
-        first, size, digest = self.checksums.known(self.key, self.file) is None, self._length(), sha256(self.part)
+        first, digest = self.checksums.known(self.key, self.file) is None, sha256(self.part)
         if first:
             if problem := self._problem():
                 self._clear()
                 raise SourceError(problem)
-            self.checksums.keep(self.key, Pin(sha256=digest, size=size, url=url))
+            self.checksums.keep(self.key, Pin(sha256=digest, size=self._length(), url=url))
         expected, where = self.checksums.known(self.key, self.file)
         if digest != expected:
             self._clear()

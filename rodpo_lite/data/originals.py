@@ -5,7 +5,6 @@ A file without a known checksum gets one at its first fetch, in originals.lock.j
 
 import os
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,8 +12,8 @@ from filelock import FileLock
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from rodpo_lite.errors import InputError
-from rodpo_lite.files import read_yaml, write_json
-from rodpo_lite.settings import Settings
+from rodpo_lite.files import write_json
+from rodpo_lite.settings import Settings, read_as
 
 ORIGINALS = Path(__file__).resolve().parents[2] / "data" / "originals.yml"
 
@@ -49,14 +48,14 @@ class Original(Settings):
 
     def import_command(self, name: str, folder: Path) -> str | None:
         """The command that imports what the folder holds; None if the interactions are not there."""
-        paths = {role: folder / file.name for role, file in self.files.items() if (folder / file.name).is_file()}
-        if "interactions" not in paths:
+        options = {role: folder / file.name for role, file in self.files.items() if (folder / file.name).is_file()}
+        if "interactions" not in options:
             return None
-        words = ["rodpo", "data", "import", self.format, paths.pop("interactions")]
-        for role, path in paths.items():
-            words += [f"--{role}", path]
-        words += ["--core", self.core] if self.core else []
-        return shlex.join(map(str, [*words, "--out", folder / name]))
+        words = ["rodpo", "data", "import", self.format, options.pop("interactions")]
+        options |= {"core": self.core} if self.core else {}
+        for option, value in (options | {"out": folder / name}).items():
+            words += [f"--{option}", value]
+        return shlex.join(map(str, words))
 
 
 class Pin(Settings):
@@ -70,41 +69,32 @@ class Pin(Settings):
 _PINS = TypeAdapter(dict[str, Pin])
 
 
-@dataclass(frozen=True)
 class Checksums:
     """Checksums of files by key, NAME/FILE: beside the list, or in the folder of downloads where that is read-only."""
 
-    originals: Path
-    folder: Path
+    def __init__(self, originals: Path, folder: Path) -> None:
+        beside = originals.with_suffix(".lock.json")
+        self.originals, self.records = originals, (beside, folder / beside.name)
 
     def known(self, key: str, file: File) -> tuple[str, Path] | None:
         """The SHA-256 of a file and where it is written, None if never fetched; InputError for a damaged record."""
         if file.sha256:
             return file.sha256, self.originals
-        pins = ((record, _read_pins(record).get(key)) for record in self._records())
+        pins = ((record, _read_pins(record).get(key)) for record in self.records)
         return next(((pin.sha256, record) for record, pin in pins if pin), None)
 
     def keep(self, key: str, pin: Pin) -> None:
         """Record a file that was fetched for the first time, in one process at a time; an older pin stays."""
-        beside, local = self._records()
+        beside, local = self.records
         record = beside if os.access(beside.parent, os.W_OK) else local
         with FileLock(record.with_suffix("")):
             pins = {key: pin} | _read_pins(record)
             write_json(record, _PINS.dump_python(dict(sorted(pins.items()))))
 
-    def _records(self) -> tuple[Path, Path]:
-        record = self.originals.with_suffix(".lock.json")
-        return record, self.folder / record.name
-
 
 def read_originals(path: Path) -> dict[str, Original]:
     """The list by name; raises InputError that names the entry and the key that is wrong."""
-    try:
-        return TypeAdapter(dict[_Name, Original]).validate_python(read_yaml(path, "The list of originals"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"The list of originals {path}, {where}: {first['msg']}.") from None
+    return read_as(dict[_Name, Original], path, "The list of originals")
 
 
 def _read_pins(record: Path) -> dict[str, Pin]:

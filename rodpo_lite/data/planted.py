@@ -37,10 +37,9 @@ class Planted:
         path = Path(folder) / PLANTED
         if not path.is_file():
             return None
-        table = checks.read_parquet(path.parent, path.name)
-        for column, limit in (("user", dataset.n_users), ("item", dataset.n_items), ("place", len(dataset.items))):
-            if column not in table:
-                raise InputError(f"{path} has no column {column!r}.")
+        limits = {"user": dataset.n_users, "item": dataset.n_items, "place": len(dataset.items)}
+        table = checks.read_parquet(path.parent, path.name, dict.fromkeys(limits))
+        for column, limit in limits.items():
             if table[column].dtype.kind != "i" or not table[column].between(0, limit - 1).all():
                 raise InputError(f"{path}: the column {column!r} must hold whole numbers from 0 to {limit - 1}.")
         if table.empty:

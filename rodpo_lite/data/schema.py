@@ -79,20 +79,15 @@ class Dataset:
         return float(known.min()) if len(known) else None
 
     @property
-    def checksums(self) -> dict[str, str]:
-        """SHA-256 of each data file, as read."""
-        return {file: entry["sha256"] for file, entry in sorted(self.manifest["files"].items())}
-
-    @property
     def description(self) -> dict[str, Any]:
-        """What a run says of its data: name, counts, checksums of what a model sees (interactions, items, features)."""
+        """What a run says of its data: name, counts, SHA-256 of what a model sees (interactions, items, features)."""
         used = {"interactions.parquet", "items.parquet", *(m["file"] for m in self.manifest["modalities"].values())}
         return {
             "name": self.name,
             "n_users": self.n_users,
             "n_items": self.n_items,
             "n_interactions": len(self.items),
-            "checksums": {file: checksum for file, checksum in self.checksums.items() if file in used},
+            "checksums": {file: self.manifest["files"][file]["sha256"] for file in sorted(used)},
         }
 
 
@@ -100,26 +95,25 @@ def read_dataset(folder: Path) -> Dataset:
     """Read and check a dataset folder; raises InputError with one sentence at the first thing that is wrong."""
     folder = Path(folder)
     manifest = _read_manifest(folder)
-    interactions = checks.read_parquet(folder, "interactions.parquet")
-    items = checks.read_parquet(folder, "items.parquet")
-    n_items = checks.check_items(folder, items, manifest)
-    interactions = checks.check_interactions(folder, interactions, n_items)
-    features, present = {}, {}
-    for modality, entry in manifest["modalities"].items():
-        features[modality] = checks.read_features(folder, modality, entry, n_items)
-        present[modality] = items[f"has_{modality}"].to_numpy(bool, copy=True)
-    lengths = interactions.groupby("user").size()
-    checks.check_counts(folder, manifest, n_users=len(lengths), n_items=n_items, n_interactions=len(interactions))
-    text = items["text"] if "text" in items else pd.Series([None] * n_items)
-    ids = next((items[column] for column in ("id", "asin") if column in items), pd.Series([None] * n_items))
+    modalities = manifest["modalities"]
+    items = checks.read_items(folder, modalities)
+    interactions = checks.read_interactions(folder, len(items))
+    lengths = np.bincount(interactions["user"])
+    features = {name: checks.read_features(folder, name, entry, len(items)) for name, entry in modalities.items()}
+    counts = {"n_users": len(lengths), "n_items": len(items), "n_interactions": len(interactions)}
+    for key, count in counts.items():
+        if (stated := manifest.get(key, count)) != count:
+            raise InputError(f"{folder / 'dataset.json'} says {key} {shown(stated)}, but the files hold {count}.")
+    unknown = [None] * len(items)
+    ids = items.get("id", items.get("asin", unknown))
     return Dataset(
         name=manifest["name"],
-        offsets=np.concatenate([[0], np.cumsum(lengths.to_numpy(np.int64))]),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
         items=interactions["item"].to_numpy(np.int64, copy=True),
         timestamps=interactions["timestamp"].to_numpy(np.float64, na_value=np.nan),
         features=features,
-        present=present,
-        titles=_names("item {}", text, ids),
+        present={name: items[f"has_{name}"].to_numpy(bool, copy=True) for name in modalities},
+        titles=_names("item {}", items.get("text", unknown), ids),
         item_ids=_names("{}", ids),
         user_ids=_names("{}", checks.read_users(folder, len(lengths))),
         manifest=manifest,
@@ -168,17 +162,15 @@ def write_dataset(
         interactions = interactions.assign(timestamp=interactions.get("timestamp", pd.NA)).astype(dtypes)
         unmasked = [f"has_{modality}" for modality in features if f"has_{modality}" not in items]
         items = items.assign(**dict.fromkeys(unmasked, True)).astype({"item": "int32"})
-        (staged / "features").mkdir()
-        modalities = {}
+        tables, modalities = {"interactions.parquet": interactions, "items.parquet": items, **(extra or {})}, {}
         for modality, rows in features.items():
             file, covered = f"features/{modality}.npy", int(items[f"has_{modality}"].sum())
-            np.save(staged / file, rows.astype(np.float16, copy=False))
+            tables[file] = rows.astype(np.float16, copy=False)
             modalities[modality] = {
                 "file": file, "dim": rows.shape[1], "dtype": "float16", "covered": covered,
                 "origin": origin.get(modality, "not stated"),
             }  # fmt: skip
-        tables = {"interactions.parquet": interactions, "items.parquet": items}
-        for file, content in (tables | (extra or {})).items():
+        for file, content in tables.items():
             (staged / file).parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, np.ndarray):
                 np.save(staged / file, content)
@@ -225,24 +217,23 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise InputError(f"{path} has format_version {shown(version)}, but this version reads {FORMAT_VERSION}.")
-    modalities = manifest.setdefault("modalities", {})
+    modalities, listed = manifest.setdefault("modalities", {}), manifest.setdefault("files", {})
     if not isinstance(modalities, dict) or not all(
-        isinstance(m, dict) and isinstance(m.get("file"), str) for m in modalities.values()
+        isinstance(entry, dict) and isinstance(entry.get("file"), str) for entry in modalities.values()
     ):
         raise InputError(f"{path}: modalities must map each name to its file, dim and dtype.")
     for name in (manifest.setdefault("name", folder.resolve().name), *modalities):
         if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
             raise InputError(f"{path}: the name {shown(name)} must be made of letters, digits, - and _ only.")
-    listed = manifest.setdefault("files", {})
-    if not isinstance(listed, dict) or not all(isinstance(e, dict) for e in listed.values()):
+    if not isinstance(listed, dict) or not all(isinstance(entry, dict) for entry in listed.values()):
         raise InputError(f"{path}: files must map each file name to its bytes and sha256.")
-    needed = {"interactions.parquet", "items.parquet", *(m["file"] for m in modalities.values())}
-    for name in sorted(needed | set(listed)):
-        file = folder / str(name)
-        if ".." in Path(str(name)).parts or Path(str(name)).is_absolute():
+    needed = {"interactions.parquet", "items.parquet", *(entry["file"] for entry in modalities.values())}
+    for name in sorted({*needed, *listed}):
+        file = folder / name
+        if ".." in Path(name).parts or Path(name).is_absolute():
             raise InputError(f"{path} names the file {shown(name)}, which lies outside the dataset folder.")
         if not file.is_file():
-            raise InputError(f"{folder} is incomplete: {str(name)[:200]} is missing.")
+            raise InputError(f"{folder} is incomplete: {name[:200]} is missing.")
         digest, stated = sha256(file), listed.setdefault(name, {}).get("sha256")
         if stated is not None and stated != digest:
             raise InputError(f"{file} does not match its checksum in dataset.json: it was changed or cut short.")

@@ -6,6 +6,8 @@ and takes a relevant item from it, so most relevant items stay unobserved: the f
 here with a known answer. Text and image features carry part of the item's latent vector.
 """
 
+import atexit
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,10 +61,7 @@ class Oracle:
 
 
 def synthesise(out: Path, seed: int = 0, sizes: WorldSizes = WorldSizes()) -> Path:
-    """Make a world and write it to the folder `out`; the same seed and sizes give the same bytes.
-
-    Raises InputError for a seed or sizes that cannot make a world, or if `out` exists.
-    """
+    """Make a world in the folder `out`, the same bytes for a seed and sizes; InputError if they can make none."""
     if not isinstance(seed, int) or seed < 0:
         raise InputError(f"The seed of a world is a whole number from 0 on, but got {shown(seed)}.")
     if sizes.users < 1 or sizes.items < 100:
@@ -105,13 +104,10 @@ def open_world(name: str = "", seed: int = 0, sizes: WorldSizes = WorldSizes()) 
     """A dataset by folder or name (see `locate`); if that is empty, a fresh synthetic world for this process."""
     if name:
         return read_dataset(locate(name)), locate(name)
-    holder = tempfile.TemporaryDirectory(prefix="rodpo-world-")
-    _HELD.append(holder)  # removed when the process ends
-    made = synthesise(Path(holder.name) / "synthetic", seed, sizes)
+    holder = tempfile.mkdtemp(prefix="rodpo-world-")
+    atexit.register(shutil.rmtree, holder, ignore_errors=True)
+    made = synthesise(Path(holder) / "synthetic", seed, sizes)
     return read_dataset(made), made
-
-
-_HELD: list[tempfile.TemporaryDirectory] = []
 
 
 def _item_vectors(rng: np.random.Generator, sizes: WorldSizes) -> np.ndarray:
@@ -141,13 +137,12 @@ def _relevance(rng, tastes, latent, popularity, sizes: WorldSizes) -> np.ndarray
 
 def _browse(rng, lengths, tastes, latent, popularity, relevance, sizes: WorldSizes) -> pd.DataFrame:
     """Let every user browse: at each step a slate, and one relevant item of it, preferably like the last one taken."""
-    everyone = np.arange(sizes.users)
     taken = np.zeros((sizes.users, sizes.items), bool)
     day = rng.integers(0, 120, sizes.users)
     previous, columns = latent[rng.integers(0, sizes.items, sizes.users)], []
     exposure = np.log(popularity)
     for step in range(int(lengths.max())):
-        users = everyone[lengths > step]
+        users = np.flatnonzero(lengths > step)
         phase = step * sizes.phases // lengths[users]
         gumbel = -np.log(rng.exponential(size=(len(users), sizes.items)))
         seen = np.where(taken[users], -np.inf, exposure + gumbel)

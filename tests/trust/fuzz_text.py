@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import yaml
 
 from companion.findings import examples
-from companion.site import markup, staging
+from companion.site import figures, markup, staging
 from companion.site.pages import find_pages
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.settings import keys, resolve
@@ -158,7 +158,7 @@ def titles(place: Path) -> Callable[[Path, random.Random], Callable]:
 
         def case() -> None:
             table = examples.table({"target": 1, "history": [2, 3], "top": top}, texts)
-            content = markup.compact(go.Figure(go.Bar(x=texts[:5], y=[1, 2, 3, 4, 5], name=texts[6])).to_plotly_json())
+            content = figures.compact(go.Figure(go.Bar(x=texts[:5], y=[1, 2, 3, 4, 5], name=texts[6])))
             words = {"caption": texts[4], "alt": texts[5], "data": markup.table_html(table)}
             for html in (
                 markup.table_html(table, texts[1]),

@@ -1,5 +1,7 @@
 """What people have, in the canonical format: one entry for each format that `rodpo data import` reads."""
 
+from functools import partial
+
 from rodpo_lite.data.importers import amazon, recbole, tables
 from rodpo_lite.data.importers.request import Format
 
@@ -19,22 +21,22 @@ FORMATS: dict[str, Format] = {
     ),
     "amazon2014": Format(
         "Amazon reviews of 2014 as JSON lines; metadata, also as Python literals, and image features.",
-        amazon.reviews("reviewerID", "asin", "unixReviewTime", "overall"),
-        amazon.metadata("asin", amazon.literal),
+        partial(amazon.read_reviews, keys=("reviewerID", "asin", "unixReviewTime", "overall")),
+        partial(amazon.read_texts, key="asin", parse=amazon.literal),
         id_column="asin",
         uses=("images",),
         images=amazon.image_features,
     ),
     "amazon2018": Format(
         "Amazon reviews of 2018 as JSON lines, and metadata.",
-        amazon.reviews("reviewerID", "asin", "unixReviewTime", "overall"),
-        amazon.metadata("asin"),
+        partial(amazon.read_reviews, keys=("reviewerID", "asin", "unixReviewTime", "overall")),
+        partial(amazon.read_texts, key="asin"),
         id_column="asin",
     ),
     "amazon2023": Format(
         "Amazon reviews of 2023 as JSON lines, and metadata; an item is a parent_asin.",
-        amazon.reviews("user_id", "parent_asin", "timestamp", "rating"),
-        amazon.metadata("parent_asin"),
+        partial(amazon.read_reviews, keys=("user_id", "parent_asin", "timestamp", "rating")),
+        partial(amazon.read_texts, key="parent_asin"),
         id_column="asin",
     ),
 }

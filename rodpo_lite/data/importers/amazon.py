@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rodpo_lite.data.features import Made
 from rodpo_lite.data.importers.files import join_text, read_bytes, read_records
 from rodpo_lite.data.importers.interactions import InteractionLog
 from rodpo_lite.data.importers.request import Request
@@ -23,46 +24,39 @@ _IMAGE = np.dtype([("asin", "S10"), ("values", "<f4", IMAGE_DIM)])
 _IDS = re.compile(rb"""["'](?:parent_)?asin["']\s*:\s*["']([^"']*)["']""")
 
 
-def reviews(user: str, item: str, time: str, rating: str) -> Callable[[Request], InteractionLog]:
-    """A reader of reviews with these keys; it raises InputError where one of the first three never occurs."""
-
-    def read(request: Request) -> InteractionLog:
-        log = InteractionLog(request.source, min_rating=request.min_rating)
-        missing, first = {user, item, time}, []
-        for line, review in read_records(request.source):
-            if missing:
-                missing, first = missing.difference(review), first or sorted(review)
-            log.add(line, review.get(user), review.get(item), review.get(time), review.get(rating))
-        if missing and log.rows:
-            raise InputError(
-                f"{request.source} seems to be of another format: no line has {', '.join(sorted(missing))}; the first "
-                f"one has {', '.join(key[:40] for key in first[:20]) or 'nothing'}."
-            )
-        return log
-
-    return read
+def read_reviews(request: Request, keys: tuple[str, str, str, str]) -> InteractionLog:
+    """Reviews; keys: of user, item, time and rating. Raises InputError where one of the first three never occurs."""
+    log = InteractionLog(request.source, min_rating=request.min_rating)
+    missing, first = set(keys[:3]), []
+    for line, review in read_records(request.source):
+        if missing:
+            missing, first = missing.difference(review), first or sorted(review)
+        log.add(line, *map(review.get, keys))
+    if missing and log.rows:
+        raise InputError(
+            f"{request.source} seems to be of another format: no line has {', '.join(sorted(missing))}; the first "
+            f"one has {', '.join(key[:40] for key in first[:20]) or 'nothing'}."
+        )
+    return log
 
 
-def metadata(item: str, parse: Callable[[bytes], Any] = json.loads) -> Callable[[Request, list[str]], list[str | None]]:
-    """A reader of texts from metadata whose objects have their id under this key; of two objects the first counts."""
+def read_texts(
+    request: Request, ids: list[str], key: str, parse: Callable[[bytes], Any] = json.loads
+) -> list[str | None]:
+    """Texts from metadata, whose objects have their id under this key; of two objects the first counts."""
+    texts: dict[str, str | None] = dict.fromkeys(ids)
+    known = {identity.encode("utf-8", "replace") for identity in ids}
 
-    def read(request: Request, ids: list[str]) -> list[str | None]:
-        numbers, texts = {identity: number for number, identity in enumerate(ids)}, [None] * len(ids)
-        known = {identity.encode("utf-8", "replace") for identity in ids}
+    def parse_wanted(line: bytes) -> Any:
+        """Nothing if the line mentions other items only: parsing it costs far more than looking."""
+        mentioned = _IDS.findall(line)
+        return parse(line) if not mentioned or not known.isdisjoint(mentioned) else {}
 
-        def wanted(line: bytes) -> bool:
-            """Whether the line may be about an item that is known: parsing it costs far more than looking."""
-            mentioned = _IDS.findall(line)
-            return not mentioned or not known.isdisjoint(mentioned)
-
-        for _, record in read_records(request.items, parse, wanted):
-            identity = record.get(item)
-            number = numbers.get(identity) if isinstance(identity, str) else None
-            if number is not None and texts[number] is None:
-                texts[number] = join_text(_plain(part) for key in TEXT_KEYS for part in _parts(record.get(key)))
-        return texts
-
-    return read
+    for _, record in read_records(request.items, parse_wanted):
+        identity = record.get(key)
+        if isinstance(identity, str) and texts.get(identity, "") is None:
+            texts[identity] = join_text(_plain(part) for field in TEXT_KEYS for part in _parts(record.get(field)))
+    return [texts[identity] for identity in ids]
 
 
 def literal(line: bytes) -> Any:
@@ -77,11 +71,8 @@ def literal(line: bytes) -> Any:
         return ast.literal_eval(line.decode("utf-8"))
 
 
-def image_features(request: Request, ids: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Unit rows of the published image features, float16 [N, 4096], and which items have them, [N].
-
-    The file holds ten bytes of id and 4096 little-endian float32 for each item; raises InputError if it is cut short.
-    """
+def image_features(request: Request, ids: list[str]) -> Made:
+    """The published image features, float16 [N, 4096]: in the file, ten bytes of id and 4096 float32 for each item."""
     numbers = {identity: number for number, identity in enumerate(ids)}
     rows, present = np.zeros((len(ids), IMAGE_DIM), np.float16), np.zeros(len(ids), bool)
     for record in read_bytes(request.images, lambda stream: stream.read(_IMAGE.itemsize)):
@@ -96,7 +87,7 @@ def image_features(request: Request, ids: list[str]) -> tuple[np.ndarray, np.nda
             length = np.linalg.norm(values)
             if np.isfinite(length) and length > 0:
                 rows[number], present[number] = values / length, True
-    return rows, present
+    return rows, present, "features published with the reviews, unit rows"
 
 
 def _parts(value: Any, depth: int = 2) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """From what was read to sequences: duplicates, repeats and users who are too short go, and what is left is in order."""
 
 import itertools
-from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -39,31 +38,24 @@ def clean(log: InteractionLog, repeats: str = "keep", core: int = 0) -> tuple[pd
     rows = _drop_short(log, rows, core)
     if rows.empty:
         raise InputError(f"Nothing is left of {log.path}, which has {log.rows:,} rows: {log.losses} were dropped.")
-    user, users = _renumber(rows["user"], log.users)
-    item, items = _renumber(rows["item"], log.items)
-    rows = rows.assign(user=user, item=item).reset_index(drop=True)
+    left = {}
+    for column, ids in (("user", log.users), ("item", log.items)):
+        present = np.bincount(rows[column], minlength=len(ids)) > 0
+        rows = rows.assign(**{column: (np.cumsum(present, dtype=np.int32) - 1)[rows[column]]})
+        left[column] = list(itertools.compress(ids, present))
+    rows = rows.reset_index(drop=True)
     rows.insert(2, "position", rows.groupby("user").cumcount().astype(np.int32))
-    return rows, users, items
+    return rows, left["user"], left["item"]
 
 
 def _drop_short(log: InteractionLog, rows: pd.DataFrame, core: int) -> pd.DataFrame:
     """Drop users, and with a core items too, that have too few interactions, again until nothing changes."""
-    minimum, users, items = max(core, MINIMUM_LENGTH), 0, 0
+    minimum = max(core, MINIMUM_LENGTH)
     while True:
         user_counts, item_counts = np.bincount(rows["user"]), np.bincount(rows["item"])
         short, rare = (user_counts > 0) & (user_counts < minimum), (item_counts > 0) & (item_counts < core)
         if not short.any() and not rare.any():
-            break
-        users, items = users + int(short.sum()), items + int(rare.sum())
+            return rows
+        log.dropped[f"users with fewer than {minimum} interactions"] += int(short.sum())
+        log.dropped[f"items with fewer than {core} interactions"] += int(rare.sum())
         rows = rows[~(short[rows["user"]] | rare[rows["item"]])]
-    log.dropped[f"users with fewer than {minimum} interactions"] += users
-    log.dropped[f"items with fewer than {core} interactions"] += items
-    return rows
-
-
-def _renumber(numbers: np.ndarray, ids: Iterable[str]) -> tuple[np.ndarray, list[str]]:
-    """The same numbers without gaps, int32, and the ids that are left; ids: in order of the numbers."""
-    ids = list(ids)
-    present = np.zeros(len(ids), bool)
-    present[numbers] = True
-    return (np.cumsum(present, dtype=np.int32) - 1)[numbers], list(itertools.compress(ids, present))

@@ -59,10 +59,8 @@ def read_lines(path: Path) -> Iterator[bytes]:
         yield line
 
 
-def read_records(
-    path: Path, parse: Callable[[bytes], Any] = json.loads, wanted: Callable[[bytes], bool] = lambda line: True
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers, from 1, and objects of a file with one object on each line; only lines that are `wanted`.
+def read_records(path: Path, parse: Callable[[bytes], Any] = json.loads) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers, from 1, and objects of a file with one object on each line.
 
     Lines that cannot be parsed are left out with a Notice. Raises InputError if they are 1 % of all lines or more.
     """
@@ -71,8 +69,6 @@ def read_records(
         if line.isspace():
             continue
         lines += 1
-        if not wanted(line):
-            continue
         try:
             record = parse(line)
         except UNREADABLE:

@@ -1,7 +1,6 @@
 """Interactions as they are read: ids become numbers at once, to save memory, and times get the unit of their column."""
 
 import datetime
-import math
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -38,29 +37,23 @@ class InteractionLog:
     def add(self, line: int, user: Any, item: Any, time: Any = None, rating: Any = None) -> None:
         """Take one row of the file; raises InputError for a time or rating that is none."""
         self.rows += 1
-        user, item = _identity(user), _identity(item)
-        if isinstance(time, str) and (time := time.strip()) in MISSING:
-            time = None
+        user, item, time = _identity(user), _identity(item), _written(time)
         if user is None or item is None or (time is None and self.times is not None):
             self.dropped["rows without user, item or time"] += 1
             return
-        if self.min_rating is not None and not self._rating(rating, line) >= self.min_rating:
-            self.dropped["rows without the minimum rating"] += 1
-            return
+        if self.min_rating is not None:
+            try:
+                enough = _written(rating) is not None and float(rating) >= self.min_rating
+            except (ValueError, TypeError, OverflowError):
+                raise InputError(f"{self.path}: the rating {shown(rating)} in line {line} is not a number.") from None
+            if not enough:
+                self.dropped["rows without the minimum rating"] += 1
+                return
         if self.times is not None:
             self.times.add(time, line)
         self.user.append(self.users.setdefault(user, len(self.users)))
         self.item.append(self.items.setdefault(item, len(self.items)))
         self.line.append(line)
-
-    def _rating(self, rating: Any, line: int) -> float:
-        """A rating as a number, not a number where there is none."""
-        if rating is None or (isinstance(rating, str) and rating.strip() in MISSING):
-            return math.nan
-        try:
-            return float(rating)
-        except (ValueError, TypeError, OverflowError):
-            raise InputError(f"{self.path}: the rating {shown(rating)} in line {line} is not a number.") from None
 
     @property
     def losses(self) -> str:
@@ -97,10 +90,12 @@ class Times:
 
         lines: where each time was read. Raises InputError for a time outside the years 1900 to 2199.
         """
-        values = np.frombuffer(self.values, self.values.typecode)
-        if not self.iso and (dates := _dates(values)) is not None:
-            return values, dates
-        unit = "microseconds" if self.iso else _unit(values)
+        values, unit = np.frombuffer(self.values, self.values.typecode), "microseconds"
+        if not self.iso:
+            if (dates := _dates(values)) is not None:
+                return values, dates
+            median = np.median(np.abs(values))  # 1e11 seconds is the year 5138, and so on
+            unit = next((unit for unit, per_second in UNITS.items() if median < 1e11 * per_second), "nanoseconds")
         seconds = np.floor_divide(values, UNITS[unit])
         beyond = (seconds < EARLIEST) | (seconds >= LATEST)
         if beyond.any():
@@ -112,12 +107,18 @@ class Times:
         return values, seconds.astype(np.int64)
 
 
-def _identity(value: Any) -> str | None:
-    """An id as text; None where there is none."""
+def _written(value: Any) -> Any:
+    """A value without blanks around it; None where a tool wrote that there is none."""
     if isinstance(value, str):
         value = value.strip()
         return None if value in MISSING else value
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+    return value
+
+
+def _identity(value: Any) -> str | None:
+    """An id as text; None where there is none."""
+    value = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return _written(value) if isinstance(value, str) else None
 
 
 def _number(value: str | int | float) -> int | float | None:
@@ -141,12 +142,6 @@ def _microseconds(text: str) -> int:
     if not EARLIEST * 10**6 <= microseconds < LATEST * 10**6:
         raise ValueError("outside the years 1900 to 2199")
     return microseconds
-
-
-def _unit(values: np.ndarray) -> str:
-    """The unit of the numbers, by the magnitude of their median: 1e11 seconds is the year 5138, and so on."""
-    median = np.median(np.abs(values))
-    return next((unit for unit, per_second in UNITS.items() if median < 1e11 * per_second), "nanoseconds")
 
 
 def _dates(values: np.ndarray) -> np.ndarray | None:

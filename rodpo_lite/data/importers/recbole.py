@@ -28,20 +28,17 @@ def locate(request: Request) -> Request:
 
 def read(request: Request) -> InteractionLog:
     """Interactions of an .inter file."""
-    return read_interactions(_read_typed(request.source)[0], request)
+    return read_interactions(_read_typed(request.source), request)
 
 
 def read_item_texts(request: Request, ids: list[str]) -> list[str | None]:
     """Texts of an .item file: its token_seq columns."""
-    table, types = _read_typed(request.items)
-    columns = [column for column, kind in enumerate(types) if kind == "token_seq"]
-    if request.text is not None:
-        columns = [table.named(name, "text") for name in request.text]
-    return read_texts(table, ids, table.need("id", request.item), columns)
+    table = _read_typed(request.items)
+    return read_texts(table, request, ids, table.column("id", request.item))
 
 
-def _read_typed(path: Path) -> tuple[Table, list[str]]:
-    """A table without the types in the names of its columns, and the types."""
+def _read_typed(path: Path) -> Table:
+    """A table without the types in the names of its columns, of which token_seq are texts."""
     table = read_table(path, "\t", quoted=False)
     names, _, types = zip(*(column.rpartition(":") for column in table.columns))
     for column, name, kind in zip(table.columns, names, types):
@@ -50,4 +47,5 @@ def _read_typed(path: Path) -> tuple[Table, list[str]]:
                 f"{path}: the column {shown(column)} in the first line must be a name and a type, as in item_id:token, "
                 f"with a type of {', '.join(TYPES)}; a table without types is read with the format csv."
             )
-    return dataclasses.replace(table, columns=list(names)), list(types)
+    texts = [column for column, kind in enumerate(types) if kind == "token_seq"]
+    return dataclasses.replace(table, columns=list(names), texts=texts)

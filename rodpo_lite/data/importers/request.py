@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from rodpo_lite.data.features import Made
 from rodpo_lite.data.importers.interactions import InteractionLog
 
 
@@ -34,8 +33,8 @@ class Request:
 class Format:
     """A format: how its interactions, the texts of its items and their images are read.
 
-    locate: the request with every file that the format finds by itself. texts: a text or None for each id. images: a
-    row for each id, [N, d], and which are there, [N]. uses: options beside those that every format takes.
+    locate: the request with every file that the format finds by itself. texts: a text or None for each id. images:
+    features for each id. uses: options beside those that every format takes.
     """
 
     summary: str
@@ -44,4 +43,4 @@ class Format:
     id_column: str = "id"
     uses: tuple[str, ...] = ()
     locate: Callable[[Request], Request] = lambda request: request
-    images: Callable[[Request, list[str]], tuple[np.ndarray, np.ndarray]] | None = None
+    images: Callable[[Request, list[str]], Made] | None = None

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,23 +16,10 @@ from rodpo_lite.data.importers.files import LINE_LIMIT, MISSING, existing_file, 
 from rodpo_lite.data.importers.interactions import InteractionLog
 from rodpo_lite.data.importers.request import Request
 from rodpo_lite.errors import InputError, Notice
+from rodpo_lite.files import read_yaml
 
 DELIMITERS = (",", ";", "\t", "|")
-# Names of columns without case and punctuation, the likeliest first.
-_ITEM_IDS = (
-    "itemid iid parentasin asin productid movieid bookid isbn trackid songid artistid gameid articleid newsid videoid "
-    "businessid recipeid postid poiid venueid contentid goodsid sku stockcode"
-)
-NAMES = {
-    "user": "userid user uid reviewerid customerid customer visitorid memberid accountid buyerid clientid client "
-    "personid playerid readerid listenerid username reviewer",
-    "item": f"{_ITEM_IDS} item product movie book track song game article",
-    "time": "timestamp time unixreviewtime unixtime unixtimestamp ts timestampms datetime eventtime reviewtime "
-    "createdat purchasedate invoicedate orderdate reviewdate date",
-    "rating": "rating overall ratings stars star score",
-    "id": f"{_ITEM_IDS} id item product",  # in a table of items, where `product` may well be a title
-}
-
+NAMES = read_yaml(Path(__file__).with_name("columns.yml"), "The list of names of columns")
 _WORD = re.compile(r"[^\W\d_]{2}")
 
 
@@ -42,30 +30,23 @@ class Table:
     path: Path
     columns: list[str]
     rows: Iterator[tuple[int, list[str]]]
+    texts: list[int] | None = None  # the columns that are known to hold texts
 
-    def find(self, kind: str, named: str | None = None) -> int | None:
-        """The column `named`, which must be there, else the likeliest for what is wanted; None if there is none."""
-        if named is not None:
-            return self.named(named, kind)
+    def column(self, kind: str, name: str | None = None, optional: bool = False) -> int | None:
+        """The column `name`, given by --kind, else the likeliest; without one None if `optional`, else InputError."""
+        if name is not None:
+            if name not in self.columns:
+                raise InputError(f"{self.path} has no column {name!r} for --{kind}; its columns are {self.listed}.")
+            return self.columns.index(name)
         plain = [re.sub(r"[\W_]", "", column).lower() for column in self.columns]
-        return next((plain.index(name) for name in NAMES[kind].split() if name in plain), None)
-
-    def need(self, kind: str, named: str | None = None) -> int:
-        """As `find`, but raises InputError, with the columns that there are, if there is none."""
-        column = self.find(kind, named)
-        if column is None:
+        found = next((plain.index(likely) for likely in NAMES[kind] if likely in plain), None)
+        if found is None and not optional:
             raise InputError(
                 f"{self.path} has no {kind} column; the columns in its first line are {self.listed}: "
                 + ("is it separated by another character? Name it with --delimiter." if len(self.columns) == 1
                    else "one must be called item_id." if kind == "id" else f"name one with --{kind}.")
             )  # fmt: skip
-        return column
-
-    def named(self, name: str, option: str) -> int:
-        """The column of that name; raises InputError, with the columns that there are, if there is none."""
-        if name not in self.columns:
-            raise InputError(f"{self.path} has no column {name!r} for --{option}; its columns are {self.listed}.")
-        return self.columns.index(name)
+        return found
 
     @property
     def listed(self) -> str:
@@ -87,7 +68,8 @@ def read_table(path: Path, delimiters: Iterable[str] = DELIMITERS, quoted: bool 
         raise InputError(f"{path} must begin with a line that names its columns, but its first line is empty.")
     quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     delimiter = max(delimiters, key=lambda mark: len(next(csv.reader([first], delimiter=mark))))
-    rows = _rows(path, itertools.chain([first], lines), delimiter, quoting)
+    lines = itertools.chain([first], lines)
+    rows = _rows(path, csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True))
     _, columns = next(rows)
     return Table(path, [column.strip() for column in columns], rows)
 
@@ -105,9 +87,9 @@ def _decoded(path: Path) -> Iterator[str]:
             yield text
 
 
-def _rows(path: Path, lines: Iterable[str], delimiter: str, quoting: int) -> Iterator[tuple[int, list[str]]]:
+def _rows(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
     """The line that each row ends in, counted from 1, and its fields; empty lines are left out."""
-    reader, width, begins = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True), 0, 1
+    width, begins = 0, 1
     try:
         for row in reader:
             width = width or len(row)
@@ -127,9 +109,9 @@ def _rows(path: Path, lines: Iterable[str], delimiter: str, quoting: int) -> Ite
 
 def read_interactions(table: Table, request: Request) -> InteractionLog:
     """Interactions of a table; where it has no time column they are taken in the order of the file, with a Notice."""
-    user, item = table.need("user", request.user), table.need("item", request.item)
-    time = table.find("time", request.time)
-    rating = None if request.min_rating is None else table.need("rating", request.rating)
+    user, item = table.column("user", request.user), table.column("item", request.item)
+    time = table.column("time", request.time, optional=True)
+    rating = None if request.min_rating is None else table.column("rating", request.rating)
     if time is None:
         message = (
             f"{table.path} has no time column, so each user's interactions are taken in the order of the file; "
@@ -143,11 +125,12 @@ def read_interactions(table: Table, request: Request) -> InteractionLog:
     return log
 
 
-def read_texts(table: Table, ids: list[str], item: int, columns: list[int] | None = None) -> list[str | None]:
+def read_texts(table: Table, request: Request, ids: list[str], item: int) -> list[str | None]:
     """The fields of each id's first row as one text, None where there is none; [N].
 
-    columns: which fields, in this order; by default all that hold words, so no prices and no dates.
+    Those that --text names, in its order, otherwise those of `table.texts` or all with words: no prices and no dates.
     """
+    columns = table.texts if request.text is None else [table.column("text", name) for name in request.text]
     rows: dict[str, list[str] | None] = dict.fromkeys(ids)
     for _, row in table.rows:
         identity = row[item].strip()
@@ -179,9 +162,8 @@ def read_csv(request: Request) -> InteractionLog:
 def read_csv_texts(request: Request, ids: list[str]) -> list[str | None]:
     """Texts of a CSV file of items; its id column is called as in the interactions, or as ids usually are."""
     table = read_table(request.items, (*DELIMITERS, *_given(request.delimiter)))
-    item = table.columns.index(request.item) if request.item in table.columns else table.need("id")
-    columns = None if request.text is None else [table.named(name, "text") for name in request.text]
-    return read_texts(table, ids, item, columns)
+    item = table.column("id", request.item if request.item in table.columns else None)
+    return read_texts(table, request, ids, item)
 
 
 def _given(delimiter: str | None) -> tuple[str, ...]:

@@ -29,7 +29,8 @@ def declared(grid, tmp_path):
 def test_the_committed_claims_can_be_read():
     found = claims.read(Grid.read(GRID))
     assert {"stochastic_over_hard", "fewer_wrong_pushes", "gain", "mixture"} <= found.keys()
-    assert found["fewer_wrong_pushes"].members(Grid.read(GRID)) == [("toys-planted", "topk", "hard")]
+    ((after, before),) = found["fewer_wrong_pushes"].members(Grid.read(GRID))
+    assert (after.dataset, after.name, before.dataset, before.name) == ("toys-planted", "topk", "toys-planted", "hard")
 
 
 def test_a_gain_that_is_there_is_found(grid, declared, ledger):
@@ -101,7 +102,7 @@ def test_a_measure_that_was_not_taken_is_named(grid, declared, folder, ledger):
         assess(declared["fewer"], grid, with_records(folder, table))
     with pytest.raises(InputError, match="lacks planted_share"):
         assess(declared["fewer"], grid, with_records(folder, table.drop(columns="planted_share")))
-    table.at[table.index[table["file"] == file][0], "drift"] = {}
+    table.loc[table["file"] == file, "planted_drift"] = None
     with pytest.raises(InputError, match=f"{file} lacks planted_drift"):
         assess(declared["drift"], grid, with_records(folder, table))
 

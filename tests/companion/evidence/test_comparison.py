@@ -11,6 +11,7 @@ from tiny_ledger import with_records
 from companion.evidence import comparison, tuning
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import Ledger
+from companion.evidence.record import Record
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import write_json
 
@@ -26,14 +27,14 @@ rows:
 
 def test_quality_is_the_mean_over_seeds(grid, ledger):
     found = comparison.quality(grid, ledger).set_index(["dataset", "row"])
-    values = [ledger.record(f"world-align-topk{seed}.json").test["ndcg@5"] for seed in (1, 2, 3)]
+    values = [Record.read(ledger.folder / f"world-align-topk{seed}.json").test["ndcg@5"] for seed in (1, 2, 3)]
     assert found.loc[("world", "topk"), "test"] == pytest.approx(sum(values) / 3)
     assert found.loc[("world", "topk"), "seeds"] == 3 and len(found) == 6
 
 
 def test_a_baseline_is_told_apart_from_a_row_of_its_name(grid, folder):
     table = Ledger(folder).records
-    baseline = table[table["strategy"] == "topk"].assign(stage="baseline").head(1)
+    baseline = table[table["strategy"] == "topk"].assign(stage="baseline", file="baseline.json").head(1)
     found = comparison.quality(grid, with_records(folder, pd.concat([table, baseline])))
     assert found.loc[found["dataset"] == "world", "row"].tolist() == ["topk baseline", "base", "hard", "topk"]
 
@@ -50,7 +51,8 @@ def test_a_row_with_the_settings_of_another_is_shown_once(grid, folder, tmp_path
 def test_changes_of_pairs_that_both_have_runs(grid, folder):
     (folder / "world-align-hard2.json").unlink()
     pairs = [("topk", "hard"), ("hard", "base")]
-    found = comparison.changes(grid, pairs, Ledger(folder), ["world"])
+    assert comparison.changes(grid, pairs, Ledger(folder), ["world"]).empty, "both lack a seed that they declare"
+    found = comparison.changes(grid, pairs, Ledger(folder), ["world"], partial=True)
     assert found["protocol"].tolist() == ["all items", "history dropped"] * 2
     assert found["seeds"].tolist() == [2] * 4, "only seeds that both have"
     assert (found.loc[found["after"] == "topk", "low"] > 0).all()
@@ -62,7 +64,7 @@ def test_what_selection_did_is_a_row_for_each_run(grid, folder):
     found = comparison.mechanism(grid, Ledger(folder))
     rows = [(d, r) for d in ("world", "world-planted") for r in ("hard", "topk")]
     assert list(found.groupby(["dataset", "row"], sort=False).groups) == rows, "not the reference"
-    run = Ledger(folder).record("world-align-topk2.json")
+    run = Record.read(folder / "world-align-topk2.json")
     of_run = found.set_index(["dataset", "row", "seed"]).loc[("world", "topk", 2)]
     assert of_run["on_hidden"] == pytest.approx(1e4 * run.curve[0]["planted_share"])
     assert of_run.drift == pytest.approx(run.drift["planted"]["difference"])
@@ -72,7 +74,7 @@ def test_what_selection_did_is_a_row_for_each_run(grid, folder):
 def test_means_over_seeds_with_student_s_interval(grid, folder):
     counted = comparison.mechanism(grid, Ledger(folder))
     found = comparison.over_seeds(counted, "on_hidden").set_index(["dataset", "row"])
-    runs = [Ledger(folder).record(f"world-align-topk{seed}.json") for seed in (1, 2, 3)]
+    runs = [Record.read(folder / f"world-align-topk{seed}.json") for seed in (1, 2, 3)]
     values = [1e4 * run.curve[0]["planted_share"] for run in runs]
     one, half = found.loc[("world", "topk")], 4.302653 * np.std(values, ddof=1) / 3**0.5
     assert one["seeds"] == 3 and one["mean"] == pytest.approx(np.mean(values))
@@ -154,7 +156,9 @@ def test_an_alignment_that_validates_no_better_gives_way_to_its_reference(grid, 
     assert files == comparison.paired_seeds(experiments["topk"], experiments["base"], ledger)
     pairs = [("topk", "hard"), ("hard", "base")]
     kept, given = (
-        comparison.changes(grid, pairs, ledger, ["world"], allowed).set_index(["after", "protocol"])["change %"]
+        comparison.changes(grid, pairs, ledger, ["world"], or_reference=allowed).set_index(["after", "protocol"])[
+            "change %"
+        ]
         for allowed in (False, True)
     )
     assert given["hard", "all items"] == 0 != kept["hard", "all items"]

@@ -177,9 +177,9 @@ def test_settings_are_carried_over_to_where_a_row_is_not_tuned(file, tmp_path):
     }  # fmt: skip
     plan = Plan(file, grid, grid.experiments(("moon",)), tmp_path / "runs", Ledger(tmp_path / "ledger"))
     written = json.loads(plan.write(tmp_path / "data", 1).read_text())
-    assert not any(entry["tune"] for entry in written["experiments"]), "its own trials are of no use"
     assert "world/none" in written["untuned"] and (tmp_path / "runs" / "world" / "none" / "trial-2").is_dir()
-    assert not (tmp_path / "runs" / "moon" / "none" / "trial-0").exists()
+    assert not (tmp_path / "runs" / "moon" / "none" / "trial-0").exists(), "its own trials are of no use"
+    assert not plan.summary()["trials"].any()
 
 
 def test_trials_of_another_declaration_are_refused(file, tmp_path):
@@ -196,8 +196,9 @@ def test_trials_of_another_declaration_are_refused(file, tmp_path):
 def test_a_plan_says_what_is_left(file, tmp_path):
     grid = Grid.read(file)
     made = Plan(file, grid, grid.experiments(), tmp_path / "runs", Ledger(tmp_path / "ledger"))
-    left = {entry["row"]: (entry["tune"], entry["seeds"]) for entry in made.todo()}
-    assert left == {"base": (False, [1, 2]), "none": (True, [1, 2]), "topk": (False, [1, 2])}
+    assert {experiment.name: seeds for experiment, seeds in made.left().items()} == {
+        "base": [1, 2], "none": [1, 2], "topk": [1, 2],
+    }  # fmt: skip
     summary = made.summary().set_index("row")
     assert summary["trials"].to_dict() == {"base": 0, "none": 3, "topk": 0}, "topk takes the settings of none"
     assert summary["minutes"].isna().all(), "nothing was measured"
@@ -224,7 +225,7 @@ def test_minutes_are_those_of_a_cpu(tmp_path):
 def test_some_seeds_of_every_row(file, tmp_path, monkeypatch, capsys):
     grid = Grid.read(file)
     made = Plan(file, grid, grid.experiments(), tmp_path / "runs", Ledger(tmp_path / "ledger"), (2,))
-    assert [entry["seeds"] for entry in made.todo()] == [[2]] * 3
+    assert list(made.left().values()) == [[2]] * 3
     monkeypatch.setattr("sys.argv", ["rodpo", "grid", "--grid", str(file), "--seeds", "2,7", "--plan"])
     with pytest.raises(SystemExit) as stop:
         main()

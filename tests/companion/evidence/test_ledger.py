@@ -29,7 +29,7 @@ def test_a_run_enters_with_its_ranks_and_reads_back(world, run, tmp_path):
     (row,) = Ledger(tmp_path / "ledger").records.itertuples()
     assert (row.dataset, row.stage, row.strategy, row.seed) == ("synthetic", "reference", "reference", 0)
     found = metrics.from_ranks(Ledger(tmp_path / "ledger").ranks(row.file)["rank"].to_numpy())
-    entry = Ledger(tmp_path / "ledger").record(row.file)
+    entry = Record.read(tmp_path / "ledger" / row.file)
     assert entry.test == found
     for key in ("config", "config_hash", "versions", "commit", "device", "seconds", "dataset", "curve"):
         assert getattr(entry, key)
@@ -152,7 +152,7 @@ def test_the_committed_ledgers_are_consistent(folder):
     table = ledger.records
     assert len(table) > 0
     for row in table.itertuples():
-        entry, ranks = ledger.record(row.file), ledger.ranks(row.file)
+        entry, ranks = Record.read(ledger.folder / row.file), ledger.ranks(row.file)
         assert isinstance(ranks, pd.DataFrame) and entry.config_hash in row.file
         assert metrics.from_ranks(ranks["rank"].to_numpy()) == pytest.approx(entry.test)
         assert metrics.from_ranks(ranks["rank_masked"].to_numpy()) == pytest.approx(entry.test_masked)

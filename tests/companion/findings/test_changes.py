@@ -1,4 +1,4 @@
-"""What a row changes over others: tables and facts, from a ledger whose effects are known."""
+"""What a row changes over others, and for whom: tables and facts, from a ledger whose effects are known."""
 
 import numpy as np
 import pandas as pd
@@ -6,8 +6,11 @@ import pytest
 import tiny_ledger
 from tiny_ledger import with_records
 
+from companion.evidence import comparison
+from companion.evidence.grid import Experiment
 from companion.evidence.ledger import Ledger
 from companion.findings import changes
+from companion.findings.sentences import render
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation import metrics
 from rodpo_lite.evaluation.statistics import crossed_change
@@ -45,7 +48,7 @@ def test_what_rejected_items_do_to_the_reference(grid, ledger, empty):
 
 def test_what_the_pool_does_when_the_history_is_dropped(grid, ledger, empty):
     table = changes.with_history_dropped(grid, ledger)["changes"]
-    assert table["against"].tolist() == ["hard", "reference"], "`none` is not declared"
+    assert table["what"].tolist() == ["hard", "reference"], "`none` is not declared"
     assert table["dataset"].unique() == ["World"] and (table["low"] > 0).all()
     assert changes.with_history_dropped(grid, empty)["changes"].empty
     assert changes.with_history_dropped(grid, ledger, changes.TOWERS)["changes"].empty
@@ -78,7 +81,7 @@ def test_the_sign_of_each_pair(grid, ledger):
 
 
 def test_labels_go_with_their_pairs(grid, ledger):
-    table = changes.labelled(grid, ledger, {"pool": ("topk", "hard"), "harm": ("hard", "base")})
+    table = comparison.changes(grid, {"pool": ("topk", "hard"), "harm": ("hard", "base")}, ledger)
     assert {(row.what, row.after, row.before) for row in table.itertuples()} == {
         ("pool", "topk", "hard"), ("harm", "hard", "base"),
     }  # fmt: skip
@@ -94,11 +97,10 @@ def test_which_rows_are_ahead_and_behind(grid):
     up, down, unsure = ("up", 2.0, 1.0, 3.0), ("down", -2.0, -3.0, -1.0), ("open", 0, -1, 1)
     table = _table(*(("all items", *row) for row in (up, down, unsure)), ("history dropped", *up))
     table = pd.concat([table, table[2:3].assign(dataset="world-planted")], ignore_index=True)
-    facts = changes.others(grid, table)
-    assert (facts["intervals"], facts["sure"]) == (4, 2)
-    world, planted = facts["datasets"]
-    assert [[row["after"] for row in world[kind]] for kind in ("ahead", "behind")] == [["up"], ["down"]]
-    assert planted == {"dataset": "World, 10 % hidden", "ahead": [], "behind": []}
+    said = " ".join(render("others", changes=changes.labelled(grid, changes.ranked(table))).split())
+    assert said.startswith("Of these 4 intervals with all items ranked, 2 leave zero out")
+    assert "- **World**: ahead `up` +2.0 % [+1.0 %, +3.0 %]; behind `down` −2.0 % [−3.0 %, −1.0 %]" in said
+    assert said.endswith("- **World, 10 % hidden**: none")
 
 
 def test_pairs_that_turn_round_with_the_protocol():
@@ -118,7 +120,7 @@ def test_a_second_set_beside_the_first():
 def test_a_pair_with_more_and_more_seeds(grid, ledger):
     dataset, table = changes.with_more_seeds(grid, ("topk", "hard"), ledger)
     assert dataset == "world" and table["seeds"].tolist() == [1, 2, 3]
-    whole = changes.labelled(grid, ledger, {"": ("topk", "hard")}).query("protocol == 'all items'").iloc[0]
+    whole = changes.ranked(comparison.changes(grid, [("topk", "hard")], ledger)).iloc[0]
     assert table["change %"].iloc[-1] == whole["change %"]
     assert table["half width"].iloc[-1] == pytest.approx((whole["high"] - whole["low"]) / 2)
 
@@ -154,7 +156,53 @@ def test_only_an_interval_that_leaves_zero_out_puts_a_baseline_ahead():
     columns = ["dataset", "protocol", "baseline", "its", "row", "change %", "low", "high"]
     lines = [("base", -14.0, -20.0, -9.0), ("topk", -1.0, -7.0, 5.0), ("hard", 3.0, 1.0, 5.0)]
     table = pd.DataFrame([("World", "all items", "knn", 0.0415, *line) for line in lines], columns=columns)
-    (ahead,) = changes.baselines_ahead(table)
-    assert (ahead["baseline"], ahead["behind"], ahead["alike"]) == ("knn", ["base"], ["topk"])
-    assert changes.baselines_ahead(table.head(1))[0]["alike"] == []
-    assert changes.baselines_ahead(table.iloc[1:]) == [], "nobody is shown to be behind"
+    ahead = "With all items ranked, `knn` is ahead of `base` on World"
+    assert render("baselines_ahead", rows=table) == f"{ahead}, and cannot be told apart from `topk`."
+    assert render("baselines_ahead", rows=table.head(1)) == f"{ahead}."
+    assert render("baselines_ahead", rows=table.iloc[1:]) == "", "nobody is shown to be behind"
+
+
+@pytest.mark.parametrize(("by", "count"), [("popularity", 10), ("history", 4)])
+def test_contributions_add_up_to_the_whole_change(grid, ledger, by, count):
+    pair = Experiment(grid, "world", "topk"), Experiment(grid, "world", "hard")
+    table = changes.contributions(grid, ledger, [("topk", "hard", by, count)])
+    assert len(table) == count and table["users"].sum() == tiny_ledger.USERS
+    assert table["change %"].sum() == pytest.approx(comparison.change(*pair, ledger).estimate)
+    assert (table["low"] < table["change %"]).all() and (table["to"].shift() < table["from"])[1:].all()
+
+
+def test_the_groups_of_a_row_add_up_to_its_change(grid, folder, ledger):
+    table = changes.of_groups(grid, ledger)
+    assert set(table["row"]) == {"topk", "hard"}, "`none` is not declared"
+    for (row, by), part in table.groupby(["row", "by"]):
+        whole = comparison.change(Experiment(grid, "world", row), Experiment(grid, "world", "base"), ledger)
+        assert part["change %"].sum() == pytest.approx(whole.estimate)
+        assert part["users"].sum() == tiny_ledger.USERS and part["group"].iloc[0] == 1
+        assert len(part) == (10 if by == "popularity" else 5)
+    assert changes.of_groups(grid, with_records(folder, ledger.records.head(0))).empty
+
+
+def test_groups_whose_interval_leaves_zero_out():
+    columns = ["row", "by", "dataset", "group", "low", "high"]
+    lines = [("topk", "popularity", 1, 1, 2), ("topk", "popularity", 2, -1, 1), ("topk", "popularity", 3, 0.5, 1)]
+    lines += [("topk", "history", 1, -2, -1), ("hard", "popularity", 1, -2, -1)]
+    table = pd.DataFrame([(row, by, "World", *rest) for row, by, *rest in lines], columns=columns)
+    said = render("groups", groups=table, shares=[]).splitlines()[2:]
+    assert said == [
+        "- **World** gains in groups 1 and 3 of 3 by popularity.", "- **World** loses in group 1 of 1 by history.",
+    ]  # fmt: skip
+    assert render("groups", groups=table.tail(1), shares=[]).startswith("Under `topk` no group")
+
+
+def test_what_lies_with_the_most_popular_items(grid, folder):
+    for seed in (1, 2, 3):  # `topk` finds what `hard` finds, and the item of every user of the last tenth
+        hard = pd.read_parquet(folder / "ranks" / f"world-align-hard{seed}.parquet")
+        popular = np.arange(tiny_ledger.USERS) >= 0.9 * tiny_ledger.USERS
+        topk = hard.assign(rank=np.where(popular, 0, hard["rank"]))
+        topk.to_parquet(folder / "ranks" / f"world-align-topk{seed}.parquet")
+    ledger = Ledger(folder)
+    whole = comparison.change(Experiment(grid, "world", "topk"), Experiment(grid, "world", "hard"), ledger).estimate
+    (row,) = changes.popular(grid, ledger)["shares"].to_dict("records")
+    assert (row["other"], row["dataset"]) == ("hard", "World"), "`hard_as_topk` is not declared"
+    assert row["change %"] == pytest.approx(whole) == row["all"] and row["share"] == pytest.approx(1)
+    assert changes.popular(grid, ledger, ["none"])["shares"].empty

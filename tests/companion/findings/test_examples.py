@@ -89,7 +89,7 @@ def test_what_moved_as_tables(grid):
     kept = {"synthetic": {"moved": {"topk": {"moves": moved | {"stayed": {"items": 0.0}}, "losers": losers}}}}
     table = examples.moves_table(kept)
     assert table["what"].tolist() == ["left", "came", "stayed"] and table["already had, %"].tolist()[:2] == [50, 50]
-    (row,) = examples.came_and_left(grid, table, ["topk"])["rows"]
+    (row,) = examples.came_and_left(grid, table, ["topk"])["rows"].to_dict("records")
     assert row == {"dataset": "Synthetic", "row": "topk", "came": pytest.approx(20), "left": pytest.approx(10)}
     assert examples.losers_table(kept, {}, ["topk"])["item"].tolist() == [0, 1, 2, 3, 4]
     titles = {"synthetic": [f"Title: thing {item}" for item in range(7)]}

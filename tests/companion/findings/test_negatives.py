@@ -17,7 +17,7 @@ def test_where_pushes_went(grid, folder, ledger):
     records = ledger.records.assign(suppression=1.0, future_rate=0.001, planted_rate=0.001)
     records.loc[records["strategy"] == "topk", "suppression"] = 4.0
     facts = negatives.pushed(grid, with_records(folder, records))
-    (hidden,), (validation,) = facts["hidden"], facts["validation"]
+    (hidden,), (validation,) = (facts[name].to_dict("records") for name in ("hidden", "validation"))
     assert hidden["dataset"] == "World, 10 % hidden" and hidden["share"] == pytest.approx(-50, abs=3)
     assert hidden["amount"] == pytest.approx(100, abs=12), "it pushes four times as hard"
     assert validation == {"dataset": "World", "hard": pytest.approx(10), "topk": pytest.approx(10)}
@@ -93,14 +93,14 @@ def more(tmp_path, monkeypatch):
     ledger = Ledger(tiny_ledger.fill(grid, tmp_path / "more"))
     rates = ledger.records["strategy"].map({"hard": 0.01, "topk": 0.001, "uniform": 0.0001})
     ledger.records = ledger.records.assign(planted_rate=rates, suppression=1.0, past_rate=0.25)
-    ledger.records["drift"] = [drift and drift | {"future": drift["planted"]} for drift in ledger.records["drift"]]
+    ledger.records["future_drift"] = ledger.records["planted_drift"]
     return grid, ledger
 
 
 def test_who_hits_hidden_purchases(more):
     means = negatives.hits(*more, "world-planted")
-    assert means["hits"].to_dict() == pytest.approx({"uniform": 1, "topk": 10, "hard": 100}), "the rarest first"
-    assert means["shares"]["hard"] == pytest.approx(200, rel=0.05) and means["k"] == 20
+    assert means["hidden"].to_dict() == pytest.approx({"uniform": 1, "topk": 10, "hard": 100}), "the rarest first"
+    assert means["on_hidden"]["hard"] == pytest.approx(200, rel=0.05) and means["k"] == 20
     table = negatives.hits_and_shares(*more, "world-planted")
     assert table["row"].tolist() == ["uniform", "topk", "hard"] * 2 and table["what"].nunique() == 2
 
@@ -118,10 +118,11 @@ def test_what_it_brings_to_reject_the_past(more):
         ["not repeating", "all items"], ["not repeating", "history dropped"],
         ["future purchases", "all items"], ["future purchases", "history dropped"],
     ]  # fmt: skip
-    (line,) = negatives.repeating(*more, table)["datasets"]
-    assert line["dataset"] == "World" and line["spent"] == [{"row": "hard", "past": pytest.approx(25)}]
-    assert [key for key, _ in line["steps"]] == [("hard", "not repeating"), ("hard", "future purchases")]
-    assert "spends 25\u00a0%" in render("repeating", datasets=[line])
+    said = render("repeating", **negatives.repeating(*more, table)).splitlines()
+    assert said[0].startswith("- **World**: when nothing is excluded, `hard` spends 25\u00a0% of its draws")
+    assert [line.split(":")[0].strip() for line in said[1:]] == [
+        "- `hard`, not repeating", "- `hard`, future purchases",
+    ]  # fmt: skip
 
 
 def test_changes_where_purchases_are_hidden(more):

@@ -12,19 +12,23 @@ from companion.evidence.comparison import quality
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import Ledger
 from companion.findings import runs
+from companion.findings.sentences import render
 from rodpo_lite.files import write_json
 
 
 def test_what_items_come_with(grid, folder, ledger):
-    none = {"modalities": (), "datasets": ["World"]}
-    assert runs.inputs(grid, ledger) == {"inputs": [none], "few": ["World"]}
+    none = {"dataset": "World", "modalities": ()}
+    assert runs.inputs(grid, ledger) == {"inputs": [none]}
+    said = render("inputs", **runs.inputs(grid, ledger))
+    assert "on World with nothing." in said and "So on World no mixture can show" in said
     for path in folder.glob("world-*.json"):
         entry = json.loads(path.read_text())
         entry["dataset"]["checksums"] = dict.fromkeys(("features/image.npy", "features/text.npy", "items.parquet"), "0")
         write_json(path, entry)
-    both = {"modalities": ("text", "image"), "datasets": ["World"]}
-    assert runs.inputs(grid, Ledger(folder)) == {"inputs": [both], "few": []}
-    assert runs.inputs(grid, with_records(folder, ledger.records.iloc[:0])) == {"inputs": [], "few": []}
+    both = {"dataset": "World", "modalities": ("text", "image")}
+    assert runs.inputs(grid, Ledger(folder)) == {"inputs": [both]}
+    assert render("inputs", inputs=[both]) == "Beside its ID, an item comes on World with texts and images."
+    assert runs.inputs(grid, with_records(folder, ledger.records.iloc[:0])) == {"inputs": []}
 
 
 def test_where_the_precision_was_another(grid, folder, ledger):
@@ -37,7 +41,7 @@ def test_where_the_precision_was_another(grid, folder, ledger):
     assert said(records) == {"usual": "fp32", "others": [], "divided": []}
     records.loc[records["strategy"].isin(["topk", "hard"]) & (records["dataset"] == "world"), "precision"] = "bf16"
     facts = said(records)
-    assert facts["others"] == [{"precision": "bf16", "rows": ("hard", "topk"), "datasets": ["World"]}]
+    assert facts["others"] == [{"precision": "bf16", "rows": ("hard", "topk"), "dataset": "World"}]
     assert facts["divided"] == [{"after": "hard", "before": "base", "dataset": "World"}]
     records.loc[records["dataset"] == "world", "precision"] = "bf16"
     more = records.tail(1).assign(file="one more", dataset="elsewhere", precision="fp32")
@@ -80,18 +84,18 @@ def records(ledger):
 
 def test_rows_that_began_at_a_reference_that_is_not_on_record(grid, folder, records):
     ledger = with_records(folder, records)
-    assert runs.began_elsewhere(grid, ledger) == [] == runs.marked(grid, ledger)["counts"]
+    assert runs.began_elsewhere(grid, ledger) == [] and not runs.marked(grid, ledger)["counts"]
     records.loc[records["strategy"] == "hard", "reference_weights"] = "other"
     ledger = with_records(folder, records)
     assert runs.began_elsewhere(grid, ledger) == [("world", "hard")], "no planted dataset"
-    assert runs.marked(grid, ledger)["counts"] == [{"rows": 1, "dataset": "World"}]
+    assert runs.marked(grid, ledger)["counts"] == {"World": 1}
     assert runs.began_elsewhere(grid, ledger, ["world-planted"]) == [("world-planted", "hard")]
     records.loc[records["strategy"] == "hard", "accelerator"] = "Some GPU"
     facts = runs.marked(grid, with_records(folder, records))
     assert (facts["of"], facts["on_gpu"], facts["accelerators"]) == (1, 1, ["Some GPU"])
     sweep = grid.rows["hard"].model_copy(update={"tier": "C"})
     swept = grid.model_copy(update={"rows": grid.rows | {"hard": sweep}})
-    assert runs.marked(swept, ledger)["counts"] == [], "sweeps are not in the tables"
+    assert not runs.marked(swept, ledger)["counts"], "sweeps are not in the tables"
 
 
 def test_how_far_a_run_moves_with_its_reference(grid, folder, records):

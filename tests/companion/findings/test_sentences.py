@@ -40,10 +40,10 @@ def test_pushes(share, validation, said):
 
 
 def test_a_pool_that_hits_more_often_turns_the_sentence():
-    other = {"validation": {"hard": 2, "topk": 1}, "pushed": {"hard": 2, "topk": 1}, "push": {"hard": 2, "topk": 1}}
-    hits = {"hard": 60.0, "topk": 10.0, "uniform": 1.0}
-    assert "false negatives, holds" in render("hits", hits=hits, shares={"hard": 9, "topk": 1}, k=20, **other)
-    assert "false negatives, does not hold" in render("hits", hits=hits, shares={"hard": 1, "topk": 9}, k=20, **other)
+    other = {name: {"hard": 2, "topk": 1} for name in ("validation", "push", "pushed_hidden")}
+    other |= {"hidden": {"hard": 60.0, "topk": 10.0, "uniform": 1.0}, "k": 20}
+    assert "false negatives, holds" in render("hits", on_hidden={"hard": 9, "topk": 1}, **other)
+    assert "false negatives, does not hold" in render("hits", on_hidden={"hard": 1, "topk": 9}, **other)
 
 
 def _drift(low, high, exceptions=()):
@@ -87,13 +87,14 @@ def test_where_nothing_has_run_nothing_is_claimed():
         "pool": {"pools": []},
         "history_dropped": {"changes": []},
         "popular": {"shares": []},
-        "baselines_first": {"ahead": []},
+        "baselines_first": {"rows": []},
         "bases": {"changes": []},
-        "others": {"intervals": 0},
+        "others": {"changes": []},
         "precisions": {"usual": None},
         "marked": {"counts": []},
         "how_far": {"of": 1},
         "ranks_drawn": {"windows": []},
     }.items():
         assert render(name, **facts) == "", name
+    assert render("steps", datasets={"Toys": {}}).endswith("- **Toys**: not run yet.")
     assert render("rejected", prefix="", changes=[]) == "*No run is on record yet.*"

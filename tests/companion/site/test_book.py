@@ -213,6 +213,7 @@ EVERY = {"ledger", "costs", "data", "losses", "figures", "plain"}
     ("workflow/grid.yaml", {"ledger"}),
     ("workflow/Snakefile", set()),
     ("benchmarks/results.json", {"costs"}),
+    ("book/sentences/names.yml", {"costs"}),
     ("data/amazon/toys/dataset.json", {"ledger", "costs", "data"}),
     ("companion/evidence/ledger.py", {"ledger"}),
     ("rodpo_lite/losses/preference.py", {"ledger", "losses"}),

@@ -11,7 +11,7 @@ import pytest
 from tiny_book import PROJECT, write_tiny_book
 
 from companion.site import check
-from companion.site.check import Rules
+from companion.site.check import Rules, Status
 from companion.site.pages import BUILDS, Page
 from rodpo_lite import files
 from rodpo_lite.errors import InputError
@@ -38,9 +38,9 @@ def book(tmp_path_factory):
     (root / check.FOLDER).mkdir(parents=True)
     (root / check.FOLDER / "rules.yml").write_text(RULES)
     result = check.check(root, "smoke", progress=lambda line: None)
-    assert [(finding.chapter, finding.metric, finding.status) for finding in result.wrong] == [
-        ("plots", "w_at_0", "new"),
-        ("sums", "total", "new"),
+    assert [(finding.chapter, finding.metric, finding.what) for finding in result.wrong] == [
+        ("plots", "w_at_0", Status.NEW),
+        ("sums", "total", Status.NEW),
     ]
     check.update(root, "smoke", result)
     return root
@@ -95,7 +95,7 @@ def test_a_metric_may_move_within_its_tolerance_and_no_further(compared):
     result = compared("sums", {"total": 6.5}, {"total": 6})
     assert not result.wrong and result.moved[0].change == pytest.approx(0.5 / 6)
     drifted = only(compared("sums", {"total": -10}, {"total": -6}))
-    assert drifted.cells() == ("sums", "total", "-6", "-10", "-66.7 %", "±10 %", "moved further than allowed")
+    assert drifted.cells() == ["sums", "total", "-6", "-10", "-66.7 %", "±10 %", "moved further than allowed"]
     assert only(compared("plots", {"w_at_0": 0.5 + 1e-8}, {"w_at_0": 0.5})).allowed == 1e-9
     assert only(compared("sums", {"total": 1e-300}, {"total": 0})).cells()[4] == "+inf %"
 
@@ -103,17 +103,17 @@ def test_a_metric_may_move_within_its_tolerance_and_no_further(compared):
 def test_texts_and_truth_values_may_not_change(compared):
     assert not compared("sums", {"verdict": "yes", "holds": True}, {"verdict": "yes", "holds": True}).wrong
     result = compared("sums", {"verdict": "no", "holds": False}, {"verdict": "yes", "holds": True})
-    assert [finding.status for finding in result.wrong] == ["drift", "drift"]
+    assert [finding.what for finding in result.wrong] == [Status.DRIFT, Status.DRIFT]
 
 
 def test_a_metric_that_is_gone_or_new_is_wrong(compared):
     result = compared("sums", {"sum": 6}, {"total": 6})
-    assert [(finding.metric, finding.status) for finding in result.wrong] == [("total", "gone"), ("sum", "new")]
+    assert [(finding.metric, finding.what) for finding in result.wrong] == [("total", Status.GONE), ("sum", Status.NEW)]
 
 
 def test_an_invariant_is_checked_whatever_the_baseline_says(compared):
     broken = only(compared("plots", {"w_at_0": 1.5}, {"w_at_0": 1.5}))
-    assert broken.cells() == ("plots", "0 ≤ w_* ≤ 1", "–", "1.5", "–", "–", "does not hold")
+    assert broken.cells() == ["plots", "0 ≤ w_* ≤ 1", "–", "1.5", "–", "–", "does not hold"]
 
 
 def test_an_update_of_one_chapter_leaves_the_others(compared, tmp_path):
@@ -134,7 +134,7 @@ def test_an_update_of_one_chapter_leaves_the_others(compared, tmp_path):
 
 def test_a_notebook_that_fails_is_in_the_report_as_far_as_it_ran(edited, book, tmp_path):
     result = edited("sums", "total = sum", "total = no_such_name + sum")
-    assert only(result).status == "failed" and "NameError" in only(result).now
+    assert only(result).what == Status.FAILED and "NameError" in only(result).now
     text = result.write_report(tmp_path).read_text()
     assert 'href="sums.html"' in text and "NameError" in text
     assert "no_such_name" in (tmp_path / "sums.html").read_text()
@@ -253,7 +253,7 @@ def test_a_check_outside_the_project_says_so(tmp_path):
 
 def test_a_metric_that_is_recorded_twice_shows_the_notebook_that_did_it(edited):
     again = edited("sums", 'record("total", total)', 'record("total", total); record("total", total)')
-    assert only(again).status == "failed" and "recorded twice" in only(again).now
+    assert only(again).what == Status.FAILED and "recorded twice" in only(again).now
     (page,) = again.pages
     assert page.failed.read_text().count("application/vnd.rodpo.metric+json") == 2
 

@@ -11,14 +11,15 @@ from rodpo_lite.data import features
 from rodpo_lite.errors import InputError
 
 
-def test_texts_that_are_alike_have_features_that_are_alike():
+def test_texts_that_are_alike_have_features_that_are_alike(monkeypatch):
     pytest.importorskip("sklearn")
+    monkeypatch.setattr(features, "DIM", 3)
     texts = [f"{colour} {thing}" for thing in ("chair of oak", "teapot") for colour in ("red", "blue")] + [
         None,
         "…",
         "",
     ]
-    rows, present = features.text_features(texts, dim=3)
+    rows, present, _ = features.text_features(texts)
     assert present.tolist() == [True] * 4 + [False] * 3 and rows.shape == (7, 3)
     assert np.linalg.norm(rows, axis=1) == pytest.approx([1] * 4 + [0] * 3)
     assert rows[0] @ rows[1] > max(rows[0] @ rows[2], rows[0] @ rows[3]) + 0.2
@@ -51,7 +52,7 @@ def test_images_in_a_folder_never_lead_out_of_it(tmp_path):
         "n\0",
         "n" * 999,
     ]
-    rows, present = features.thumbnail_features(folder, ids)
+    rows, present, _ = features.image_features(folder, ids)
     assert present.tolist() == [True] * 3 + [False] * 8 and not rows[3:].any()
     assert np.linalg.norm(rows[:3], axis=1) == pytest.approx(1) and rows.shape == (11, 192)
     assert rows[0, 0] > 0 > rows[0, 2] and rows[1, 2] > 0 > rows[1, 0]
@@ -64,7 +65,7 @@ def test_images_in_a_folder_never_lead_out_of_it(tmp_path):
 def test_a_single_image_is_not_all_mean(tmp_path):
     pillow = pytest.importorskip("PIL.Image")
     pillow.new("RGB", (20, 10), (200, 30, 30)).save(tmp_path / "red.png")
-    rows, present = features.thumbnail_features(tmp_path, ["red", "none"])
+    rows, present, _ = features.image_features(tmp_path, ["red", "none"])
     assert present.tolist() == [True, False] and np.linalg.norm(rows[0]) == pytest.approx(1)
 
 
@@ -107,4 +108,4 @@ def test_a_model_takes_the_place_of_words_and_thumbnails(tmp_path, monkeypatch):
         assert "stub" in dataset.manifest["modalities"][modality]["origin"]
     assert lines == ["without text: 2 of 4 items", "without image: 1 of 4 items"]
     with pytest.raises(InputError, match=r"The model other cannot be loaded .*: other is not a model\.$"):
-        features.encode_texts(["a"], "other")
+        features.text_features(["a"], "other")

@@ -7,6 +7,7 @@ import pytest
 from command_line import assert_refused, rodpo
 
 from companion.evidence.ledger import Ledger
+from companion.evidence.record import Record
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.data.split import leave_one_out, training_counts
 from rodpo_lite.errors import InputError
@@ -69,7 +70,7 @@ def test_it_enters_the_ledger_beside_other_records(world_folder, tmp_path):
     (row,) = Ledger(tmp_path / "ledger").records.itertuples()
     assert (row.stage, row.strategy) == ("baseline", "popularity")
     own = baselines.rank(read_dataset(world_folder), BaselineConfig(name="popularity", decay=1), "test")
-    assert metrics.from_ranks(own.unmasked) == Ledger(tmp_path / "ledger").record(row.file).test
+    assert metrics.from_ranks(own.unmasked) == Record.read(tmp_path / "ledger" / row.file).test
     assert len(Ledger(tmp_path / "ledger").of(BaselineConfig(name="popularity", decay=1))) == 1
 
 
