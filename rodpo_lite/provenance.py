@@ -11,8 +11,6 @@ import torch
 
 from rodpo_lite import __version__
 
-LIBRARIES = ("torch", "numpy", "pandas")
-
 
 def computation(device: str, precision: str, processes: int = 1) -> dict[str, Any]:
     """What computes a run now: versions, commit, device, precision of products, machine, processes if several."""
@@ -35,7 +33,7 @@ def computed_in(stretches: list[dict[str, Any]]) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """The versions of Python, of this package and of the libraries that decide the numbers."""
-    libraries = {name: version(name) for name in LIBRARIES}
+    libraries = {name: version(name) for name in ("torch", "numpy", "pandas")}
     return {"python": platform.python_version(), "rodpo_lite": __version__, **libraries}
 
 
@@ -55,10 +53,8 @@ def machine() -> dict[str, Any]:
 
 def _processor_model() -> str:
     """The processor as Linux names it; elsewhere what Python knows, which may be only the architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.is_file() else []
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(models, platform.processor() or platform.machine())
 

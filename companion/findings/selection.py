@@ -70,7 +70,8 @@ def anchor(profile: RankProfile) -> pd.DataFrame:
 
 def noise(profile: RankProfile, negatives: NegativesConfig, loss: LossConfig) -> float:
     """Variance of one draw's suppression over its squared mean; NaN where the probabilities cannot be stated."""
-    return profile.noise(negatives, loss) if SELECTORS[negatives.name].probabilities else np.nan
+    stated = SELECTORS[negatives.name].probabilities
+    return rank_profiles.noise(profile.probabilities(negatives), profile.suppression(loss)) if stated else np.nan
 
 
 def summary(by_selector: dict[str, pd.DataFrame]) -> pd.DataFrame:

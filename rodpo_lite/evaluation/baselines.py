@@ -1,6 +1,6 @@
 """Plain baselines that train nothing: popularity, item-kNN and content-kNN, ranked like every model."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -49,30 +49,25 @@ def rank(dataset: Dataset, config: BaselineConfig, part: Part) -> Ranks:
     """Ranks of every user's `part` target."""
     start, end = leave_one_out(dataset).history(part)
     items, first, last = (torch.as_tensor(array) for array in (dataset.items, start, end))
-    blocks = []
-    for users, scores in _scores(dataset, config, start, end):
+    score, blocks = _scorer(dataset, config, start, end), []
+    for users in np.split(np.arange(dataset.n_users), np.arange(BLOCK, dataset.n_users, BLOCK)):
         history = padded_slices(items, first[users], last[users], dataset.n_items)
-        blocks.append(rank_targets(torch.as_tensor(scores.astype(np.float32)), items[last[users]], history))
+        blocks.append(rank_targets(torch.as_tensor(score(users).astype(np.float32)), items[last[users]], history))
     return Ranks(*(torch.cat(ranks).numpy() for ranks in zip(*blocks, strict=True)))
 
 
-def _scores(dataset: Dataset, config: BaselineConfig, start: np.ndarray, end: np.ndarray) -> Iterator:
-    """Yield blocks of users, in order, and their scores [B, N]."""
-    blocks = np.split(np.arange(dataset.n_users), np.arange(BLOCK, dataset.n_users, BLOCK))
+def _scorer(dataset: Dataset, config: BaselineConfig, start: np.ndarray, end: np.ndarray) -> Callable:
+    """A function of users [B] that returns their scores [B, N]."""
     if config.name == "popularity":
         counts = training_counts(dataset).astype(float)
-        yield from ((users, np.tile(counts, (len(users), 1))) for users in blocks)
-        return
+        return lambda users: np.tile(counts, (len(users), 1))
     weights = _history_weights(dataset, start, end, config.decay)
     if config.name == "item_knn":
         similarity = item_similarity(dataset)
-        yield from ((users, (weights[users] @ similarity).toarray()) for users in blocks)
-        return
+        return lambda users: (weights[users] @ similarity).toarray()
     content = content_vectors(dataset)
     with_itself = (content**2).sum(1)
-    for users in blocks:
-        history = weights[users]
-        yield users, (history @ content) @ content.T - history.multiply(with_itself).toarray()
+    return lambda users: weights[users] @ content @ content.T - weights[users].multiply(with_itself).toarray()
 
 
 def _history_weights(dataset: Dataset, start: np.ndarray, end: np.ndarray, decay: float) -> sparse.csr_array:
@@ -82,15 +77,12 @@ def _history_weights(dataset: Dataset, start: np.ndarray, end: np.ndarray, decay
     place = np.arange(len(user)) - np.repeat(np.cumsum(length) - length, length)
     values = np.float64(decay) ** (length[user] - 1 - place)
     item = dataset.items[start[user] + place]
-    weights = sparse.csr_array((values, (user, item)), (dataset.n_users, dataset.n_items))
-    weights.sum_duplicates()
-    return weights
+    return sparse.csr_array((values, (user, item)), (dataset.n_users, dataset.n_items))  # repeated items are summed
 
 
 def item_similarity(dataset: Dataset) -> sparse.csr_array:
     """Cosine of two items over their users in training (Deshpande and Karypis 2004), 0 with itself, [N, N]."""
-    split = leave_one_out(dataset)
-    taken = _history_weights(dataset, split.start, split.train_end, 1.0)
+    taken = _history_weights(dataset, *leave_one_out(dataset).history("valid"), 1.0)
     taken.data[:] = 1.0
     norm = np.sqrt(np.maximum(taken.sum(0), 1))
     unit = taken @ sparse.diags_array(1 / norm)

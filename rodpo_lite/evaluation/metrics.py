@@ -6,15 +6,14 @@ CUTOFFS = (5, 10, 20)
 
 
 def ndcg(ranks: np.ndarray, cutoff: int = 5) -> np.ndarray:
-    """NDCG of each user with a single relevant item, in the shape of `ranks`: 1/log2(rank + 2) within the cutoff."""
+    """NDCG of a single relevant item, in the shape of `ranks`: 1/log2(rank + 2) within the cutoff (the ideal is 1)."""
     return (ranks < cutoff) / np.log2(ranks + 2.0)
 
 
 def from_ranks(ranks: np.ndarray, cutoffs: tuple[int, ...] = CUTOFFS) -> dict[str, float]:
-    """HR, NDCG and MRR at each cutoff, averaged over users.
+    """HR, `ndcg` and MRR at each cutoff k, averaged over users; MRR is 1/(rank + 1) for rank < k.
 
-    ranks: integers [U], counted from 0. With a single relevant item, NDCG@k = 1/log2(rank + 2) for rank < k (the ideal
-    is 1) and MRR@k = 1/(rank + 1) for rank < k. Raises ValueError for no users or a negative rank.
+    ranks: integers [U], counted from 0. Raises ValueError for no users or a negative rank.
 
     >>> from_ranks(np.array([0, 1, 7]), cutoffs=(5,))
     {'hr@5': 0.6666666666666666, 'ndcg@5': 0.5436432511904858, 'mrr@5': 0.5}

@@ -24,7 +24,7 @@ class Ranks:
     masked: np.ndarray
 
     def table(self) -> pd.DataFrame:
-        """Columns user, rank, rank_masked, int32."""
+        """Columns user, rank, rank_masked (from 0), int32."""
         users = np.arange(len(self.unmasked))
         return pd.DataFrame({"user": users, "rank": self.unmasked, "rank_masked": self.masked}, dtype=np.int32)
 
@@ -52,18 +52,13 @@ def rank_targets(scores: Tensor, targets: Tensor, history: Tensor, known_finite:
     return greater + (equal + 1) // 2, greater_masked + (equal_masked + 1) // 2
 
 
-def rank_dataset(
-    model: Recommender, dataset: Dataset, part: Part, max_length: int, budget_mib: float | None = None
-) -> Ranks:
-    """Ranks of every user's `part` target, from scores in fp32; the model is left in the mode it was in.
-
-    budget_mib: most memory for a block of scores; None suits the device. Raises ValueError if a score is not finite.
-    """
+def rank_dataset(model: Recommender, dataset: Dataset, part: Part, max_length: int) -> Ranks:
+    """Ranks of every user's `part` target, from scores in fp32; raises ValueError if one is not finite."""
     device = next(model.parameters()).device
     start, end = leave_one_out(dataset).history(part)
     items = torch.as_tensor(dataset.items, device=device)
     first, last = torch.as_tensor(start, device=device), torch.as_tensor(end, device=device)
-    rows = Engine(device, budget_mib=budget_mib).rows(dataset.n_items)
+    rows = Engine(device).rows(dataset.n_items)
     unmasked = torch.empty(dataset.n_users, dtype=torch.long, device=device)
     masked = torch.empty_like(unmasked)
     for users, hidden, vectors in encode_histories(model, dataset, start, end, max_length):

@@ -1,6 +1,5 @@
 """The best items for a user."""
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -17,11 +16,10 @@ def recommend(model: Recommender, dataset: Dataset, user: int, top: int = 10) ->
         raise InputError(f"There is no user {user}: {dataset.name} has users 0 to {dataset.n_users - 1}.")
     if not 1 <= top <= dataset.n_items:
         raise InputError(f"--top {top} is out of range: {dataset.name} has {dataset.n_items} items.")
-    start, end = dataset.offsets[:-1].copy(), dataset.offsets[1:].copy()
-    end[np.arange(dataset.n_users) != user] = start[np.arange(dataset.n_users) != user]
-    (_, hidden, vectors), *_ = encode_histories(model, dataset, start, end, model.max_length)
+    start, end = dataset.offsets[[user]], dataset.offsets[[user + 1]]
+    ((_, hidden, vectors),) = encode_histories(model, dataset, start, end, model.max_length)
     scores = (hidden @ vectors.T).squeeze(0)
-    scores[torch.as_tensor(dataset.items[start[user] : end[user]])] = -torch.inf
+    scores[torch.as_tensor(dataset.items[start[0] : end[0]])] = -torch.inf
     best = scores.topk(min(top, int(torch.isfinite(scores).sum())))
     items = best.indices.tolist()
     ids, titles = ([printable(names[item])[:80] for item in items] for names in (dataset.item_ids, dataset.titles))

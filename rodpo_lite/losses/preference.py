@@ -7,7 +7,7 @@ the whole batch, and what it remembers lies in an explicit state that the traine
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
@@ -135,20 +135,16 @@ def dmpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
 
 @dataclass(frozen=True)
 class Loss:
-    """An entry of the registry.
-
-    function: the loss. suppression: w = ∂ℓ/∂s(i-) in closed form, [P, n]; None where that of a pair depends on other
-    pairs. reference: whether it looks at the reference. uses: the keys of `loss` that it reads.
-    """
+    """A loss; its suppression w = ∂ℓ/∂s(i-) in closed form, [P, n], None where that of a pair depends on other pairs;
+    the keys of `loss` that it reads; and whether it looks at the reference."""
 
     function: Callable[[Pairs, LossConfig, State], Tensor]
     suppression: Callable[[Pairs, LossConfig], Tensor] | None = None
-    reference: bool = True
     uses: tuple[str, ...] = ("beta",)
+    reference: bool = True
 
     @property
     def summary(self) -> str:
-        """First line of the function's documentation."""
         return (self.function.__doc__ or "").strip().splitlines()[0]
 
 
@@ -158,19 +154,14 @@ def _dpo_suppression(pairs: Pairs, config: LossConfig) -> Tensor:
 
 LOSSES: dict[str, Loss] = {
     "dpo": Loss(dpo, _dpo_suppression),
-    "bpr": Loss(bpr, lambda pairs, c: c.beta * torch.sigmoid(-c.beta * pairs.policy_margin), reference=False),
-    "cdpo": Loss(cdpo, lambda pairs, c: _dpo_suppression(pairs, c) - c.beta * c.epsilon, uses=("beta", "epsilon")),
+    "bpr": Loss(bpr, lambda p, c: c.beta * (-c.beta * p.policy_margin).sigmoid(), reference=False),
+    "cdpo": Loss(cdpo, lambda p, c: _dpo_suppression(p, c) - c.beta * c.epsilon, ("beta", "epsilon")),
     "rdpo": Loss(
-        rdpo,
-        lambda pairs, c: _dpo_suppression(pairs, c) + c.beta * c.epsilon / (1 - 2 * c.epsilon),
-        uses=("beta", "epsilon"),
+        rdpo, lambda p, c: _dpo_suppression(p, c) + c.beta * c.epsilon / (1 - 2 * c.epsilon), ("beta", "epsilon")
     ),
-    "ipo": Loss(ipo, lambda pairs, c: 1 / c.beta - 2 * pairs.margin),
+    "ipo": Loss(ipo, lambda p, c: 1 / c.beta - 2 * p.margin),
     "simpo": Loss(
-        simpo,
-        lambda pairs, c: c.beta * torch.sigmoid(c.gamma - c.beta * pairs.policy_margin),
-        reference=False,
-        uses=("beta", "gamma"),
+        simpo, lambda p, c: c.beta * (c.gamma - c.beta * p.policy_margin).sigmoid(), ("beta", "gamma"), reference=False
     ),
     "dr_dpo": Loss(dr_dpo, uses=("beta", "beta_prime")),
     "beta_dpo": Loss(beta_dpo, uses=("beta", "alpha", "rho", "momentum")),
@@ -179,13 +170,12 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def suppression_by_autograd(name: str, pairs: Pairs, config: LossConfig) -> Tensor:
-    """w = ∂L/∂s(i-), the suppression of each rejected score, [P, n], for the loss summed over the batch.
+def suppression_by_autograd(name: str, pairs: Pairs, config: LossConfig, weights: Tensor | float = 1.0) -> Tensor:
+    """w = ∂L/∂s(i-), the suppression of each rejected score, [P, n], L being the weighted sum of the batch's losses.
 
     By automatic differentiation, so it holds for every registered loss; `Loss.suppression` is the closed form of some.
     """
     negative = pairs.policy_negative.detach().requires_grad_()
-    moved = Pairs(pairs.policy_positive.detach(), negative, pairs.reference_positive, pairs.reference_negative)
     with torch.enable_grad():
-        (suppression,) = torch.autograd.grad(LOSSES[name].function(moved, config, {}).sum(), negative)
-    return suppression
+        losses = LOSSES[name].function(replace(pairs, policy_negative=negative), config, {})
+        return torch.autograd.grad((weights * losses).sum(), negative)[0]

@@ -38,16 +38,15 @@ class SelectionDiagnostics:
             "suppression": suppression.sum(),
             "size": suppression.abs().sum(),
         }
-        for kind, on in self._kinds(batch, negatives).items():
+        first_row, here = self.known.first_rows(batch.user_of_position, negatives), batch.rows[:, None]
+        kinds = {"past": (first_row >= 0) & (first_row <= here), "future": first_row > here + 1}
+        if self.planted is not None:
+            kinds["planted"] = self.planted.hit(batch, negatives)
+        for kind, on in kinds.items():
             sums |= {f"{kind}_draws": on.sum(), f"{kind}_size": (suppression.abs() * on).sum()}
         for name, value in sums.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
         self.last[batch.rows] = now
-
-    def _kinds(self, batch: PackedBatch, negatives: Tensor) -> dict[str, Tensor]:
-        first_row, here = self.known.first_rows(batch.user_of_position, negatives), batch.rows[:, None]
-        kinds = {"past": (first_row >= 0) & (first_row <= here), "future": first_row > here + 1}
-        return kinds if self.planted is None else kinds | {"planted": self.planted.hit(batch, negatives)}
 
     def summary(self) -> dict[str, float]:
         """Summarise the epoch: `suppression` per position; `effective_negatives`, the exponential of the entropy of the

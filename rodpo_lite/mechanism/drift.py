@@ -45,8 +45,7 @@ def matched_drift(
     sequences = PackedSequences.for_training(dataset, max_length, device)
     items = torch.as_tensor(dataset.items, device=device)
     owned = OwnedItems.in_training(dataset, device)
-    gaps: dict[str, list[pd.DataFrame]] = {name: [] for name in notions}
-    done = 0
+    parts, done = [], 0
     for batch in sequences.epoch(BLOCK, torch.Generator().manual_seed(seed)):
         users = batch.user_of_position
         excluded = exclusions(exclude, users, batch.rows, items[batch.rows + 1], owned)
@@ -57,11 +56,11 @@ def matched_drift(
         near = _neighbours(scores.masked_fill(~candidates, -torch.inf), reach)
         for name, mask in wrong.items():
             row, gap = _gaps(new_scores - scores, mask, others, *near)
-            gaps[name].append(pd.DataFrame({"user": users[row].cpu(), "gap": gap.cpu()}))
+            parts.append(pd.DataFrame({"notion": name, "user": users[row].cpu(), "gap": gap.cpu()}))
         if (done := done + len(batch.rows)) >= positions:
             break
-    tables = {name: pd.concat(parts) for name, parts in gaps.items()}
-    return {name: _summary(table) for name, table in tables.items() if table["user"].nunique() > 1}
+    by_notion = pd.concat(parts).groupby("notion")
+    return {str(name): _summary(table) for name, table in by_notion if table["user"].nunique() > 1}
 
 
 def drift_report(

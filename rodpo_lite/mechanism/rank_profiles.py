@@ -39,8 +39,8 @@ class RankProfile:
     anchor: np.ndarray
     candidates: dict[str, Candidates]
 
-    def expected(self, negatives: NegativesConfig, loss: LossConfig) -> tuple[np.ndarray, np.ndarray]:
-        """Erroneous and informative suppression of each position, both [P]; KeyError where q or w cannot be stated."""
+    def expected(self, negatives: NegativesConfig, loss: LossConfig) -> np.ndarray:
+        """Erroneous and informative suppression of each position, [2, P]; KeyError where q or w cannot be stated."""
         return self.by_kind(self.probabilities(negatives) * self.suppression(loss))
 
     def probabilities(self, negatives: NegativesConfig) -> np.ndarray:
@@ -58,26 +58,14 @@ class RankProfile:
             raise KeyError(f"the suppression of {loss.name} on a pair depends on other pairs")
         return np.where(self.real, suppression(self.pairs, loss).numpy(), 0.0)
 
-    def by_kind(self, amounts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Amounts [P, N] summed over the ranks with a false negative, and over the others, both [P]."""
-        return (amounts * self.false_negative).sum(1), (amounts * ~self.false_negative).sum(1)
-
-    def noise(self, negatives: NegativesConfig, loss: LossConfig) -> float:
-        """Noise-to-signal ratio of one draw: trace of the variance of its gradient, over the squared mean gradient.
-
-        The gradient of a position is a vector over the catalogue, w_r at the drawn item; averaged over positions.
-        """
-        return _noise(self.probabilities(negatives), self.suppression(loss))
+    def by_kind(self, amounts: np.ndarray) -> np.ndarray:
+        """Amounts [P, N] summed over the ranks with a false negative, and over the others, [2, P]."""
+        return np.stack([(amounts * kind).sum(1) for kind in (self.false_negative, ~self.false_negative)])
 
     @property
     def real(self) -> np.ndarray:
         """Which ranks hold an eligible item, [P, N]."""
         return np.arange(self.items.shape[1]) < self.eligible[:, None]
-
-    @property
-    def margin(self) -> np.ndarray:
-        """h if the item at that rank were drawn, [P, N]; infinite where nothing is eligible."""
-        return np.where(self.real, self.pairs.margin.numpy(), np.inf)
 
     def by_pool_size(self, loss: LossConfig, depth: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Erroneous and informative suppression, averaged over positions, of a pool of K = 1 … N; both [N].
@@ -112,16 +100,13 @@ class RankProfile:
 
 
 def suppression_table(profile: RankProfile, settings: list[NegativesConfig], losses: list[LossConfig]) -> pd.DataFrame:
-    """Mean erroneous and informative suppression and gradient noise of every selection setting under every loss.
-
-    Columns setting and loss (their places in the lists), erroneous, informative, noise.
-    """
+    """Mean suppression of both kinds and gradient noise, a row for the places of every setting and every loss."""
     rows, suppressions = [], [profile.suppression(loss) for loss in losses]
     for setting, negatives in enumerate(settings):
         probabilities = profile.probabilities(negatives)
         for loss, suppression in enumerate(suppressions):
-            erroneous, informative = (kind.mean() for kind in profile.by_kind(probabilities * suppression))
-            rows.append((setting, loss, erroneous, informative, _noise(probabilities, suppression)))
+            kinds = profile.by_kind(probabilities * suppression).mean(1)
+            rows.append((setting, loss, *kinds, noise(probabilities, suppression)))
     return pd.DataFrame(rows, columns=["setting", "loss", "erroneous", "informative", "noise"])
 
 
@@ -154,7 +139,12 @@ def rank_profile(
     return RankProfile(*(table.numpy() for table in tables), Pairs(*pairs), anchor.numpy(), candidates)
 
 
-def _noise(probabilities: np.ndarray, suppression: np.ndarray) -> float:
+def noise(probabilities: np.ndarray, suppression: np.ndarray) -> float:
+    """Noise-to-signal ratio of one draw: trace of the variance of its gradient, over the squared mean gradient.
+
+    The gradient of a position is a vector over the catalogue, w_r at the drawn item; averaged over positions. Both
+    arguments are [P, N], by rank.
+    """
     mean_square = (probabilities * suppression**2).sum(1).mean()
     square_mean = ((probabilities * suppression) ** 2).sum(1).mean()
     return float((mean_square - square_mean) / square_mean)

@@ -40,8 +40,7 @@ def planted_relevance(planted: Planted) -> Relevance:
 
 def future_relevance(dataset: Dataset) -> Relevance:
     """What the user takes later on, up to the validation item; the test item is not looked at."""
-    split = leave_one_out(dataset)
-    items, ends = torch.as_tensor(dataset.items), torch.as_tensor(split.train_end + 1)
+    items, ends = torch.as_tensor(dataset.items), torch.as_tensor(leave_one_out(dataset).train_end + 1)
 
     def relevance(batch: PackedBatch) -> Tensor:
         end, after_positive = ends.to(batch.rows.device)[batch.user_of_position], batch.rows + 2

@@ -101,8 +101,7 @@ class OwnedItems:
     @classmethod
     def in_training(cls, dataset: Dataset, device="cpu") -> "OwnedItems":
         """Collect the training items of every user."""
-        split = leave_one_out(dataset)
-        return cls.within(dataset.items, split.start, split.train_end, dataset.n_items, device)
+        return cls.within(dataset.items, *leave_one_out(dataset).history("valid"), dataset.n_items, device)
 
     def items_of(self, users: Tensor) -> tuple[Tensor, Tensor]:
         """Items and first rows of the given users, both [P, M], padded with N and 0."""

@@ -53,16 +53,16 @@ class NegativeSampler:
 
         Without a scorer there is one block for all positions, which is empty.
         """
-        batch, positives, config, n_items = step.batch, step.positives, self.config, len(self.popularity)
+        batch, positives, config = step.batch, step.positives, self.config
         # A pool that is refreshed per epoch starts with a uniform one.
         draw = self.selector.draw if scored or self.selector.scorer is None else SELECTORS["uniform"].draw
         excluded = exclusions(config.exclude, batch.user_of_position, batch.rows, positives, self.owned)
-        popularity, in_batch = self.popularity, torch.bincount(positives, minlength=n_items)
+        counts = self.popularity, torch.bincount(positives, minlength=len(self.popularity))
         negatives = torch.empty(len(positives), config.n, dtype=torch.long, device=positives.device)
         elsewhere = None
         if pool is not None:
-            catalogue = Candidates(negatives, negatives, excluded, popularity, in_batch, batch.rows)
-            excluded, popularity, in_batch = renumbered(excluded, pool).sort(1).values, popularity[pool], in_batch[pool]
+            catalogue = Candidates(negatives, negatives, excluded, *counts, batch.rows)
+            excluded, counts = renumbered(excluded, pool).sort(1).values, [count[pool] for count in counts]
             nothing_left = (excluded < len(pool)).sum(1, keepdim=True) == len(pool)
             if bool(nothing_left.any()):  # else nothing is drawn
                 elsewhere = uniform_items(catalogue, config.n, self.generator)
@@ -71,17 +71,10 @@ class NegativeSampler:
 
         @torch.no_grad()
         def select(block: slice, scores: Tensor) -> None:
-            candidates = Candidates(
-                scores,
-                scored.positive[block] if scored else scores,
-                excluded[block],
-                popularity,
-                in_batch,
-                batch.rows[block],
-                self.epoch,
-                self.state,
-                partial(pair_scores, scored.hidden[block], scored.vectors) if rounded else None,
-            )
+            positive = scored.positive[block] if scored else scores
+            rescore = partial(pair_scores, scored.hidden[block], scored.vectors) if rounded else None
+            seen = scores, positive, excluded[block], *counts, batch.rows[block]
+            candidates = Candidates(*seen, self.epoch, self.state, rescore)
             with masked(scores, excluded[block]) if scored else nullcontext():
                 drawn = draw(candidates, config, self.generator)
             negatives[block] = drawn if pool is None else pool[drawn]

@@ -16,16 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rodpo_lite.sampling.candidates import Candidates
-from rodpo_lite.sampling.draws import (
-    below,
-    best_items,
-    by_rank,
-    distinct_items,
-    nth_eligible,
-    ranks,
-    uniform_items,
-    weighted_items,
-)  # fmt: skip
+from rodpo_lite.sampling.draws import below, best_items, by_rank, distinct_items, ranks, uniform_items, weighted_items
 from rodpo_lite.settings import Settings, one_of
 
 
@@ -173,13 +164,13 @@ def srns(candidates: Candidates, config: NegativesConfig, generator: torch.Gener
     """
     items, values = (candidates.state[f"srns_{name}"][candidates.rows] for name in ("items", "values"))
     new = items[:, :1] < 0
-    first = nth_eligible(candidates, below(candidates.eligible, SRNS_MEMORY, generator))
-    items = torch.where(new, first, items)
+    items = torch.where(new, uniform_items(candidates, SRNS_MEMORY, generator), items)
     values = torch.cat([values[:, :, 1:], _certainty(candidates, items)[:, :, None]], 2)
     weight = SRNS_ALPHA * min(1.0, candidates.epoch / SRNS_WARMUP)
-    chosen = items.gather(1, (values[:, :, -1] + weight * _spread(values)).argmax(1, keepdim=True))
+    spread = (values - values.nanmean(-1, keepdim=True)).square().nanmean(-1).sqrt()  # NaN: not yet remembered
+    chosen = items.gather(1, (values[:, :, -1] + weight * spread).argmax(1, keepdim=True))
 
-    joining = nth_eligible(candidates, below(candidates.eligible, SRNS_JOINING, generator))
+    joining = uniform_items(candidates, SRNS_JOINING, generator)
     joining_values = torch.full((*joining.shape, values.shape[2]), torch.nan, device=values.device)
     joining_values[:, :, -1] = _certainty(candidates, joining)
     items, values = torch.cat([items, joining], 1), torch.cat([values, joining_values], 1)
@@ -204,20 +195,11 @@ def _certainty(candidates: Candidates, items: Tensor) -> Tensor:
     return torch.sigmoid(candidates.scores_at(items) - candidates.positive_scores[:, None])
 
 
-def _spread(values: Tensor) -> Tensor:
-    """Standard deviation over the last axis, NaN left out; 0 where there is one value."""
-    centred = values - values.nanmean(-1, keepdim=True)
-    return centred.square().nanmean(-1).sqrt()
-
-
 @dataclass(frozen=True)
 class Selector:
-    """An entry of the registry.
-
-    draw: the function. probabilities: that of each item in one draw, None where it cannot be stated. scorer: whose
+    """draw: the function. probabilities: that of each item in one draw, None where it cannot be stated. scorer: whose
     scores it looks at: the policy's (current or, with `refresh = epoch`, those at the start of the epoch), the frozen
-    reference's, or nobody's. uses: the keys of `negatives` that it reads. state: what it remembers, for I rows.
-    """
+    reference's, or nobody's. uses: the keys of `negatives` that it reads. state: what it remembers, for I rows."""
 
     draw: Callable[[Candidates, NegativesConfig, torch.Generator], Tensor]
     probabilities: Callable[[Candidates, NegativesConfig], Tensor] | None = None
@@ -228,7 +210,6 @@ class Selector:
 
     @property
     def summary(self) -> str:
-        """First line of the function's documentation."""
         return self.note or (self.draw.__doc__ or "").strip().splitlines()[0]
 
 

@@ -6,12 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-INTEGERS = {
-    torch.bfloat16: torch.int16,
-    torch.float16: torch.int16,
-    torch.float32: torch.int32,
-    torch.float64: torch.int64,
-}
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the bytes of a score
 WIDER = {torch.int16: torch.int32, torch.int32: torch.int64}  # room for a score and its place
 GROUP = 6
 
@@ -72,5 +67,5 @@ def _partitioned(keys: Tensor, depth: int, ordered: bool) -> Tensor:
 
 def _as_integers(scores: Tensor) -> Tensor:
     """Integers in the order of the scores: torch compares them faster than what may be NaN."""
-    bits = scores.view(INTEGERS[scores.dtype])
+    bits = scores.view(INTEGERS[scores.element_size()])
     return bits ^ ((bits >> (8 * scores.element_size() - 1)) & torch.iinfo(bits.dtype).max)

@@ -92,7 +92,6 @@ def _checksum(tensors: dict[str, Tensor], state: dict[str, Any]) -> int:
 
 
 def _unreadable(path: Path) -> InputError:
-    """The error for a file of tensors that does not hold what `write_tensors` wrote: what to do about it."""
     return InputError(
         f"{path} is not a readable checkpoint: it is damaged or cut short; remove it and train again with --resume."
     )

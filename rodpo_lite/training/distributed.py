@@ -36,11 +36,12 @@ class Group:
         """Replace every gradient by its sum over the group; a parameter without one counts as zero."""
         if self.size == 1:
             return
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        sparse = [parameter for parameter in parameters if parameter.grad is not None and parameter.grad.is_sparse]
-        for parameter in sparse:
-            dist.all_reduce(parameter.grad)
-        dense = [parameter for parameter in parameters if all(parameter is not other for other in sparse)]
+        dense = []
+        for parameter in model.parameters():
+            if parameter.grad is not None and parameter.grad.is_sparse:
+                dist.all_reduce(parameter.grad)
+            elif parameter.requires_grad:
+                dense.append(parameter)
         # One message instead of one for each parameter.
         flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in dense])
         dist.all_reduce(flat)
@@ -54,14 +55,13 @@ class Group:
         message: list[Any] = [None]
         if self.is_main:
             try:
-                message = [(work(), None)]
+                message = [work()]
             except InputError as error:
-                message = [(None, str(error))]
+                message = [error]
         dist.broadcast_object_list(message)
-        result, refusal = message[0]
-        if refusal is not None:
-            raise InputError(refusal)
-        return result
+        if isinstance(message[0], InputError):
+            raise message[0]
+        return message[0]
 
 
 ALONE = Group()

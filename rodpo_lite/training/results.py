@@ -1,6 +1,5 @@
 """Evaluate finished runs and baselines: ranks and metrics of the held-out items, drift of false negatives."""
 
-import io
 import time
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,7 @@ from rodpo_lite.training.runs import load
 def evaluate(dataset: Dataset, folder: Path, part: Part = "test") -> dict[str, Any]:
     """Rank every user's `part` target and write metrics.json and ranks.parquet (`_valid` for validation).
 
-    Return {"unmasked": metrics, "masked": metrics, ...}, `weights` being the checksum of those that were evaluated;
-    ranks.parquet has columns user, rank, rank_masked (from 0).
+    Return {"unmasked": metrics, "masked": metrics, ...}, `weights` being the checksum of those that were evaluated.
     """
     run = load(folder, dataset, best_device())
     started = time.perf_counter()
@@ -46,9 +44,8 @@ def evaluate(dataset: Dataset, folder: Path, part: Part = "test") -> dict[str, A
         "seconds": round(time.perf_counter() - started, 3),
     }
     suffix = "" if part == "test" else "_valid"
-    stream = io.BytesIO()
-    ranks.table().to_parquet(stream, index=False, compression="zstd")
-    files.write_bytes(run.folder / f"ranks{suffix}.parquet", stream.getvalue())
+    table = ranks.table().to_parquet(index=False, compression="zstd")
+    files.write_bytes(run.folder / f"ranks{suffix}.parquet", table)
     files.write_json(run.folder / f"metrics{suffix}.json", result)
     return result
 

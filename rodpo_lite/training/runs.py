@@ -21,7 +21,7 @@ from rodpo_lite import files
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.data.planted import Planted
 from rodpo_lite.data.schema import Dataset, sha256
-from rodpo_lite.engine import Engine, stream_seed
+from rodpo_lite.engine import stream_seed
 from rodpo_lite.errors import InputError, Notice
 from rodpo_lite.model.capacity import parameter_counts
 from rodpo_lite.model.config import EncoderConfig
@@ -59,16 +59,13 @@ class Run:
         return lines.drop(columns=["valid", "valid_masked"]).set_index("epoch")
 
 
-def train(
-    dataset: Dataset, config: ReferenceConfig, out: Path, resume: bool = False, report: Report | None = None,
-    progress: Callable[..., Any] | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Stage 1: train a reference into the run folder `out`; return its record.
+def train(dataset: Dataset, config: ReferenceConfig, out: Path, **options: Any) -> dict[str, Any]:
+    """Stage 1: train a reference into the run folder `out`; return its record. Options are those of `train_seeds`.
 
     The record of a finished run of the same configuration is returned as it is. A process that torchrun started trains
     together with the others. Raises InputError if `out` holds another run, or an unfinished one without `resume`.
     """
-    return train_seeds(dataset, [config], [out], resume, report, progress)[0]
+    return train_seeds(dataset, [config], [out], **options)[0]
 
 
 def train_seeds(
@@ -83,7 +80,7 @@ def train_seeds(
         raise InputError("Several seeds run in one process; leave out --seeds or torchrun.")
     engine, records, jobs = configs[0].training.engine(), [], []
     with joined(engine.device) as group, ExitStack() as locks:
-        hooks = _hooks(report, progress) if group.is_main else {}
+        hooks = {"report": report or Trainer.report, "progress": progress or bars()} if group.is_main else {}
         for config, out in zip(configs, outs, strict=True):
             _check_trainable(dataset, config)
             record = _new_record(dataset, config, config.encoder, {})
@@ -91,10 +88,8 @@ def train_seeds(
             records.append(finished or record)
             if finished is None:
                 objective = ReferenceObjective(_initial(dataset, config).to(engine.device), dataset, config, engine)
-                trainer = Trainer(
-                    objective, dataset, config, Path(out), _generator(engine, config), **hooks, group=group
-                )
-                jobs.append((record, trainer))
+                generator = torch.Generator(engine.device).manual_seed(stream_seed(config.seed, "selection"))
+                jobs.append((record, Trainer(objective, dataset, config, Path(out), generator, **hooks, group=group)))
         _train(jobs, resume)
     return records
 
@@ -108,16 +103,13 @@ def _initial(dataset: Dataset, config: ReferenceConfig) -> Recommender:
     return model
 
 
-def align(
-    dataset: Dataset, reference: Path, config: AlignmentConfig, out: Path, resume: bool = False,
-    report: Report | None = None, progress: Callable[..., Any] | None = None, planted: Planted | None = None,
-) -> dict[str, Any]:  # fmt: skip
+def align(dataset: Dataset, reference: Path, config: AlignmentConfig, out: Path, **options: Any) -> dict[str, Any]:
     """Stage 2: align a policy, starting from the finished run `reference` and against its frozen copy.
 
     With `planted`, the history also says how much of the selection and suppression falls on what was hidden. Return
     the record; raise InputError as `train` does, and if reference or negatives do not fit the dataset.
     """
-    return align_seeds(dataset, [reference], [config], [out], resume, report, progress, planted)[0]
+    return align_seeds(dataset, [reference], [config], [out], **options)[0]
 
 
 def align_seeds(
@@ -129,7 +121,8 @@ def align_seeds(
     if processes() > 1:
         raise InputError("An alignment runs in one process; only `rodpo train` can be started by torchrun.")
     engine, records, jobs = configs[0].training.engine(), [], []
-    planted, hooks = planted.to(engine.device) if planted else None, _hooks(report, progress)
+    hooks = {"report": report or Trainer.report, "progress": progress or bars()}
+    planted = planted.to(engine.device) if planted else None
     with ExitStack() as locks:
         for folder, config, out in zip(references, configs, outs, strict=True):
             _check_negatives(dataset, config)
@@ -139,9 +132,10 @@ def align_seeds(
             finished = _claim(locks, out, record, resume)
             records.append(finished or record)
             if finished is None:
-                policy, generator = load(folder, dataset, engine.device).model, _generator(engine, config)
+                policy = load(folder, dataset, engine.device).model
                 if not config.training.dropout:
                     policy.disable_dropout()
+                generator = torch.Generator(engine.device).manual_seed(stream_seed(config.seed, "selection"))
                 objective = AlignmentObjective(policy, reference.model, dataset, config, generator, planted, engine)
                 jobs.append((record, Trainer(objective, dataset, config, Path(out), generator, **hooks)))
         _train(jobs, resume)
@@ -182,43 +176,31 @@ def _check_trainable(dataset: Dataset, config: ReferenceConfig) -> None:
 
 def _check_negatives(dataset: Dataset, config: AlignmentConfig) -> None:
     """Every position must have something that may be rejected, and what is counted must fit into the catalogue."""
-    used = SELECTORS[config.negatives.name].uses if config.negatives.name != "none" else ()
-    for key in {"k", "skip", "candidates"} & set(used):
-        if (value := getattr(config.negatives, key)) > dataset.n_items:
-            raise InputError(
-                f"negatives.{key} = {value} is larger than the catalogue of {dataset.name}, "
-                f"which has {dataset.n_items} items."
-            )
-    if config.negatives.name == "none" or config.negatives.exclude == "none":
+    negatives = config.negatives
+    if negatives.name == "none":
         return
+    for key in {"k", "skip", "candidates"}.intersection(SELECTORS[negatives.name].uses):
+        if (value := getattr(negatives, key)) > dataset.n_items:
+            catalogue = f"the catalogue of {dataset.name}, which has {dataset.n_items} items"
+            raise InputError(f"negatives.{key} = {value} is larger than {catalogue}.")
     counts = OwnedItems.in_training(dataset).offsets.diff()
-    if int(counts.max()) >= dataset.n_items:
+    if negatives.exclude != "none" and int(counts.max()) >= dataset.n_items:
         raise InputError(
             f"User {int(counts.argmax())} has the whole catalogue among the training items, "
             "so nothing is left to reject; use negatives.exclude=none or drop that user."
         )
 
 
-def _generator(engine: Engine, config: ReferenceConfig | AlignmentConfig) -> torch.Generator:
-    return torch.Generator(engine.device).manual_seed(stream_seed(config.seed, "selection"))
-
-
-def _hooks(report: Report | None, progress: Callable[..., Any] | None) -> dict[str, Any]:
-    """What a trainer calls to report an epoch and to show its progress: nothing, and a bar, if nothing is given."""
-    return {"progress": progress or bars()} | ({"report": report} if report else {})
-
-
 def _new_record(dataset: Dataset, config: Any, encoder: EncoderConfig, inputs: dict[str, str]) -> dict[str, Any]:
     """The part of a run's record that is known before it is trained."""
-    description = dataset.description
     return {
-        "config_hash": identity(config, checksums=description["checksums"], **inputs),
+        "config_hash": identity(config, checksums=dataset.description["checksums"], **inputs),
         "stage": config.stage,
         "seed": config.seed,
         "config": config.model_dump(mode="json"),
         "encoder": encoder.model_dump(mode="json"),
         **inputs,
-        "dataset": description,
+        "dataset": dataset.description,
     }
 
 
@@ -252,29 +234,22 @@ def _train(jobs: list[tuple[dict[str, Any], Trainer]], resume: bool) -> None:
         record |= trainer.computation
         group.from_main(partial(files.write_json, trainer.folder / checkpoint.RUN, record))
     trainers = [trainer for _, trainer in jobs]
-    if len(jobs) > 1 and all(map(can_stack, trainers)):
-        for job, best in zip(jobs, fit_together(trainers, resume), strict=True):
-            _finish(*job, best, len(jobs))
-    else:
-        for record, trainer in jobs:
-            _finish(record, trainer, trainer.fit(resume))
-
-
-def _finish(record: dict[str, Any], trainer: Trainer, best: dict[str, Any], sharing: int = 1) -> None:
-    """Complete a run's record by its best epoch, and write its weights; `sharing` runs took their time together."""
-    counts = parameter_counts(trainer.model)
-    record.update(
-        computed_in(trainer.stretches),
-        best_epoch=best["epoch"],
-        epochs_run=len(trainer.history),
-        seconds=round(sum(line["epoch_seconds"] for line in trainer.history) / sharing, 1),
-        parameters=counts.total,
-        active_parameters=counts.active,
-        valid=best["valid"],
-        valid_masked=best["valid_masked"],
-    )
-    if trainer.group.is_main:
-        files.write_json(trainer.folder / checkpoint.RUN, record)
-        state = {"config_hash": record["config_hash"]}
-        checkpoint.write_tensors(trainer.folder / checkpoint.MODEL, trainer.best, state)
-        (trainer.folder / checkpoint.CHECKPOINT).unlink()
+    together = len(jobs) > 1 and all(map(can_stack, trainers))
+    lines = fit_together(trainers, resume) if together else (trainer.fit(resume) for trainer in trainers)
+    for (record, trainer), best in zip(jobs, lines, strict=True):
+        seconds, counts = sum(line["epoch_seconds"] for line in trainer.history), parameter_counts(trainer.model)
+        record.update(
+            computed_in(trainer.stretches),
+            best_epoch=best["epoch"],
+            epochs_run=len(trainer.history),
+            seconds=round(seconds / (len(jobs) if together else 1), 1),
+            parameters=counts.total,
+            active_parameters=counts.active,
+            valid=best["valid"],
+            valid_masked=best["valid_masked"],
+        )
+        if trainer.group.is_main:
+            files.write_json(trainer.folder / checkpoint.RUN, record)
+            state = {"config_hash": record["config_hash"]}
+            checkpoint.write_tensors(trainer.folder / checkpoint.MODEL, trainer.best, state)
+            (trainer.folder / checkpoint.CHECKPOINT).unlink()

@@ -12,7 +12,7 @@ from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.data.synthetic import Oracle
 from rodpo_lite.losses.preference import LossConfig
 from rodpo_lite.mechanism.agreement import anchor_error, by_autograd, by_drawing, standard_errors, three_ways
-from rodpo_lite.mechanism.rank_profiles import rank_profile, suppression_table
+from rodpo_lite.mechanism.rank_profiles import noise, rank_profile, suppression_table
 from rodpo_lite.mechanism.relevance import future_relevance, oracle_relevance
 from rodpo_lite.sampling.selectors import SELECTORS, NegativesConfig
 from rodpo_lite.settings import build
@@ -30,15 +30,16 @@ def profile(world, world_folder, reference_folder, tmp_path_factory):
 
 
 def test_the_profile_is_a_ranking_of_the_eligible_items(profile, world):
-    positions, depth = profile.margin.shape
+    positions, depth = profile.items.shape
     assert depth == world.n_items and positions >= 200
     assert profile.eligible.max() < world.n_items, "at least the positive is excluded"
     for row in range(0, positions, 37):
-        assert np.isinf(profile.margin[row, profile.eligible[row] :]).all()
+        assert profile.real[row].sum() == profile.eligible[row] and profile.real[row, : profile.eligible[row]].all()
         assert not profile.false_negative[row, profile.eligible[row] :].any()
     assert 0 < profile.false_negative.mean() < 0.5
-    finite = profile.margin[np.isfinite(profile.margin)]
-    assert finite.std() > 0, "the policy must have moved for the margins to mean anything"
+    assert profile.pairs.margin.numpy()[profile.real].std() > 0, (
+        "the policy must have moved for the margins to mean anything"
+    )
 
 
 NEGATIVES = {
@@ -107,9 +108,9 @@ def test_a_value_in_the_pool_by_hand(profile):
 
 
 def test_a_sure_draw_has_no_noise_and_a_wide_pool_has_more(profile):
-    loss = LossConfig()
-    assert profile.noise(NegativesConfig(name="hard"), loss) == pytest.approx(0, abs=1e-12)
-    few, many = (profile.noise(NegativesConfig(name="topk", k=k), loss) for k in (5, 50))
+    suppression = profile.suppression(LossConfig())
+    assert noise(profile.probabilities(NegativesConfig(name="hard")), suppression) == pytest.approx(0, abs=1e-12)
+    few, many = (noise(profile.probabilities(NegativesConfig(name="topk", k=k)), suppression) for k in (5, 50))
     # With equal suppression the mean is w / K at K items: (w² - w² / K) / (w² / K) = K - 1.
     assert few == pytest.approx(4, rel=0.2) and many > 8 * few
 
@@ -117,7 +118,7 @@ def test_a_sure_draw_has_no_noise_and_a_wide_pool_has_more(profile):
 def test_pool_size_curve_holds_hard_and_uniform_at_its_ends(profile):
     loss = LossConfig()
     erroneous, informative = profile.by_pool_size(loss)
-    depth = profile.margin.shape[1]
+    depth = profile.items.shape[1]
     for name, k, entry in (("hard", 1, 0), ("topk", 20, 19), ("uniform", 1, depth - 1)):
         expected = [part.mean() for part in profile.expected(NegativesConfig(name=name, k=k), loss)]
         assert [erroneous[entry], informative[entry]] == pytest.approx(expected)
@@ -178,7 +179,8 @@ def test_tables_hold_what_the_profile_says(profile):
     for number, negatives in enumerate(settings):
         expected = [part.mean() for part in profile.expected(negatives, losses[1])]
         assert table.loc[(number, 1), ["erroneous", "informative"]].tolist() == pytest.approx(expected)
-        assert table.loc[(number, 1), "noise"] == pytest.approx(profile.noise(negatives, losses[1]))
+        alone = noise(profile.probabilities(negatives), profile.suppression(losses[1]))
+        assert table.loc[(number, 1), "noise"] == pytest.approx(alone)
 
 
 def test_a_draw_that_breaks_its_probabilities_is_seen(profile, monkeypatch):
