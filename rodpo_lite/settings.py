@@ -99,10 +99,23 @@ def nested(settings: dict[str, Any], where: str = "") -> dict[str, Any]:
     return groups
 
 
+def dotted(groups: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Groups within groups as settings by dotted key: the inverse of `nested`."""
+    settings = {}
+    for key, value in groups.items():
+        settings |= dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return settings
+
+
+def presets() -> list[str]:
+    """The names of presets."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
 def read_preset(name: str) -> dict[str, Any]:
     """The keys of a preset; raises InputError where there is none of that name."""
-    if name not in (known := sorted(path.stem for path in PRESETS.glob("*.yaml"))):
-        raise InputError(f"There is no preset {name!r}; there is {', '.join(known)}.")
+    if name not in presets():
+        raise InputError(f"There is no preset {name!r}; there is {', '.join(presets())}.")
     return read_yaml(PRESETS / f"{name}.yaml", "The preset")
 
 

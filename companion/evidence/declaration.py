@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig
-from rodpo_lite.settings import Settings
+from rodpo_lite.settings import Settings, dotted, one_of, presets, read_preset
 
 Tier = Literal["A", "B", "C"]
 
@@ -39,19 +39,27 @@ class Range(Settings):
 class Method(Settings):
     """One method: keys that it sets, keys that are searched, and the row of the reference that it starts from.
 
-    reference: None for a reference itself. like: another row, whose chosen settings this one takes. tuned_on: dataset →
-    another one, whose trials decide there as well. planted: also run where positives are hidden, where no others are.
+    preset: named keys (see `rodpo train --preset`), of which `set` changes some and into which they are put. reference:
+    None for a reference itself. like: another row, whose chosen settings this one takes. tuned_on: dataset → another
+    one, whose trials decide there as well. planted: also run where positives are hidden, where no others are.
     """
 
     tier: Tier
     reference: str | None = None
     like: str | None = None
-    set: dict[str, Any] = Field(default_factory=dict)
+    preset: Annotated[str, one_of(presets)] | None = None
+    set: dict[str, Any] = Field(default_factory=dict, validate_default=True)
     search: dict[str, Range | list[Any]] = Field(default_factory=dict)
     tuned_on: dict[str, str] = Field(default_factory=dict)
     datasets: tuple[str, ...] | None = Field(None, description="only these; null is all")
     seeds: Seeds | None = Field(None, description="reported seeds, if fewer than the grid's")
     planted: bool = False
+
+    @field_validator("set", mode="before")
+    @classmethod
+    def _after_the_preset(cls, settings: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        preset = info.data.get("preset")
+        return (dotted(read_preset(preset)) if preset else {}) | settings
 
     @model_validator(mode="after")
     def _searched_or_borrowed(self):

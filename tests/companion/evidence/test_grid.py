@@ -58,6 +58,27 @@ def test_trials_start_from_the_defaults_and_stay_within_the_search(file):
     assert Grid.read(file).trials("none") == [first, *others], "declared once and for all"
 
 
+def test_a_row_may_start_from_a_preset(file):
+    row = Grid.read(
+        _with(
+            file,
+            "    tier: A\n    set: {encoder.width: 8,",
+            "    tier: A\n    preset: hm4sr\n    set: {encoder.width: 8,",
+        )
+    )
+    settings = row.rows["base"].set
+    assert settings["encoder.width"] == 8, "what the row sets comes after the preset"
+    assert (settings["encoder.norm"], settings["id_contrast.weight"]) == ("post", 1)
+    with pytest.raises(InputError, match=r"rows\.base\.preset = 'hm' is not valid: allowed are hm4sr"):
+        Grid.read(_with(file, "preset: hm4sr", "preset: hm"))
+
+
+def _with(file, wrong: str, right: str):
+    assert wrong in file.read_text()
+    file.write_text(file.read_text().replace(wrong, right))
+    return file
+
+
 def test_places_of_a_range_by_hand():
     assert Range(low=0.01, high=1).at(0.5) == 0.1
 

@@ -22,6 +22,7 @@ from command_line import assert_refused, rodpo
         (["-o", "encoder.experts_per_row=9"], ["encoder.experts_per_row = 9", "encoder.experts = 8"]),
         (["-o", "seed"], ["takes key=value"]),
         (["--config", "missing.yaml"], ["missing.yaml cannot be read"]),
+        (["--preset", "hm4"], ["There is no preset 'hm4'; there is hm4sr."]),
         (["--nonsense"], ["No such option"]),
     ],
 )
