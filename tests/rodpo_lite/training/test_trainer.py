@@ -343,6 +343,14 @@ def test_a_run_that_diverges_in_its_last_step_says_so_too(world, small_config, t
         runs.train(world, small_config.model_copy(update={"training": training}), tmp_path / "run")
 
 
+def test_one_user_with_two_training_items_is_enough(tmp_path):
+    rows = [(user, item, item) for user, length in enumerate((3, 4, 3)) for item in range(length)]
+    interactions = pd.DataFrame(rows, columns=["user", "item", "position"])
+    folder = write_dataset(tmp_path / "least", "least", interactions, pd.DataFrame({"item": range(4)}))
+    config = build(ReferenceConfig, {"encoder": {"width": 8}, "training": {"epochs": 1}})
+    assert runs.train(read_dataset(folder), config, tmp_path / "run")["epochs_run"] == 1
+
+
 def test_a_user_who_owns_everything_leaves_nothing_to_reject(tmp_path):
     rows = [(0, i % 5, i) for i in range(9)] + [(1, i, i) for i in range(5)]
     interactions = pd.DataFrame(rows, columns=["user", "item", "position"])
