@@ -151,6 +151,9 @@ def test_a_summary_of_each_claim_of_a_source(grid, declared, ledger):
     (first,) = fewer["first"]
     assert first["dataset"] == "World, 10 % hidden" and first["estimate"] == pytest.approx(-50, abs=3)
     assert fewer["tally"] == {"reproduced": 1} and len(better["members"]) == 2
+    assert (fewer["measure"], fewer["beside"]) == ("planted_share", [])
+    (effect,) = assess(declared["fewer"], grid, ledger).to_dict("records")
+    assert fewer["smallest"] == [effect["smallest"]] and effect["smallest"] > 0
     assert [claim["name"] for claim in claims.summaries(declared, grid, ledger, "control")] == ["own"]
 
 
@@ -163,6 +166,10 @@ def test_effects_under_both_protocols(grid, declared, ledger):
         ["topk over hard", "history dropped"], ["topk over base", "history dropped"],
     ]  # fmt: skip
     assert effects["verdict"].notna().tolist() == [True, True, False, False]
+    assert (effects["low"] <= effects["estimate"]).all(), "an estimate in both"
+    assert effects["smallest effect shown with power .8, %"].notna().tolist() == [True, True, False, False]
+    some = assessed.assign(**{"Holm's p": [0.0123, 0.00009, 1, 1]})
+    assert claims.effects(some, grid, ledger)["Holm's p"].tolist()[:2] == ["0.0123", "< .0001"]
 
 
 @pytest.mark.parametrize(

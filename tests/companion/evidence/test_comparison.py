@@ -71,6 +71,12 @@ def test_what_selection_did_is_a_row_for_each_run(grid, folder):
     assert found["past"].isna().all() and found["validation_drift"].isna().all(), "what no run recorded is missing"
 
 
+def test_continued_cross_entropy_rejects_nothing(grid, folder):
+    table = Ledger(folder).records
+    table.loc[table["strategy"] == "hard", "strategy"] = "none"
+    assert set(comparison.mechanism(grid, with_records(folder, table))["row"]) == {"topk"}
+
+
 def test_means_over_seeds_with_student_s_interval(grid, folder):
     counted = comparison.mechanism(grid, Ledger(folder))
     found = comparison.over_seeds(counted, "on_hidden").set_index(["dataset", "row"])

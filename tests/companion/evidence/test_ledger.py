@@ -96,7 +96,9 @@ def test_a_folder_without_records_is_no_ledger(tmp_path):
 
 def test_without_a_checkout_the_folder_is_to_be_named(tmp_path, monkeypatch):
     monkeypatch.setattr("companion.evidence.ledger.FOLDER", tmp_path / "data" / "results")
-    with pytest.raises(InputError, match="name a folder with --ledger"):
+    with pytest.raises(
+        InputError, match=r"^The project's run ledger is in its checkout, .* name a folder with --ledger"
+    ):
         Ledger()
     assert Ledger(tmp_path).folder == tmp_path
 
@@ -171,6 +173,14 @@ def test_a_record_is_written_as_it_was_read(folder):
     for path in paths:
         values = json.loads(path.read_text())
         assert Record.read(path).model_dump(mode="json", exclude_unset=True) == values, path.name
+
+
+def test_what_was_read_is_kept_until_it_is_forgotten(ledger):
+    before = len(ledger.records)
+    (ledger.folder / "world-align-topk1.json").unlink()
+    assert len(ledger.records) == len(ledger.by_file) == before, "as it was read"
+    ledger.forget()
+    assert len(ledger.records) == len(ledger.by_file) == before - 1
 
 
 def test_what_a_killed_write_left_is_no_record(ledger):

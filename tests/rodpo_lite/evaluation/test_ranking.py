@@ -12,7 +12,7 @@ from rodpo_lite import engine
 from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.evaluation import metrics
-from rodpo_lite.evaluation.ranking import rank_dataset, rank_targets
+from rodpo_lite.evaluation.ranking import Ranks, rank_dataset, rank_targets
 from rodpo_lite.model.config import EncoderConfig
 from rodpo_lite.model.recommender import Recommender
 
@@ -70,6 +70,12 @@ def test_dataset_ranks_equal_scoring_each_user_alone(world, part, monkeypatch):
         target = int(world.items[end[user]])
         assert found.unmasked[user] == brute_force_rank(scores, target, set())
         assert found.masked[user] == brute_force_rank(scores, target, set(history.tolist()))
+
+
+def test_ranks_as_a_table():
+    table = Ranks(np.array([5, 0]), np.array([3, 0])).table()
+    assert table.to_dict("list") == {"user": [0, 1], "rank": [5, 0], "rank_masked": [3, 0]}
+    assert (table.dtypes == np.int32).all()
 
 
 def test_metrics_by_hand():

@@ -278,6 +278,12 @@ def test_placeholders_need_times(plain_folder, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_placeholders_need_features(world, tmp_path):
+    config = build(ReferenceConfig, {"encoder": {"base": "towers", "placeholder": True}})
+    with pytest.raises(InputError, match=r"but synthetic has no item features; leave it out"):
+        runs.train(replace(world, features={}, present={}), config, tmp_path / "run")
+
+
 COMBINATIONS = [
     (base, fusion, feedforward)
     for base, fusion, feedforward in itertools.product(["fused", "towers"], FUSIONS, ["dense", "moe"])

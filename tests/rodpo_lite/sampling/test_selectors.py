@@ -231,7 +231,7 @@ def test_srns_prefers_the_uncertain_candidate_once_it_is_warm():
     assert draw("srns", block).item() == 4
     kept = block.candidates.state["srns_items"][0]
     assert len(kept) == 8 and bool((kept > 0).all()), "the excluded item never joins"
-    cold = block_of(scores + 5 * torch.eye(60)[[2]], [[0]], epoch=1)
+    cold = block_of(scores + 2 * torch.eye(60)[[2]], [[0]], epoch=1)
     cold.candidates.state["srns_items"][0], cold.candidates.state["srns_values"][0] = memory, steady
     cold.candidates.state["srns_values"][0, 3] = torch.tensor([0.1, 0.9, 0.1, 0.9, 0.5])
     assert draw("srns", cold).item() == 2, "at first the score decides"

@@ -349,7 +349,7 @@ def test_alignment_pushes_apart_exactly_the_selected_pairs(world, reference_fold
 
 def test_a_diverging_run_says_where(world, small_config, tmp_path):
     training = small_config.training.model_copy(update={"learning_rate": 1e30, "warmup": 0.0})
-    with pytest.raises(TrainingDiverged, match=r"epoch 1, step 2"):
+    with pytest.raises(TrainingDiverged, match=r"epoch 1, step 2, .* which is 1e\+30 \(no epoch was finished\)"):
         runs.train(world, small_config.model_copy(update={"training": training}), tmp_path / "run")
 
 
@@ -359,6 +359,14 @@ def test_a_run_that_diverges_in_its_last_step_says_so_too(world, small_config, t
     )
     with pytest.raises(TrainingDiverged, match="After epoch 1"):
         runs.train(world, small_config.model_copy(update={"training": training}), tmp_path / "run")
+
+
+def test_one_user_with_two_training_items_is_enough(tmp_path):
+    rows = [(user, item, item) for user, length in enumerate((3, 4, 3)) for item in range(length)]
+    interactions = pd.DataFrame(rows, columns=["user", "item", "position"])
+    folder = write_dataset(tmp_path / "least", "least", interactions, pd.DataFrame({"item": range(4)}))
+    config = build(ReferenceConfig, {"encoder": {"width": 8}, "training": {"epochs": 1}})
+    assert runs.train(read_dataset(folder), config, tmp_path / "run")["epochs_run"] == 1
 
 
 def test_a_user_who_owns_everything_leaves_nothing_to_reject(tmp_path):
