@@ -24,11 +24,12 @@ class SequenceEncoder(nn.Module):
         towers, self.width, self.position = len(names), config.width, None
         if config.position == "tower":
             self.position = nn.Embedding(config.max_length, towers * config.width)
-            nn.init.normal_(self.position.weight, std=0.02)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, names) for _ in range(config.blocks))
         self.input_norm = TowerNorm(towers, config.width) if config.input_norm else None
         self.norm = TowerNorm(towers, config.width) if config.norm == "pre" else None
+        if self.position is not None:
+            nn.init.normal_(self.position.weight, std=0.02)
 
     def forward(self, inputs: Tensor, batch: PackedBatch, layout: Layout, only: Tensor | None = None) -> Routed:
         """Encode what the towers read at the packed positions, [P, T D]; returns states [P, T D] and routing by block.
