@@ -75,6 +75,32 @@ def grid(
 
 
 @app.command()
+def tune(
+    dataset: Annotated[str, typer.Option(help="dataset")],
+    row: Annotated[str, typer.Option(help="row of the grid, one with a study")],
+    data: Annotated[Path, typer.Option(help="folder of the dataset")],
+    grid_file: GridFile = None,
+    runs: Runs = Path("runs/grid"),
+) -> None:
+    """Run a row's study to its end, trial by trial; one that was killed goes on where it was.
+
+    Example: `rodpo grid tune --dataset toys-timed --row hm4sr --data data/amazon/toys-timed`
+    """
+    from companion.evidence.grid import Experiment
+    from companion.evidence.plan import declared
+    from companion.evidence.study import tune
+    from rodpo_lite.cli.train import report
+    from rodpo_lite.data.schema import read_dataset
+
+    grid = declared(grid_file)
+    grid.experiments((dataset,), rows=(row,))  # says which names there are
+    if not grid.rows[row].study:
+        raise InputError(f"The row {row} has no study; `rodpo grid` runs the trials that are declared of it.")
+    tried = tune(Experiment(grid, dataset, row), read_dataset(data), runs, report)
+    print(f"{dataset}, {row}: {len(tried)} trials, {sum('ended' in trial for trial in tried)} of them cut short")
+
+
+@app.command()
 def choose(
     dataset: Annotated[str, typer.Option(help="dataset")],
     row: Annotated[str, typer.Option(help="row of the grid")],

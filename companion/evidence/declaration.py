@@ -1,5 +1,6 @@
 """What a grid of experiments is declared of: rows, their searches, and where positives are hidden."""
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
@@ -7,6 +8,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.settings import Settings, dotted, one_of, presets, read_preset
 
+EDGE = 0.1  # of a range, on its scale
 Tier = Literal["A", "B", "C"]
 
 
@@ -20,20 +22,39 @@ Seeds = Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_distinct
 
 
 class Range(Settings):
-    """A number between two ends, on a logarithmic scale."""
+    """A number between two ends, on a logarithmic scale; `whole` for one that is counted.
+
+    most: no study widens the range beyond it.
+    """
 
     low: float = Field(gt=0)
     high: float
+    most: float | None = None
+    whole: bool = False
 
     @model_validator(mode="after")
     def _ordered(self):
-        if self.low >= self.high:
-            raise ValueError("low must be below high")
+        if self.low >= self.high or (self.most or self.high) < self.high:
+            raise ValueError("low must be below high, and high not above most")
         return self
 
     def at(self, place: float) -> float:
         """The value at a place in [0, 1), to two significant digits."""
-        return float(f"{self.low * (self.high / self.low) ** place:.2g}")
+        return self.rounded(self.low * (self.high / self.low) ** place)
+
+    def rounded(self, value: float) -> float:
+        value = float(f"{value:.2g}")
+        return round(value) if self.whole else value
+
+    def widened(self, value: float) -> "Range":
+        """The range, or where the value lies in an outer tenth of it, one that is half as wide again on that side."""
+        place = math.log(value / self.low) / math.log(self.high / self.low)
+        step = (self.high / self.low) ** 0.5
+        if place < EDGE:
+            return self.model_copy(update={"low": self.rounded(self.low / step) or self.low})
+        if place > 1 - EDGE:
+            return self.model_copy(update={"high": min(self.rounded(self.high * step), self.most or math.inf)})
+        return self
 
 
 class Method(Settings):
@@ -49,6 +70,7 @@ class Method(Settings):
     like: str | None = None
     preset: Annotated[str, one_of(presets)] | None = None
     set: dict[str, Any] = Field(default_factory=dict, validate_default=True)
+    study: bool = False
     search: dict[str, Range | list[Any]] = Field(default_factory=dict)
     tuned_on: dict[str, str] = Field(default_factory=dict)
     datasets: tuple[str, ...] | None = Field(None, description="only these; null is all")
@@ -67,8 +89,8 @@ class Method(Settings):
             raise ValueError(f"a search over {few[0]} needs at least two values")
         if self.like and self.search:
             raise ValueError("a row has settings of its own (search) or those of another (like), not both")
-        if self.tuned_on and not self.search:
-            raise ValueError("tuned_on is for a row with a search")
+        if (self.tuned_on or self.study) and not self.search:
+            raise ValueError("tuned_on and study are for a row with a search")
         return self
 
     def at(self, key: str, place: float) -> Any:
@@ -86,6 +108,23 @@ class Tuning(Settings):
 
     seeds: Seeds
     trials: int = Field(ge=1)
+
+
+class Study(Settings):
+    """How a study searches: each trial is proposed by what the earlier ones gave, and the hopeless ones are cut short.
+
+    The first trial is the row as declared, those up to `drawn` are random, the others proposed by a tree-structured
+    Parzen estimator (Bergstra et al. 2011). Once `drawn` trials have finished, one is stopped after an epoch, from
+    `epochs` on, if its best validation NDCG@5 so far is below the median of what the finished ones had at that epoch.
+    If the best trial lies in an outer tenth of a range after `trials`, that range is widened by half on that side and
+    `more` trials are added; at most `widenings` times. The seed is that of `Tuning`.
+    """
+
+    trials: int = Field(ge=1)
+    drawn: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    more: int = Field(ge=1)
+    widenings: int = Field(ge=0)
 
 
 class PlantedDataset(Settings):

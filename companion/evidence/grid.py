@@ -2,11 +2,13 @@
 
 A row is one method. Where it declares a `search`, as many settings as `tuning.trials` are tried on the tuning seeds,
 the one that validates best is run with the reported seeds, and only those are ever evaluated on test. Under the folder
-of runs are <dataset>/<row>/trial-<t>/seed-<s> and <dataset>/<row>/final/seed-<s>, with config.yaml beside the seeds.
+of runs are <dataset>/<row>/trial-<t>/seed-<s> and <dataset>/<row>/final/seed-<s>, with config.yaml beside the seeds. A row with a study
+(companion.evidence.study) has its trials proposed one by one, and none are declared.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,29 +17,32 @@ import pandas as pd
 from pydantic import Field, model_validator
 from scipy.stats import qmc
 
-from companion.evidence.declaration import Method, PlantedDataset, Seeds, Tuning
+from companion.evidence.declaration import Method, PlantedDataset, Range, Seeds, Study, Tuning
 from companion.evidence.ledger import Ledger
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import read_json, read_yaml
 from rodpo_lite.settings import Settings, build, nested
 
-FINAL, CHOSEN = "final", "chosen"
+FINAL, CHOSEN, STUDY = "final", "chosen", "study.json"
 PRIMARY = "ndcg@5"
 
 
 class Grid(Settings):
     """Datasets × rows × seeds.
 
-    planted: datasets that are another one with known positives hidden from training. drift: the row against which it is
-    measured there how far the scores of what was hidden moved.
+    apart: datasets on which only rows run that name them. planted: datasets that are another one with known positives
+    hidden from training. drift: the row against which it is measured there how far the scores of what was hidden moved.
+    tuning, study: how rows with a search are tuned, by declared trials or by a study.
     """
 
     datasets: tuple[str, ...]
+    apart: tuple[str, ...] = ()
     planted: dict[str, PlantedDataset] = Field(default_factory=dict)
     drift: str | None = None
     seeds: Seeds
     tuning: Tuning
+    study: Study | None = None
     rows: dict[Annotated[str, Field(pattern=r"^[a-z0-9_.=-]+$")], Method]
 
     __hash__ = object.__hash__  # what is computed of a grid is kept by it
@@ -46,6 +51,8 @@ class Grid(Settings):
     def _consistent(self):
         if shared := set(self.seeds) & set(self.tuning.seeds):
             raise ValueError(f"seed {min(shared)} is both reported and tuned on")
+        if unknown := set(self.apart) - set(self.datasets):
+            raise ValueError(f"apart: {min(unknown)} is not among the datasets")
         for name, hidden in self.planted.items():
             source = hidden.source
             if name not in self.datasets or source not in self.datasets or source in self.planted:
@@ -60,6 +67,8 @@ class Grid(Settings):
                 raise ValueError(f"planted: {name} has a seed {min(extra)} that the grid has not")
         if self.drift and not (self.drift in self.rows and self.rows[self.drift].planted):
             raise ValueError(f"drift: {self.drift} is no row that is run where positives are hidden")
+        if any(row.study for row in self.rows.values()) and (not self.study or len(self.tuning.seeds) > 1):
+            raise ValueError("a row with a study needs `study`, and one seed to tune on")
         for name, row in self.rows.items():
             if unknown := {row.reference, row.like} - {None, *self.rows}:
                 raise ValueError(f"the row {name} names a row {min(unknown)}, which is not declared")
@@ -88,12 +97,15 @@ class Grid(Settings):
             here = f"The grid {path}, row {name}: "
             for settings in grid.trials(name):
                 build(row.kind, nested(settings, here), here)
+            for key, value in values(row, row.set, row.search).items() if row.study else ():
+                if isinstance(choice := row.search[key], Range) and not choice.low <= value <= choice.high:
+                    raise InputError(f"{here}the study begins with {key} = {value}, which is not within its range.")
         return grid
 
     @property
     def real(self) -> list[str]:
-        """The datasets in which nothing was hidden."""
-        return [name for name in self.datasets if name not in self.planted]
+        """The datasets in which nothing was hidden, without those apart."""
+        return [name for name in self.datasets if name not in (*self.planted, *self.apart)]
 
     def label(self, dataset: str) -> str:
         """A dataset's name for readers, such as `Toys` or `Toys, 10 % hidden`."""
@@ -103,15 +115,19 @@ class Grid(Settings):
     def trials(self, name: str) -> list[dict[str, Any]]:
         """The settings that a row tries: first what it sets, the rest at its default, then Sobol points of its search.
 
-        A row without a search has one. The points are the same in every row with the same search.
+        A row without a search has one, and of a study this is the first. The points are the same in every row with the same search.
         """
         row = self.rows[name]
-        if not row.search or self.tuning.trials == 1:
+        if not row.search or row.study or self.tuning.trials == 1:
             return [dict(row.set)]
         sampler = qmc.Sobol(len(row.search), rng=np.random.default_rng(0))
         points = sampler.random_base2(int(np.ceil(np.log2(self.tuning.trials))))[: self.tuning.trials - 1]
         drawn = [{key: row.at(key, place) for key, place in zip(row.search, point)} for point in points]
         return [row.set | settings for settings in ({}, *drawn)]
+
+    def n_trials(self, name: str) -> int:
+        """How many settings a row tries; a study, if no range of it is widened."""
+        return self.study.trials if self.rows[name].study else len(self.trials(name))
 
     def seeds_of(self, name: str, dataset: str) -> tuple[int, ...]:
         """Reported seeds of a row on a dataset."""
@@ -145,7 +161,13 @@ class Grid(Settings):
         row, hidden = self.rows[name], self.planted.get(dataset)
         if hidden:
             return row.planted and name in (hidden.rows or self.rows)
-        return dataset in (self.datasets if row.datasets is None else row.datasets)
+        return dataset not in self.apart if row.datasets is None else dataset in row.datasets
+
+
+def values(method: Method, settings: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """What these keys are with a row's settings, by default or as they are set."""
+    config = method.kind.model_validate(nested(settings))
+    return {key: attrgetter(key)(config) for key in keys}
 
 
 @dataclass(frozen=True, order=True)
@@ -201,15 +223,24 @@ class Experiment:
         """Settings of the reported runs; None before the trials are run, InputError if those on record are others."""
         tuned = self.tuned
         declared = self.grid.trials(tuned.name)
-        if len(declared) == 1:
+        if self.grid.n_trials(tuned.name) == 1:
             return declared[0] | self.method.set
         if not (path := tuned.trials_file(ledger)).exists():
             return None
         kept = read_json(path)
         tried = [trial["settings"] for trial in kept["trials"]]
-        if tried != declared or kept["seeds"] != list(self.grid.tuning.seeds):
+        same = tried[:1] == declared if tuned.method.study else tried == declared
+        if not same or kept["seeds"] != list(self.grid.tuning.seeds) or kept.get("study") != tuned.declared_study:
             raise InputError(f"{path} holds the trials of another declaration of this row; the ledger is append-only.")
         return tried[kept[CHOSEN]] | self.method.set
+
+    @property
+    def declared_study(self) -> dict[str, Any] | None:
+        """What of a study stands beside its trials."""
+        if not self.method.study:
+            return None
+        search = {key: c.model_dump() if isinstance(c, Range) else c for key, c in self.method.search.items()}
+        return {"rule": self.grid.study.model_dump(), "search": search}
 
     def config(self, settings: dict[str, Any], seed: int) -> ReferenceConfig | AlignmentConfig:
         return self.method.kind.model_validate(nested(settings) | {"seed": seed})

@@ -64,7 +64,7 @@ class Plan:
         records, rows = (measured or self.ledger).records, []
         for experiment, seeds in self.left().items():
             to_tune = experiment.tuned == experiment and experiment.chosen(self.ledger) is None
-            trials = len(self.grid.trials(experiment.name)) * len(self.grid.tuning.seeds) if to_tune else 0
+            trials = self.grid.n_trials(experiment.name) * len(self.grid.tuning.seeds) if to_tune else 0
             minutes = (trials + len(seeds)) * _seconds_of_one(experiment, records) / 60
             rows.append((experiment.dataset, experiment.name, experiment.method.tier, trials, len(seeds), minutes))
         return pd.DataFrame(rows, columns=["dataset", "row", "tier", "trials", "runs", "minutes"])
@@ -77,7 +77,7 @@ class Plan:
             folder, settings = experiment.folder(self.runs), experiment.chosen(self.ledger)
             if settings is not None:
                 write_settings(folder / FINAL / "config.yaml", settings)
-            elif experiment.tuned == experiment:
+            elif experiment.tuned == experiment and not experiment.method.study:
                 for number, tried in enumerate(self.grid.trials(experiment.name)):
                     write_settings(folder / f"trial-{number}" / "config.yaml", tried)
         for experiment, seeds in left.items():  # what the ledger has lost since is entered again
@@ -98,7 +98,7 @@ class Plan:
                     "reference": one.method.reference,
                     "drift": one.drift and one.drift.name,
                     "tuned": [one.tuned.dataset, one.tuned.name],
-                    "trials": len(self.grid.trials(one.name)),
+                    "trials": None if one.method.study else len(self.grid.trials(one.name)),
                 }
                 for one in needed
             },

@@ -169,6 +169,6 @@ def _curve(run: Path) -> list[dict[str, float]]:
     curve = []
     for line in checkpoint.read_history(run):
         kept = {"epoch": line["epoch"], "loss": round(line["loss"], 5)}
-        kept |= {name: round(line[name], 6) for name in SELECTION if name in line}
+        kept |= {name: round(line[name], 6) for name in ("loss_ce", "valid_loss", *SELECTION) if name in line}
         curve.append(kept | {f"{part}.ndcg@5": round(line[part]["ndcg@5"], 6) for part in ("valid", "valid_masked")})
     return curve

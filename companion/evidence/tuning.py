@@ -1,7 +1,7 @@
 """Settings are chosen on validation: every trial enters the ledger, the best one is what the reported runs take."""
 
-from collections.abc import Iterable
-from operator import attrgetter
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from companion.evidence.grid import CHOSEN, FINAL, PRIMARY, Experiment, Grid
+from companion.evidence.grid import CHOSEN, FINAL, PRIMARY, STUDY, Experiment, Grid, values
 from companion.evidence.ledger import Ledger
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import read_json, write_bytes, write_json
@@ -21,17 +21,13 @@ def choose(experiment: Experiment, runs: Path, ledger: Ledger) -> dict[str, Any]
     """Choose the settings of a row by mean validation NDCG@5 over the tuning seeds, all items ranked; returns them.
 
     Every trial enters the ledger, as <dataset>.<row>.json in its folder `trials`, with the validation NDCG@5 of the
-    reference that those of an alignment started from; the first of equals is chosen. Raises InputError for a trial that
+    reference that those of an alignment started from; the first of equals is chosen. One that a study stopped, or that
+    diverged there, has a curve alone and cannot be. Raises InputError for a trial that
     has not been run or whose validation is not finite, and if the ledger holds others already.
     """
-    seeds, trials = list(experiment.grid.tuning.seeds), []
-    for number, settings in enumerate(experiment.grid.trials(experiment.name)):
-        records = _runs(experiment.folder(runs) / f"trial-{number}", seeds)
-        trial = {"settings": settings}
-        trial |= {part: [record[part][PRIMARY] for record in records] for part in ("valid", "valid_masked")}
-        trial |= {key: [record[key] for record in records] for key in ("best_epoch", "seconds")}
-        trials.append(trial | {"commit": records[0]["commit"]})
-    means = [float(np.mean(trial["valid"])) for trial in trials]
+    seeds = list(experiment.grid.tuning.seeds)
+    trials = read_json(experiment.folder(runs) / STUDY) if experiment.method.study else list(_finished(experiment, runs))
+    means = [float(np.mean(trial.get("valid", -1))) for trial in trials]
     if not np.isfinite(means).all():
         raise InputError(
             f"Trial {int(np.argmin(np.isfinite(means)))} of {experiment.name} on {experiment.dataset} has no finite "
@@ -42,11 +38,26 @@ def choose(experiment: Experiment, runs: Path, ledger: Ledger) -> dict[str, Any]
     if experiment.reference:
         starts = _runs(experiment.reference.folder(runs) / FINAL, seeds)
         kept["reference_valid"] = [start["valid"][PRIMARY] for start in starts]
+    if experiment.method.study:
+        kept["study"] = experiment.declared_study
     kept["trials"], path = trials, experiment.trials_file(ledger)
     if path.exists() and kept | read_json(path) != kept:  # an older file names no reference
         raise InputError(f"{path} holds other trials of this row; the ledger is append-only.")
     write_json(path, kept)
+    for name in (f"seed-{seed}" for seed in seeds):  # what alignments are tuned from: the very run that was chosen
+        if not (final := experiment.folder(runs) / FINAL / name).exists():
+            shutil.copytree(experiment.folder(runs) / f"trial-{chosen}" / name, final)
     return trials[chosen]["settings"]
+
+
+def _finished(experiment: Experiment, runs: Path) -> Iterator[dict[str, Any]]:
+    """What became of each declared trial."""
+    for number, settings in enumerate(experiment.grid.trials(experiment.name)):
+        records = _runs(experiment.folder(runs) / f"trial-{number}", list(experiment.grid.tuning.seeds))
+        trial = {"settings": settings}
+        trial |= {part: [record[part][PRIMARY] for record in records] for part in ("valid", "valid_masked")}
+        trial |= {key: [record[key] for record in records] for key in ("best_epoch", "seconds")}
+        yield trial | {"commit": records[0]["commit"]}
 
 
 def _runs(folder: Path, seeds: list[int]) -> list[dict[str, Any]]:
@@ -77,9 +88,9 @@ def trials(grid: Grid, ledger: Ledger) -> pd.DataFrame:
         on_record = np.mean(_chosen(kept[experiment.reference])["valid"])
         before = np.mean(tried["reference_valid"]) if "reference_valid" in tried else on_record
         used = [key for key in SEARCHED if key in experiment.method.search | experiment.method.set]
-        for trial in tried["trials"]:
+        for trial in (trial for trial in tried["trials"] if "valid" in trial):
             row = {"dataset": experiment.dataset, "row": experiment.name, "chosen": trial is _chosen(tried)}
-            row |= _values(experiment, trial, used) | {"start %": 100 * (before / on_record - 1)}
+            row |= values(experiment.method, trial["settings"], used) | {"start %": 100 * (before / on_record - 1)}
             rows.append(row | {"change %": 100 * (np.mean(trial["valid"]) / before - 1)})
     return pd.DataFrame(rows, columns=["dataset", "row", "chosen", *SEARCHED, "start %", "change %"])
 
@@ -88,7 +99,7 @@ def references(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """What was chosen for each row trained from scratch: dataset, row, how many trials, the keys searched, NDCG@5."""
     return pd.DataFrame(
         {"dataset": experiment.dataset, "row": experiment.name, "trials": len(tried["trials"])}
-        | _values(experiment, _chosen(tried), experiment.method.search)
+        | values(experiment.method, _chosen(tried)["settings"], experiment.method.search)
         | {"validation NDCG@5": np.mean(_chosen(tried)["valid"])}
         for experiment, tried in _kept(grid, ledger).items()
         if experiment.reference is None
@@ -103,9 +114,3 @@ def _kept(grid: Grid, ledger: Ledger) -> dict[Experiment, dict[str, Any]]:
 
 def _chosen(tried: dict[str, Any]) -> dict[str, Any]:
     return tried["trials"][tried[CHOSEN]]
-
-
-def _values(experiment: Experiment, trial: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """What a trial had for these keys, by its settings or by default."""
-    config = experiment.config(trial["settings"], 0)
-    return {key: attrgetter(key)(config) for key in keys}

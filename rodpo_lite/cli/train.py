@@ -40,7 +40,7 @@ def train(
 
     configs = _for_seeds(ReferenceConfig, config, override, seeds, preset)
     outs = _folders("--out", out, configs, seeds)
-    _print_best(runs.train_seeds(read_dataset(data), configs, outs, resume, _report), outs)
+    _print_best(runs.train_seeds(read_dataset(data), configs, outs, resume, report), outs)
 
 
 class WithRegistries(TyperCommand):
@@ -77,7 +77,7 @@ def align(
     references = _folders("--reference", reference, configs, seeds)
     dataset = read_dataset(data)
     planted = Planted.of(dataset, data)
-    records = runs.align_seeds(dataset, references, configs, outs, resume, _report, planted=planted)
+    records = runs.align_seeds(dataset, references, configs, outs, resume, report, planted=planted)
     _print_best(records, outs)
 
 
@@ -106,7 +106,7 @@ def _folders(option: str, folder: Path, configs: list[Any], seeds: str | None) -
     return [Path(str(folder).replace("{seed}", str(config.seed))) for config in configs]
 
 
-def _report(line: dict[str, Any]) -> None:
+def report(line: dict[str, Any]) -> None:
     losses = "  ".join(f"{name} {value:.4f}" for name, value in line.items() if name.startswith(("loss", "margin")))
     valid = f"validation NDCG@5 {line['valid']['ndcg@5']:.5f} (history masked {line['valid_masked']['ndcg@5']:.5f})"
     print(f"epoch {line['epoch']:3} of {line['epochs']}  {line['epoch_seconds']:6.1f} s  {losses}  {valid}", flush=True)

@@ -18,10 +18,14 @@ NOT_FINITE = "a score is not finite"
 
 @dataclass(frozen=True)
 class Ranks:
-    """Ranks from 0, one per user [U]: over the full catalogue, and with the user's history dropped from it."""
+    """Ranks from 0, one per user [U]: over the full catalogue, and with the user's history dropped from it.
+
+    losses: -log softmax of the scores over the catalogue at each target, for models that were trained by it.
+    """
 
     unmasked: np.ndarray
     masked: np.ndarray
+    losses: np.ndarray | None = None
 
     def table(self) -> pd.DataFrame:
         """Columns user, rank, rank_masked (from 0), int32."""
@@ -53,14 +57,14 @@ def rank_targets(scores: Tensor, targets: Tensor, history: Tensor, known_finite:
 
 
 def rank_dataset(model: Recommender, dataset: Dataset, part: Part, max_length: int) -> Ranks:
-    """Ranks of every user's `part` target, from scores in fp32; raises ValueError if one is not finite."""
+    """Ranks and losses of every user's `part` target, from scores in fp32; raises ValueError if one is not finite."""
     device = next(model.parameters()).device
     start, end = leave_one_out(dataset).history(part)
     items = torch.as_tensor(dataset.items, device=device)
     first, last = torch.as_tensor(start, device=device), torch.as_tensor(end, device=device)
     rows = Engine(device).rows(dataset.n_items)
     unmasked = torch.empty(dataset.n_users, dtype=torch.long, device=device)
-    masked = torch.empty_like(unmasked)
+    masked, losses = torch.empty_like(unmasked), torch.empty(dataset.n_users, device=device)
     for users, hidden, vectors in encode_histories(model, dataset, start, end, max_length):
         # No score is larger than this product of norms, so the blocks themselves need not be looked through.
         if not bool(torch.isfinite(vectors.norm(dim=1).max() * hidden.norm(dim=1).max())):
@@ -68,8 +72,10 @@ def rank_dataset(model: Recommender, dataset: Dataset, part: Part, max_length: i
         for block, states in zip(users.split(rows), hidden.split(rows), strict=True):
             scores = (vectors @ states.T).T  # on a CPU this way round is faster, and so is counting in its columns
             history = padded_slices(items, first[block], last[block], dataset.n_items)
-            unmasked[block], masked[block] = rank_targets(scores, items[last[block]], history, known_finite=True)
-    return Ranks(unmasked.cpu().numpy(), masked.cpu().numpy())
+            targets = items[last[block]]
+            unmasked[block], masked[block] = rank_targets(scores, targets, history, known_finite=True)
+            losses[block] = scores.logsumexp(1) - scores.gather(1, targets[:, None])[:, 0]
+    return Ranks(*(values.cpu().numpy() for values in (unmasked, masked, losses)))
 
 
 def padded_slices(items: Tensor, start: Tensor, end: Tensor, n_items: int) -> Tensor:

@@ -198,6 +198,7 @@ class Trainer:
             "epoch": self.epoch,
             "epoch_seconds": round(seconds, 3),
             **losses,
+            "valid_loss": float(ranks.losses.mean()),
             "valid": metrics.from_ranks(ranks.unmasked),
             "valid_masked": metrics.from_ranks(ranks.masked),
         }
