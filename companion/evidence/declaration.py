@@ -70,7 +70,7 @@ class Method(Settings):
     like: str | None = None
     preset: Annotated[str, one_of(presets)] | None = None
     set: dict[str, Any] = Field(default_factory=dict, validate_default=True)
-    study: bool = False
+    study: str | None = None
     search: dict[str, Range | list[Any]] = Field(default_factory=dict)
     tuned_on: dict[str, str] = Field(default_factory=dict)
     datasets: tuple[str, ...] | None = Field(None, description="only these; null is all")

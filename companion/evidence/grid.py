@@ -33,7 +33,7 @@ class Grid(Settings):
 
     apart: datasets on which only rows run that name them. planted: datasets that are another one with known positives
     hidden from training. drift: the row against which it is measured there how far the scores of what was hidden moved.
-    tuning, study: how rows with a search are tuned, by declared trials or by a study.
+    tuning, studies: how rows with a search are tuned, by declared trials or by the study that they name.
     """
 
     datasets: tuple[str, ...]
@@ -42,7 +42,7 @@ class Grid(Settings):
     drift: str | None = None
     seeds: Seeds
     tuning: Tuning
-    study: Study | None = None
+    studies: dict[str, Study] = Field(default_factory=dict)
     rows: dict[Annotated[str, Field(pattern=r"^[a-z0-9_.=-]+$")], Method]
 
     __hash__ = object.__hash__  # what is computed of a grid is kept by it
@@ -67,13 +67,15 @@ class Grid(Settings):
                 raise ValueError(f"planted: {name} has a seed {min(extra)} that the grid has not")
         if self.drift and not (self.drift in self.rows and self.rows[self.drift].planted):
             raise ValueError(f"drift: {self.drift} is no row that is run where positives are hidden")
-        if any(row.study for row in self.rows.values()) and (not self.study or len(self.tuning.seeds) > 1):
-            raise ValueError("a row with a study needs `study`, and one seed to tune on")
+        if self.studies and len(self.tuning.seeds) > 1:
+            raise ValueError("a study needs one seed to tune on")
         for name, row in self.rows.items():
             if unknown := {row.reference, row.like} - {None, *self.rows}:
                 raise ValueError(f"the row {name} names a row {min(unknown)}, which is not declared")
             if row.reference and self.rows[row.reference].reference:
                 raise ValueError(f"the row {name} starts from {row.reference}, which is no reference")
+            if row.study and row.study not in self.studies:
+                raise ValueError(f"the row {name} names a study {row.study}, which is not declared")
             if row.planted and row.reference and not self.rows[row.reference].planted:
                 raise ValueError(f"the row {name} is planted, and its reference {row.reference} is not")
             if row.like and (self.rows[row.like].like or self.rows[row.like].kind is not row.kind):
@@ -98,8 +100,9 @@ class Grid(Settings):
             for settings in grid.trials(name):
                 build(row.kind, nested(settings, here), here)
             for key, value in values(row, row.set, row.search).items() if row.study else ():
-                if isinstance(choice := row.search[key], Range) and not choice.low <= value <= choice.high:
-                    raise InputError(f"{here}the study begins with {key} = {value}, which is not within its range.")
+                choice = row.search[key]
+                if not (choice.low <= value <= choice.high if isinstance(choice, Range) else value in choice):
+                    raise InputError(f"{here}the study begins with {key} = {value}, which is not in its search.")
         return grid
 
     @property
@@ -127,7 +130,8 @@ class Grid(Settings):
 
     def n_trials(self, name: str) -> int:
         """How many settings a row tries; a study, if no range of it is widened."""
-        return self.study.trials if self.rows[name].study else len(self.trials(name))
+        study = self.studies.get(self.rows[name].study)
+        return study.trials if study else len(self.trials(name))
 
     def seeds_of(self, name: str, dataset: str) -> tuple[int, ...]:
         """Reported seeds of a row on a dataset."""
@@ -161,7 +165,7 @@ class Grid(Settings):
         row, hidden = self.rows[name], self.planted.get(dataset)
         if hidden:
             return row.planted and name in (hidden.rows or self.rows)
-        return dataset not in self.apart if row.datasets is None else dataset in row.datasets
+        return dataset in (set(self.datasets) - set(self.apart) if row.datasets is None else row.datasets)
 
 
 def values(method: Method, settings: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
@@ -240,7 +244,7 @@ class Experiment:
         if not self.method.study:
             return None
         search = {key: c.model_dump() if isinstance(c, Range) else c for key, c in self.method.search.items()}
-        return {"rule": self.grid.study.model_dump(), "search": search}
+        return {"rule": self.grid.studies[self.method.study].model_dump(), "search": search}
 
     def config(self, settings: dict[str, Any], seed: int) -> ReferenceConfig | AlignmentConfig:
         return self.method.kind.model_validate(nested(settings) | {"seed": seed})

@@ -15,7 +15,6 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from companion.evidence.declaration import Method, Range, Study
 from companion.evidence.grid import FINAL, PRIMARY, STUDY, Experiment, values
 from rodpo_lite.data.schema import Dataset
-from rodpo_lite.engine import stream_seed
 from rodpo_lite.files import read_json, write_json
 from rodpo_lite.training import checkpoint, runs
 from rodpo_lite.training.trainer import TrainingDiverged
@@ -35,16 +34,16 @@ def tune(experiment: Experiment, dataset: Dataset, folder: Path, report: runs.Re
     Alignments start from the reference's final run with the seed of tuning, which must be there.
     """
     place = experiment.folder(folder)
-    (seed,), rule = experiment.grid.tuning.seeds, experiment.grid.study
-    tried = read_json(place / STUDY) if (place / STUDY).exists() else []
+    (seed,), rule = experiment.grid.tuning.seeds, experiment.grid.studies[experiment.method.study]
+    tried = read_json(place / STUDY)["trials"] if (place / STUDY).exists() else []
     while (trial := propose(experiment.method, rule, tried)) is not None:
         config = experiment.config(trial.user_attrs["settings"], seed)
         out = place / f"trial-{len(tried)}" / f"seed-{seed}"
-        for line in checkpoint.read_history(out):
+        for line in checkpoint.read_history(out) if (out / checkpoint.HISTORY).exists() else ():
             trial.report(line["valid"][PRIMARY], line["epoch"])
         start = experiment.reference and experiment.reference.folder(folder) / FINAL / f"seed-{seed}"
         tried.append({"settings": trial.user_attrs["settings"]} | _run(dataset, start, config, out, trial, report))
-        write_json(place / STUDY, tried)
+        write_json(place / STUDY, {"trials": tried})
     return tried
 
 
@@ -54,7 +53,7 @@ def propose(method: Method, rule: Study, tried: list[dict[str, Any]]) -> optuna.
     if search is None:
         return None
     space = {key: _distribution(choice) for key, choice in search.items()}
-    sampler = optuna.samplers.TPESampler(n_startup_trials=rule.drawn, seed=stream_seed(len(tried), "study"))
+    sampler = optuna.samplers.TPESampler(n_startup_trials=rule.drawn, seed=len(tried))
     pruner = optuna.pruners.MedianPruner(n_startup_trials=rule.drawn, n_warmup_steps=rule.epochs)
     study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
     for trial in tried:
@@ -75,7 +74,9 @@ def widened(method: Method, rule: Study, tried: list[dict[str, Any]]) -> Search 
         if len(tried) < due:
             return search
         best = values(method, max(tried[:due], key=_value)["settings"], search)
-        wider = {key: choice.widened(best[key]) if isinstance(choice, Range) else choice for key, choice in search.items()}
+        wider = {
+            key: choice.widened(best[key]) if isinstance(choice, Range) else choice for key, choice in search.items()
+        }
         if wider == search:
             return None
         search = wider

@@ -26,7 +26,10 @@ def choose(experiment: Experiment, runs: Path, ledger: Ledger) -> dict[str, Any]
     has not been run or whose validation is not finite, and if the ledger holds others already.
     """
     seeds = list(experiment.grid.tuning.seeds)
-    trials = read_json(experiment.folder(runs) / STUDY) if experiment.method.study else list(_finished(experiment, runs))
+    if experiment.method.study:
+        trials = read_json(experiment.folder(runs) / STUDY)["trials"]
+    else:
+        trials = list(_finished(experiment, runs))
     means = [float(np.mean(trial.get("valid", -1))) for trial in trials]
     if not np.isfinite(means).all():
         raise InputError(

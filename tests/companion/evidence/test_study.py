@@ -3,7 +3,7 @@
 import pytest
 
 from companion.evidence import study, tuning
-from companion.evidence.declaration import Range
+from companion.evidence.declaration import Range, Study
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import Ledger
 from rodpo_lite.errors import InputError
@@ -13,24 +13,27 @@ TINY = """
 datasets: [world]
 seeds: [1, 2]
 tuning: {seeds: [100], trials: 3}
-study: {trials: 5, drawn: 2, epochs: 2, more: 2, widenings: 1}
+studies: {short: {trials: 5, drawn: 2, epochs: 2, more: 2, widenings: 1}}
 rows:
   base:
     tier: A
-    study: true
+    study: short
     set: {encoder.width: 8, encoder.heads: 1, encoder.blocks: 1, training.epochs: 4, training.batches_per_epoch: 4}
     search:
       training.learning_rate: {low: 1.0e-3, high: 1.0e-2}
-      encoder.dropout: [0.1, 0.2]
+      encoder.dropout: [0.1, 0.4]
   pool:
     tier: A
     reference: base
-    study: true
+    study: short
     set: {training.epochs: 2, training.batches_per_epoch: 4, negatives.k: 5}
     search:
       negatives.k: {low: 2, high: 20, most: 30, whole: true}
 """
 ROW, POOL = ("base", "pool")
+
+
+RULE = Study(trials=5, drawn=2, epochs=2, more=2, widenings=1)
 
 
 @pytest.fixture
@@ -47,29 +50,29 @@ def _trial(settings, *curve):
 def test_a_study_begins_with_the_row_itself_and_then_stays_within_its_search(grid):
     tried = []
     for number in range(5):
-        proposed = study.propose(grid.rows[ROW], grid.study, tried).user_attrs["settings"]
+        proposed = study.propose(grid.rows[ROW], RULE, tried).user_attrs["settings"]
         if number == 0:
             assert proposed == grid.rows[ROW].set
         else:
-            assert 1e-3 <= proposed["training.learning_rate"] <= 1e-2 and proposed["encoder.dropout"] in (0.1, 0.2)
-        assert proposed == study.propose(grid.rows[ROW], grid.study, tried).user_attrs["settings"], "once and for all"
+            assert 1e-3 <= proposed["training.learning_rate"] <= 1e-2 and proposed["encoder.dropout"] in (0.1, 0.4)
+        assert proposed == study.propose(grid.rows[ROW], RULE, tried).user_attrs["settings"], "once and for all"
         tried.append(_trial(proposed, 0.3 - abs(proposed.get("training.learning_rate", 3e-3) - 4e-3)))
     assert len({trial["settings"].get("training.learning_rate") for trial in tried}) == 5
-    assert study.propose(grid.rows[ROW], grid.study, tried) is None, "the best is not at an edge"
+    assert study.propose(grid.rows[ROW], RULE, tried) is None, "the best is not at an edge"
 
 
 @pytest.mark.parametrize(("best", "ends"), [(2, (1, 20)), (20, (2, 30)), (6, None)])
 def test_an_edge_widens_the_range_once(grid, best, ends):
     method = grid.rows[POOL]
     tried = [_trial(method.set | {"negatives.k": k}, 0.2 if k == best else 0.1) for k in (5, 9, 12, 15, best)]
-    search = study.widened(method, grid.study, tried)
+    search = study.widened(method, RULE, tried)
     if ends is None:
         assert search is None
         return
     assert (search["negatives.k"].low, search["negatives.k"].high) == ends
     more = [_trial(method.set | {"negatives.k": ends[best == 20]}, 0.3)] * 2
-    assert study.widened(method, grid.study, [*tried, more[0]]) is not None
-    assert study.widened(method, grid.study, [*tried, *more]) is None, "as often as declared"
+    assert study.widened(method, RULE, [*tried, more[0]]) is not None
+    assert study.widened(method, RULE, [*tried, *more]) is None, "as often as declared"
 
 
 def test_what_falls_behind_the_median_is_stopped(grid):
@@ -77,12 +80,12 @@ def test_what_falls_behind_the_median_is_stopped(grid):
     method = grid.rows[ROW]
     done = [_trial(method.set | {"training.learning_rate": rate}, 0.2, 0.3) for rate in (2e-3, 3e-3)]
     for first, second, stopped in ((0.1, 0.29, True), (0.1, 0.31, False), (0.4, 0.1, False)):
-        trial = study.propose(method, grid.study, done)
+        trial = study.propose(method, RULE, done)
         trial.report(first, 1)
         assert not trial.should_prune(), "never before the epoch declared"
         trial.report(second, 2)
-        assert trial.should_prune() is stopped
-    trial = study.propose(method, grid.study, done[:1])
+        assert trial.should_prune() == stopped
+    trial = study.propose(method, RULE, done[:1])
     trial.report(0.0, 2)
     assert not trial.should_prune(), "as long as fewer have finished than are drawn at random"
 
@@ -97,7 +100,7 @@ def test_a_study_that_was_killed_goes_on_and_its_best_trial_is_chosen(grid, worl
 
     with pytest.raises(KeyboardInterrupt):
         study.tune(experiment, world, tmp_path, kill)
-    before = read_json(tmp_path / "world" / ROW / "study.json")
+    before = read_json(tmp_path / "world" / ROW / "study.json")["trials"]
     assert len(before) == 1 and lines[-1]["epoch"] == 3
     tried = study.tune(experiment, world, tmp_path, lines.append)
     assert tried[:1] == before and lines[7]["epoch"] == 4, "where it was"
@@ -122,9 +125,10 @@ def test_a_study_that_was_killed_goes_on_and_its_best_trial_is_chosen(grid, worl
 @pytest.mark.parametrize(
     ("wrong", "right", "sentence"),
     [
-        ("study: {trials: 5, drawn: 2, epochs: 2, more: 2, widenings: 1}", "", "a row with a study needs `study`"),
+        ("study: short", "study: long", "the row base names a study long, which is not declared"),
         ("seeds: [100]", "seeds: [100, 101]", "one seed to tune on"),
-        ("low: 1.0e-3", "low: 5.0e-3", "begins with training.learning_rate = 0.003, which is not within"),
+        ("low: 1.0e-3", "low: 5.0e-3", "begins with training.learning_rate = 0.003, which is not in its search"),
+        ("[0.1, 0.4]", "[0.1, 0.2]", "begins with encoder.dropout = 0.4, which is not in its search"),
         ("most: 30", "most: 3", "high not above most"),
     ],
 )
