@@ -2,8 +2,8 @@
 
 A row is one method. Where it declares a `search`, as many settings as `tuning.trials` are tried on the tuning seeds,
 the one that validates best is run with the reported seeds, and only those are ever evaluated on test. Under the folder
-of runs are <dataset>/<row>/trial-<t>/seed-<s> and <dataset>/<row>/final/seed-<s>, with config.yaml beside the seeds. A row with a study
-(companion.evidence.study) has its trials proposed one by one, and none are declared.
+of runs are <dataset>/<row>/trial-<t>/seed-<s> and <dataset>/<row>/final/seed-<s>, with config.yaml beside the seeds.
+Of a row with a study no trials are declared: they are proposed one by one (companion.evidence.study).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -118,7 +118,8 @@ class Grid(Settings):
     def trials(self, name: str) -> list[dict[str, Any]]:
         """The settings that a row tries: first what it sets, the rest at its default, then Sobol points of its search.
 
-        A row without a search has one, and of a study this is the first. The points are the same in every row with the same search.
+        A row without a search has one, and of a study this is the first. The points are the same in every row with the
+        same search.
         """
         row = self.rows[name]
         if not row.search or row.study or self.tuning.trials == 1:
