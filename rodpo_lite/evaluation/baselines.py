@@ -77,7 +77,9 @@ def _history_weights(dataset: Dataset, start: np.ndarray, end: np.ndarray, decay
     place = np.arange(len(user)) - np.repeat(np.cumsum(length) - length, length)
     values = np.float64(decay) ** (length[user] - 1 - place)
     item = dataset.items[start[user] + place]
-    return scipy.sparse.csr_array((values, (user, item)), (dataset.n_users, dataset.n_items))  # repeated items are summed
+    return scipy.sparse.csr_array(
+        (values, (user, item)), (dataset.n_users, dataset.n_items)
+    )  # repeated items are summed
 
 
 def item_similarity(dataset: Dataset) -> "scipy.sparse.csr_array":
