@@ -163,7 +163,15 @@ for row in changes.ranked(steps).to_dict("records"):
         record(f"{row['dataset']}_topk_over_{other}_percent", row["change %"])
 Markdown(render("steps", **changes.steps(grid, steps)))
 
+# %% tags=["hide-input"]
+bases = ("", changes.TOWERS)
+tables = [{"prefix": prefix, "changes": changes.against_the_reference(grid, ledger, prefix)} for prefix in bases]
+Markdown("\n\n".join(render("rejected", **table) for table in tables))
+
 # %% [markdown]
+# Each line says what was rejected, and what came of it: change of test NDCG@5 in percent of the reference without a
+# mixture, all items ranked, first on one tower, then with a tower for each modality.
+#
 # ## The same settings on both sides
 #
 # Above, each side has the settings that served it best, as far as its trials could tell. Here both have those that were

@@ -95,14 +95,18 @@ def summaries(declared: dict[str, Claim], grid: Grid, ledger: Ledger, source: st
     """What the ledger says of each claim of a source: name, says, measure, verdict, tally (members by verdict).
 
     members: rows of `assess`; first: those of its first pair that have run; beside: rows of `assess_beside`; smallest:
-    the smallest true changes that its members would show. Datasets have their names for readers.
+    the smallest true changes that its members would show. Datasets have their names for readers; `column` is that of
+    the dataset itself, whatever was hidden of it.
     """
     summaries = []
     for name, claim in declared.items():
         if claim.source != source:
             continue
         members, beside = (
-            table.assign(dataset=table["dataset"].map(grid.label)).to_dict("records")
+            table.assign(
+                column=table["dataset"].map(lambda name: grid.label(grid.source(name))),
+                dataset=table["dataset"].map(grid.label),
+            ).to_dict("records")
             for table in (assess(claim, grid, ledger), assess_beside(claim, grid, ledger))
         )
         recorded = [row for row in members if row["verdict"] != NOT_RUN]

@@ -148,3 +148,25 @@ def repeating(grid: Grid, ledger: Ledger, table: pd.DataFrame) -> dict[str, pd.D
     spent = mechanism(grid, ledger).groupby(["dataset", "row"])["past"].mean()
     past = [spent.get((line.dataset, f"{line.row}_all"), np.nan) for line in table.itertuples()]
     return {"changes": labelled(grid, table.assign(past=past))}
+
+
+NULLS = {"skipping": ("rank_window", "topk"), "later": ("topk", "topk_past")}  # what should help, were they the cause
+
+
+def because(grid: Grid, ledger: Ledger) -> dict[str, Any]:
+    """What was shown of the reason why, and what not: the push, what hiding more does, and two that should help.
+
+    hidden: of `pushed`; trend: of `as_more_is_hidden`, of the dataset of which most shares are hidden, None where there
+    is one share alone; skipping, later: how many of NULLS are above and below, all items ranked, and of how many.
+    """
+    sources = pd.Series({name: grid.source(name) for name in grid.planted})
+    most = sources.value_counts().idxmax() if len(sources) else None
+    table = gaps(grid, ledger, most) if most else pd.DataFrame()
+    table = table[table["before"] == "hard"] if len(table) else table
+    known = len(table) and table["dataset"].nunique() > 1
+    found = {"trend": as_more_is_hidden(table, mechanism(grid, ledger)).get("trend") if known else None}
+    for name, pair in NULLS.items():
+        part = changes(grid, [pair], ledger, protocols=[RANKED])
+        sure = {"above": int((part["low"] > 0).sum()), "below": int((part["high"] < 0).sum()), "of": len(part)}
+        found[name] = sure
+    return pushed(grid, ledger) | found

@@ -76,18 +76,12 @@ def test_members_of_a_claim_that_have_run_and_that_have_not():
     assert "2.0\u00a0% to 2.0\u00a0%" in said and "smallest" not in render("claims", claims=[_claim(smallest=[])])
 
 
-def test_a_tally_is_shown_where_members_differ():
-    assert "(" not in render("verdicts", claims=[_claim()]).splitlines()[2].split("|")[2]
-    both = render("verdicts", claims=[_claim(tally={"inconclusive": 2, "reproduced": 1}, first=[])])
-    assert "**open** (2 inconclusive, 1 reproduced) | – |" in both
-
-
 def test_where_nothing_has_run_nothing_is_claimed():
     for name, facts in {
         "pool": {"pools": []},
         "history_dropped": {"changes": []},
         "popular": {"shares": []},
-        "baselines_first": {"rows": []},
+        "because": {"hidden": [], "trend": None, "skipping": {"of": 0}, "later": {"of": 0}},
         "bases": {"changes": []},
         "others": {"changes": []},
         "precisions": {"usual": None},
@@ -98,3 +92,4 @@ def test_where_nothing_has_run_nothing_is_claimed():
         assert render(name, **facts) == "", name
     assert render("steps", datasets={"Toys": {}}).endswith("- **Toys**: not run yet.")
     assert render("rejected", prefix="", changes=[]) == "*No run is on record yet.*"
+    assert render("answer", hard={"of": 0}) == "*No run is on record yet.*"
