@@ -69,7 +69,7 @@ record("w_at_0", np.float64(0.5))
 # %%
 bars = go.Figure(go.Bar(x=["hard", "topk"], y=[3.0, 2.0]))
 bars.update_layout(sliders=[{"steps": [
-    {"label": str(k), "method": "restyle", "args": [{"y": [[3.0, 3.0 / k]]}]} for k in (1, 5, 20)
+    {"label": str(k), "method": "restyle", "args": [{"y": [[3.0, 3.0 / k]]}]} for k in (1, 2, 5, 10, 20)
 ]}])
 figures.show(bars, caption="Pushes by strategy.", alt="Two bars.")
 

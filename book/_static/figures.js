@@ -11,7 +11,6 @@
 
   function themed(template) {
     const [text, muted, border, surface] = ["text-base", "text-muted", "border", "surface"].map(colour);
-    const control = { bgcolor: surface, bordercolor: border, font: { color: text } };
     const copy = structuredClone(template);
     const layout = copy.layout;
     const merge = (key, values) => { layout[key] = { ...layout[key], ...values }; };
@@ -20,8 +19,6 @@
       merge(axis, { gridcolor: border, linecolor: muted, tickcolor: border, zerolinecolor: border });
     }
     merge("hoverlabel", { bgcolor: surface, bordercolor: border, font: { ...layout.hoverlabel?.font, color: text } });
-    merge("updatemenudefaults", control);
-    merge("sliderdefaults", { ...control, activebgcolor: muted, tickcolor: muted });
     return copy;
   }
 
@@ -33,18 +30,51 @@
     plot.rodpoTemplate = layout.template;
     layout.template = themed(layout.template);
     layout.height ??= plot.clientHeight;
+    const choices = [...(layout.sliders ?? []).map((slider) => ({ ...slider, options: slider.steps })),
+      ...(layout.updatemenus ?? []).map((menu) => ({ ...menu, options: menu.buttons }))];
+    delete layout.sliders;
+    delete layout.updatemenus;
     if (plot.clientWidth < 480) narrow(layout);
     if (matchMedia("(pointer: coarse)").matches) layout.dragmode = false; // a finger scrolls the page
     Plotly.newPlot(plot, { ...figure, layout, config }).then(() => {
-      clearLegend(plot);
-      plot.on("plotly_afterplot", () => clearLegend(plot));
+      choices.forEach((choice, n) => plot.before(control(choice, `rodpo-choice-${drawn.size}-${n}`, (option) =>
+        Plotly[option.method](plot, ...structuredClone(option.args)))));
     });
+  }
+
+  // A slider or a menu of plotly's as a control of the page's own, which keyboard, fingers and screen readers know.
+  function control({ options, active = 0, currentvalue }, id, choose) {
+    const name = (currentvalue?.prefix ?? "").replace(/[:=\s]+$/, "") || "Show";
+    const box = document.createElement("div");
+    box.className = "rodpo-control";
+    if (options.length > 4) {
+      box.innerHTML = `<label for="${id}"></label><input type="range" id="${id}" min="0" step="1"><output for="${id}"></output>`;
+      const [label, range, output] = box.children;
+      label.textContent = name;
+      range.max = options.length - 1;
+      range.value = active;
+      const show = () => {
+        output.textContent = options[range.value].label;
+        range.setAttribute("aria-valuetext", output.textContent);
+      };
+      range.addEventListener("input", () => { show(); choose(options[range.value]); });
+      show();
+      return box;
+    }
+    box.setAttribute("role", "group");
+    box.setAttribute("aria-label", name);
+    box.append(Object.assign(document.createElement("span"), { textContent: name, ariaHidden: "true" }));
+    const buttons = options.map(({ label }) => Object.assign(document.createElement("button"), { type: "button", textContent: label }));
+    const press = (chosen) => buttons.forEach((button, n) => button.setAttribute("aria-pressed", n === chosen));
+    buttons.forEach((button, n) => button.addEventListener("click", () => { press(n); choose(options[n]); }));
+    press(active);
+    box.append(...buttons);
+    return box;
   }
 
   // On a telephone: smaller letters, and titles of axes in lines of 24 letters.
   function narrow(layout) {
     layout.template.layout.font.size = 12;
-    layout.template.layout.sliderdefaults.font = { ...layout.template.layout.sliderdefaults.font, size: 10 };
     for (const axis of ["xaxis", "yaxis"]) {
       const title = layout[axis]?.title;
       if (!title?.text) continue;
@@ -54,23 +84,8 @@
         else lines.push(`${lines.pop()} ${word}`.trim());
       }
       title.text = lines.join("<br>");
-      if (axis === "xaxis") {
-        for (const slider of layout.sliders ?? []) slider.pad = { ...slider.pad, t: 48 + 16 * (lines.length - 1) };
-      }
       title.font = { ...title.font, size: 12 };
     }
-  }
-
-  // A menu stands above the legend, however many lines that takes at this width.
-  function clearLegend(plot) {
-    const legend = plot.querySelector(".legend");
-    if (!legend || !plot.layout.updatemenus) return;
-    const above = Math.round(legend.getBBox().height) + 12;
-    const changes = {};
-    plot.layout.updatemenus.forEach((menu, n) => {
-      if (menu.pad?.b !== above) changes[`updatemenus[${n}].pad.b`] = above;
-    });
-    if (Object.keys(changes).length) Plotly.relayout(plot, changes);
   }
 
   function recolour() {

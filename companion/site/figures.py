@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
@@ -55,7 +56,10 @@ def setup() -> None:
 
 
 def slider(fig: go.Figure, groups: dict[str, list[int]], active: str, prefix: str) -> None:
-    """Add a slider that shows one named group of traces at a time, `active` first; groups hold trace numbers."""
+    """Add a slider that shows one named group of traces at a time, `active` first; groups hold trace numbers.
+
+    Axes of numbers stay where they are. In the book it is a slider of the page's own, or buttons for up to four groups.
+    """
     visible = {name: [number in chosen for number in range(len(fig.data))] for name, chosen in groups.items()}
     for trace, is_shown in zip(fig.data, visible[active]):
         trace.visible = is_shown
@@ -63,6 +67,38 @@ def slider(fig: go.Figure, groups: dict[str, list[int]], active: str, prefix: st
     # Shorter than the figure: the first and the last label are centred under its ends.
     look = {"active": list(groups).index(active), "currentvalue": {"prefix": prefix}, "x": 0.08, "len": 0.8}
     fig.update_layout(sliders=[{"steps": steps, **look}])
+    _hold(fig)
+
+
+def _hold(fig: go.Figure) -> None:
+    """Fix each axis of numbers whose range is not set to what holds all traces and their error bars."""
+    for name, axis in (("x", fig.layout.xaxis), ("y", fig.layout.yaxis)):
+        ends = [end for trace in fig.data for end in _ends(trace, name)]
+        if (
+            not ends
+            or not all(map(np.isfinite, ends))
+            or axis.range
+            or axis.autorange
+            or axis.type not in (None, "linear")
+        ):
+            continue
+        low, high = min(ends), max(ends)
+        if any(
+            trace.type == "bar" and (trace.orientation or "v") == ("h" if name == "x" else "v") for trace in fig.data
+        ):
+            low, high = min(low, 0.0), max(high, 0.0)
+        margin = 0.05 * (high - low) or 1.0
+        axis.range = [low - margin * (low != 0), high + margin * (high != 0)]
+
+
+def _ends(trace: Any, name: str) -> list[float]:
+    """The least and the largest number of a trace on an axis; none where it holds categories."""
+    values = np.asarray([] if trace[name] is None else trace[name])
+    if not len(values) or values.dtype.kind not in "iuf":
+        return []
+    error = trace[f"error_{name}"] if f"error_{name}" in trace else None
+    above, below = ((error[end] if error and error[end] is not None else 0.0) for end in ("array", "arrayminus"))
+    return [float(np.nanmin(values - np.asarray(below))), float(np.nanmax(values + np.asarray(above)))]
 
 
 def forest(

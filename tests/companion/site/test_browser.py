@@ -256,33 +256,27 @@ def test_plotly_is_loaded_only_where_there_is_a_figure(browser, tiny):
         assert browser.wait("return typeof Plotly !== 'undefined'", expected.__eq__, 5) is expected
 
 
-def test_a_menu_and_a_slider_work(browser, tiny):
-    from selenium.webdriver import ActionChains
+def test_a_menu_and_a_slider_work_by_keyboard_too(browser, tiny):
     from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
 
     browser.open(tiny / "notebooks" / "plots.html", width=375)
     assert browser.draw_all() == 0
-    overlap = """
-        const [menu, legend] = [".updatemenu-header", ".legend"].map((s) =>
-          document.querySelector(`.rodpo-plot ${s}`).getBoundingClientRect());
-        return menu.bottom > legend.top;
-    """
-    assert browser.wait(overlap, lambda overlaps: not overlaps) is False
     lines = "return document.querySelectorAll('.rodpo-plot .scatterlayer .trace').length"
     assert browser.run(lines) == 3
     browser.run("document.querySelector('.rodpo-plot').scrollIntoView({block: 'center'})")
-    browser.driver.find_element(By.CSS_SELECTOR, ".updatemenu-header").click()
-    browser.wait("return document.querySelectorAll('.updatemenu-dropdown-button').length", (2).__eq__)
-    time.sleep(0.4)  # the menu unfolds
-    browser.driver.find_elements(By.CSS_SELECTOR, ".updatemenu-dropdown-button")[1].click()
+    every, one = browser.driver.find_elements(By.CSS_SELECTOR, ".rodpo-control button")
+    one.click()
     assert browser.wait(lines, (1).__eq__) == 1
+    assert (every.get_attribute("aria-pressed"), one.get_attribute("aria-pressed")) == ("false", "true")
+    every.send_keys(Keys.ENTER)
+    assert browser.wait(lines, (3).__eq__) == 3
 
-    browser.run("document.querySelectorAll('.rodpo-plot')[1].scrollIntoView({block: 'center'})")
-    rail = browser.driver.find_element(By.CSS_SELECTOR, ".slider-rail-touch-rect")
-    right_end = rail.size["width"] // 2 - 8
-    ActionChains(browser.driver).move_to_element_with_offset(rail, right_end, 0).click().perform()
+    slider = browser.driver.find_element(By.CSS_SELECTOR, ".rodpo-control input[type=range]")
+    slider.send_keys(Keys.END)
     bar = "return document.querySelectorAll('.rodpo-plot')[1].data[0].y[1]"
     assert browser.wait(bar, lambda height: height != 2) == pytest.approx(3 / 20)
+    assert slider.get_attribute("aria-valuetext") == "20"
 
 
 def test_titles_of_items_stay_text(browser, tiny):

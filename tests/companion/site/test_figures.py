@@ -141,6 +141,20 @@ def test_a_slider_shows_one_group_at_a_time():
     ]
 
 
+def test_axes_of_numbers_stay_where_they_are():
+    fig = go.Figure([go.Scatter(x=["a", "b"], y=[n, 10.0 * n], error_y={"array": [2, 2]}) for n in (1, 2)])
+    figures.slider(fig, {"low": [0], "high": [1]}, "low", "")
+    assert fig.layout.xaxis.range is None
+    low, high = fig.layout.yaxis.range
+    assert low <= 1 and high >= 22
+    bars = go.Figure([go.Bar(y=[n, 2.0 * n]) for n in (1, 2)])
+    figures.slider(bars, {"low": [0], "high": [1]}, "low", "")
+    assert bars.layout.yaxis.range[0] == 0 and bars.layout.yaxis.range[1] >= 4, "bars begin at zero"
+    logarithmic = go.Figure([go.Scatter(y=[1.0]), go.Scatter(y=[100.0])]).update_yaxes(type="log")
+    figures.slider(logarithmic, {"low": [0], "high": [1]}, "low", "")
+    assert logarithmic.layout.yaxis.range is None
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
