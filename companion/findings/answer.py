@@ -32,20 +32,34 @@ def answer(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     refused = [(given_up(one, ledger), len(one.seeds)) for one in _experiments(grid, hard["after"], hard["dataset"])]
     tests = quality(grid, ledger).query("row in @BASES and dataset in @grid.real")
     dropped = 100 * (tests["test_masked"] / tests["test"] - 1)
-    sure = np.sign(pool["change %"]) * ((pool["low"] > 0) | (pool["high"] < 0))
-    by_dataset = sure.groupby(pool["dataset"].map(grid.label), sort=False).agg(lambda of: 2 * of.sum() / len(of))
     return {
         "hard": _tally(hard) | {"refused": sum(times for times, _ in refused), "seeds": sum(of for _, of in refused)},
         "gap": _tally(gap) | {"left": left["change %"].mean()},
         "pool": _tally(pool),
-        "helps": by_dataset.index[by_dataset >= 1].tolist(),
-        "hurts": by_dataset.index[by_dataset <= -1].tolist(),
+        **_where(grid, pool),
         "mixture": _tally(mixture),
         "base": {"least": base["change %"].min(), "most": base["change %"].max()},
         "dropped": {"least": dropped.min(), "most": dropped.max()},
-        "datasets": pool["dataset"].nunique(),
         "bases": len(BASES),
     }
+
+
+def question(grid: Grid, table: pd.DataFrame) -> dict[str, Any]:
+    """What a table of changes says to a question: how many are sure, their mean, where it helps and where it hurts."""
+    return _tally(table) | _where(grid, table)
+
+
+def lines(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of changes whose lines are what is compared and the protocol."""
+    return table.assign(what=table["what"] + ",<br>" + table["protocol"])
+
+
+def _where(grid: Grid, table: pd.DataFrame) -> dict[str, list[str]]:
+    """helps, hurts: datasets on which most comparisons are sure to be above, or below; datasets: how many there are."""
+    sure = np.sign(table["change %"]) * ((table["low"] > 0) | (table["high"] < 0))
+    share = sure.groupby(table["dataset"].map(grid.label), sort=False).mean()
+    found = {"helps": share.index[share >= 0.5].tolist(), "hurts": share.index[share <= -0.5].tolist()}
+    return found | {"datasets": len(share)}
 
 
 def _compared(grid: Grid, ledger: Ledger, after: str, before: str, **options: bool) -> pd.DataFrame:
