@@ -82,6 +82,11 @@ figures.show(titles, caption="Titles of items.", alt="Two bars.", data=pd.DataFr
 figures.table(pd.DataFrame({f"column {n}": [n / 7, None] for n in range(12)}), "A wide table")
 
 # %%
+changes = [f"{n - 7:+d}.5 % ± 1" if n else "–" for n in range(15)]
+long = pd.DataFrame({"row": [f"row {n}" for n in range(15)], "change": changes, "runs": [n * 1000 for n in range(15)]})
+figures.table(long, "A long table")
+
+# %%
 print("a line of output that is far too long for a telephone, " * 4)
 """
 SUMS = """# %% [markdown]

@@ -279,6 +279,34 @@ def test_a_menu_and_a_slider_work_by_keyboard_too(browser, tiny):
     assert slider.get_attribute("aria-valuetext") == "20"
 
 
+def test_a_long_table_is_sorted_and_filtered_by_keyboard(browser, tiny):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    def column(number):
+        return browser.run(
+            """const box = document.querySelector('[aria-label="A long table"]');
+            const rows = [...box.querySelectorAll('tbody tr:not([hidden])')];
+            return rows.map((row) => row.cells[arguments[0]].textContent)""",
+            number,
+        )
+
+    browser.open(tiny / "notebooks" / "plots.html")
+    _, change, runs = browser.driver.find_elements(By.CSS_SELECTOR, '[aria-label="A long table"] thead button')
+    change.send_keys(Keys.ENTER)
+    found = column(1)
+    assert found[0].startswith("+7.5") and found[-2].startswith("-6.5") and found[-1] == "–", "what is missing is last"
+    change.send_keys(Keys.ENTER)
+    found = column(1)
+    assert found[0].startswith("-6.5") and found[-2].startswith("+7.5") and found[-1] == "–"
+    runs.send_keys(Keys.ENTER)
+    assert column(2) == [str(n * 1000) for n in range(14, -1, -1)]
+    assert browser.run("return document.querySelectorAll('th[aria-sort]').length") == 1
+    (field,) = browser.driver.find_elements(By.CSS_SELECTOR, ".rodpo-filter")
+    field.send_keys("row 1")
+    assert column(0) == ["row 14", "row 13", "row 12", "row 11", "row 10", "row 1"]
+
+
 def test_titles_of_items_stay_text(browser, tiny):
     """HTML and scripts in a title are shown as they are, in tables, on axes, in legends and where a reader hovers."""
     browser.open(tiny / "notebooks" / "plots.html")
