@@ -35,7 +35,10 @@
     field.setAttribute("aria-label", `Filter: ${box.getAttribute("aria-label")}`);
     field.addEventListener("input", () => {
       const words = field.value.toLowerCase().split(/\s+/);
-      for (const row of body.rows) row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
+      for (const row of body.rows) {
+        const text = [...row.cells].map((cell) => cell.textContent).join(" ").toLowerCase();
+        row.hidden = !words.every((word) => text.includes(word));
+      }
     });
     box.before(field);
   }
