@@ -48,11 +48,11 @@ def parts(grid: Grid, ledger: Ledger, base: str) -> pd.DataFrame:
     rows = []
     for name in (name for name in grid.rows if name.startswith(f"{base}.")):
         pair = Experiment(grid, DATASET, name), Experiment(grid, DATASET, base)
+        if not all(one.recorded(ledger) for one in pair):
+            continue
         files = paired_seeds(*pair, ledger)
         for protocol, part in PARTS.items():
-            after, before = (
-                ledger.by_file.loc[list(side), f"{part}.ndcg@5"].to_numpy() for side in zip(*files) if files
-            )
+            after, before = (ledger.by_file.loc[list(side), f"{part}.ndcg@5"].to_numpy() for side in zip(*files))
             one = seed_change(before, after)
             rows.append((name.partition(".")[2], protocol, len(files), one.estimate, one.low, one.high))
     return pd.DataFrame(rows, columns=["part", "protocol", "seeds", "change %", "low", "high"])
