@@ -3,9 +3,11 @@
 import ctypes
 import os
 import platform
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from rodpo_lite.errors import InputError
@@ -55,6 +57,12 @@ class Engine:
         budget = self.budget_mib or BUDGET_MIB[self.device.type]
         rows = int(budget * 2**20 / (self.dtype.itemsize * n_items))
         return max(1, rows if rows < 32 else rows // 32 * 32)
+
+
+def stream_seed(seed: int, *stream: str | int) -> int:
+    """A seed of 64 bits for one use of random numbers in a run, such as "batches": other uses get unrelated ones."""
+    name = zlib.crc32(" ".join(map(str, stream)).encode())
+    return int(np.random.SeedSequence([seed, name]).generate_state(1, np.uint64)[0])
 
 
 def rounded_up(count: int) -> int:

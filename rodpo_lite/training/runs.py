@@ -21,6 +21,7 @@ from rodpo_lite import files
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.data.planted import Planted
 from rodpo_lite.data.schema import Dataset, sha256
+from rodpo_lite.engine import stream_seed
 from rodpo_lite.errors import InputError, Notice
 from rodpo_lite.model.capacity import parameter_counts
 from rodpo_lite.model.config import EncoderConfig
@@ -87,7 +88,7 @@ def train_seeds(
             records.append(finished or record)
             if finished is None:
                 objective = ReferenceObjective(_initial(dataset, config).to(engine.device), dataset, config, engine)
-                generator = torch.Generator(engine.device).manual_seed(config.seed)
+                generator = torch.Generator(engine.device).manual_seed(stream_seed(config.seed, "selection"))
                 jobs.append((record, Trainer(objective, dataset, config, Path(out), generator, **hooks, group=group)))
         _train(jobs, resume)
     return records
@@ -95,7 +96,7 @@ def train_seeds(
 
 def _initial(dataset: Dataset, config: ReferenceConfig) -> Recommender:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.manual_seed(stream_seed(config.seed, "weights"))
         model = Recommender.for_dataset(config.encoder, dataset)
     if config.encoder.base == "towers" and dataset.first_time is None:
         warnings.warn(f"{dataset.name} has no timestamps, so the towers go without the temporal mixture.", Notice, 2)
@@ -134,7 +135,7 @@ def align_seeds(
                 policy = load(folder, dataset, engine.device).model
                 if not config.training.dropout:
                     policy.disable_dropout()
-                generator = torch.Generator(engine.device).manual_seed(config.seed)
+                generator = torch.Generator(engine.device).manual_seed(stream_seed(config.seed, "selection"))
                 objective = AlignmentObjective(policy, reference.model, dataset, config, generator, planted, engine)
                 jobs.append((record, Trainer(objective, dataset, config, Path(out), generator, **hooks)))
         _train(jobs, resume)

@@ -3,7 +3,6 @@
 import math
 import time
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig, TrainingConfig
 from rodpo_lite.data.batches import PackedBatch, PackedSequences
 from rodpo_lite.data.schema import Dataset
-from rodpo_lite.engine import Engine, keep_freed_memory
+from rodpo_lite.engine import Engine, keep_freed_memory, stream_seed
 from rodpo_lite.errors import InputError, Notice
 from rodpo_lite.evaluation import metrics
 from rodpo_lite.evaluation.ranking import rank_dataset
@@ -96,7 +95,7 @@ class Trainer:
         self.model, self.engine = self.objective.model, self.objective.engine
         self.device = self.engine.device
         self.sequences = PackedSequences.for_training(self.dataset, self.model.max_length, self.device)
-        self.order = torch.Generator().manual_seed(self.config.seed)
+        self.order = torch.Generator().manual_seed(stream_seed(self.config.seed, "order"))
         self.optimizers = optimizers(self.model, training)
         self.batch_positions = self.sequences.n_positions / training.batches_per_epoch
         self.steps_per_epoch = self.sequences.n_batches(self.batch_positions)
@@ -106,7 +105,7 @@ class Trainer:
                 "lower training.batches_per_epoch."
             )
         self.best: dict[str, Tensor] = {}  # weights
-        self.random = RandomNumbers(self.config.seed, self.device)
+        self.random = RandomNumbers(stream_seed(self.config.seed, "dropout"), self.device)
 
     def fit(self, resume: bool) -> dict[str, Any]:
         """Train to the end or until patience runs out; return the best epoch's line of the history.
@@ -147,7 +146,7 @@ class Trainer:
         training, done = self.config.training, (self.epoch - 1) * self.steps_per_epoch
         rate = cosine(self.steps_per_epoch * training.epochs, training.warmup)
         if self.group.size > 1:  # random numbers of its own for each process, and the same after a resumption
-            torch.manual_seed((self.config.seed * 10_007 + self.epoch) * 1009 + self.group.rank)
+            torch.manual_seed(stream_seed(self.config.seed, "dropout", self.epoch, self.group.rank))
         batches = self.sequences.epoch(self.batch_positions, self.order, self.group.rank, self.group.size)
         batches = self.progress(batches, total=self.steps_per_epoch, desc=f"epoch {self.epoch} of {training.epochs}")
         for self._step, batch in enumerate(batches, start=1):
@@ -265,7 +264,7 @@ class Trainer:
             if name in states and states[name].shape == generator.get_state().shape:
                 generator.set_state(states[name])
             else:
-                generator.manual_seed(zlib.crc32(f"{self.config.seed} {self.epoch} {name}".encode()))
+                generator.manual_seed(stream_seed(self.config.seed, name, self.epoch))
                 anew.append(name)
         if anew:
             what = f"from epoch {self.epoch} on, it draws other random numbers ({', '.join(anew)}) than there"

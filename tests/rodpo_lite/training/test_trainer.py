@@ -80,6 +80,24 @@ class Killed(BaseException):
     pass
 
 
+def test_each_use_of_random_numbers_has_a_stream_of_its_own(world, small_config, tmp_path, monkeypatch):
+    """Weights, batch order, selection and dropout of two seeds begin with eight different generators."""
+    begun, manual_seed = [], torch.manual_seed
+
+    def fit(trainer, resume):
+        dropout = torch.Generator()
+        dropout.set_state(trainer.random.states["global"])
+        begun.extend(generator.initial_seed() for generator in (trainer.order, trainer.generator, dropout))
+        raise Killed
+
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: begun.append(seed) or manual_seed(seed))
+    monkeypatch.setattr(Trainer, "fit", fit)
+    for seed in (0, 1):
+        with pytest.raises(Killed):
+            runs.train(world, build(ReferenceConfig, small_config.model_dump() | {"seed": seed}), tmp_path / str(seed))
+    assert len(begun) == len(set(begun)) == 8
+
+
 @pytest.mark.parametrize("stage", ["reference", "align"])
 @pytest.mark.parametrize("moment", ["in an epoch", "after an epoch"])
 def test_a_killed_run_resumes_to_identical_weights(
