@@ -16,7 +16,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 SURVIVORS = PROJECT / "_build" / "trust" / "survivors.diff"
 NOTICED = ("killed", "timeout")
 ENOUGH = 0.9  # of the changes in each module
-COPIED = ("rodpo_lite", "companion", "tests", "workflow", "data", "book", "benchmarks", "pyproject.toml")
+COPIED = ("rodpo_lite", "companion", "tests", "workflow", "data", "book", "notebooks", "benchmarks", "pyproject.toml")
 NOBODY = ("-c", "user.name=nobody", "-c", "user.email=nobody@localhost")
 EVERY_FIFTH = ("*__mutmut_*1", "*__mutmut_*6")
 
