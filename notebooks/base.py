@@ -19,11 +19,11 @@
 #
 # *Reading: 6 minutes. Running: a minute. Before this: [training](training).*
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 profile = "smoke"
 ledger_folder = None  # the project's own, data/results
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 import plotly.graph_objects as go
 from companion.evidence.grid import Grid

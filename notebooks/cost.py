@@ -13,19 +13,20 @@
 # %% [markdown]
 # # Cost and scaling
 #
-# **You will learn** what an epoch, an alignment and an evaluation cost on two CPU cores, what bounds that, how it grows
-# with users, items, history length and $K$, and what a GPU changes.
+# **The question.** What do an epoch, an alignment and an evaluation cost on two CPU cores, and what bounds that?
 #
-# *Reading: 9 minutes. Running: seconds. Before this: [training](training).* Numbers are read from
-# `benchmarks/results.json`, which `make bench` writes, and from `converged.json`, `precision.json` and
-# `accelerator.json` beside it; nothing is timed while this page is built. Unless a section says otherwise the model is
-# SASRec {cite}`kang2018sasrec` with 2 blocks, width 64, 2 heads, at most 50 items, item IDs only, and machine and data
-# are these:
+# ```{margin}
+# Numbers are read from `benchmarks/results.json`, which `make bench` writes, and from files beside it. Unless a section
+# says otherwise the model is SASRec {cite}`kang2018sasrec` with 2 blocks, width 64, 2 heads, at most 50 items, item IDs
+# only.
+# ```
+#
+# *Reading: 9 minutes. Running: seconds. Before this: [training](training).*
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 profile = "smoke"
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 import plotly.graph_objects as go
 from companion.findings import costs

@@ -13,19 +13,21 @@
 # %% [markdown]
 # # Data preparation
 #
-# **You will learn** what a recommender sees of its users, how one item per user is held out, why a batch should not be
-# padded, and how many relevant items a log of clicks never shows: the *false negatives* that this book is about.
+# **The question.** What does a log of clicks show of what people want?
+#
+# **The answer.** One item at a time. What stood beside it and was wanted as well is never written down, and most of
+# what people want is of that kind: the *false negatives* that this book is about.
 #
 # *Reading: 8 minutes. Running: 15 seconds. Before this: [the overview](../index).* The paper works on Amazon reviews;
 # this page runs on a **synthetic world** in the same format, because there the truth is known. Point `data` at a folder
 # of your own to see yours.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 profile = "smoke"
 data = ""  # a folder, or a name in RODPO_DATA; empty makes a fresh synthetic world
 seed = 0
 
-# %%
+# %% tags=["hide-input"]
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +35,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from companion.findings import shop
 from companion.site import figures
 from companion.site.pages import record
 from IPython.display import Markdown
@@ -44,6 +47,56 @@ from rodpo_lite.data.synthetic import Oracle, WorldSizes, open_world, synthesise
 
 figures.setup()
 dataset, folder = open_world(data, seed)
+
+# %% [markdown]
+# ## One user in front of a shop window
+#
+# In the synthetic world each item is relevant or not to each user at each time, drawn once and kept. At each step a
+# user sees a slate of items and takes one.
+
+# %% tags=["hide-input"]
+oracle = Oracle.of(dataset, folder) if (folder / "oracle").is_dir() else None
+unwanted = {"marker": {"color": figures.GREY, "symbol": "line-ew-open"}}
+looks = {shop.TAKEN: figures.style(0), shop.WANTED: figures.style(1), shop.UNWANTED: unwanted}
+if oracle:
+    window = shop.window(dataset, oracle, user=0)
+    fig = go.Figure()
+    for what, look in looks.items():
+        part = window[window["what"] == what]
+        fig.add_scatter(x=part["step"], y=part["place"], mode="markers", name=what, text=part["item"], **look)
+    fig.update_xaxes(title="step", dtick=1, showgrid=False)
+    fig.update_yaxes(title="place on the slate", autorange="reversed", showgrid=False)
+    fig.update_layout(height=560)
+    counts = window["what"].value_counts()
+    figures.show(
+        fig,
+        caption=f"All that one user saw in {window['step'].max()} steps, a column each. The log keeps "
+        f"{counts[shop.TAKEN]} clicks. {counts[shop.WANTED]} times something else on the slate was wanted, too, and "
+        "nothing in the log tells it from the rest.",
+        alt="Columns of marks, one a step: a single item taken in each, a few that were wanted as well, and many that "
+        "were not.",
+        data=window,
+    )
+
+# %% [markdown]
+# A selector of negatives cannot tell a wanted item that was not taken from one that the user would reject: it is a
+# **false negative**. The slate is not the half of it, for most of what is wanted never stood on one:
+
+# %% tags=["hide-input"]
+owner = np.repeat(np.arange(dataset.n_users), dataset.lengths)
+if oracle:
+    relevant = oracle.relevance.any(1)
+    clicked = np.zeros_like(relevant)
+    clicked[owner, dataset.items] = True
+    hidden = (relevant & ~clicked).sum() / relevant.sum()
+    truth = {
+        "relevant items per user": relevant.sum(1).mean(),
+        "clicked per user": clicked.sum(1).mean(),
+        "share of the relevant never clicked": hidden,
+    }
+    truth = pd.DataFrame({"what": truth.keys(), "value": truth.values()})
+    figures.table(truth, "The truth behind the log")
+    record("never_clicked", hidden)
 
 # %% [markdown]
 # ## What is in the folder
@@ -107,7 +160,7 @@ figures.table(history, f"User {user}, oldest first")
 # ## Packed, not padded
 #
 # Most code fills every history up to 50 positions. Here the histories of a batch stand back to back, and only real
-# positions are computed. Of $n$ interactions, training predicts $n - 3$: the first has nothing before it, and the last
+# positions are computed. Of $n$ interactions training predicts $n - 3$: the first has nothing before it, and the last
 # two are held out.
 
 # %% tags=["hide-input"]
@@ -133,36 +186,12 @@ record("real_positions", real)
 # interactions share a day, their order is arbitrary, and so is which of them becomes the target.
 
 # %%
-owner = np.repeat(np.arange(dataset.n_users), dataset.lengths)
 day = dataset.timestamps // 86_400
 known = not np.isnan(day).all()
 tied = (np.diff(day) == 0)[np.diff(owner) == 0].mean()
 Markdown(
     f"Of the neighbouring interactions of a user, **{tied:.1%}** share a day." if known else "Not known: no timestamps."
 )
-
-# %% [markdown]
-# ## What the log does not show
-#
-# In the synthetic world each item is relevant or not to each user at each time, drawn once and kept. A user sees only a
-# slate of items at each step and takes one of it, so a history shows at most as many relevant items as it is long. A
-# selector of negatives cannot tell such an item from one that the user would reject: it is a **false negative**.
-
-# %%
-if (folder / "oracle").is_dir():
-    oracle = Oracle.of(dataset, folder)
-    relevant = oracle.relevance.any(1)
-    clicked = np.zeros_like(relevant)
-    clicked[owner, dataset.items] = True
-    hidden = (relevant & ~clicked).sum() / relevant.sum()
-    truth = {
-        "relevant items per user": relevant.sum(1).mean(),
-        "clicked per user": clicked.sum(1).mean(),
-        "share of the relevant never clicked": hidden,
-    }
-    truth = pd.DataFrame({"what": truth.keys(), "value": truth.values()})
-    figures.table(truth, "The truth behind the log")
-    record("never_clicked", hidden)
 
 # %% [markdown]
 # *Change this and rerun:* another `seed` makes another world; look at which shares on this page hardly move, although
@@ -204,7 +233,7 @@ figures.table(pd.DataFrame(rows, columns=columns), f"Worlds of {small.users} use
 # was?
 
 # %% tags=["hide-cell"]
-if (folder / "oracle").is_dir():
+if oracle:
     wrong = (relevant & ~clicked).sum(1) / (~clicked).sum(1)
     draws = np.ceil(np.log(0.5) / np.log1p(-wrong))
     answer = (

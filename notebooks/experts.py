@@ -13,12 +13,22 @@
 # %% [markdown]
 # # The sparse mixture-of-experts encoder
 #
-# **You will learn** how a sparse mixture adds experts without adding work for each of them, where its costs really are,
-# and why the catalogue's item vectors make it free at inference in one place and not in another.
-#
+# **The question.** What does a sparse mixture of experts bring a recommender, and what does it cost?
+
+# %% tags=["hide-input"]
+from companion.evidence.grid import Grid
+from companion.evidence.ledger import Ledger
+from companion.evidence.plan import GRID
+from companion.findings import answer
+from companion.findings.sentences import render
+from IPython.display import Markdown
+
+Markdown(render("mixture", **answer.mixture(Grid.read(GRID), Ledger.open())))
+
+# %% [markdown]
 # *Reading: 10 minutes. Running: under a minute. Before this: [training](training).*
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 profile = "smoke"
 data = ""  # a folder, or a name in RODPO_DATA; empty makes a fresh synthetic world
 seed = 0
@@ -28,7 +38,7 @@ experts = 8
 experts_per_row = 2
 catalogue = 12_000  # items for which costs are measured
 
-# %%
+# %% tags=["hide-input"]
 import tempfile
 from pathlib import Path
 
@@ -39,7 +49,6 @@ from companion.findings import experts as mixture
 from companion.findings.experts import kinds
 from companion.site import figures
 from companion.site.pages import record, record_defaults
-from IPython.display import Markdown
 
 from rodpo_lite.config import ReferenceConfig
 from rodpo_lite.data.schema import read_dataset
@@ -106,7 +115,7 @@ figures.table(table, f"Capacity of five encoders on {dataset.name}, {active}")
 chosen, kind = mixture.chosen_experts(trained["sparse fusion"]), kinds(dataset)
 lift = mixture.preferences(kind, chosen, experts)
 heat = go.Heatmap(
-    x=[str(e) for e in lift.columns], y=lift.index, z=lift.to_numpy(), zmin=0, colorscale="Cividis",
+    x=[str(e) for e in lift.columns], y=lift.index, z=lift.to_numpy(), zmid=1, colorscale="RdBu_r",
     colorbar={"title": "times"}, hovertemplate="expert %{x}, %{y}: %{z:.2f} times<extra></extra>",
 )  # fmt: skip
 fig = go.Figure(heat)

@@ -11,22 +11,18 @@
 # ---
 
 # %% [markdown]
-# # False negatives in real data
+# # Why: false negatives in real data
 #
-# **You will learn** how often each selector rejects something that the user was about to buy, on real purchases;
-# whether those items lose score by it; and how much of what alignment does is merely learning not to repeat.
+# **The question.** The paper says why a pool should beat the hardest item: fewer of its pushes land on what people want.
+# Is that so on real purchases, and is that why?
 #
-# *Reading: 10 minutes. Running: under a minute. Before this: [negative selection](selection), [results](results).* In
-# the synthetic world the truth is known. Here it is not, so three stand-ins are used, a review standing for a purchase:
-# purchases that were hidden on purpose, the validation item, and later training purchases. All numbers are read from
-# the runs on record: tuned on validation, several training seeds, as [the results](results) say in full. Intervals are
-# 95 %.
+# *Reading: 9 minutes. Running: under a minute. Before this: [negative selection](selection), [results](results).*
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 profile = "smoke"
 ledger_folder = None  # the project's own, data/results
 
-# %%
+# %% tags=["hide-input"]
 import plotly.graph_objects as go
 from companion.evidence import comparison
 from companion.evidence.grid import Grid
@@ -44,7 +40,18 @@ figures.setup()
 ledger, grid = Ledger.open(ledger_folder), Grid.read(GRID)
 hidden = "toys-planted"  # a tenth of the training purchases
 
+# %% tags=["hide-input"]
+Markdown(render("because", **negatives.because(grid, ledger)))
+
 # %% [markdown]
+# ```{margin}
+# All numbers are read from the runs on record: tuned on validation, several training seeds, 95 % intervals. A review
+# stands for a purchase.
+# ```
+#
+# In the synthetic world the truth is known. Here three stand-ins are used: purchases that were hidden on purpose, the
+# validation item, and later training purchases.
+#
 # ## Hide what is known, and see who hits it
 #
 # A tenth of all training purchases of Toys is hidden before anything is trained (`rodpo data plant`). At every position
@@ -79,11 +86,15 @@ Markdown(render("hits", **means))
 # %% [markdown]
 # ## Do they lose by it?
 #
+# ```{margin}
+# Each score is compared with that of the continued cross-entropy run, and the difference with that of the five
+# candidates above and the five below.
+# ```
+#
 # If wrong pushes matter, hidden purchases should sink under `hard`, more than under a selector that rarely hits them.
-# Items like these also *rise* in training, because similar users pull them up, so zero is no yardstick: the run without
-# any rejection is. Each score is compared with that of the continued cross-entropy run, and the difference with that of
-# the five candidates above and the five below. Below zero, a false negative sank among its equals by what was rejected.
-# The same for the validation item, which may be rejected like any other.
+# They also *rise* in training, because similar users pull them up, so the yardstick is the run without any rejection:
+# below zero, a false negative sank among its equals by what was rejected. The validation item, which may be rejected
+# like any other, is asked the same.
 
 # %% tags=["hide-input"]
 drifts = negatives.drifts(grid, ledger, hidden)
@@ -135,9 +146,11 @@ Markdown(render("drift", **drift))
 # %% [markdown]
 # ## What it did to the ranking
 #
-# Against the reference. The target of these numbers is the ordinary test item; hidden purchases are not among the
-# targets. Of so many intervals one may well miss zero by chance alone. Rows marked † began at a reference that was
-# trained once more, on a GPU, so that its luck is in their change.
+# ```{margin}
+# Rows marked † began at a reference that was trained once more, on a GPU, so that its luck is in their change.
+# ```
+#
+# Against the reference. The target is the ordinary test item; hidden purchases are not among the targets.
 
 # %% tags=["hide-input"]
 ranked = negatives.over_the_reference(grid, ledger, hidden, [*hits.index[::-1], "none"])
@@ -189,13 +202,11 @@ Markdown(render("more_hidden", **negatives.as_more_is_hidden(over_hard, comparis
 # %% [markdown]
 # ## Learning not to repeat
 #
-# In these data no user reviews an item twice, and the public code of the paper's likely base leaves the history in the
-# ranking (what the paper itself does is not known to us). A selector that picks what the user *already has* therefore
-# teaches “do not repeat”, and may gain where history is ranked, without learning anything about taste. So the runs were
+# In these data no user reviews an item twice. Where the history stays in the ranking, a selector that picks what the
+# user *already has* therefore teaches “do not repeat”, and gains without learning anything about taste. So the runs were
 # repeated, with the same settings, under three rules of what is never rejected: nothing (rows ending in `_all`), the
 # user's items so far (`_past`), all training items (the default). The first against the second is not repeating; the
-# second against the third is future purchases as false negatives. With the history dropped from the ranking, there is
-# nothing to gain from not repeating; a loss there says that pushes went to what no longer counts.
+# second against the third is future purchases as false negatives.
 
 # %% tags=["hide-input"]
 allowed, fig, groups = negatives.exclusions(grid, ledger), go.Figure(), {}
@@ -236,12 +247,9 @@ Markdown(render("repeating", **negatives.repeating(grid, ledger, allowed)))
 #
 # - On real purchases, too, the hardest item is a false negative more often than a random one of the top $K$ is; known
 #   false negatives are a small share of all pushes for either.
-# - Against continued cross-entropy, hidden purchases end higher under `topk` than under `hard`; how far is told above.
-#   Over all selectors, more hits tend to go with a smaller rise, or a fall, but a dozen selectors, some of them against
-#   the trend, cannot show that wrong pushes *cause* worse rankings. Under *The more is hidden* their number is changed
-#   on purpose.
-# - `hard`, where it may reject the history, spends much of its draws on “do not repeat”; `topk` and `uniform` few.
-#   Whether that counts depends on what the protocol ranks, so a number without that label cannot be compared.
+# - A dozen selectors, some of them against the trend, cannot show that wrong pushes *cause* worse rankings. Changing
+#   their number on purpose can, and is what *The more is hidden* does.
+# - Whether not repeating counts depends on what the protocol ranks, so a number without that label cannot be compared.
 #
 # ## Exercises
 #

@@ -13,18 +13,20 @@
 # %% [markdown]
 # # Gradients under false negatives
 #
-# **You will learn** how hard DPO pushes a rejected item down, and how much of that push is *wrong* when the rejected
-# item is one that the user would have liked: for the hardest negative, for a random one, and for everything in between.
+# **The question.** How much of what DPO pushes down is something that the user would have liked?
+#
+# **The answer, in a world whose truth is known.** The more, the harder the rejected item: what a good model ranks first
+# is what people want. A random one of the best K is pushed wrongly less often than the first, and nearly as hard.
 #
 # *Reading: 11 minutes. Running: under a minute. Before this: [the DPO objective](objective).*
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 profile = "smoke"
 seed = 0
 k = 20  # pool size K of the top-K selector
 beta = 0.5
 
-# %%
+# %% tags=["hide-input"]
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -75,10 +77,13 @@ figures.show(
 # %% [markdown]
 # ## Where false negatives stand
 #
+# ```{margin}
+# A uniform draw from the $K$ eligible items that the policy itself scores highest is our reading of the paper; whether
+# it draws uniformly, and who ranks its pool, is not known to us.
+# ```
+#
 # Now a real model. A reference is trained on the [synthetic world](data), and a policy is aligned from it for a few
-# epochs with `topk`, our reading of the paper's selector: a uniform draw from the $K$ eligible items that the policy
-# itself scores highest (whether the paper draws uniformly, and who ranks its pool, is not known to us). Because the
-# world keeps its truth, every candidate can be asked: *would this user have wanted it?*
+# epochs with `topk`. Because the world keeps its truth, every candidate can be asked: *would this user have wanted it?*
 
 # %%
 world = selection.SmallWorld.train(Path(holder.name), seed)

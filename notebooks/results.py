@@ -20,11 +20,11 @@
 # Numbers are read from the **run ledger** in `data/results`, which keeps the rank of every user's test item;
 # [every row](rows) has how the runs were made, all rows and all steps, and the [scoreboard](scoreboard) the verdicts.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 profile = "smoke"
 ledger_folder = None  # the project's own, data/results
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 import plotly.graph_objects as go
 from companion.evidence import comparison

@@ -18,11 +18,11 @@
 #
 # *Reading: as a table of reference. Running: a minute or two.* Click on a column to sort by it, type to filter.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 profile = "smoke"
 ledger_folder = None  # the project's own, data/results
 
-# %%
+# %% tags=["hide-input"]
 import plotly.graph_objects as go
 from companion.evidence import claims, comparison
 from companion.evidence.grid import Grid

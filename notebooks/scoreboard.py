@@ -13,17 +13,15 @@
 # %% [markdown]
 # # The claims scoreboard
 #
-# **You will learn** what the paper claims, the rule that decides on each claim, and what the recorded runs say.
+# **The question.** What do the paper's claims come to on our data, by a rule that was written before the runs?
 #
-# *Reading: 10 minutes. Running: about a minute. Before this: [results](results).* The rules stand in
-# `workflow/claims.yaml`. They were committed before any of the runs that they judge; members that came later, such as
-# the mixture on Beauty, before their own runs, which makes the correction stricter for the others.
+# *Reading: 7 minutes. Running: about a minute. Before this: [results](results).*
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 profile = "smoke"
 ledger_folder = None  # the project's own, data/results
 
-# %%
+# %% tags=["hide-input"]
 from companion.evidence import claims, comparison
 from companion.evidence.grid import Grid
 from companion.evidence.ledger import Ledger
@@ -31,44 +29,29 @@ from companion.evidence.plan import GRID
 from companion.findings import changes, negatives, runs
 from companion.findings.sentences import render
 from companion.site import figures
+from companion.site.board import board
 from companion.site.pages import record
-from IPython.display import Markdown
+from IPython.display import HTML, Markdown
 
 figures.setup()
 ledger, grid = Ledger.open(ledger_folder), Grid.read(GRID)
 declared = claims.read(grid)
+paper, controls = (claims.summaries(declared, grid, ledger, source) for source in ("paper", "control"))
 
 # %% [markdown]
-# ## The rule
-#
-# A claim has **members**. Each is a pair of rows, that is of models with their settings, on one dataset, with five
-# seeds. The effect is the relative change of test NDCG@5, all items ranked, unless the claim is about something else;
-# its 95 % interval is over users and seeds, crossed; that of a share or a drift is over the five seeds alone. Holm's
-# correction {cite}`holm1979simple` counts all members of a claim, those not yet run included.
-#
-# | verdict on a member | if |
-# |---|---|
-# | reproduced | the interval lies on the claimed side of zero, and the corrected $p$ is below .05 |
-# | contradicted | the same on the other side |
-# | no effect | the interval lies within ±1 % |
-# | inconclusive | otherwise, even if the interval leaves zero out where the corrected $p$ is not below .05 |
-#
-# A claim is *reproduced* or *contradicted* if all members are, *in part* if some are and none has the opposite verdict,
-# *mixed* if both occur, *no effect* if all members are, else *inconclusive*; it is open while a member is missing. The
-# ±1 % are for NDCG@5 and shares: a drift counts by its sign alone. What is compared are the weights of the epoch that
-# validates best, even where the reference validates better.
-#
-# Lists about NDCG@5 end with the size of a true change that would be shown in four of five repetitions, at the
-# strictest step of the correction; smaller ones are missed more often. Pairs that were declared when others were on
-# record, most of them with the same settings on both sides, stand beside a claim and decide nothing.
-#
 # ## The claims of the paper
 
 # %% tags=["hide-input"]
-paper = claims.summaries(declared, grid, ledger, "paper")
-for claim in paper:
+for claim in [*paper, *controls]:
     record(f"verdict_{claim['name']}", claim["verdict"])
-Markdown(render("claims", claims=paper))
+Markdown(render("verdicts", claims=paper))
+
+# %% tags=["hide-input"]
+HTML(board(paper))
+
+# %% [markdown]
+# Press a mark for its effect, its interval, and how large an effect would have been seen. Pale marks are of the other
+# protocol, judged by the same rule; they decide nothing.
 
 # %% tags=["hide-input"]
 counted = comparison.mechanism(grid, ledger)
@@ -78,48 +61,59 @@ facts["exceptions"] = negatives.against_the_trend(counted[counted["dataset"] == 
 Markdown(render("why", **facts))
 
 # %% [markdown]
-# The rule looks at all items. The other protocol may say something else:
-
-# %% tags=["hide-input"]
-Markdown(render("history_dropped", **changes.with_history_dropped(grid, ledger)))
-
-# %% [markdown]
-# So may another choice. The rule takes each alignment as it is, even one that validation would have thrown away; the
-# other way is shown under [results](results). It was computed when the verdicts were known.
+# ```{margin}
+# The rules stand in `workflow/claims.yaml`, committed before any of the runs that they judge. Members that came later,
+# such as the mixture on Beauty, came before their own runs, which makes the correction stricter for the others.
+# ```
+#
+# ## The rule
+#
+# A **member** of a claim is a pair of rows, that is of models with their settings, on one dataset, with five seeds. Its
+# effect is the relative change of test NDCG@5 with all items ranked, unless the claim is about something else, and its
+# 95 % interval is over users and seeds, crossed (that of a share or a drift: over the five seeds). Holm's correction
+# {cite}`holm1979simple` counts all members of a claim, those not yet run included.
+#
+# | verdict on a member | if |
+# |---|---|
+# | reproduced | the interval lies on the claimed side of zero, and the corrected $p$ is below .05 |
+# | contradicted | the same on the other side |
+# | no effect | the interval lies within ±1 % (a drift counts by its sign alone) |
+# | inconclusive | otherwise, even if the interval leaves zero out where the corrected $p$ is not below .05 |
+#
+# A claim is *reproduced* or *contradicted* if all members are, *in part* if some are and none has the opposite verdict,
+# *mixed* if both occur, *no effect* if all members are, else *inconclusive*; it is open while a member is missing. What
+# is compared are the weights of the epoch that validates best, even where the reference validates better:
 
 # %% tags=["hide-input"]
 figures.table(
     changes.where_the_reference_may_stay(grid, ledger),
     "In how many seeds an alignment validates no better than the reference that it started from, and what the pool "
-    "then changes in NDCG@5 of test against the hardest item",
+    "then changes in NDCG@5 of test against the hardest item. Looked at when the verdicts were known",
 )
 
 # %% [markdown]
 # ## Controls
 #
-# These are not claims of the paper. They decide whether a gain is due to what the paper says it is due to. Where past
-# items may be rejected (`_all`), later training items may, too, and whether the policy learns not to repeat them is
-# judged by NDCG@5 with the history ranked; [false negatives in real data](falsenegatives) takes the two apart, and
-# shows what becomes of it with the history dropped, where not repeating brings nothing.
+# These are not claims of the paper. They ask whether a gain is due to what the paper says it is due to.
 
 # %% tags=["hide-input"]
-controls = claims.summaries(declared, grid, ledger, "control")
-for claim in controls:
-    record(f"verdict_{claim['name']}", claim["verdict"])
-Markdown(render("claims", claims=controls))
+Markdown(render("verdicts", claims=controls))
+
+# %% tags=["hide-input"]
+HTML(board(controls))
+
+# %% [markdown]
+# Where past items may be rejected (`_all`), later training items may, too; [false negatives in real
+# data](falsenegatives) takes the two apart.
 
 # %% tags=["hide-input"]
 Markdown(render("ranks_drawn", **runs.ranks_drawn(grid, ledger)))
 
 # %% [markdown]
 # ## All effects at a glance
-#
-# The slider shows the other protocol, on which no verdict rests. The table under the figure also has the smallest true
-# change of each pair.
 
 # %% tags=["hide-input"]
-members = claims.assess_all(declared, grid, ledger)
-effects = claims.effects(members, grid, ledger)
+effects = claims.effects(claims.assess_all(declared, grid, ledger), grid, ledger)
 figures.show_changes(
     effects,
     effects["pair"].unique(),
@@ -136,9 +130,7 @@ figures.show_changes(
 # ## What selection did
 #
 # A verdict says whether ranking changed; these counts say what was rejected on the way. Hidden purchases can be counted
-# only where some were hidden ([false negatives in real data](falsenegatives)); the validation item everywhere. The
-# paper's claim about wrong pushes is judged by their *share* of the push, as its rule says. What is pushed in all
-# depends on β, too: the columns *push a draw* and, where purchases were hidden, *push on hidden* say how much.
+# only where some were hidden ([false negatives in real data](falsenegatives)); the validation item everywhere.
 
 # %% tags=["hide-input"]
 for dataset, part in negatives.selection(grid, counted).items():
@@ -175,6 +167,7 @@ for dataset, part in negatives.selection(grid, counted).items():
 # **1. Does the correction matter?** For which members is $p$ below .05 and the corrected one is not?
 
 # %% tags=["hide-cell"]
+members = claims.assess_all(declared, grid, ledger)
 recorded = members.dropna(subset="p")
 decided = recorded[(recorded["p"] < 0.05) & (recorded["Holm's p"] >= 0.05)]
 figures.table(

@@ -13,19 +13,21 @@
 # %% [markdown]
 # # Negative selection
 #
-# **You will learn** how a dozen selectors choose the rejected item, how often each of them hits a false negative, and
-# what a random member of the pool gives up for that, which depends on what one counts as a right push.
+# **The question.** Which item should be rejected?
 #
-# *Reading: 14 minutes. Running: about a minute. Before this: [gradients under false negatives](gradients).*
+# **The answer.** The hardest item is the one most likely to be wanted, and a random item of the catalogue competes with
+# nothing. Between them lies a trade, and what it is worth depends on what one counts as a right push.
+#
+# *Reading: 12 minutes. Running: about a minute. Before this: [gradients under false negatives](gradients).*
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 profile = "smoke"
 seed = 0
 k = 20  # pool size K
 beta = 0.5
 positions = 2000  # next-item predictions on which everything is measured
 
-# %%
+# %% tags=["hide-input"]
 import tempfile
 from pathlib import Path
 
@@ -41,33 +43,20 @@ from plotly.subplots import make_subplots
 from rodpo_lite.evaluation.statistics import signed
 from rodpo_lite.losses.preference import LossConfig
 from rodpo_lite.mechanism import rank_profiles
+from rodpo_lite.sampling import selectors
 from rodpo_lite.sampling.selectors import SELECTORS, NegativesConfig
 
 figures.setup()
 holder = tempfile.TemporaryDirectory()
 
 # %% [markdown]
-# ## The selectors
+# ## Scores, the best K, one at random
 #
-# A selector sees the scores of a position, the items that may not be rejected (always the positive, and by
-# `negatives.exclude` the user's own), popularity, and a random generator. Of most selectors the probability of each
-# item in one draw can be stated, and tests compare drawn frequencies with these *probabilities*.
+# As it stands in the package. `items_at` finds the item of a rank without sorting the catalogue; `below` draws a whole
+# number below K.
 
 # %% tags=["hide-input"]
-whose = {"policy": "policy", "reference": "frozen reference", None: "none"}
-rows = {
-    "selector": list(SELECTORS),
-    "what it draws": [selector.summary for selector in SELECTORS.values()],
-    "scores": [whose[selector.scorer] for selector in SELECTORS.values()],
-    "probabilities": ["stated" if selector.probabilities else "–" for selector in SELECTORS.values()],
-    "keys": [", ".join(selector.uses) or "–" for selector in SELECTORS.values()],
-}
-figures.table(pd.DataFrame(rows), "Every registered selector")
-
-# %% [markdown]
-# `popularity` comes from word vectors {cite}`mikolov2013words`; `dns` {cite}`zhang2013dns` was analysed by
-# {cite:t}`shi2023dnsmn`; `srns` {cite}`ding2020srns` and `ahns` {cite}`lai2024ahns` look for negatives that are hard
-# and yet not false.
+figures.source(selectors.topk, selectors.hard, selectors.uniform)
 
 # %% [markdown]
 # ## A world with known answers
@@ -139,6 +128,29 @@ figures.show(
 )
 
 # %% [markdown]
+# ## The family
+#
+# A selector sees the scores of a position, the items that may not be rejected (always the positive, and by
+# `negatives.exclude` the user's own), popularity, and a random generator. Of most selectors the probability of each
+# item in one draw can be stated, and tests compare drawn frequencies with these *probabilities*.
+
+# %% tags=["hide-input"]
+whose = {"policy": "policy", "reference": "frozen reference", None: "none"}
+rows = {
+    "selector": list(SELECTORS),
+    "what it draws": [selector.summary for selector in SELECTORS.values()],
+    "scores": [whose[selector.scorer] for selector in SELECTORS.values()],
+    "probabilities": ["stated" if selector.probabilities else "–" for selector in SELECTORS.values()],
+    "keys": [", ".join(selector.uses) or "–" for selector in SELECTORS.values()],
+}
+figures.table(pd.DataFrame(rows), "Every registered selector")
+
+# %% [markdown]
+# `popularity` comes from word vectors {cite}`mikolov2013words`; `dns` {cite}`zhang2013dns` was analysed by
+# {cite:t}`shi2023dnsmn`; `srns` {cite}`ding2020srns` and `ahns` {cite}`lai2024ahns` look for negatives that are hard
+# and yet not false.
+
+# %% [markdown]
 # ## What each selector pushes
 #
 # Expected suppression per position, split by whether it lands on a false negative. Where probabilities are stated this
@@ -147,9 +159,9 @@ figures.show(
 
 # %% tags=["hide-input"]
 loss = LossConfig(beta=beta)
-selectors = {name: NegativesConfig(name=name, k=k, candidates=100, skip=5) for name in SELECTORS}
-suppression = {name: selection.suppression(of_topk, negatives, loss) for name, negatives in selectors.items()}
-noise = {name: selection.noise(of_topk, negatives, loss) for name, negatives in selectors.items()}
+settings = {name: NegativesConfig(name=name, k=k, candidates=100, skip=5) for name in SELECTORS}
+suppression = {name: selection.suppression(of_topk, negatives, loss) for name, negatives in settings.items()}
+noise = {name: selection.noise(of_topk, negatives, loss) for name, negatives in settings.items()}
 pushes = selection.summary({**suppression, "anchor": selection.anchor(of_topk)})
 pushes["noise of one draw"] = pd.Series(noise)
 figures.table(
@@ -396,12 +408,12 @@ figures.table(
 
 # %% tags=["hide-cell"]
 strong = [0.05, 0.5, 5.0]
-selectors = [NegativesConfig(name="topk", k=n) for n in (2, k, 5 * k)]
-selectors.append(NegativesConfig(name="topk_softmax", k=k, temperature=0.5))
-draw = rank_profiles.suppression_table(of_topk, selectors, [LossConfig(beta=b) for b in strong])
+drawn_from = [NegativesConfig(name="topk", k=n) for n in (2, k, 5 * k)]
+drawn_from.append(NegativesConfig(name="topk_softmax", k=k, temperature=0.5))
+draw = rank_profiles.suppression_table(of_topk, drawn_from, [LossConfig(beta=b) for b in strong])
 noise = draw.pivot(index="setting", columns="loss", values="noise")
 noise.columns = [f"β = {b}" for b in strong]
-noise.index = pd.Index([f"{chosen.name}, K = {chosen.k}" for chosen in selectors], name="selector")
+noise.index = pd.Index([f"{chosen.name}, K = {chosen.k}" for chosen in drawn_from], name="selector")
 figures.table(noise, "Variance of one draw's push over its squared mean")
 
 # %% [markdown]

@@ -13,13 +13,14 @@
 # %% [markdown]
 # # Training: the reference, then alignment
 #
-# **You will learn** how the two stages fit together, why continued cross-entropy must be among the competitors, and how
-# the selectors compare on a world small enough to train while you wait.
+# **The question.** What happens between a trained recommender and an aligned one?
 #
-# *Reading: 8 minutes. Running: about a minute. Before this:
-# [gradients under false negatives](gradients).*
+# **The answer.** A few more epochs of the same training, with a pair of items added at each position. So the row to
+# beat is not the model before alignment but the same epochs without the pairs, which this book calls `none`.
+#
+# *Reading: 8 minutes. Running: about a minute. Before this: [gradients under false negatives](gradients).*
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 profile = "smoke"
 data = ""  # a folder, or a name in RODPO_DATA; empty makes a fresh synthetic world
 seed = 0
@@ -29,7 +30,7 @@ dropout = 0.4
 k = 20  # pool size K
 beta = 0.5
 
-# %%
+# %% tags=["hide-input"]
 import tempfile
 from pathlib import Path
 
@@ -45,6 +46,7 @@ from rodpo_lite.evaluation import metrics
 from rodpo_lite.evaluation.statistics import user_bootstrap
 from rodpo_lite.settings import build
 from rodpo_lite.training import runs
+from rodpo_lite.training.alignment import AlignmentObjective
 from rodpo_lite.training.results import evaluate
 
 figures.setup()
@@ -123,7 +125,14 @@ Markdown(
 # | `topk` | drawn at random from the $K$ best under the current policy: RoDPO {cite}`huang2026rodpo` |
 #
 # $K$ and β are those of the chapters before. On real data they are chosen on validation for each strategy, and come
-# out otherwise ([sensitivity](sensitivity)).
+# out otherwise ([sensitivity](sensitivity)). A step, as it stands in the package:
+
+# %% tags=["hide-input"]
+figures.source(AlignmentObjective.losses)
+
+# %% [markdown]
+# What `_select` returns beside the negatives is the anchor: both read the same blocks of scores, so a pool costs no
+# product of its own.
 
 # %%
 strategies = ["none", "uniform", "hard", "topk"]
@@ -159,7 +168,7 @@ figures.show(
 )
 
 # %% [markdown]
-# ## On the test items
+# ## On the test items: one run of each, which decides nothing
 #
 # Each test item is ranked against the whole catalogue, once, after training has ended. Differences are paired: the same
 # users, with and without alignment.

@@ -13,13 +13,13 @@
 # %% [markdown]
 # # Your own data
 #
-# **You will learn** how to turn a table of who took what, and when, into an aligned recommender, and how to read from
-# your own data how much wrong pushing you would risk with the hardest negative.
+# **The question.** You have a table of who took what, and when. Would alignment help, and what would it push down that
+# your users want?
 #
 # *Reading: 5 minutes. Running: about a minute on the example. Before this:
 # [gradients under false negatives](gradients) helps, and is not needed to run it.*
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 profile = "smoke"
 interactions = ""  # your CSV of users, items and times; empty takes the example
 items = ""  # optional: a CSV of items with texts
@@ -34,7 +34,7 @@ width = 32
 k = 20
 beta = 0.5
 
-# %%
+# %% tags=["hide-input"]
 import tempfile
 from pathlib import Path
 

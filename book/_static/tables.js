@@ -43,7 +43,7 @@
     box.before(field);
   }
 
-  for (const box of document.querySelectorAll(".rodpo-table")) {
+  for (const box of document.querySelectorAll(".rodpo-table:not(.rodpo-board)")) {
     const table = box.querySelector("table");
     if (!table?.tHead || table.tBodies[0].rows.length < LONG || box.closest("details")) continue;
     sortable(table);

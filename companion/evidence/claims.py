@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from companion.evidence.comparison import DROPPED, RANKED, change, changes, paired_seeds
 from companion.evidence.grid import Experiment, Grid
-from companion.evidence.ledger import Ledger
+from companion.evidence.ledger import PROTOCOLS, Ledger
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation.statistics import Comparison, holm, verdict
 from rodpo_lite.files import read_yaml
@@ -19,6 +19,7 @@ from rodpo_lite.settings import Settings, build
 
 FILE = Path(__file__).resolve().parents[2] / "workflow" / "claims.yaml"
 NOT_RUN = "not run yet"
+Protocol = Literal["all items", "history dropped"]
 
 
 class Claim(Settings):
@@ -30,6 +31,8 @@ class Claim(Settings):
     beside: tuple[tuple[str, str], ...] = ()
     measure: Literal["ndcg@5", "planted_share", "planted_drift"] = "ndcg@5"
     better: Literal["higher", "lower"] = "higher"
+    protocols: tuple[Protocol, ...] = (RANKED,)  # of ndcg@5, each of them a member
+    reference_may_stay: bool = False  # an alignment that validates no better gives way to what it started from
 
     def members(self, grid: Grid) -> list[tuple[Experiment, Experiment]]:
         """After and before, where both are declared; what measures hidden positives is asked where there are some.
@@ -65,20 +68,21 @@ def assess(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """A row for each member; one whose runs are not all on record keeps its place in the family, without a verdict."""
     rows: list[dict[str, Any]] = []
     effects: list[Comparison | None] = []
-    for after, before in claim.members(grid):
+    for protocol, (after, before) in product(claim.protocols, claim.members(grid)):
         have = [experiment.recorded(ledger).keys() for experiment in (after, before)]
         complete = have == [set(after.seeds), set(before.seeds)]
-        effects.append(change(after, before, ledger, claim.measure) if complete else None)
-        row = {"dataset": after.dataset, "after": after.name, "before": before.name, "seeds": len(have[0] & have[1])}
-        rows.append(row | {"verdict": NOT_RUN})
+        how = claim.measure, protocol, claim.reference_may_stay
+        effects.append(change(after, before, ledger, *how) if complete else None)
+        row = {"dataset": after.dataset, "after": after.name, "before": before.name, "protocol": protocol}
+        rows.append(row | {"base": after.base, "seeds": len(have[0] & have[1]), "verdict": NOT_RUN})
     p_values = holm([effect.p if effect else 1.0 for effect in effects])
     for row, effect, adjusted in zip(rows, effects, p_values, strict=True):
         if effect:
             row |= vars(effect) | {"Holm's p": adjusted, "smallest": effect.smallest_effect(tests=len(rows))}
             supporting = effect if claim.better == "higher" else effect.negated()
             row["verdict"] = verdict(supporting, adjusted, 0.0 if claim.measure == "planted_drift" else 1.0)
-    columns = ["dataset", "after", "before", "seeds", "estimate", "low", "high", "p", "Holm's p", "smallest", "verdict"]
-    return pd.DataFrame(rows, columns=columns)
+    columns = ["dataset", "base", "after", "before", "protocol", "seeds", "estimate", "low", "high", "p", "Holm's p"]
+    return pd.DataFrame(rows, columns=[*columns, "smallest", "verdict"])
 
 
 def assess_beside(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
@@ -94,23 +98,26 @@ def assess_beside(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
 def summaries(declared: dict[str, Claim], grid: Grid, ledger: Ledger, source: str = "paper") -> list[dict[str, Any]]:
     """What the ledger says of each claim of a source: name, says, measure, verdict, tally (members by verdict).
 
-    members: rows of `assess`; first: those of its first pair that have run; beside: rows of `assess_beside`; smallest:
-    the smallest true changes that its members would show. Datasets have their names for readers; `column` is that of
-    the dataset itself, whatever was hidden of it.
+    members: rows of `assess`; others: the same under the protocol that decides nothing; first: those of its first pair
+    that have run; beside: rows of `assess_beside`; smallest: the smallest true changes that its members would show.
+    Datasets have their names for readers; `column` is that of the dataset itself, whatever was hidden of it.
     """
     summaries = []
     for name, claim in declared.items():
         if claim.source != source:
             continue
-        members, beside = (
+        rest = tuple(protocol for protocol in PROTOCOLS if protocol not in claim.protocols)
+        other = claim.model_copy(update={"protocols": rest if claim.measure == "ndcg@5" else ()})
+        members, others, beside = (
             table.assign(
                 column=table["dataset"].map(lambda name: grid.label(grid.source(name))),
                 dataset=table["dataset"].map(grid.label),
             ).to_dict("records")
-            for table in (assess(claim, grid, ledger), assess_beside(claim, grid, ledger))
+            for table in (assess(claim, grid, ledger), assess(other, grid, ledger), assess_beside(claim, grid, ledger))
         )
         recorded = [row for row in members if row["verdict"] != NOT_RUN]
-        summary = {"name": name, "says": claim.says, "measure": claim.measure, "members": members, "beside": beside}
+        summary = {"name": name, "members": members, "others": others, "beside": beside}
+        summary |= {key: getattr(claim, key) for key in ("says", "source", "measure")}
         summary["verdict"] = conclusion([row["verdict"] for row in members])
         summary["tally"] = dict(Counter(row["verdict"] for row in recorded).most_common())
         summary["first"] = [row for row in recorded if (row["after"], row["before"]) == claim.pairs[0]]

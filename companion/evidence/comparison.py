@@ -163,15 +163,19 @@ def crossed(files: list[Pair], ledger: Ledger, column: str = "rank") -> Comparis
         raise InputError(f"The records {after} and {before}, seed for seed, cannot be compared: {error}.") from None
 
 
-def change(after: Experiment, before: Experiment, ledger: Ledger, measure: str = "ndcg@5") -> Comparison:
+def change(
+    after: Experiment, before: Experiment, ledger: Ledger, measure: str = "ndcg@5", protocol: str = RANKED,
+    or_reference: bool = False,
+) -> Comparison:  # fmt: skip
     """Change from one experiment to another over the seeds that both have recorded.
 
-    measure: ndcg@5 of test, all items ranked, in percent; planted_share, the share of suppression on hidden positives,
-    in percent; or planted_drift, in logits. Raises InputError where a record lacks it, or a change is undefined.
+    measure: ndcg@5 of test, in percent; planted_share, the share of suppression on hidden positives, in percent; or
+    planted_drift, in logits. protocol: of ndcg@5. or_reference: as in `paired_seeds`. Raises InputError where a record
+    lacks the measure, or a change is undefined.
     """
-    files = paired_seeds(after, before, ledger)
+    files = paired_seeds(after, before, ledger, or_reference)
     if measure == "ndcg@5":
-        return crossed(files, ledger)
+        return crossed(files, ledger, PROTOCOLS[protocol])
     values = ledger.by_file.reindex(columns=[measure])[measure]
     now, then = (values[list(arm)] for arm in zip(*files, strict=True))
     if (missing := pd.concat([now, then]).isna()).any():

@@ -196,6 +196,12 @@ class Experiment:
         return Experiment(self.grid, self.dataset, self.method.reference) if self.method.reference else None
 
     @property
+    def base(self) -> str:
+        """The row of the reference without a mixture that this experiment is, extends or starts from."""
+        start = self.reference or self
+        return start.method.like or start.name
+
+    @property
     def drift(self) -> "Experiment | None":
         """The experiment against which drift is measured; None where nothing is hidden or nothing was rejected."""
         row = self.grid.drift

@@ -27,7 +27,6 @@ def answer(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     gap = _compared(grid, ledger, "topk", "hard")
     left = _compared(grid, ledger, "topk", "hard", or_reference=True)
     pool = _compared(grid, ledger, "topk", "")
-    mixture = pd.concat([_compared(grid, ledger, "topk_on_moe", "topk"), _compared(grid, ledger, "moe", "")])
     base = changes(grid, [("towers", "fused")], ledger)
     refused = [(given_up(one, ledger), len(one.seeds)) for one in _experiments(grid, hard["after"], hard["dataset"])]
     tests = quality(grid, ledger).query("row in @BASES and dataset in @grid.real")
@@ -37,11 +36,18 @@ def answer(grid: Grid, ledger: Ledger) -> dict[str, Any]:
         "gap": _tally(gap) | {"left": left["change %"].mean()},
         "pool": _tally(pool),
         **_where(grid, pool),
-        "mixture": _tally(mixture),
+        "mixture": mixture(grid, ledger),
         "base": {"least": base["change %"].min(), "most": base["change %"].max()},
         "dropped": {"least": dropped.min(), "most": dropped.max()},
         "bases": len(BASES),
     }
+
+
+def mixture(grid: Grid, ledger: Ledger) -> dict[str, Any]:
+    """How often references and alignments on a sparse mixture are above or below those without one."""
+    pairs = [(f"{base}_moe", base) for base in BASES]
+    pairs += [(f"{prefix}topk_on_moe", f"{prefix}topk") for prefix in BASES.values()]
+    return _tally(changes(grid, pairs, ledger))
 
 
 def question(grid: Grid, table: pd.DataFrame) -> dict[str, Any]:
@@ -65,8 +71,6 @@ def _where(grid: Grid, table: pd.DataFrame) -> dict[str, list[str]]:
 def _compared(grid: Grid, ledger: Ledger, after: str, before: str, **options: bool) -> pd.DataFrame:
     """Changes of NDCG@5 of test from one row to another on each base, both protocols; "" is the reference."""
     pairs = [(f"{prefix}{after}", f"{prefix}{before}" if before else base) for base, prefix in BASES.items()]
-    if after == "moe":
-        pairs = [(f"{base}_moe", base) for base in BASES]
     return changes(grid, pairs, ledger, **options)
 
 

@@ -56,14 +56,6 @@ def against_the_reference(grid: Grid, ledger: Ledger, prefix: str = "") -> pd.Da
     return cells.loc[[row for row in rows if row in cells.index]]
 
 
-def with_history_dropped(grid: Grid, ledger: Ledger, prefix: str = "") -> dict[str, pd.DataFrame]:
-    """What the pool does to NDCG@5 of test when the user's own items are not ranked, by `what` it is held against."""
-    topk = f"{prefix}topk"
-    before = {"hard": f"{prefix}hard", "reference": _reference(grid, topk), "none": f"{prefix}none"}
-    pairs = {name: (topk, row) for name, row in before.items()}
-    return {"changes": labelled(grid, changes(grid, pairs, ledger, protocols=[DROPPED]))}
-
-
 def where_the_reference_may_stay(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """What is left of the pool against the hardest item if an alignment must validate better than its reference.
 

@@ -1,77 +1,139 @@
-"""The board of verdicts: a line for each claim, a column for each dataset, a coloured mark for each deciding pair."""
+"""The board of verdicts: claim × dataset × base × protocol, a coloured mark for each pair, which opens into a card."""
 
 from collections import Counter
 from html import escape
+from itertools import product
 from typing import Any
 
+from companion.evidence.claims import NOT_RUN
+from companion.evidence.ledger import PROTOCOLS
+from companion.findings.names import NAMES
 from companion.findings.sentences import listed
 from rodpo_lite.evaluation.statistics import Interval
 
-MARKS = {"reproduced": "▲", "contradicted": "▼", "no effect": "=", "inconclusive": "○", "not run yet": "…"}
+HOLM = "Holm's p"
+MARKS = {"reproduced": "▲", "contradicted": "▼", "no effect": "=", "inconclusive": "○", NOT_RUN: "…"}
+Found = dict[str, Any]  # a claim, or one of its members, as `claims.summaries` gives it
 
 
-def board(claims: list[dict[str, Any]], link: str) -> str:
-    """The board as HTML. claims: as `claims.summaries` gives them, members with the `column` that they belong to; link:
-    the page that explains them."""
+def board(claims: list[Found], page: str = "") -> str:
+    """The board as HTML; page: the address of the scoreboard, where this is not on it."""
     columns = list(dict.fromkeys(member["column"] for claim in claims for member in claim["members"]))
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("the paper says", *columns, "in short"))
-    body = "".join(_line(claim, columns, link) for claim in claims)
-    seen = [kind for kind in MARKS if any(kind in _kinds(claim) for claim in claims)]
+    body = "".join(_lines(claim, columns, page) for claim in claims)
+    cards = "".join(_card(claim, member, page) for claim in claims for member in _all(claim))
+    seen = [kind for kind in MARKS if any(member["verdict"] == kind for claim in claims for member in _all(claim))]
     legend = " ".join(
-        f'<span class="rodpo-mark {_look(kind)}" aria-hidden="true">{MARKS[kind]}</span> {kind}' for kind in seen
+        f'<span class="rodpo-mark {_look(kind)}" aria-hidden="true">{MARKS[kind]}</span>&nbsp;{kind}' for kind in seen
     )
     return (
-        '<div class="rodpo-table rodpo-board" role="region" aria-label="Verdicts on the claims" tabindex="0">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-        f'<p class="rodpo-legend">{legend}</p>'
+        '<div class="rodpo-table rodpo-board" role="region" aria-label="Verdicts on the claims" tabindex="0"><table>'
+        f"<thead>{_head(columns)}</thead><tbody>{body}</tbody></table></div>"
+        f'<p class="rodpo-legend">{legend}</p>{cards}'
     )
 
 
-def _line(claim: dict[str, Any], columns: list[str], link: str) -> str:
-    cells = []
-    for column in columns:
-        members = [member for member in claim["members"] if member["column"] == column]
-        cells.append(
-            f"<td>{' '.join(_mark(member['verdict'], _about(member, claim)) for member in members) or '–'}</td>"
+def _head(columns: list[str]) -> str:
+    datasets = "".join(f'<th scope="colgroup" colspan="{len(PROTOCOLS)}">{escape(name)}</th>' for name in columns)
+    protocols = "".join(f'<th scope="col">{name}</th>' for _, name in product(columns, PROTOCOLS))
+    sides = [f'<th scope="col" rowspan="2">{name}</th>' for name in ("what is claimed", "base", "in short")]
+    return f"<tr>{sides[0]}{sides[1]}{datasets}{sides[2]}</tr><tr>{protocols}</tr>"
+
+
+def _lines(claim: Found, columns: list[str], page: str) -> str:
+    """A line for each base of a claim."""
+    bases = list(dict.fromkeys(member["base"] for member in claim["members"]))
+    over = f' rowspan="{len(bases)}"'
+    says = f'<th scope="rowgroup"{over} id="{_slug(claim["name"])}">{escape(claim["says"])}</th>'
+    short = f"<td{over}>{escape(in_short(claim))}</td>"
+    lines = []
+    for base in bases:
+        cells = "".join(_cells(claim, base, column) for column in columns)
+        name = f'<th scope="row">{escape(NAMES["bases"].get(base, base))}</th>'
+        lines.append(f"{says}{name}{cells}{short}" if base == bases[0] else f"{name}{cells}")
+    return "".join(f"<tr>{line}</tr>" for line in lines)
+
+
+def _cells(claim: Found, base: str, column: str) -> str:
+    """The marks of a base on a dataset: a cell for each protocol, or one where the protocol does not matter."""
+    here = [member for member in _all(claim) if (member["base"], member["column"]) == (base, column)]
+    if claim["measure"] != "ndcg@5":
+        return f'<td colspan="{len(PROTOCOLS)}">{_marks(claim, here)}</td>'
+    parts = ([member for member in here if member["protocol"] == protocol] for protocol in PROTOCOLS)
+    return "".join(f"<td>{_marks(claim, part)}</td>" for part in parts)
+
+
+def _marks(claim: Found, members: list[Found]) -> str:
+    return " ".join(_mark(claim, member) for member in members) or "–"
+
+
+def _mark(claim: Found, member: Found) -> str:
+    """A button that is known by its colour and by its shape, and opens the card of its pair."""
+    kind, decides = member["verdict"], member in claim["members"]
+    look = f"rodpo-mark {_look(kind)}{'' if decides else ' aside'}"
+    about = escape(f"{kind}: {_pair(member)}")
+    return (
+        f'<button class="{look}" popovertarget="{_id(claim, member)}" title="{about}" aria-label="{about}">'
+        f"{MARKS[kind]}</button>"
+    )
+
+
+def _card(claim: Found, member: Found, page: str) -> str:
+    """Rule, effect, interval, detection limit and where they are computed, shown when the mark is pressed."""
+    kind, own = member["verdict"], _id(claim, member)
+    facts = {"the paper says" if claim["source"] == "paper" else "the control asks": claim["says"]}
+    facts |= {
+        "verdict": kind if member in claim["members"] else f"{kind}, by the same rule, which decides nothing here"
+    }
+    if kind != NOT_RUN:
+        drift = claim["measure"] == "planted_drift"
+        unit, digits = (" logits", 3) if drift else (" %", 1)
+        effect = Interval(member["estimate"], member["low"], member["high"])
+        facts["effect"] = effect.text(digits, "" if drift else unit) + (unit if drift else "")
+        facts["after Holm"] = f"p {_p(member[HOLM])}, over {member['seeds']} seeds"
+        facts["would be shown"] = (
+            f"a true change of {member['smallest']:.{digits}f}{unit} or more, in four of five tries"
         )
-    says = f'<th scope="row"><a href="{link}#{claim["name"].replace("_", "-")}">{escape(claim["says"])}</a></th>'
-    return f"<tr>{says}{''.join(cells)}<td>{escape(in_short(claim))}</td></tr>"
+    rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
+    links = f'<a href="{page}#the-rule">the rule</a> · <a href="{page}#all-effects-at-a-glance">all effects</a>'
+    return (
+        f'<div class="rodpo-card" popover id="{own}" role="dialog" aria-label="{escape(_pair(member))}">'
+        f'<p class="rodpo-card-title"><span class="rodpo-mark {_look(kind)}" aria-hidden="true">{MARKS[kind]}</span> '
+        f"{escape(_pair(member))}</p><dl>{rows}</dl>"
+        f'<p>{links} <button popovertarget="{own}" popovertargetaction="hide">close</button></p></div>'
+    )
 
 
-def _mark(kind: str, about: str) -> str:
-    """A mark that is known by its colour and by its shape; about: what a reader who points at it is told."""
-    shown = f'<span aria-hidden="true">{MARKS[kind]}</span><span class="rodpo-hidden">{escape(about)}</span>'
-    return f'<span class="rodpo-mark {_look(kind)}" title="{escape(about)}">{shown}</span>'
-
-
-def _look(kind: str) -> str:
-    return kind.replace(" ", "-")
-
-
-def _about(member: dict[str, Any], claim: dict[str, Any]) -> str:
-    pair = f"{member['after']} over {member['before']}: {member['verdict']}"
-    if member["verdict"] == "not run yet":
-        return pair
-    drift = claim["measure"] == "planted_drift"
-    change = Interval(member["estimate"], member["low"], member["high"]).text(3 if drift else 1, "" if drift else " %")
-    return f"{pair}, {change}{' logits' if drift else ''}"
-
-
-def _kinds(claim: dict[str, Any]) -> Counter[str]:
-    return Counter(member["verdict"] for member in claim["members"])
-
-
-def in_short(claim: dict[str, Any]) -> str:
-    """A verdict in a few words, such as “4 of 6 pairs” or “2 of 12 pairs, Toys only”."""
-    counts, of = _kinds(claim), len(claim["members"])
+def in_short(claim: Found) -> str:
+    """A verdict in a few words, such as “4 of 6” or “2 of 12, Toys only”; counted over the members that decide."""
+    counts, of = Counter(member["verdict"] for member in claim["members"]), len(claim["members"])
+    everywhere = {member["column"] for member in claim["members"]}
     parts = []
     for kind, word in (("reproduced", ""), ("contradicted", "against it ")):
         if counts[kind]:
             where = {member["column"] for member in claim["members"] if member["verdict"] == kind}
-            only = (
-                f", {listed(sorted(where))} only" if len(where) < len({m["column"] for m in claim["members"]}) else ""
-            )
-            parts.append(f"{word}{counts[kind]} of {of} pair{'s' * (of > 1)}{only}")
-    if not parts:
-        return next(iter(counts)) if len(counts) == 1 else f"0 of {of} pairs"
-    return "; ".join(parts)
+            parts.append(f"{word}{counts[kind]} of {of}" + (f", {listed(sorted(where))} only" * (where < everywhere)))
+    return "; ".join(parts) or (next(iter(counts)) if len(counts) == 1 else f"0 of {of}")
+
+
+def _all(claim: Found) -> list[Found]:
+    return claim["members"] + claim["others"]
+
+
+def _pair(member: Found) -> str:
+    return f"{member['after']} over {member['before']}, {member['dataset']}, {member['protocol']}"
+
+
+def _p(value: float) -> str:
+    return f"= {value:.4f}" if value >= 0.0001 else "< .0001"
+
+
+def _id(claim: Found, member: Found) -> str:
+    return _slug("-".join(("card", claim["name"], member["after"], member["column"], member["protocol"])))
+
+
+def _slug(text: str) -> str:
+    return text.lower().replace("_", "-").replace(" ", "-")
+
+
+def _look(kind: str) -> str:
+    return kind.replace(" ", "-")

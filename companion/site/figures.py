@@ -4,7 +4,9 @@ A figure leaves a cell in plotly's own form, with caption, alt text and data as 
 HTML of it.
 """
 
+import inspect
 import json
+import textwrap
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from IPython.display import HTML, Markdown, display
 from plotly.utils import PlotlyJSONEncoder
 
 from companion.site.markup import MAX_ROWS, table_html
-from companion.site.pages import CAPTION, METADATA, PLOTLY
+from companion.site.pages import CAPTION, METADATA, PLOTLY, ROOT
 from rodpo_lite.files import read_yaml
 
 TEMPLATE = "rodpo"
@@ -186,3 +188,11 @@ def table(data: pd.DataFrame, caption: str, *, rows: int = MAX_ROWS, mathematics
     mathematics: columns in which `$…$` is mathematics, as it is in the caption.
     """
     display(HTML(table_html(data, caption, rows=rows, mathematics=mathematics)))
+
+
+def source(*objects: Any) -> None:
+    """Show code as it stands in the package, below the name of its file: functions, properties and classes of one."""
+    plain = [one.fget if isinstance(one, property) else one for one in objects]
+    code = "\n\n".join(textwrap.dedent(inspect.getsource(one)).rstrip() for one in plain)
+    file = Path(inspect.getsourcefile(plain[0])).relative_to(ROOT)
+    display(Markdown(f"*{file}*\n\n```python\n{code}\n```"))

@@ -21,6 +21,8 @@ from rodpo_lite.errors import InputError, shown
 
 ORACLE = "oracle/relevance.npy"
 PHASES = "oracle/phases.parquet"
+SLATES = "oracle/slates.parquet"
+SHOWN = 20  # users whose slates are kept
 DAY = 86_400
 FIRST_DAY = 1_388_534_400  # 2014-01-01
 
@@ -43,10 +45,12 @@ class WorldSizes:
 
 @dataclass(frozen=True)
 class Oracle:
-    """True relevance [U, phases, N] and the phase of each interaction row [I]."""
+    """True relevance [U, phases, N], the phase of each interaction row [I], and of the first SHOWN users every slate:
+    a row for each item on it, with columns user, position and item."""
 
     relevance: np.ndarray
     phase: np.ndarray
+    slates: pd.DataFrame
 
     @classmethod
     def of(cls, dataset: Dataset, folder: Path) -> "Oracle":
@@ -57,7 +61,7 @@ class Oracle:
         packed = np.load(path, allow_pickle=False)
         phases = checks.read_parquet(Path(folder), PHASES).sort_values(["user", "position"])
         relevance = np.unpackbits(packed, axis=2, count=dataset.n_items).astype(bool)
-        return cls(relevance, phases["phase"].to_numpy(np.int64))
+        return cls(relevance, phases["phase"].to_numpy(np.int64), checks.read_parquet(Path(folder), SLATES))
 
 
 def synthesise(out: Path, seed: int = 0, sizes: WorldSizes = WorldSizes()) -> Path:
@@ -73,7 +77,7 @@ def synthesise(out: Path, seed: int = 0, sizes: WorldSizes = WorldSizes()) -> Pa
     tastes = _drifting_tastes(rng, sizes)
     relevance = _relevance(rng, tastes, latent, popularity, sizes)
     lengths = np.clip(5 + rng.geometric(1 / (sizes.mean_length - 4), sizes.users) - 1, 5, 50)
-    interactions = _browse(rng, lengths, tastes, latent, popularity, relevance, sizes)
+    interactions, slates = _browse(rng, lengths, tastes, latent, popularity, relevance, sizes)
     items = pd.DataFrame({"item": np.arange(sizes.items), "text": _titles(latent)})
     items["has_text"] = rng.random(sizes.items) < 0.98
     items["has_image"] = rng.random(sizes.items) < 0.95
@@ -88,7 +92,11 @@ def synthesise(out: Path, seed: int = 0, sizes: WorldSizes = WorldSizes()) -> Pa
         interactions.drop(columns="phase"),
         items,
         features,
-        extra={ORACLE: np.packbits(relevance, axis=2), PHASES: interactions[["user", "position", "phase"]]},
+        extra={
+            ORACLE: np.packbits(relevance, axis=2),
+            PHASES: interactions[["user", "position", "phase"]],
+            SLATES: slates,
+        },
         has_timestamps=True,
         source=f"rodpo data synth, seed {seed}",
         licence="MIT",
@@ -135,11 +143,15 @@ def _relevance(rng, tastes, latent, popularity, sizes: WorldSizes) -> np.ndarray
     return logits > np.quantile(logits[:: max(1, sizes.users // 500)], 1 - sizes.relevant_share)
 
 
-def _browse(rng, lengths, tastes, latent, popularity, relevance, sizes: WorldSizes) -> pd.DataFrame:
-    """Let every user browse: at each step a slate, and one relevant item of it, preferably like the last one taken."""
+def _browse(rng, lengths, tastes, latent, popularity, relevance, sizes: WorldSizes) -> tuple[pd.DataFrame, ...]:
+    """Let every user browse: at each step a slate, and one relevant item of it, preferably like the last one taken.
+
+    Returns the interactions, and the slates of the first users.
+    """
     taken = np.zeros((sizes.users, sizes.items), bool)
     day = rng.integers(0, 120, sizes.users)
     previous, columns = latent[rng.integers(0, sizes.items, sizes.users)], []
+    slates: list[pd.DataFrame] = []
     exposure = np.log(popularity)
     for step in range(int(lengths.max())):
         users = np.flatnonzero(lengths > step)
@@ -154,12 +166,18 @@ def _browse(rng, lengths, tastes, latent, popularity, relevance, sizes: WorldSiz
         utility = np.where(fits, 100.0, 0.0) + 4.0 * closeness + rng.gumbel(size=closeness.shape)
         utility = np.where(np.take_along_axis(taken[users], slate, 1), -np.inf, utility)
         item = slate[np.arange(len(users)), utility.argmax(1)]
+        first = users < SHOWN
+        shown = {"user": np.repeat(users[first], sizes.slate), "position": step, "item": slate[first].ravel()}
+        slates.append(pd.DataFrame(shown))
         taken[users, item] = True
         previous[users] = latent[item]
         day[users] += rng.poisson(6 * (rng.random(len(users)) < 0.55))
         step_taken = {"user": users, "item": item, "position": step, "phase": phase}
         columns.append(pd.DataFrame({**step_taken, "timestamp": FIRST_DAY + DAY * day[users]}))
-    return pd.concat(columns).sort_values(["user", "position"], ignore_index=True).astype({"phase": np.int32})
+    interactions, seen = (
+        pd.concat(part).sort_values(["user", "position"], ignore_index=True) for part in (columns, slates)
+    )
+    return interactions.astype({"phase": np.int32}), seen
 
 
 def _titles(latent: np.ndarray) -> list[str]:

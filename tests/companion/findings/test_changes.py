@@ -46,14 +46,6 @@ def test_what_rejected_items_do_to_the_reference(grid, ledger, empty):
     assert changes.against_the_reference(grid, ledger, changes.TOWERS).empty, "no such rows are declared"
 
 
-def test_what_the_pool_does_when_the_history_is_dropped(grid, ledger, empty):
-    table = changes.with_history_dropped(grid, ledger)["changes"]
-    assert table["what"].tolist() == ["hard", "reference"], "`none` is not declared"
-    assert table["dataset"].unique() == ["World"] and (table["low"] > 0).all()
-    assert changes.with_history_dropped(grid, empty)["changes"].empty
-    assert changes.with_history_dropped(grid, ledger, changes.TOWERS)["changes"].empty
-
-
 def test_where_the_reference_may_stay(grid, ledger):
     records = ledger.records
     records.loc[records["strategy"] == "hard", "valid.ndcg@5"] = 0.0
@@ -68,7 +60,6 @@ def test_where_the_reference_may_stay(grid, ledger):
 
 def test_nothing_is_shown_before_every_seed_is_there(grid, folder, ledger):
     part = with_records(folder, ledger.records[ledger.records["file"] != "world-align-topk2.json"])
-    assert changes.with_history_dropped(grid, part)["changes"].empty
     assert changes.where_the_reference_may_stay(grid, part).empty
     assert changes.against_the_reference(grid, part).index.tolist() == ["hard"]
     assert changes.signs(grid, [("topk", "hard")], part).empty

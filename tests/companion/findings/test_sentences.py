@@ -68,18 +68,14 @@ def _claim(**more):
     return claim | {"first": [member], "tally": {"reproduced": 1}, "smallest": [2.0]} | more
 
 
-def test_members_of_a_claim_that_have_run_and_that_have_not():
-    said = render("claims", claims=[_claim()])
-    assert "- Toys: `topk` over `hard` +1.00\u00a0%" in said and "- Not run yet: Sports: `topk` over `hard`." in said
-    assert "Declared later" not in said and "logits" not in said
-    assert "+1.000 [" in render("claims", claims=[_claim(measure="planted_drift")]), "three digits and no %"
-    assert "2.0\u00a0% to 2.0\u00a0%" in said and "smallest" not in render("claims", claims=[_claim(smallest=[])])
+def test_verdicts_are_counted():
+    claims = [{"verdict": kind} for kind in ("mixed", "reproduced", "mixed")]
+    assert render("verdicts", claims=claims) == "Of 3, 2 are mixed, 1 is reproduced."
 
 
 def test_where_nothing_has_run_nothing_is_claimed():
     for name, facts in {
         "pool": {"pools": []},
-        "history_dropped": {"changes": []},
         "popular": {"shares": []},
         "because": {"hidden": [], "trend": None, "skipping": {"of": 0}, "later": {"of": 0}},
         "bases": {"changes": []},

@@ -1,6 +1,7 @@
 """The first page says what the ledger holds, and the opposite where the ledger holds the opposite."""
 
 import re
+from collections import Counter
 from html.parser import HTMLParser
 
 import pytest
@@ -13,6 +14,7 @@ from companion.findings import answer as answers
 from companion.findings import sentences
 from companion.site import front
 from companion.site.board import board, in_short
+from rodpo_lite.evaluation.statistics import Interval
 
 INDEX = GRID.parent.parent / "book" / "index.md"
 
@@ -74,39 +76,60 @@ def test_the_answer_is_counted_by_hand(grid, ledger):
     assert facts["hard"]["seeds"] == 2 * 3 * 5
 
 
-class _Marks(HTMLParser):
-    """Classes and titles of the marks, in their order."""
+class _Board(HTMLParser):
+    """Marks: class, what they open and how they are named; cards by id; links to them."""
 
     def __init__(self, text):
         super().__init__()
-        self.found = []
+        self.marks, self.cards, self.open = [], {}, None
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
-        if "title" in attrs:
-            self.found.append((attrs["class"].split(" ", 1)[1], attrs["title"]))
+        if tag == "button" and "popovertargetaction" not in attrs:
+            self.marks.append((attrs["class"].split(), attrs["popovertarget"], attrs["aria-label"]))
+        if "popover" in attrs:
+            self.open = attrs["id"]
+            self.cards[self.open] = ""
+
+    def handle_data(self, data):
+        if self.open:
+            self.cards[self.open] += data
 
 
-def test_the_board_has_a_mark_for_each_member(grid, ledger):
+def test_the_board_has_a_mark_and_a_card_for_each_pair_and_protocol(grid, ledger):
     summaries = claims.summaries(claims.read(grid), grid, ledger)
-    found = _Marks(board(summaries, "scoreboard.html")).found
-    members = [member for claim in summaries for member in claim["members"]]
-    assert sorted(kind for kind, _ in found) == sorted(member["verdict"].replace(" ", "-") for member in members)
-    assert all(title.split(": ")[1].startswith(kind.replace("-", " ")) for kind, title in found)
+    found = _Board(board(summaries))
+    deciding = [member for claim in summaries for member in claim["members"]]
+    others = [member for claim in summaries for member in claim["others"]]
+    kinds = Counter(look[1] for look, *_ in found.marks if "aside" not in look)
+    assert kinds == Counter(member["verdict"].replace(" ", "-") for member in deciding)
+    assert sum("aside" in look for look, *_ in found.marks) == len(others) > 0
+    assert Counter(target for _, target, _ in found.marks) == dict.fromkeys(found.cards, 1), "each opens its own"
+    for look, target, name in found.marks:
+        assert name.startswith(look[1].replace("-", " ")) and name.split(": ")[1] in found.cards[target]
+        assert ("decides nothing" in found.cards[target]) == ("aside" in look)
+
+
+def test_a_card_holds_what_the_rule_found(grid, ledger):
+    (claim,) = (one for one in claims.summaries(claims.read(grid), grid, ledger) if one["name"] == "hard_signal")
+    toys = claim["members"][0]
+    card = _Board(board([claim])).cards["card-hard-signal-topk-toys-all-items"]
+    assert Interval(toys["estimate"], toys["low"], toys["high"]).text(1) in card
+    assert f"{toys['smallest']:.1f} % or more" in card and claim["says"] in card and "the rule" in card
 
 
 @pytest.mark.parametrize(
     ("verdicts", "said"),
     [
-        ({"Toys": ["reproduced"] * 2, "Sports": ["reproduced"]}, "3 of 3 pairs"),
-        ({"Toys": ["reproduced", "inconclusive"], "Sports": ["inconclusive"]}, "1 of 3 pairs, Toys only"),
+        ({"Toys": ["reproduced"] * 2, "Sports": ["reproduced"]}, "3 of 3"),
+        ({"Toys": ["reproduced", "inconclusive"], "Sports": ["inconclusive"]}, "1 of 3, Toys only"),
         (
             {"Toys": ["reproduced"], "Sports": ["contradicted"]},
-            "1 of 2 pairs, Toys only; against it 1 of 2 pairs, Sports only",
+            "1 of 2, Toys only; against it 1 of 2, Sports only",
         ),
         ({"Toys": ["no effect"], "Sports": ["no effect"]}, "no effect"),
-        ({"Toys": ["no effect"], "Sports": ["inconclusive"]}, "0 of 2 pairs"),
+        ({"Toys": ["no effect"], "Sports": ["inconclusive"]}, "0 of 2"),
         ({"Toys": ["not run yet"]}, "not run yet"),
     ],
 )  # fmt: skip
