@@ -13,8 +13,8 @@
 # %% [markdown]
 # # Why: false negatives in real data
 #
-# **The question.** The paper says why a pool should beat the hardest item: fewer of its pushes land on what people want.
-# Is that so on real purchases, and is that why?
+# **The question.** The paper says why a pool should beat the hardest item: fewer of its pushes land on what people
+# want. Is that so on real purchases, and is that why?
 #
 # *Reading: 9 minutes. Running: under a minute. Before this: [negative selection](selection), [results](results).*
 
@@ -203,10 +203,10 @@ Markdown(render("more_hidden", **negatives.as_more_is_hidden(over_hard, comparis
 # ## Learning not to repeat
 #
 # In these data no user reviews an item twice. Where the history stays in the ranking, a selector that picks what the
-# user *already has* therefore teaches “do not repeat”, and gains without learning anything about taste. So the runs were
-# repeated, with the same settings, under three rules of what is never rejected: nothing (rows ending in `_all`), the
-# user's items so far (`_past`), all training items (the default). The first against the second is not repeating; the
-# second against the third is future purchases as false negatives.
+# user *already has* therefore teaches “do not repeat”, and gains without learning anything about taste. So the runs
+# were repeated, with the same settings, under three rules of what is never rejected: nothing (rows ending in `_all`),
+# the user's items so far (`_past`), all training items (the default). The first against the second is not repeating;
+# the second against the third is future purchases as false negatives.
 
 # %% tags=["hide-input"]
 allowed, fig, groups = negatives.exclusions(grid, ledger), go.Figure(), {}
