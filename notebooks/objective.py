@@ -220,11 +220,12 @@ figures.table(
 # Sources: `dpo` {cite}`rafailov2023dpo`, `bpr` {cite}`rendle2009bpr`, `cdpo` {cite}`mitchell2023cdpo`, `rdpo`
 # {cite}`chowdhury2024rdpo`, `rpo` {cite}`cao2025rpo`, `ipo` {cite}`azar2024ipo`, `simpo` {cite}`meng2024simpo`,
 # `dr_dpo` {cite}`wu2025drdpo`, `beta_dpo` {cite}`wu2024betadpo`, and, made for recommendation, `sdpo`
-# {cite}`chen2024sdpo` and `dmpo` {cite}`bai2024dmpo`. In them $\varepsilon$ is the chance that a pair is labelled the wrong way round, $\gamma$ a
-# margin to aim at, $w$ the estimated chance that a pair is labelled the right way round, whose running mean is `rpo`'s
-# prior, and $\beta'$ says how much the worst pairs of a batch count. `beta_dpo` sets $\beta_b$, never below
-# 0.001, by how the batch's mean margin $\bar h_b$ stands to its running mean $M_0$ (of `momentum`), with strength
-# $\alpha$, and leaves a share `rho` of the pairs out, most likely those whose margin is far from $M_0$.
+# {cite}`chen2024sdpo` and `dmpo` {cite}`bai2024dmpo`. In them $\varepsilon$ is the chance that a pair is labelled the
+# wrong way round, $\gamma$ a margin to aim at, $w$ the estimated chance that a pair is labelled the right way round,
+# whose running mean is `rpo`'s prior, and $\beta'$ says how much the worst pairs of a batch count. `beta_dpo` sets
+# $\beta_b$, never below 0.001, by how the batch's mean margin $\bar h_b$ stands to its running mean $M_0$ (of
+# `momentum`), with strength $\alpha$, and leaves a share `rho` of the pairs out, most likely those whose margin is far
+# from $M_0$.
 
 # %% tags=["hide-input"]
 margins = torch.linspace(-6, 6, 121, dtype=torch.float64)
