@@ -442,4 +442,4 @@ figures.table(pd.DataFrame(rows, columns=columns), f"`topk`, K = {k}, β = {beta
 #   alignment hardly on β.
 # - The anchor pushes false negatives too. A selector changes the part that preference adds, not the whole.
 #
-# **Next:** [training](training), or [add a strategy of your own](../extend).
+# **Next:** try it by hand in [the lab](lab), or [add a strategy of your own](../extend).

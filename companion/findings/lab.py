@@ -1,9 +1,7 @@
-"""The lab: what `book/_static/lab` computes in the browser, by `rodpo_lite`, and the small world of its race."""
+"""The lab: what `book/_static/lab` computes in the browser, by `rodpo_lite`, and what of it is on record."""
 
-import base64
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,26 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rodpo_lite.config import ReferenceConfig
-from rodpo_lite.data.batches import PackedSequences
-from rodpo_lite.data.schema import Dataset, read_dataset
-from rodpo_lite.data.split import leave_one_out
-from rodpo_lite.data.synthetic import Oracle, WorldSizes, synthesise
-from rodpo_lite.engine import stream_seed
+from companion.evidence.comparison import RANKED, changes, mechanism
+from companion.evidence.grid import Grid
+from companion.evidence.ledger import Ledger
+from companion.findings import negatives, sweeps
+from companion.findings.changes import labelled
+from companion.findings.lab_world import World
 from rodpo_lite.evaluation import metrics
-from rodpo_lite.evaluation.ranking import encode_histories
 from rodpo_lite.losses.preference import LOSSES, LossConfig, Pairs
-from rodpo_lite.model.recommender import Recommender, eval_mode
 from rodpo_lite.sampling.candidates import Candidates
 from rodpo_lite.sampling.selectors import SELECTORS, NegativesConfig
-from rodpo_lite.settings import build
-from rodpo_lite.training.reference import ReferenceObjective
-from rodpo_lite.training.trainer import Trainer
 
-SIZES = WorldSizes(users=300, items=400, latent=6, phases=1, slate=60, mean_length=12.0, relevant_share=0.2)
-EPOCHS = (6, 16, 48)  # of one training: the references, from one that has just learnt to one that memorises
+RACERS = ("hard", "topk", "uniform", "none")
 SHOWN_SEED = 7  # of the choice of what is spared: the same for every run
-RACERS = ("none", "hard", "topk", "uniform")
 
 
 @dataclass(frozen=True)
@@ -44,7 +35,7 @@ class Settings:
     lambda_ce: float
     rate: float
     hidden: float = 1.0
-    batch: int = 100
+    batch: int = 80
 
 
 def mulberry32(seed: int) -> Iterator[float]:
@@ -111,13 +102,18 @@ def ndcg(scores: np.ndarray, wanted: np.ndarray, dropped: np.ndarray) -> float:
     return float(metrics.ndcg(ranks).sum() / metrics.ndcg(np.arange(len(ranks))).sum())
 
 
-def ten_steps(shop: pd.DataFrame, names: Iterable[str], settings: Settings, seed: int, steps: int = 10) -> pd.DataFrame:
+def tables_of(shop: pd.DataFrame) -> tuple[Tensor, Tensor]:
+    """Scores and what may be rejected, both [N], of a shop: a row for each item, `taken` true for the positive."""
+    return torch.from_numpy(shop["score"].to_numpy(float)), torch.from_numpy(~shop["taken"].to_numpy())
+
+
+def steps_of(shop: pd.DataFrame, names: Iterable[str], settings: Settings, seed: int, steps: int) -> pd.DataFrame:
     """What selectors make of a shop, a row for each and item: score after so many steps, hits, push in points of score.
 
-    shop: a row for each item with columns item, score, and taken, true for the positive.
+    shop: as `tables_of` takes it.
     """
-    reference, positive = torch.tensor(shop["score"].to_numpy(float)), int(shop["taken"].to_numpy().argmax())
-    eligible, parts = torch.tensor(~shop["taken"].to_numpy()), []
+    (reference, eligible), parts = tables_of(shop), []
+    positive = int(shop["taken"].to_numpy().argmax())
     for name in names:
         scores, hits, pushed, luck = reference, np.zeros(len(shop), int), np.zeros(len(shop)), mulberry32(seed)
         for _ in range(steps):
@@ -128,71 +124,20 @@ def ten_steps(shop: pd.DataFrame, names: Iterable[str], settings: Settings, seed
     return pd.concat(parts, ignore_index=True)
 
 
-@dataclass(frozen=True)
-class Reference:
-    """Item vectors [N, D], states of positions [P, D] and of the users' whole histories [U, D], rounded to 8 bits."""
-
-    epochs: int
-    vectors: Tensor
-    states: Tensor
-    last: Tensor
-
-    def payload(self) -> dict[str, Any]:
-        return {"epochs": self.epochs, **{name: _packed(getattr(self, name)) for name in ("vectors", "states", "last")}}
-
-
-@dataclass(frozen=True)
-class World:
-    """User and positive of each position [P]; what users would like, and what is in the log [U, N]; the references."""
-
-    user: np.ndarray
-    positive: np.ndarray
-    liked: np.ndarray
-    owned: np.ndarray
-    references: list[Reference]
-
-    @classmethod
-    def train(cls, folder: Path, seed: int, sizes: WorldSizes = SIZES, epochs: tuple[int, ...] = EPOCHS) -> "World":
-        """Make a world in `folder`, train one model on its log, and keep it at these epochs."""
-        dataset = read_dataset(synthesise(folder / "world", seed, sizes))
-        liked = Oracle.of(dataset, folder / "world").relevance[:, 0]
-        split, owned = leave_one_out(dataset), np.zeros_like(liked)
-        for user, (start, end) in enumerate(zip(split.start, split.train_end)):
-            owned[user, dataset.items[start:end]] = True
-        batch = next(PackedSequences.for_training(dataset, _LENGTH).epoch(len(dataset.items)))
-        user, positive = batch.user_of_position.numpy(), dataset.items[batch.rows.numpy() + 1]
-        references = []
-        for epoch, model in _checkpoints(dataset, folder / "reference", seed, epochs):
-            with eval_mode(model), torch.no_grad():
-                encoding = model(batch)
-            last = torch.empty(dataset.n_users, encoding.hidden.shape[1])
-            for users, hidden, _ in encode_histories(model, dataset, split.start, split.train_end, _LENGTH):
-                last[users] = hidden
-            tables = (encoding.vectors, encoding.hidden, last)
-            references.append(Reference(epoch, *(_rounded(table) for table in tables)))
-        return cls(user, positive, liked, owned, references)
-
-    def eligible(self, hidden: float) -> np.ndarray:
-        """What may be rejected, [U, N]: nothing in the log, and of the rest of what is liked only the share hidden."""
-        chance = np.fromiter(mulberry32(SHOWN_SEED), float, self.liked.size).reshape(self.liked.shape)
-        return ~self.owned & ~(self.liked & (chance >= hidden))
-
-    def payload(self) -> dict[str, Any]:
-        """All of it as JSON: tables of bytes in base64, truth values eight to a byte."""
-        (users, items), width = self.liked.shape, self.references[0].vectors.shape[1]
-        numbers = {name: _text(getattr(self, name).astype("<u2")) for name in ("user", "positive")}
-        truths = {name: _text(np.packbits(getattr(self, name))) for name in ("liked", "owned")}
-        references = [reference.payload() for reference in self.references]
-        return {"users": users, "items": items, "width": width, **numbers, **truths, "references": references}
+def eligible_items(world: World, hidden: float) -> np.ndarray:
+    """What may be rejected, [U, N]: nothing in the log, and of the rest of what is liked only the share hidden."""
+    chance = np.fromiter(mulberry32(SHOWN_SEED), float, world.liked.size).reshape(world.liked.shape)
+    return ~world.owned & ~(world.liked & (chance >= hidden))
 
 
 class Race:
     """Alignment of the item vectors from one reference, as alignment.js does it; `wrong` and `right` push add up."""
 
-    def __init__(self, world: World, reference: Reference, name: str, settings: Settings, seed: int):
-        self.world, self.reference, self.name, self.settings = world, reference, name, settings
-        self.vectors, self.luck = reference.vectors.clone(), mulberry32(seed)
-        self.eligible = torch.from_numpy(world.eligible(settings.hidden))
+    def __init__(self, world: World, reference: int, name: str, settings: Settings, seed: int):
+        self.world, self.name, self.settings = world, name, settings
+        self.reference, self.luck = world.references[reference], mulberry32(seed)
+        self.vectors = self.reference.vectors.clone()
+        self.eligible = torch.from_numpy(eligible_items(world, settings.hidden))
         self.wrong = self.right = 0.0
 
     def step(self) -> None:
@@ -217,59 +162,51 @@ class Race:
         return float(np.nanmean([ndcg(*user) for user in zip(lists, self.world.liked, self.world.owned)]))
 
 
-def race(
-    world: World, reference: int, settings: Settings, seed: int, steps: int = 200, every: int = 10
-) -> pd.DataFrame:
-    """Every `every` steps of each of RACERS: change of NDCG@5 from the reference in %, wrong and right push so far."""
+def race(world: World, reference: int, settings: Settings, steps: int = 200, every: int = 10) -> pd.DataFrame:
+    """Every so many steps of each of RACERS: change of NDCG@5 from the reference in %, wrong and right push so far."""
     rows = []
     for name in RACERS:
-        runner = Race(world, world.references[reference], name, settings, seed)
-        start = runner.ndcg()
+        run = Race(world, reference, name, settings, seed=1)
+        start = run.ndcg()
         for number in range(steps + 1):
             if number % every == 0:
-                rows.append((name, number, 100 * (runner.ndcg() / start - 1), runner.wrong, runner.right))
-            runner.step()
+                rows.append((name, number, 100 * (run.ndcg() / start - 1), run.wrong, run.right))
+            run.step()
     return pd.DataFrame(rows, columns=["selector", "step", "NDCG@5 change %", "wrong push", "right push"])
 
 
-_LENGTH = 50  # most recent items that the encoder sees
+USUAL = Settings(k=50, beta=4.0, lambda_ce=0.3, rate=2.0)
+SCENARIOS = {  # which reference, and settings
+    "usual": (1, USUAL),
+    "nothing hidden": (1, replace(USUAL, hidden=0.0)),
+    "small pool": (1, replace(USUAL, k=5)),
+    "gentle": (1, replace(USUAL, beta=1.0)),
+    "memorising": (2, USUAL),
+}
 
 
-def _checkpoints(dataset: Dataset, folder: Path, seed: int, epochs: Iterable[int]) -> Iterator[tuple[int, Recommender]]:
-    """One training at a constant rate; yields the model as it is after each of these epochs."""
-    encoder = {"width": 16, "dropout": 0.1, "max_length": _LENGTH}
-    training = {"epochs": max(epochs), "patience": max(epochs), "schedule": "constant", "batches_per_epoch": 16}
-    training |= {"precision": "fp32", "device": "cpu"}
-    config = build(ReferenceConfig, {"seed": seed, "encoder": encoder, "training": training})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(seed, "weights"))
-        model = Recommender.for_dataset(config.encoder, dataset)
-    objective = ReferenceObjective(model, dataset, config)
-    trainer = Trainer(objective, dataset, config, folder, torch.Generator().manual_seed(seed))
-    with trainer.random:
-        trainer.start(resume=False)
-        while not trainer.finished:
-            for batch in trainer.batches():
-                trainer.step(batch)
-            trainer.end_epoch()
-            if trainer.epoch - 1 in epochs:
-                yield trainer.epoch - 1, model
+def ends(world: World) -> pd.DataFrame:
+    """How the races of SCENARIOS end: change of NDCG@5 in %, a row for each scenario and a column for each selector."""
+    last = {name: race(world, *scenario, every=200).groupby("selector").last() for name, scenario in SCENARIOS.items()}
+    return pd.DataFrame({name: table["NDCG@5 change %"] for name, table in last.items()}).T[list(RACERS)]
 
 
-def _unit(table: Tensor) -> float:
-    return float(table.abs().max()) / 127
+def on_record(grid: Grid, ledger: Ledger) -> dict[str, Any]:
+    """What the ledger says of the same questions: changes of test NDCG@5, all items ranked, and what hides in them.
 
-
-def _rounded(table: Tensor) -> Tensor:
-    """A table as whole multiples of a 127th of its largest value, in double precision."""
-    table = table.detach().double()
-    return (table / _unit(table)).round() * _unit(table)
-
-
-def _packed(table: Tensor) -> dict[str, Any]:
-    unit = _unit(table)
-    return {"unit": unit, "values": _text((table / unit).round().numpy().astype(np.int8))}
-
-
-def _text(array: np.ndarray) -> str:
-    return base64.b64encode(array.tobytes()).decode()
+    harmed: `hard` against its reference on both bases; gained: `topk` against it; apart: `uniform` over `topk`; gaps,
+    trend: `topk` over `hard` as more is hidden; sizes, strengths: `topk` by K, `hard` by β, both against `topk` as
+    chosen; short: `topk` from a reference that had not converged.
+    """
+    pairs = {"harmed": [("hard", "fused"), ("towers_hard", "towers")]}
+    pairs |= {"gained": [("topk", "fused"), ("towers_topk", "towers")], "apart": [("uniform", "topk")]}
+    tables = {name: labelled(grid, changes(grid, some, ledger, protocols=[RANKED])) for name, some in pairs.items()}
+    planted = next(iter(grid.planted), None)
+    gaps = negatives.gaps(grid, ledger, planted).query("before == 'hard'") if planted else pd.DataFrame()
+    hiding = negatives.as_more_is_hidden(gaps, mechanism(grid, ledger)) if planted else {"gaps": []}
+    swept = sweeps.against_topk(grid, ledger)
+    of = swept["of"].map({label: name for name, label in sweeps.SETTINGS.items()})
+    sizes = swept[(of == "k") & (swept["selector"] == "topk")]
+    strengths = swept[(of == "beta") & (swept["selector"] == "hard")]
+    short = sweeps.from_a_short_reference(grid, ledger)
+    return tables | hiding | {"sizes": sizes, "strengths": strengths, "short": short}

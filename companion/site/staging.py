@@ -67,7 +67,7 @@ def for_the_site(page: Page, repository: str | None = None) -> str:
                 pictures += 1
                 picture = f"../_static/figures/{page.name}-{pictures}.svg"
                 made = f"Code cell {number} of this page · profile {stamp['parameters']['profile']}{commit}"
-                live = _live(page.source.parents[1] / "book", words) if "live" in words else None
+                live = live_html(page.source.parents[1] / "book", words) if "live" in words else None
                 output.data = {"text/html": figure_html(data[PLOTLY], words, picture, made, live)}
                 output.metadata = {}
             elif "text/markdown" in data:
@@ -114,7 +114,7 @@ def _json(content: Any) -> str:
     return f'<script type="application/json">{payload}</script>'
 
 
-def _live(book: Path, words: dict[str, Any]) -> str:
+def live_html(book: Path, words: dict[str, Any]) -> str:
     """The controls and texts of a live figure, hidden until its script runs; a line, for a blank one ends raw HTML."""
     text = " ".join(_fill(book, f"live/{words['live']}.html.j2").split())
     return f'<div class="rodpo-lab" role="group" aria-label="{escape(words["alt"])}" hidden>{text}</div>'

@@ -16,46 +16,60 @@ export function mark(parent, kind, attributes = {}, text = "") {
  * Axes in an svg of the page, and a function that draws lines over them.
  *
  * The page says with data-lines what each line is called, as "hard: hardest; topk: pool", and with data-x what the axis
- * counts. Drawn again when the width changes.
+ * counts; the title beside it is its name. Drawn again when the width changes.
  * @param {SVGSVGElement} svg
  * @param {{x: number[], y: number[], height?: number, format?: (value: number) => string}} axes ticks of both axes, from
  *   end to end
  * @returns {(lines: {name: string, points: number[][], faint?: boolean}[]) => void}
  */
 export function lineChart(svg, { x, y, height = 190, format = String }) {
-  const labels = Object.fromEntries(svg.dataset.lines.split("; ").map((entry) => entry.split(": ")));
-  const [ends, rises] = [[x[0], x.at(-1)], [y[0], y.at(-1)]];
-  let shown = [];
-  const draw = () => {
-    const width = svg.clientWidth || 640;
-    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    svg.setAttribute("height", height);
-    const right = (value) => LEFT + ((value - ends[0]) / (ends[1] - ends[0])) * (width - LEFT - RIGHT);
-    const inside = (value) => Math.min(Math.max(value, rises[0]), rises[1]);
-    const down = (value) => height - BOTTOM - ((inside(value) - rises[0]) / (rises[1] - rises[0])) * (height - TOP - BOTTOM);
-    svg.replaceChildren();
+  svg.setAttribute("aria-label", svg.parentElement.querySelector(".lab-chart-title").textContent);
+  svg.setAttribute("height", height);
+  const names = Object.fromEntries(svg.dataset.lines.split("; ").map((entry) => entry.split(": ")));
+  const [axes, over] = [mark(svg, "g"), mark(svg, "g")];
+  const down = (value) => {
+    const share = (value - y[0]) / (y.at(-1) - y[0]);
+    return height - BOTTOM - Math.min(Math.max(share, 0), 1) * (height - TOP - BOTTOM);
+  };
+  let width = 640;
+  const right = (value) => LEFT + ((value - x[0]) / (x.at(-1) - x[0])) * (width - LEFT - RIGHT);
+  const drawAxes = () => {
+    axes.replaceChildren();
     for (const value of y) {
-      mark(svg, "line", { class: "lab-grid", x1: LEFT, x2: width - RIGHT, y1: down(value), y2: down(value) });
-      mark(svg, "text", { class: "lab-tick", x: LEFT - 6, y: down(value) + 4, "text-anchor": "end" }, format(value));
+      mark(axes, "line", { class: "lab-grid", x1: LEFT, x2: width - RIGHT, y1: down(value), y2: down(value) });
+      mark(axes, "text", { class: "lab-tick", x: LEFT - 6, y: down(value) + 4, "text-anchor": "end" }, format(value));
     }
-    for (const value of x) {
-      mark(svg, "text", { class: "lab-tick", x: right(value), y: height - BOTTOM + 17, "text-anchor": "middle" }, value);
+    const below = (at, row, text) => {
+      mark(axes, "text", { class: "lab-tick", x: at, y: height - BOTTOM + row, "text-anchor": "middle" }, text);
+    };
+    for (const value of x) below(right(value), 17, value);
+    below((LEFT + width - RIGHT) / 2, 35, svg.dataset.x);
+  };
+  let shown = [];
+  const drawLines = () => {
+    over.replaceChildren();
+    const ends = [];
+    for (const { name, points, faint } of shown.filter((line) => line.points.length)) {
+      const path = points.map(([a, b]) => `${right(a).toFixed(1)} ${down(b).toFixed(1)}`);
+      mark(over, "path", { class: `lab-line lab-${name}${faint ? " lab-faint" : ""}`, d: `M${path.join("L")}` });
+      const [last, value] = points.at(-1);
+      if (!faint) ends.push({ name, at: right(last), height: down(value) });
     }
-    const middle = (LEFT + width - RIGHT) / 2;
-    mark(svg, "text", { class: "lab-tick", x: middle, y: height - 5, "text-anchor": "middle" }, svg.dataset.x);
-    const ended = [];
-    for (const { name, points, faint } of shown) {
-      if (!points.length) continue;
-      const path = points.map(([a, b], place) => `${place ? "L" : "M"}${right(a).toFixed(1)} ${down(b).toFixed(1)}`);
-      mark(svg, "path", { class: `lab-line lab-${name}${faint ? " lab-faint" : ""}`, d: path.join("") });
-      if (!faint) ended.push({ name, at: right(points.at(-1)[0]), height: down(points.at(-1)[1]) });
-    }
-    for (const { name, at, height: place } of apart(ended)) {
-      mark(svg, "text", { class: `lab-label lab-${name}`, x: at + 6, y: place + 4 }, labels[name] ?? name);
+    for (const { name, at, height: place } of apart(ends)) {
+      mark(over, "text", { class: `lab-label lab-${name}`, x: at + 6, y: place + 4 }, names[name]);
     }
   };
-  new ResizeObserver(draw).observe(svg);
-  return (lines) => { shown = lines; draw(); };
+  // The width is that of the observer: to ask for it while drawing would lay out the page each time.
+  new ResizeObserver(([{ contentRect }]) => {
+    width = contentRect.width;
+    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    drawAxes();
+    drawLines();
+  }).observe(svg);
+  return (lines) => {
+    shown = lines;
+    drawLines();
+  };
 }
 
 /** Labels moved up or down until none stands on another. */

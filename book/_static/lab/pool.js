@@ -22,8 +22,9 @@ class Column {
   row(list, root, name) {
     const row = list.appendChild(copyOf(root, "row"));
     row.querySelector(".lab-name").textContent = name;
-    const track = row.querySelector(".lab-track");
-    track.setAttribute("aria-label", worded(track.dataset.label, { name }));
+    for (const part of row.querySelectorAll("[data-label]")) {
+      part.setAttribute("aria-label", worded(part.dataset.label, { name }));
+    }
     return row;
   }
 
@@ -152,8 +153,7 @@ class Shop {
       row.querySelector(".lab-rank").textContent = order.indexOf(item) + 1;
       this.renderTrack(row.querySelector(".lab-track"), now[item], before[item], this.reference[item],
         item === last || (isTaken && rejected.length > 0));
-      const button = row.querySelector("button");
-      button.setAttribute("aria-pressed", this.liked[item]);
+      row.querySelector("button").setAttribute("aria-pressed", this.liked[item]);
     });
     for (const part of ["wrong", "right"]) {
       const amount = this.pushed(column, part === "wrong");
@@ -192,8 +192,7 @@ class Shop {
     this.columns.forEach((column, number) => column.rows.forEach((row, item) => {
       const [button, track] = [row.querySelector("button"), row.querySelector(".lab-track")];
       if (item === this.taken) {
-        button.disabled = true;
-        button.title = this.takenWord;
+        button.hidden = true;
         row.querySelector(".lab-taken").textContent = this.takenWord;
       }
       button.addEventListener("click", () => this.toggle(item));
@@ -222,7 +221,7 @@ class Shop {
     this.setScore(item, to ?? this.reference[item] + by);
   }
 
-  /** A bar follows the pointer, once that has clearly moved. */
+  /** A bar follows the pointer, once that has clearly moved; where it has not, the flavour is marked. */
   drag(event, track, item) {
     const [begin, from] = [event.clientX, this.reference[item]];
     let moved = false;
@@ -230,8 +229,9 @@ class Shop {
       moved ||= Math.abs(clientX - begin) > 4;
       if (moved) this.setScore(item, from + ((clientX - begin) / track.clientWidth) * (HIGHEST - LOWEST));
     };
-    const stop = () => {
+    const stop = ({ type }) => {
       track.removeEventListener("pointermove", move);
+      if (!moved && type === "pointerup" && item !== this.taken) this.toggle(item);
       this.root.classList.remove("is-dragging");
     };
     track.setPointerCapture(event.pointerId);

@@ -2,8 +2,8 @@
 import { lineChart } from "./chart.js";
 import { controls, fill, guesses, mayMove, number, show } from "./page.js";
 
-const STEPS = 200, EVERY = 5; // of a race, and of its drawing
-const BATCH = 100; // positions of a step
+const STEPS = 200, EVERY = 10; // of a race, and of its drawing
+const BATCH = 80; // positions of a step
 const TEAMS = [["hard", "none"], ["topk", "uniform"]]; // of selectors, a worker each
 
 class Race {
@@ -61,6 +61,7 @@ class Race {
     return Promise.all(ended).then(() => {
       this.workers = [];
       this.draw();
+      fill(this.root, this.values());
       this.root.dataset.took = ((performance.now() - this.began) / 1000).toFixed(2); // seconds
       return this.values();
     });
@@ -79,7 +80,7 @@ class Race {
     })));
     this.charts.change(lines(({ change }) => change));
     this.charts.wrong(lines(({ wrong }) => wrong / this.beta).filter(({ name, faint }) => name !== "none" && !faint));
-    fill(this.root, this.values());
+    fill(this.root, { steps: this.values().steps });
   }
 
   /** The last values of each selector, as the page shows them. */

@@ -10,6 +10,7 @@ import torch
 from tiny_book import PROJECT
 
 from companion.findings import lab
+from companion.findings.lab_world import World
 from companion.site import scripts
 from rodpo_lite.data.synthetic import WorldSizes
 from rodpo_lite.losses.preference import LOSSES, LossConfig, Pairs
@@ -188,9 +189,9 @@ def test_ndcg_of_all_that_is_wanted(call):
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> lab.World:
+def world(tmp_path_factory) -> World:
     sizes = WorldSizes(users=24, items=100, latent=4, phases=1, slate=40, relevant_share=0.2)
-    return lab.World.train(tmp_path_factory.mktemp("race"), 0, sizes, epochs=(1, 2))
+    return World.train(tmp_path_factory.mktemp("race"), 0, sizes, epochs=(1, 2))
 
 
 def test_the_world_arrives_as_it_was_written(call, world):
@@ -202,13 +203,15 @@ def test_the_world_arrives_as_it_was_written(call, world):
             there = arrived["references"][str(place)][name]
             np.testing.assert_allclose(there, getattr(here, name).ravel(), atol=1e-9)
     for hidden in (0.0, 0.4, 1.0):
-        assert call("eligible", world.payload(), hidden) == world.eligible(hidden).astype(int).ravel().tolist()
+        assert (
+            call("eligible", world.payload(), hidden) == lab.eligible_items(world, hidden).astype(int).ravel().tolist()
+        )
 
 
 @pytest.mark.parametrize("selector", lab.RACERS)
 def test_a_hundred_steps_of_the_race(call, world, selector):
     settings = lab.Settings(k=7, beta=2.0, lambda_ce=0.3, rate=1.0, hidden=0.7, batch=12)
-    run = lab.Race(world, world.references[1], selector, settings, seed=5)
+    run = lab.Race(world, 1, selector, settings, seed=5)
     for _ in range(100):
         run.step()
     given = {"world": world.payload(), "reference": 1, "selector": selector, "settings": as_json(settings)}
