@@ -33,9 +33,9 @@ from companion.evidence import claims, comparison
 from companion.evidence.grid import Grid
 from companion.evidence.ledger import FOLDER, Ledger
 from companion.evidence.plan import GRID
-from companion.findings import changes, examples, explorer, runs
+from companion.findings import changes, examples, explorer, power, runs
 from companion.findings.sentences import render
-from companion.site import figures
+from companion.site import figures, repetitions
 from companion.site.pages import record
 from IPython.display import Markdown
 
@@ -66,8 +66,8 @@ Markdown(render("setup", **runs.setup(grid, claims.read(grid).values(), ledger))
 # ## Ask the ledger
 #
 # Choose what is rejected, what that is compared with, on which base and in which ranking. Both sides have the settings
-# that served them best on validation. Then let the reference stay where an alignment validates no better, and see how
-# much of a gap is harm that nobody would have taken.
+# that served them best on validation, unless the choice says otherwise. Then let the reference stay where an alignment
+# validates no better, and see how much of a gap is harm that nobody would have taken.
 
 # %% tags=["hide-input"]
 every = explorer.table(grid, ledger)
@@ -329,6 +329,15 @@ figures.show_changes(
 
 # %% tags=["hide-input"]
 Markdown(render("replication", **changes.replication(again) | runs.how_far(grid, ledger)))
+
+# %% [markdown]
+# ## Could you see it?
+#
+# A change that is true need not be seen. Here experiments like these are repeated a hundred times, with as many users
+# and seeds as you like and a true change that you choose.
+
+# %% tags=["hide-input"]
+repetitions.show(*power.recorded(grid, ledger))
 
 # %% [markdown]
 # ## For whom?

@@ -19,7 +19,7 @@ def table(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     that validates no worse stays in the place of its alignment: change of test NDCG@5 in %, low, high."""
     parts = []
     for base in BASES:
-        prefix = "" if base == "fused" else f"{base}_"
+        prefix = "" if base == next(iter(BASES)) else f"{base}_"
         rows = {name: f"{prefix}{name}" for name in REJECTED} | {"reference": base}
         pairs = [(rows[one], rows[other]) for one in REJECTED for other in AGAINST if one != other]
         short = {row: name for name, row in rows.items()}

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from tiny_book import PROJECT
 
-from companion.findings import lab
+from companion.findings import lab, power
 from companion.findings.lab_world import World
 from companion.site import scripts
 from rodpo_lite.data.synthetic import WorldSizes
+from rodpo_lite.evaluation.statistics import crossed_change
 from rodpo_lite.losses.preference import LOSSES, LossConfig, Pairs
 
 pytestmark = pytest.mark.browser
@@ -21,6 +23,7 @@ SOURCES = {path.name: path.read_text(encoding="utf-8") for path in (PROJECT / "b
 PROBE = """
 import { draw, law, margin, mulberry32, ndcg, sigmoid, softmax, step, suppression } from "./mathematics.js";
 import { Alignment, decode, eligibleItems } from "./alignment.js";
+import { crossedChange, studentLimit } from "./statistics.js";
 
 const plain = (value) => {
   if (ArrayBuffer.isView(value)) return [...value];
@@ -48,6 +51,8 @@ globalThis.lab = {
   softmax: (scores) => [...softmax(scores)],
   luck: (seed, count) => Array.from({ length: count }, mulberry32(seed)),
   world: (world) => plain(decode(world)),
+  studentLimit,
+  crossed: (...arms) => crossedChange(...arms.splice(0, 2).map((arm) => Float64Array.from(arm)), ...arms),
   eligible: (world, hidden) => [...eligibleItems(decode(world), hidden)],
 };
 """
@@ -220,6 +225,24 @@ def test_a_hundred_steps_of_the_race(call, world, selector):
     assert [found["wrong"], found["right"]] == pytest.approx([run.wrong, run.right], abs=1e-6)
     assert found["ndcg"] == pytest.approx(run.ndcg(), abs=1e-6)
     assert (run.wrong > 0) == (selector != "none")
+
+
+def test_students_limit(call):
+    for freedom in (0.6, 1.0, 1.7, 3.2, 4.0, 12.5, 180.0, 2e4, 1e6):
+        assert call("studentLimit", freedom) == pytest.approx(scipy.stats.t.ppf(0.975, freedom), abs=1e-6)
+
+
+def test_the_interval_of_a_change(call):
+    for number, (seeds, users, more) in enumerate([(1, 30, 0), (3, 50, 200), (5, 400, 3000), (2, 9, 1)]):
+        rng = np.random.default_rng(number)
+        before = rng.choice(power.LEVELS, size=(seeds, users))
+        after = np.where(rng.random(before.shape) < 0.7, before, rng.choice(power.LEVELS, size=before.shape))
+        after += 0.05 * rng.normal(size=(seeds, 1)) * (number == 1)
+        expected = crossed_change(*(np.pad(arm, ((0, 0), (0, more))) for arm in (before, after)))
+        found = call("crossed", before.ravel().tolist(), after.ravel().tolist(), seeds, more)
+        assert found == pytest.approx(
+            {"change": expected.estimate, "low": expected.low, "high": expected.high}, abs=1e-6
+        )
 
 
 @pytest.mark.parametrize(
