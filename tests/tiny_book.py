@@ -82,6 +82,9 @@ figures.show(titles, caption="Titles of items.", alt="Two bars.", data=pd.DataFr
 figures.table(pd.DataFrame({f"column {n}": [n / 7, None] for n in range(12)}), "A wide table")
 
 # %%
+figures.show(go.Figure(go.Bar(y=[1])), caption="By hand, $K$.", alt="A live figure.", live="pool")
+
+# %%
 print("a line of output that is far too long for a telephone, " * 4)
 """
 SUMS = """# %% [markdown]
@@ -103,7 +106,8 @@ total
 def write_tiny_book(root: Path) -> Path:
     """Write the sources of the book below `root` and return it."""
     shutil.copytree(PROJECT / "book" / "_static", root / "book" / "_static")
-    shutil.copytree(PROJECT / "book" / "extra", root / "book" / "extra")
+    for name in ("extra", "live"):
+        shutil.copytree(PROJECT / "book" / name, root / "book" / name)
     for name in ("references.bib", "page_end.md.j2", "colab.py.j2", "llms.txt.j2"):
         shutil.copy(PROJECT / "book" / name, root / "book")
     shutil.copy(PROJECT / "_config.yml", root)

@@ -42,7 +42,7 @@ function truths(text, count) {
  * The world as companion/findings/lab.py wrote it.
  * @returns {World}
  */
-export function decode({ users, items, width, user, positive, liked, owned, references }) {
+export function readWorld({ users, items, width, user, positive, liked, owned, references }) {
   return {
     users, items, width,
     user: new Uint16Array(bytes(user).buffer),

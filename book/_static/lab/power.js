@@ -2,7 +2,7 @@
 import { mark } from "./chart.js";
 import { mulberry32 } from "./mathematics.js";
 import { controls, fill, guesses, mayMove, number, show, worded } from "./page.js";
-import { decode, repetition } from "./resampling.js";
+import { readRuns, repetition } from "./resampling.js";
 
 const REPEATS = 100; // in a series
 const END = 15, TICKS = [-15, -10, -5, 0, 5, 10, 15]; // of the axis, in percent
@@ -11,7 +11,7 @@ const FRAME = 12; // ms of drawing at once
 
 class Power {
   constructor(root, inputs) {
-    Object.assign(this, { root, known: decode(inputs), seed: 1, svg: root.querySelector("svg"), width: 640 });
+    Object.assign(this, { root, known: readRuns(inputs), seed: 1, svg: root.querySelector("svg"), width: 640 });
     this.controls = controls(root, () => this.run());
     root.querySelector("[data-do=again]").addEventListener("click", () => { this.seed += 1; this.run(); });
     new ResizeObserver(([{ contentRect }]) => { this.width = contentRect.width; this.draw(); }).observe(this.svg);

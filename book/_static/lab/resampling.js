@@ -12,7 +12,7 @@ import { crossedChange } from "./statistics.js";
  * The runs as they were written: for each seed and user the places of before and after among a few levels.
  * @returns {Known}
  */
-export function decode({ levels, seeds, pairs, zeros }) {
+export function readRuns({ levels, seeds, pairs, zeros }) {
   const codes = Uint8Array.from(atob(pairs), (letter) => letter.charCodeAt(0)); // before · levels + after
   const before = Float64Array.from(codes, (code) => levels[Math.floor(code / levels.length)]);
   const after = Float64Array.from(codes, (code) => levels[code % levels.length]);

@@ -1,8 +1,8 @@
 /** A worker: aligns with some selectors, step by step in turn, and tells of each every few steps. */
-import { Alignment, decode } from "./alignment.js";
+import { Alignment, readWorld } from "./alignment.js";
 
 onmessage = ({ data: { world, reference, selectors, settings, seed, steps, every } }) => {
-  const decoded = decode(world);
+  const decoded = readWorld(world);
   const runs = selectors.map((selector) => new Alignment(decoded, reference, selector, settings, seed));
   const starts = runs.map((run) => run.ndcg());
   const tell = (run, place, step) => {

@@ -14,6 +14,7 @@ from companion.findings import lab, power
 from companion.findings.lab_world import World
 from companion.site import scripts
 from rodpo_lite.data.synthetic import WorldSizes
+from rodpo_lite.evaluation import metrics
 from rodpo_lite.evaluation.statistics import crossed_change
 from rodpo_lite.losses.preference import LOSSES, LossConfig, Pairs
 
@@ -22,7 +23,8 @@ pytestmark = pytest.mark.browser
 SOURCES = {path.name: path.read_text(encoding="utf-8") for path in (PROJECT / "book" / "_static" / "lab").glob("*.js")}
 PROBE = """
 import { draw, law, margin, mulberry32, ndcg, sigmoid, softmax, step, suppression } from "./mathematics.js";
-import { Alignment, decode, eligibleItems } from "./alignment.js";
+import { Alignment, readWorld, eligibleItems } from "./alignment.js";
+import { readRuns, repetition } from "./resampling.js";
 import { crossedChange, studentLimit } from "./statistics.js";
 
 const plain = (value) => {
@@ -40,7 +42,7 @@ const walk = ({ scores, reference, positive, eligible, selector, settings, seed,
 };
 
 const race = ({ world, reference, selector, settings, seed, steps }) => {
-  const run = new Alignment(decode(world), reference, selector, settings, seed);
+  const run = new Alignment(readWorld(world), reference, selector, settings, seed);
   for (let n = 0; n < steps; n++) run.step();
   return { vectors: [...run.vectors], wrong: run.wrong, right: run.right, ndcg: run.ndcg() };
 };
@@ -50,10 +52,14 @@ globalThis.lab = {
   law: (...given) => [...law(...given)],
   softmax: (scores) => [...softmax(scores)],
   luck: (seed, count) => Array.from({ length: count }, mulberry32(seed)),
-  world: (world) => plain(decode(world)),
+  world: (world) => plain(readWorld(world)),
   studentLimit,
+  repeat: (runs, settings, seed, count) => {
+    const [known, random] = [readRuns(runs), mulberry32(seed)];
+    return Array.from({ length: count }, () => repetition(known, settings, random));
+  },
   crossed: (...arms) => crossedChange(...arms.splice(0, 2).map((arm) => Float64Array.from(arm)), ...arms),
-  eligible: (world, hidden) => [...eligibleItems(decode(world), hidden)],
+  eligible: (world, hidden) => [...eligibleItems(readWorld(world), hidden)],
 };
 """
 SELECTORS = ("hard", "topk", "uniform")
@@ -243,6 +249,22 @@ def test_the_interval_of_a_change(call):
         assert found == pytest.approx(
             {"change": expected.estimate, "low": expected.low, "high": expected.high}, abs=1e-6
         )
+
+
+def test_what_is_drawn_again_has_the_change_that_is_put_in(call):
+    rng = np.random.default_rng(1)
+    ranks = np.where(rng.random((2, 3, 2000)) < 0.2, rng.integers(0, 5, size=(2, 3, 2000)), 9)
+    before, after = metrics.ndcg(ranks)
+    runs = power.packed(before, after)
+    for effect in (0, 40):
+        settings = {"users": 1000, "seeds": 3, "effect": effect}
+        repeated = call("repeat", runs, settings, 2, 200)
+        assert np.mean([one["change"] for one in repeated]) == pytest.approx(effect, abs=1.5)
+        covered = np.mean([one["low"] <= effect <= one["high"] for one in repeated])
+        assert covered >= 0.93, "Student's interval of three seeds, drawn from three, is on the safe side"
+    halves = [(one["high"] - one["low"]) / 2 for one in call("repeat", runs, settings | {"effect": 0}, 2, 100)]
+    expected = power.reach(before, after, [1000], [3], repeats=100)["± %"].item()
+    assert np.mean(halves) == pytest.approx(expected, rel=0.1)
 
 
 @pytest.mark.parametrize(

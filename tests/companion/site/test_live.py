@@ -1,6 +1,7 @@
 """The live figures in a page from disk: by keyboard, by touch, with motion and without, quickly, in little memory."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import torch
 from chromium import Browser
 from tiny_book import PROJECT
 
-from companion.findings import lab
+from companion.findings import lab, power
 from companion.findings.lab_world import SIZES, Reference, World
 from companion.site import scripts, staging
+from rodpo_lite.evaluation import metrics
 
 pytestmark = pytest.mark.browser
 
@@ -59,9 +61,35 @@ def write_page(folder: Path, inputs: dict[str, object]) -> Path:
     return page
 
 
+VERDICTS = {
+    "choices": {
+        "base": [["fused", "one tower"], ["towers", "two"]],
+        "rejected": [["topk", "the pool"], ["hard", "the hardest"]],
+        "against": [["reference", "the reference"], ["hard", "the hardest"]],
+        "protocol": [["all items", "all items"], ["history dropped", "history dropped"]],
+        "dataset": [["toys", "Toys"], ["sports", "Sports"], ["beauty", "Beauty"]],
+    },
+    "rows": [
+        [0, 0, 1, 0, 0, 0, 5.6, 4.0, 7.1], [0, 0, 1, 0, 0, 1, 9.5, 4.9, 14.1], [0, 0, 1, 0, 0, 2, 2.9, -0.8, 4.9],
+        [0, 0, 1, 0, 1, 0, 3.2, 1.9, 4.6], [0, 0, 1, 0, 1, 1, 0, 0, 0], [0, 0, 1, 0, 1, 2, -3, -5, -1],
+        [0, 1, 0, 1, 0, 0, -2.2, -3.6, -0.8],
+    ],
+}  # fmt: skip
+
+
+def random_runs() -> tuple[np.ndarray, np.ndarray]:
+    """NDCG@5 of 3,000 users and four seeds before and after, of which most users have none."""
+    rng = np.random.default_rng(0)
+    ranks = np.where(rng.random((2, 4, 3000)) < 0.1, rng.integers(0, 5, size=(2, 4, 3000)), 9)
+    ranks[:, :, rng.random(3000) < 0.5] = 9
+    return metrics.ndcg(ranks[0]), metrics.ndcg(np.where(rng.random((4, 3000)) < 0.8, *ranks))
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Path:
-    return write_page(tmp_path_factory.mktemp("live"), {"pool": None, "race": random_world().payload()})
+    figures = {"pool": None, "race": random_world().payload()}
+    figures |= {"verdicts": VERDICTS, "power": power.packed(*random_runs())}
+    return write_page(tmp_path_factory.mktemp("live"), figures)
 
 
 @pytest.fixture
@@ -150,7 +178,7 @@ def test_the_columns_are_those_of_python(live):
     assert values(live)["right"] == pytest.approx(pushed[["hard", "topk", "uniform"]].tolist(), abs=0.006)
 
 
-@pytest.mark.parametrize("figure", ["pool", "race"])
+@pytest.mark.parametrize("figure", ["pool", "race", "power"])
 def test_guesses_are_answered_one_after_the_other(live, figure):
     at = f"[data-live={figure}] .lab-guess:not([hidden])"
     wrong = 0
@@ -262,9 +290,59 @@ def test_nothing_keeps_a_reader_out_of_a_live_figure(live):
         assert live.barriers() == [], theme
 
 
+def choose(browser: Browser, **choices: object) -> str:
+    """The sentence of the verdict explorer after a choice, which the keyboard makes like the mouse."""
+    for name, value in choices.items():
+        browser.run(
+            "const at = document.querySelector(`[data-live=verdicts] [name=${arguments[0]}]`);"
+            "if (at.type === 'checkbox') at.checked = arguments[1]; else at.value = arguments[1];"
+            "at.dispatchEvent(new Event('input', { bubbles: true }));",
+            name,
+            value,
+        )
+    return browser.run("return document.querySelector('[data-live=verdicts] .lab-verdict').textContent")
+
+
+def test_the_sentence_of_the_explorer_follows_the_choice(live):
+    first = "Rejecting the pool, compared with the hardest (one tower; all items): "
+    assert choose(live) == first + "shown to be better on Toys and Sports; not decided on Beauty."
+    marks = "return [...document.querySelectorAll('.lab-now')].map((at) => at.classList[1])"
+    assert live.run(marks) == ["lab-better", "lab-better", "lab-open"]
+    stays = choose(live, stays=True)
+    assert stays.startswith(first.replace("all items)", "all items; the reference may stay)"))
+    assert stays.endswith(
+        "shown to be better on Toys; shown to be worse on Beauty; the reference itself on both sides on Sports."
+    )
+    assert live.run("return document.querySelectorAll('[data-live=verdicts] .lab-faint').length") == 3
+    assert choose(live, base="towers").startswith("These two have not both run")
+    partly = choose(live, base="fused", stays=False, rejected="hard", against="reference", protocol="history dropped")
+    assert partly.endswith("(one tower; history dropped): shown to be worse on Toys.")
+    assert (
+        live.run("return document.querySelector('[data-live=verdicts] svg').textContent.match(/not run/g).length") == 2
+    )
+
+
+def test_more_users_make_intervals_shorter(live):
+    def repeated(**settings: int) -> tuple[float, int]:
+        for name, place in settings.items():
+            live.run(
+                "const at = document.querySelector(`[data-live=power] [name=${arguments[0]}]`);"
+                "at.value = arguments[1]; at.dispatchEvent(new Event('input', { bubbles: true }));",
+                name,
+                place,
+            )
+        text = live.run("return document.querySelector('[data-live=power] .lab-verdict').textContent")
+        assert live.run("return document.querySelectorAll('line.lab-interval').length") == 100
+        return float(re.search(r"±([\d.]+)", text)[1]), int(re.search(r"(\d+) show one", text)[1])
+
+    few, many = repeated(users=1, seeds=3, effect=0), repeated(users=3, seeds=3, effect=0)
+    assert few[0] / many[0] == pytest.approx(2, rel=0.15) and max(few[1], many[1]) <= 12
+    assert repeated(users=6, seeds=3, effect=5)[1] > 60
+
+
 def test_without_scripts_there_is_a_picture_with_its_caption(page):
     text = page.read_text(encoding="utf-8")
-    assert text.count('role="group"') == 2 and text.count(" hidden>") >= 2
+    assert text.count('role="group"') == 4 and text.count(" hidden>") >= 2
     assert '<noscript><img src="pool.svg" alt="The figure pool."' in text and "<figcaption>A caption." in text
 
 
