@@ -56,6 +56,7 @@ def rank_targets(scores: Tensor, targets: Tensor, history: Tensor, known_finite:
     return greater + (equal + 1) // 2, greater_masked + (equal_masked + 1) // 2
 
 
+@torch.no_grad()
 def rank_dataset(model: Recommender, dataset: Dataset, part: Part, max_length: int) -> Ranks:
     """Ranks and losses of every user's `part` target, from scores in fp32; raises ValueError if one is not finite."""
     device = next(model.parameters()).device
@@ -64,7 +65,7 @@ def rank_dataset(model: Recommender, dataset: Dataset, part: Part, max_length: i
     first, last = torch.as_tensor(start, device=device), torch.as_tensor(end, device=device)
     rows = Engine(device).rows(dataset.n_items)
     unmasked = torch.empty(dataset.n_users, dtype=torch.long, device=device)
-    masked, losses = torch.empty_like(unmasked), torch.empty(dataset.n_users, device=device)
+    masked, losses = torch.empty_like(unmasked), torch.empty(dataset.n_users, dtype=torch.double, device=device)
     for users, hidden, vectors in encode_histories(model, dataset, start, end, max_length):
         # No score is larger than this product of norms, so the blocks themselves need not be looked through.
         if not bool(torch.isfinite(vectors.norm(dim=1).max() * hidden.norm(dim=1).max())):
@@ -74,7 +75,7 @@ def rank_dataset(model: Recommender, dataset: Dataset, part: Part, max_length: i
             history = padded_slices(items, first[block], last[block], dataset.n_items)
             targets = items[last[block]]
             unmasked[block], masked[block] = rank_targets(scores, targets, history, known_finite=True)
-            losses[block] = scores.logsumexp(1) - scores.gather(1, targets[:, None])[:, 0]
+            losses[block] = (scores.logsumexp(1) - scores.gather(1, targets[:, None])[:, 0]).double()
     return Ranks(*(values.cpu().numpy() for values in (unmasked, masked, losses)))
 
 
