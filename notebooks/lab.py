@@ -52,13 +52,14 @@ holder = tempfile.TemporaryDirectory()
 # %% [markdown]
 # ## The pool, by hand
 #
-# A parlour sells twelve flavours. A customer has taken pistachio, and the model's scores for this customer are the bars
-# below. Training makes pistachio more likely: one step raises its score, and lowers that of one other flavour, the
-# *rejected* one. Nobody asked the customer about the others. The three columns start alike and differ in one thing,
-# which flavour they reject.
+# An ice-cream parlour sells twelve flavours. A customer took pistachio. The bars are what a model expects of this
+# customer: its *scores*, best first. One step of training pushes pistachio up and one other flavour down, the
+# *negative*, though nobody asked what the customer thinks of that one. The three columns start alike. They differ in
+# the flavour that they push down: the one with the best score, which is the *hardest* negative; one of the best $K$,
+# the *pool*; or any.
 
 # %% tags=["hide-input"]
-flavours = "Vanilla Chocolate Strawberry Hazelnut Lemon Pistachio Coffee Mango Mint Coconut Liquorice Beetroot".split()
+flavours = "Vanilla Chocolate Cherry Hazelnut Lemon Pistachio Coffee Mango Mint Coconut Liquorice Beetroot".split()
 shop = pd.DataFrame({"item": flavours, "score": [3.2, 2.9, 2.7, 2.3, 2.1, 1.7, 1.5, 1.2, 0.9, 0.6, 0.3, 0.0]})
 shop["taken"] = shop["item"] == "Pistachio"
 settings = lab.Settings(k=k, beta=beta, lambda_ce=0.05, rate=4.0)
@@ -122,10 +123,14 @@ Markdown(
 # %% [markdown]
 # ## The race
 #
-# One customer is not a recommender: there, all users share the vectors of the items, and what is pushed down for one
-# rises for another. This is a small [synthetic world](data): 300 users, 400 items, and a model of `rodpo_lite` that was
-# trained on its log. Two hundred steps of alignment move the item vectors from there, with four selectors at once. The
-# world knows what each user would like, so that wrong pushes can be counted.
+# In a recommender all users share the vectors of the items: what one user's step pushes down sinks for everybody, until
+# another's lifts it again. Here is a small [synthetic world](data) of 300 users and 400 items, with a model of
+# `rodpo_lite` that was trained on its log, the *reference*. Two hundred steps of alignment go on from there, with four
+# selectors at once. In such a world it is known what each user would like, so that wrong pushes can be counted.
+#
+# *Hidden likes* are what users would like and the log does not show: at 1 all of it may be pushed down, at 0 none. The
+# *anchor* is plain training beside the pushes. A reference of 6 epochs has just learnt; one of 48 knows its log by
+# heart.
 
 # %%
 world = World.train(Path(holder.name), seed)

@@ -162,10 +162,12 @@ class Race:
         return float(np.nanmean([ndcg(*user) for user in zip(lists, self.world.liked, self.world.owned)]))
 
 
-def race(world: World, reference: int, settings: Settings, steps: int = 200, every: int = 10) -> pd.DataFrame:
-    """Every so many steps of each of RACERS: change of NDCG@5 from the reference in %, wrong and right push so far."""
+def race(
+    world: World, reference: int, settings: Settings, steps: int = 200, every: int = 10, names: Iterable[str] = RACERS
+) -> pd.DataFrame:  # fmt: skip
+    """Every so many steps of each selector: change of NDCG@5 from the reference in %, wrong and right push so far."""
     rows = []
-    for name in RACERS:
+    for name in names:
         run = Race(world, reference, name, settings, seed=1)
         start = run.ndcg()
         for number in range(steps + 1):

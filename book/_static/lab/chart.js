@@ -55,7 +55,7 @@ export function lineChart(svg, { x, y, height = 190, format = String }) {
       const [last, value] = points.at(-1);
       if (!faint) ends.push({ name, at: right(last), height: down(value) });
     }
-    for (const { name, at, height: place } of apart(ends)) {
+    for (const { name, at, height: place } of apart(ends, height - BOTTOM)) {
       mark(over, "text", { class: `lab-label lab-${name}`, x: at + 6, y: place + 4 }, names[name]);
     }
   };
@@ -72,8 +72,8 @@ export function lineChart(svg, { x, y, height = 190, format = String }) {
   };
 }
 
-/** Labels moved up or down until none stands on another. */
-function apart(labels) {
+/** Labels moved up or down until none stands on another, or below the lowest place. */
+function apart(labels, lowest) {
   const ordered = labels.sort((a, b) => a.height - b.height);
   for (let round = 0; round < 8; round++) {
     for (let n = 1; n < ordered.length; n++) {
@@ -81,7 +81,10 @@ function apart(labels) {
       const short = NEAR - (below.height - above.height);
       if (short > 0) [above.height, below.height] = [above.height - short / 2, below.height + short / 2];
     }
-    if (ordered.length) ordered[0].height = Math.max(ordered[0].height, NEAR / 2);
+    if (ordered.length) {
+      ordered[0].height = Math.max(ordered[0].height, NEAR / 2);
+      ordered.at(-1).height = Math.min(ordered.at(-1).height, lowest);
+    }
   }
   return ordered;
 }

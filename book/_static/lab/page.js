@@ -38,7 +38,8 @@ export function copyOf(root, name) {
 
 /** A number for a reader: a true minus, and so many digits. */
 export function number(value, digits = 2) {
-  return value.toFixed(digits).replace("-", "−");
+  const text = value.toFixed(digits);
+  return Number(text) ? text.replace("-", "−") : text.replace("-", "");
 }
 
 /**
@@ -77,24 +78,34 @@ export function controls(root, changed) {
   return { values, set };
 }
 
+/** Bring a part of a figure onto the screen, if it is not there. */
+function bringNear(part) {
+  part.scrollIntoView({ block: "nearest", behavior: mayMove() ? "smooth" : "auto" });
+}
+
 /**
  * Guesses, one after the other: a form each, with a choice. When the reader has chosen, `act` does what the form is
- * about, by its data, and resolves with the values that its answer quotes; the answer says whether it was right.
+ * about, by its data, while .lab-stage is on the screen, and resolves with the values that the answer quotes; the answer
+ * says whether the guess was right, and takes the focus.
  * @param {HTMLElement} root
  * @param {(data: DOMStringMap) => Promise<Record<string, string>>} act
  */
 export function guesses(root, act) {
   const forms = [...root.querySelectorAll(".lab-guess")];
-  const [onwards, play] = [".lab-onwards", ".lab-play"].map((name) => root.querySelector(name));
+  const [stage, onwards, play] = [".lab-stage", ".lab-onwards", ".lab-play"].map((name) => root.querySelector(name));
   forms.forEach((form, place) => form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const [chosen] = [...form.querySelectorAll("input:checked")].map(({ value }) => value);
     for (const element of form.elements) element.disabled = true;
+    bringNear(stage);
     fill(form, await act(form.dataset));
     form.querySelector('[data-verdict="right"]').hidden = chosen !== form.dataset.right;
     form.querySelector('[data-verdict="wrong"]').hidden = !chosen || chosen === form.dataset.right;
-    form.querySelector(".lab-answer").hidden = false;
+    const answer = form.querySelector(".lab-answer");
+    answer.hidden = false;
     (place + 1 < forms.length ? onwards : play).hidden = false;
+    answer.focus({ preventScroll: true });
+    bringNear(answer);
   }));
   onwards.querySelector("button").addEventListener("click", () => {
     const place = forms.findIndex((form) => !form.hidden);

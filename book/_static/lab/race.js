@@ -81,6 +81,7 @@ class Race {
     this.charts.change(lines(({ change }) => change));
     this.charts.wrong(lines(({ wrong }) => wrong / this.beta).filter(({ name, faint }) => name !== "none" && !faint));
     fill(this.root, { steps: this.values().steps });
+    this.root.querySelector(".lab-nothing").hidden = "hard" in this.points;
   }
 
   /** The last values of each selector, as the page shows them. */

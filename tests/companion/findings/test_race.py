@@ -88,6 +88,23 @@ def test_a_race_starts_level_and_only_a_preference_pushes(world):
     assert (spared["wrong push"] == 0).all()
 
 
+def test_what_the_answers_of_the_race_say_is_so(tmp_path):
+    """Their words are fixed (book/live/race.html.j2); the numbers are those of the book's own world."""
+    world = World.train(tmp_path, 0)
+    asked = {"usual": lab.RACERS, "nothing hidden": lab.RACERS, "small pool": ["topk"], "gentle": ["hard"]}
+    ends = {name: lab.race(world, *lab.SCENARIOS[name], every=200, names=asked[name]) for name in asked}
+    ended = pd.concat(ends, names=["scenario"]).query("step == 200").reset_index("scenario")
+    ended = ended.set_index(["scenario", "selector"]).sort_index()
+    change, share = ended["NDCG@5 change %"], ended["wrong push"] / (ended["wrong push"] + ended["right push"])
+    usual, hardest, spared = change["usual"], change["usual", "hard"], change["nothing hidden"]
+    assert hardest < -5 and hardest < usual.drop("hard").min() - 3
+    assert share["usual"][["hard", "topk", "uniform"]].is_monotonic_decreasing
+    assert spared["hard"] > max(-1, spared.max() - 2)
+    small = change["small pool", "topk"]
+    assert abs(small - hardest) < abs(small - usual["uniform"]) and small < usual["topk"] - 2
+    assert change["gentle", "hard"] > hardest / 2 and share["gentle", "hard"] > 0.4
+
+
 HERE = {name: dict.fromkeys(lab.RACERS, -1.0) for name in lab.SCENARIOS}
 
 

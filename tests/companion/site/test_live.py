@@ -181,7 +181,7 @@ def test_the_columns_are_those_of_python(live):
 @pytest.mark.parametrize("figure", ["pool", "race", "power"])
 def test_guesses_are_answered_one_after_the_other(live, figure):
     at = f"[data-live={figure}] .lab-guess:not([hidden])"
-    wrong = 0
+    wrong, focused = 0, "return document.activeElement === document.querySelector(arguments[0])"
     for place in range(live.run("return document.querySelectorAll(arguments[0]).length", f"[data-live={figure}] form")):
         if place:
             click(live, f"[data-live={figure}] .lab-onwards button")
@@ -195,6 +195,7 @@ def test_guesses_are_answered_one_after_the_other(live, figure):
         end = time.monotonic() + 30
         while not live.run(answered, at) and time.monotonic() < end:
             time.sleep(0.1)
+        assert live.run(focused, f"{at} .lab-answer"), "the keyboard goes on from the answer"
         answer = live.run("return document.querySelector(arguments[0]).innerText", f"{at} .lab-answer")
         assert answer.startswith("Yes." if place else "No.")
         unfilled = (
@@ -253,6 +254,30 @@ def test_axes_stay_where_they_are(live):
     assert live.run(ticks) == before and len(before) > 15
 
 
+@pytest.mark.parametrize("width", [375, 1280])
+def test_no_text_of_a_chart_stands_on_another(live, page, width):
+    live.open(page, width=width)
+    live.wait("return !document.querySelector('.rodpo-lab[hidden]')", bool)
+    live.run("const at = document.querySelector('[data-live=race] [name=hidden]'); at.value = 0")
+    for selector in ("[data-live=pool] .lab-guess", "[data-live=race] [data-do=run]", "[data-live=power] .lab-guess"):
+        click(live, f"{selector} [type=submit]" if selector.endswith("guess") else selector)
+    live.wait(TOOK, bool, seconds=40)
+    crossed = live.run(
+        "const found = [];"
+        "for (const svg of document.querySelectorAll('.lab-chart svg')) {"
+        "  const texts = [...svg.querySelectorAll('text')].filter((at) => at.textContent);"
+        "  const boxes = texts.map((at) => [at.textContent, at.getBoundingClientRect()]);"
+        "  boxes.forEach(([a, one], n) => boxes.slice(n + 1).forEach(([b, other]) => {"
+        "    const wide = Math.min(one.right, other.right) - Math.max(one.left, other.left);"
+        "    const high = Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top);"
+        "    if (wide > 1 && high > 4) found.push(`${a} and ${b}`);"
+        "  }));"
+        "}"
+        "return found;"
+    )
+    assert crossed == []
+
+
 def test_steps_are_taken_one_by_one_where_things_may_move(live):
     live.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     click(live, "[data-live=pool] [data-do=ten]")
@@ -304,19 +329,17 @@ def choose(browser: Browser, **choices: object) -> str:
 
 
 def test_the_sentence_of_the_explorer_follows_the_choice(live):
-    first = "Rejecting the pool, compared with the hardest (one tower; all items): "
-    assert choose(live) == first + "shown to be better on Toys and Sports; not decided on Beauty."
+    first = "Rejecting the pool, compared with the hardest (one tower; all items), "
+    assert choose(live) == first + "is better on Toys and Sports; shows no clear difference on Beauty."
     marks = "return [...document.querySelectorAll('.lab-now')].map((at) => at.classList[1])"
     assert live.run(marks) == ["lab-better", "lab-better", "lab-open"]
     stays = choose(live, stays=True)
     assert stays.startswith(first.replace("all items)", "all items; the reference may stay)"))
-    assert stays.endswith(
-        "shown to be better on Toys; shown to be worse on Beauty; the reference itself on both sides on Sports."
-    )
+    assert stays.endswith("is better on Toys; is worse on Beauty; leaves the reference in its place on Sports.")
     assert live.run("return document.querySelectorAll('[data-live=verdicts] .lab-faint').length") == 3
     assert choose(live, base="towers").startswith("These two have not both run")
     partly = choose(live, base="fused", stays=False, rejected="hard", against="reference", protocol="history dropped")
-    assert partly.endswith("(one tower; history dropped): shown to be worse on Toys.")
+    assert partly.endswith("(one tower; history dropped), is worse on Toys.")
     assert (
         live.run("return document.querySelector('[data-live=verdicts] svg').textContent.match(/not run/g).length") == 2
     )
