@@ -55,8 +55,8 @@ holder = tempfile.TemporaryDirectory()
 # An ice-cream parlour sells twelve flavours. A customer took pistachio. The bars are what a model expects of this
 # customer: its *scores*, best first. One step of training pushes pistachio up and one other flavour down, the
 # *negative*, though nobody asked what the customer thinks of that one. The three columns start alike. They differ in
-# the flavour that they push down: the one with the best score, which is the *hardest* negative; one of the best $K$,
-# the *pool*; or any.
+# the flavour that they push down: the best of the rest, which is the *hardest* negative; one of the best $K$, the
+# *pool*; or any. β says how hard a push can be, and the *anchor* λ how much plain training goes along.
 
 # %% tags=["hide-input"]
 flavours = "Vanilla Chocolate Cherry Hazelnut Lemon Pistachio Coffee Mango Mint Coconut Liquorice Beetroot".split()
@@ -128,9 +128,8 @@ Markdown(
 # `rodpo_lite` that was trained on its log, the *reference*. Two hundred steps of alignment go on from there, with four
 # selectors at once. In such a world it is known what each user would like, so that wrong pushes can be counted.
 #
-# *Hidden likes* are what users would like and the log does not show: at 1 all of it may be pushed down, at 0 none. The
-# *anchor* is plain training beside the pushes. A reference of 6 epochs has just learnt; one of 48 knows its log by
-# heart.
+# *Hidden likes* are what users would like and the log does not show: at 1 all of it may be pushed down, at 0 none. A
+# reference of 6 epochs has just learnt; one of 48 knows its log by heart.
 
 # %%
 world = World.train(Path(holder.name), seed)

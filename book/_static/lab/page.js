@@ -85,20 +85,23 @@ function bringNear(part) {
 
 /**
  * Guesses, one after the other: a form each, with a choice. When the reader has chosen, `act` does what the form is
- * about, by its data, while .lab-stage is on the screen, and resolves with the values that the answer quotes; the answer
- * says whether the guess was right, and takes the focus.
+ * about, by its data, while .lab-stage is on the screen and nothing else can be moved, and resolves with the values that
+ * the answer quotes; the answer says whether the guess was right, and takes the focus.
  * @param {HTMLElement} root
  * @param {(data: DOMStringMap) => Promise<Record<string, string>>} act
  */
 export function guesses(root, act) {
   const forms = [...root.querySelectorAll(".lab-guess")];
+  const movable = root.querySelectorAll(".lab-controls, .lab-stage");
   const [stage, onwards, play] = [".lab-stage", ".lab-onwards", ".lab-play"].map((name) => root.querySelector(name));
   forms.forEach((form, place) => form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const [chosen] = [...form.querySelectorAll("input:checked")].map(({ value }) => value);
     for (const element of form.elements) element.disabled = true;
     bringNear(stage);
+    movable.forEach((part) => { part.inert = true; });
     fill(form, await act(form.dataset));
+    movable.forEach((part) => { part.inert = false; });
     form.querySelector('[data-verdict="right"]').hidden = chosen !== form.dataset.right;
     form.querySelector('[data-verdict="wrong"]').hidden = !chosen || chosen === form.dataset.right;
     const answer = form.querySelector(".lab-answer");

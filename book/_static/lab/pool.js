@@ -84,9 +84,12 @@ class Shop {
   }
 
   /** Several steps, one after the other where things may move; then `done`. */
-  walk(count, done = () => this.sayStep()) {
+  walk(count, done = () => {}) {
     clearTimeout(this.timer);
-    if (count === 0) return done();
+    if (count === 0) {
+      this.sayStep();
+      return done();
+    }
     this.step();
     if (mayMove()) this.timer = setTimeout(() => this.walk(count - 1, done), PAUSE);
     else this.walk(count - 1, done);
@@ -203,7 +206,7 @@ class Shop {
       track.addEventListener("pointerdown", (event) => this.drag(event, track, item));
     }));
     const actions = {
-      step: () => { this.step(); this.sayStep(); },
+      step: () => this.walk(1),
       ten: () => this.walk(Math.min(10, MOST_STEPS - this.steps)),
       over: () => { this.seed += 1; this.startOver("over"); },
     };

@@ -285,6 +285,20 @@ def test_steps_are_taken_one_by_one_where_things_may_move(live):
     assert live.wait(STEPPED, (10).__eq__) == 10
 
 
+def test_nothing_can_be_moved_while_a_guess_is_answered(live):
+    live.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.by import By
+
+    click(live, "[data-live=pool] .lab-guess [type=submit]")
+    over = live.driver.find_element(By.CSS_SELECTOR, "[data-live=pool] [data-do=over]")
+    ActionChains(live.driver).click(over).perform()
+    answered = "return !document.querySelector('[data-live=pool] .lab-answer').hidden"
+    assert live.wait(answered, bool) and live.run(STEPPED) == 10
+    ActionChains(live.driver).click(over).perform()
+    assert live.run(STEPPED) == 0
+
+
 def test_the_race_is_quick_small_and_leaves_the_page_alone(live):
     psutil = pytest.importorskip("psutil")
     processes = psutil.Process(live.driver.service.process.pid).children(recursive=True)
