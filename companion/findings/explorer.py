@@ -14,13 +14,17 @@ AGAINST = ("reference", "none", "uniform", "hard", "topk")
 KEYS = ["base", "rejected", "against", "protocol", "stays", "dataset"]
 
 
+def row_on(base: str, name: str) -> str:
+    """The row of the grid that rejects what is named, on a base."""
+    return name if base == next(iter(BASES)) else f"{base}_{name}"
+
+
 def table(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """A line for each base, what is rejected, what that is held against, protocol, dataset, and whether a reference
     that validates no worse stays in the place of its alignment: change of test NDCG@5 in %, low, high."""
     parts = []
     for base in BASES:
-        prefix = "" if base == next(iter(BASES)) else f"{base}_"
-        rows = {name: f"{prefix}{name}" for name in REJECTED} | {"reference": base}
+        rows = {name: row_on(base, name) for name in REJECTED} | {"reference": base}
         pairs = [(rows[one], rows[other]) for one in REJECTED for other in AGAINST if one != other]
         short = {row: name for name, row in rows.items()}
         for stays in (False, True):

@@ -15,6 +15,7 @@ from companion.evidence.grid import Grid
 from companion.evidence.ledger import Ledger
 from companion.findings import negatives, sweeps
 from companion.findings.changes import labelled
+from companion.findings.explorer import BASES, row_on
 from companion.findings.lab_world import World
 from rodpo_lite.evaluation import metrics
 from rodpo_lite.losses.preference import LOSSES, LossConfig, Pairs
@@ -196,12 +197,12 @@ def ends(world: World) -> pd.DataFrame:
 def on_record(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     """What the ledger says of the same questions: changes of test NDCG@5, all items ranked, and what hides in them.
 
-    harmed: `hard` against its reference on both bases; gained: `topk` against it; apart: `uniform` over `topk`; gaps,
+    harmed: `hard` against its reference on every base; gained: `topk` against it; apart: `uniform` over `topk`; gaps,
     trend: `topk` over `hard` as more is hidden; sizes, strengths: `topk` by K, `hard` by β, both against `topk` as
     chosen; short: `topk` from a reference that had not converged.
     """
-    pairs = {"harmed": [("hard", "fused"), ("towers_hard", "towers")]}
-    pairs |= {"gained": [("topk", "fused"), ("towers_topk", "towers")], "apart": [("uniform", "topk")]}
+    pairs = {"harmed": [(row_on(base, "hard"), base) for base in BASES]}
+    pairs |= {"gained": [(row_on(base, "topk"), base) for base in BASES], "apart": [("uniform", "topk")]}
     tables = {name: labelled(grid, changes(grid, some, ledger, protocols=[RANKED])) for name, some in pairs.items()}
     planted = next(iter(grid.planted), None)
     gaps = negatives.gaps(grid, ledger, planted).query("before == 'hard'") if planted else pd.DataFrame()

@@ -128,7 +128,7 @@ def record(**replaced) -> dict:
 
 def test_sentences_about_the_record_follow_it():
     text = render("lab", here=HERE, **record())
-    assert "below zero in 2 of 2 comparisons, on two bases and from −5.0 to −3.0" in text
+    assert "below zero in 2 of 2 comparisons with its reference, from −5.0 to −3.0" in text
     assert text.count("**holds**") == 4 and "**not seen**" in text and "K = 50 is the largest" in text
     turned = render(
         "lab", here=HERE,

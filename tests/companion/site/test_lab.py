@@ -180,6 +180,7 @@ def test_among_equal_scores_the_earlier_item_comes_first(call):
     scores, eligible = [1, 2, 2, 1, 2], [True] * 5
     assert [call("draw", "topk", scores, eligible, 5, n / 5) for n in range(5)] == [1, 2, 4, 0, 3]
     assert call("draw", "hard", scores, eligible, 5, 0.9) == 1
+    assert call("law", "topk", scores, eligible, 2) == [0, 0.5, 0.5, 0, 0]
 
 
 def test_gradient_and_one_step(call):
