@@ -31,9 +31,9 @@ from companion.evidence import comparison
 from companion.evidence.grid import Grid
 from companion.evidence.ledger import FOLDER, Ledger
 from companion.evidence.plan import GRID
-from companion.findings import answer, changes, runs
+from companion.findings import answer, changes, explorer, power, runs
 from companion.findings.sentences import render
-from companion.site import figures
+from companion.site import figures, repetitions
 from companion.site.pages import record
 from IPython.display import Markdown
 
@@ -47,6 +47,29 @@ real = grid.real
 # interval over users and seeds, crossed, leaves zero out. Both sides are tuned on validation, with as many trials.
 # ```
 #
+# ## Ask the ledger
+#
+# Choose what is rejected, and what that is compared with. Then let the reference stay where an alignment validates no
+# better, and see how much of a gap is harm that nobody would have taken.
+
+# %% tags=["hide-input"]
+every = explorer.table(grid, ledger)
+shown = changes.labelled(grid, explorer.pool_alone(every))
+fig = figures.forest(shown, "change %", "against", "dataset", rows=explorer.AGAINST)
+fig.update_xaxes(title="change of test NDCG@5 to one of the top K, %")
+fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
+figures.show(
+    fig,
+    caption="Recorded runs over five seeds, with 95 % intervals over users and seeds. Nothing is corrected for how "
+    "many you ask: verdicts are on the scoreboard. Without JavaScript, this is the pool against four others.",
+    alt="Changes of NDCG@5 with their intervals around zero, a line for each dataset, and a sentence that says on "
+    "which of them a difference is shown.",
+    data=shown.drop(columns=["base", "rejected", "protocol", "stays"]),
+    live="verdicts",
+    inputs=explorer.inputs(grid, every),
+)
+
+# %% [markdown]
 # ## Is the pool better than the hardest item?
 
 # %% tags=["hide-input"]
@@ -163,6 +186,15 @@ figures.show_changes(
 
 # %% [markdown]
 # *Takeaway.* Capacity is not what these models lack: the [chapter on experts](experts) shows where it is paid.
+
+# %% [markdown]
+# ## Could you see it?
+#
+# A change that is true need not be seen. Here experiments like these are repeated a hundred times, with as many users
+# and seeds as you like and a true change that you choose.
+
+# %% tags=["hide-input"]
+repetitions.show(*power.recorded(grid, ledger))
 
 # %% [markdown]
 # ## For whom?

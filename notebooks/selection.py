@@ -38,7 +38,6 @@ from companion.findings import selection
 from companion.site import figures
 from companion.site.pages import record, record_defaults
 from IPython.display import Markdown
-from plotly.subplots import make_subplots
 
 from rodpo_lite.evaluation.statistics import signed
 from rodpo_lite.losses.preference import LossConfig
@@ -72,62 +71,6 @@ profiles = {name: world.profile(run.model, positions) for name, run in aligned.i
 of_topk = profiles["topk"]
 
 # %% [markdown]
-# ## Drag K
-#
-# One position of one user, the best 60 candidates. Above, their scores, with those that the user would have wanted
-# marked; the shaded band is the pool. Below, the expected push on each: a draw takes every member of the pool with the
-# same probability $1/K$, and pushes it by $w = \beta\,\sigma(-\beta h)$.
-
-# %% tags=["hide-input"]
-depth = 60
-wanted = of_topk.false_negative[:, :depth]
-example = int(np.argmin(np.abs(wanted.sum(1) - np.median(wanted.sum(1)))))
-scores = of_topk.pairs.policy_negative[example, :depth].numpy()
-push = of_topk.suppression(LossConfig(beta=beta))[example, :depth]
-ranks, marked = np.arange(1, depth + 1), wanted[example]
-sizes = sorted({1, 2, 5, 10, 20, 40, depth, min(k, depth)})
-pools = pd.DataFrame({
-    "K": sizes,
-    "false negatives in this pool": [marked[:n].mean() for n in sizes],
-    "in all pools": [of_topk.false_negative[:, :n].mean() for n in sizes],
-    "erroneous push here": [(push * marked)[:n].sum() / n for n in sizes],
-    "informative push here": [(push * ~marked)[:n].sum() / n for n in sizes],
-})  # fmt: skip
-
-# %% tags=["hide-input"]
-fig = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.55, 0.45], vertical_spacing=0.08)
-kinds, low, high = {"not wanted": ~marked, "false negative": marked}, scores.min(), scores.max()
-for size in sizes:
-    band = {"x": [0.5, 0.5, size + 0.5, size + 0.5], "y": [low, high, high, low], "fill": "toself", "mode": "lines"}
-    grey = {"line": {"width": 0}, "fillcolor": "rgba(128, 136, 144, .25)", "hoverinfo": "skip", "name": "pool"}
-    fig.add_scatter(**band, **grey, row=1, col=1)
-    for number, (name, chosen) in enumerate(kinds.items()):
-        inside = chosen & (ranks <= size)
-        bar = {"x": ranks[inside], "y": push[inside] / size, "width": 0.8, "showlegend": False, "name": name}
-        pattern = {"shape": "", "fillmode": "overlay"}
-        fig.add_bar(**bar, marker={"color": figures.COLOURS[number], "pattern": pattern}, row=2, col=1)
-for number, (name, chosen) in enumerate(kinds.items()):
-    points = {"x": ranks[chosen], "y": scores[chosen], "mode": "markers", "name": name}
-    fig.add_scatter(**points, **figures.style(number), row=1, col=1)
-
-# %% tags=["hide-input"]
-groups = {str(size): [3 * n, 3 * n + 1, 3 * n + 2, -2, -1] for n, size in enumerate(sizes)}
-groups = {size: [place % len(fig.data) for place in places] for size, places in groups.items()}
-figures.slider(fig, groups, str(min(k, depth)), "K = ")
-fig.update_layout(height=520, barmode="overlay")
-fig.update_yaxes(title="score", row=1)
-fig.update_yaxes(title="expected push", row=2, type="log", range=[-3.3, np.log10(beta)], tickvals=[0.001, 0.01, 0.1, 1])
-fig.update_xaxes(title="rank under the policy", range=[0, depth + 1], row=2)
-figures.show(
-    fig,
-    caption="The pool of one position. Drag K: at 1 it is `hard`, which spends the whole push on one item; at the "
-    "right end it is on the way to `uniform`.",
-    alt="Scores fall with rank, false negatives are marked among them, and a shaded band covers the first K ranks; "
-    "below, bars show the push that each member of the pool gets.",
-    data=pools,
-)
-
-# %% [markdown]
 # ## The family
 #
 # A selector sees the scores of a position, the items that may not be rejected (always the positive, and by
@@ -155,7 +98,8 @@ figures.table(pd.DataFrame(rows), "Every registered selector")
 #
 # Expected suppression per position, split by whether it lands on a false negative. Where probabilities are stated this
 # is an exact sum; `srns` and `ahns` are drawn. The last row is what *every* strategy shares: the cross-entropy anchor
-# pushes each item by $\lambda_\mathrm{ce}\,\pi(j \mid S)$, here at $\lambda_\mathrm{ce} = 1$.
+# pushes each item by $\lambda_\mathrm{ce}\,\pi(j \mid S)$, here at $\lambda_\mathrm{ce} = 1$. In [the lab](lab) you
+# push by hand, for one user, with $K$ to drag.
 
 # %% tags=["hide-input"]
 loss = LossConfig(beta=beta)
@@ -454,4 +398,4 @@ figures.table(pd.DataFrame(rows, columns=columns), f"`topk`, K = {k}, β = {beta
 #   alignment hardly on β.
 # - The anchor pushes false negatives too. A selector changes the part that preference adds, not the whole.
 #
-# **Next:** [training](training), or [add a strategy of your own](../extend).
+# **Next:** try it by hand in [the lab](lab), or [add a strategy of your own](../extend).

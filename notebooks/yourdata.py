@@ -40,8 +40,12 @@ from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
+from companion.evidence.grid import Grid
+from companion.evidence.ledger import Ledger
+from companion.evidence.plan import GRID
+from companion.findings import power
 from companion.findings.examples import write_example
-from companion.site import figures
+from companion.site import figures, repetitions
 from companion.site.pages import record
 from IPython.display import Markdown
 
@@ -195,6 +199,15 @@ figures.table(
 )
 for name in strategies:
     record(f"test_ndcg5_{name}", evaluated[name]["unmasked"]["ndcg@5"])
+
+# %% [markdown]
+# ## Would you see a gain?
+#
+# Set the number of users to yours. What is drawn here are recorded runs on Amazon's toys, so that your own users may be
+# steadier, or less so; the square root holds for all.
+
+# %% tags=["hide-input"]
+repetitions.show(*power.recorded(Grid.read(GRID), Ledger.open(None)))
 
 # %% [markdown]
 # ## Recommend

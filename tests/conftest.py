@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 import tiny_grid
 import tiny_ledger
+from chromium import CHROMIUM, DRIVER, Browser
 from command_line import rodpo
 
 from companion.evidence.ledger import Ledger
@@ -52,6 +54,15 @@ def reference_folder(world, small_config, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "reference"
     runs.train(world, small_config, folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator[Browser]:
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("the browser tests need chromium and chromedriver (Debian: chromium chromium-driver)")
+    opened = Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.driver.quit()
 
 
 @pytest.fixture(scope="session")

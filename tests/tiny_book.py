@@ -85,6 +85,7 @@ figures.table(pd.DataFrame({f"column {n}": [n / 7, None] for n in range(12)}), "
 changes = [f"{n - 7:+d}.5 % ± 1" if n else "–" for n in range(15)]
 long = pd.DataFrame({"row": [f"row {n}" for n in range(15)], "change": changes, "runs": [n * 1000 for n in range(15)]})
 figures.table(long, "A long table")
+figures.show(go.Figure(go.Bar(y=[1])), caption="By hand, $K$.", alt="A live figure.", live="pool")
 
 # %%
 print("a line of output that is far too long for a telephone, " * 4)
@@ -108,7 +109,8 @@ total
 def write_tiny_book(root: Path) -> Path:
     """Write the sources of the book below `root` and return it."""
     shutil.copytree(PROJECT / "book" / "_static", root / "book" / "_static")
-    shutil.copytree(PROJECT / "book" / "extra", root / "book" / "extra")
+    for name in ("extra", "live"):
+        shutil.copytree(PROJECT / "book" / name, root / "book" / name)
     for name in ("references.bib", "page_end.md.j2", "colab.py.j2", "llms.txt.j2"):
         shutil.copy(PROJECT / "book" / name, root / "book")
     shutil.copy(PROJECT / "_config.yml", root)

@@ -17,6 +17,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from IPython.display import HTML, Markdown, display
 from plotly.utils import PlotlyJSONEncoder
+from pydantic import JsonValue
 
 from companion.site.markup import MAX_ROWS, table_html
 from companion.site.pages import CAPTION, METADATA, PLOTLY, ROOT
@@ -153,16 +154,22 @@ def whiskers(middle: Any, low: Any, high: Any) -> dict[str, Any]:
     return {"array": high - middle, "arrayminus": middle - low}
 
 
-def show(fig: go.Figure, *, caption: str, alt: str, data: pd.DataFrame | None = None) -> None:
+def show(
+    fig: go.Figure, *, caption: str, alt: str, data: pd.DataFrame | None = None, live: str | None = None,
+    inputs: JsonValue = None,
+) -> None:  # fmt: skip
     """Show a plotly figure with its caption: natively in a notebook, as accessible HTML in the book.
 
     caption: a sentence or two; `$…$` in it is mathematics. alt: what a reader who cannot see it must know. data: the
-    numbers behind it, which the book offers as a collapsible table. Raises ValueError without caption or alt.
+    numbers behind it, which the book offers as a collapsible table. live: the name of a figure that computes in the
+    reader's browser (book/live/<name>.html.j2, book/_static/lab/<name>.js), which gets `inputs` and takes the place of
+    this one where scripts run. Raises ValueError without caption or alt.
     """
     if not caption.strip() or not alt.strip():
         raise ValueError("a figure needs a caption and an alt text")
     native = fig._repr_mimebundle_()  # what plotly shows where its own form is not known, as in Colab
     words = {"caption": caption, "alt": alt, "data": None if data is None else table_html(data)}
+    words |= {"live": live, "inputs": inputs} if live else {}
     display({**native, PLOTLY: compact(fig), "text/plain": alt}, metadata={METADATA: words}, raw=True)
     display(Markdown(f"*{caption}*"), metadata={METADATA: CAPTION})
 

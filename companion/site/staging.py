@@ -14,6 +14,8 @@ from companion.findings import sentences
 from companion.site.execution import HEIGHT, WIDTH
 from companion.site.markup import prose, typeset
 from companion.site.pages import CAPTION, METADATA, METRIC, PLOTLY, Page
+from companion.site.scripts import FOLDER as LAB
+from companion.site.scripts import classic
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import read_json, read_yaml, write_bytes
 
@@ -32,6 +34,7 @@ def stage(root: Path, pages: list[Page], folder: Path) -> None:
         if path.is_file() and path.suffix != ".j2":
             first, *rest = path.relative_to(book).parts
             files[Path(STATIC if first == "_static" else first, *rest)] = path.read_bytes()
+    files = classic(files, Path(STATIC, LAB))
     files[Path("index.md")] = front.fill(files[Path("index.md")].decode(), root / "data" / "results").encode()
     for page in pages:
         files[Path("notebooks", f"{page.name}.ipynb")] = for_the_site(page, repository).encode()
@@ -64,7 +67,8 @@ def for_the_site(page: Page, repository: str | None = None) -> str:
                 pictures += 1
                 picture = f"../_static/figures/{page.name}-{pictures}.svg"
                 made = f"Code cell {number} of this page · profile {stamp['parameters']['profile']}{commit}"
-                output.data = {"text/html": figure_html(data[PLOTLY], words, picture, made)}
+                live = live_html(page.source.parents[1] / "book", words) if "live" in words else None
+                output.data = {"text/html": figure_html(data[PLOTLY], words, picture, made, live)}
                 output.metadata = {}
             elif "text/markdown" in data:
                 data["text/markdown"] = typeset(data["text/markdown"])
@@ -76,24 +80,44 @@ def for_the_site(page: Page, repository: str | None = None) -> str:
     return nbformat.writes(notebook)
 
 
-def figure_html(figure: dict[str, Any], words: dict[str, str | None], picture: str, made: str) -> str:
-    """A figure as HTML that `figures.js` draws: placeholder, JSON, caption and data table, no executable script.
+def figure_html(
+    figure: dict[str, Any], words: dict[str, Any], picture: str, made: str, live: str | None = None
+) -> str:  # fmt: skip
+    """A figure as HTML that a script draws: placeholder, JSON, caption and data table; `figures.js` draws plotly's.
 
     figure: plotly's JSON. words: `caption`, `alt` and `data`, as `figures.show` left them. picture: the address of a
-    still picture, for readers without JavaScript. made: how the figure was made, in a line.
+    still picture, for readers without JavaScript. made: how the figure was made, in a line. live: the HTML of a figure
+    that computes as it is moved, by the script of the same name, and stands in the place of plotly's.
     """
-    payload = json.dumps(figure, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    payload = payload.replace("<", "\\u003c")  # nothing in it can close the script element
-    height, alt = int(figure["layout"].get("height") or HEIGHT), escape(words["alt"])
+    alt = escape(words["alt"])
+    if live is None:
+        height = int(figure["layout"].get("height") or HEIGHT)
+        begin = (
+            '<figure class="rodpo-figure">'
+            f'<div class="rodpo-plot" role="img" aria-label="{alt}" style="min-height:{height}px"></div>{_json(figure)}'
+        )
+        end = ""
+    else:
+        begin = f'<figure class="rodpo-figure" data-live="{words["live"]}">{live}{_json(words["inputs"])}'
+        end = f'<script defer src="../_static/{LAB}/{words["live"]}.js"></script>'
     data = f"<details><summary>Data of this figure</summary>{words['data']}</details>" if words["data"] else ""
     return (
-        '<figure class="rodpo-figure">'
-        f'<div class="rodpo-plot" role="img" aria-label="{alt}" style="min-height:{height}px"></div>'
-        f'<script type="application/json">{payload}</script>'
-        f'<noscript><img src="{picture}" alt="{alt}" width="{WIDTH}" loading="lazy"></noscript>'
+        f'{begin}<noscript><img src="{picture}" alt="{alt}" width="{WIDTH}" loading="lazy"></noscript>'
         f"<figcaption>{prose(words['caption'])}</figcaption>{data}"
-        f'<p class="rodpo-made">{escape(made)}</p></figure>'
+        f'<p class="rodpo-made">{escape(made)}</p>{end}</figure>'
     )
+
+
+def _json(content: Any) -> str:
+    """JSON for a script of the page; nothing in it can close its element."""
+    payload = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+    return f'<script type="application/json">{payload}</script>'
+
+
+def live_html(book: Path, words: dict[str, Any]) -> str:
+    """The controls and texts of a live figure, hidden until its script runs; a line, for a blank one ends raw HTML."""
+    text = " ".join(_fill(book, f"live/{words['live']}.html.j2").split())
+    return f'<div class="rodpo-lab" role="group" aria-label="{escape(words["alt"])}" hidden>{text}</div>'
 
 
 def for_readers(page: Page, repository: str | None = None) -> str:

@@ -65,7 +65,7 @@ def stale(root: Path, profile: str = "smoke") -> set[str]:
 def test_the_site_has_figures_data_downloads_and_the_stamp(book):
     site = book / "_build" / "html"
     page = (site / "notebooks" / "plots.html").read_text(encoding="utf-8")
-    assert page.count('<script type="application/json">') == 3
+    assert page.count('<script type="application/json">') == 4
     assert "Data of this figure" in page and "A wide table" in page
     assert "profile smoke" in page and "seed 3" in page
     assert "w_at_0 = 0.5" not in page and pages.METRIC not in page
@@ -97,6 +97,24 @@ def test_each_figure_has_a_still_picture_and_says_how_it_was_made(book):
     assert "<figcaption>Pushes by strategy.</figcaption>" in page and "<em>Pushes by strategy.</em>" not in page
 
 
+def test_a_live_figure_has_its_texts_its_script_and_a_still(book):
+    site = book / "_build" / "html"
+    page = (site / "notebooks" / "plots.html").read_text(encoding="utf-8")
+    figure = re.search(r'<figure class="rodpo-figure" data-live="pool">.*?</figure>', page, re.DOTALL)[0]
+    assert 'aria-label="A live figure." hidden>' in figure and "Guess first, 1 of 3." in figure
+    assert '<noscript><img src="../_static/figures/plots-4.svg" alt="A live figure."' in figure
+    assert '<script defer src="../_static/lab/pool.js"></script>' in figure and "rodpo-plot" not in figure
+    assert {path.name for path in (site / "_static" / "lab").iterdir()} == {
+        "pool.js",
+        "power.js",
+        "race.js",
+        "verdicts.js",
+    }
+    assert "import " not in re.sub(
+        r"/\*.*?\*/", "", (site / "_static" / "lab" / "pool.js").read_text(), flags=re.DOTALL
+    )
+
+
 def test_a_shared_link_shows_title_description_and_card(book):
     page = (book / "_build" / "html" / "notebooks" / "plots.html").read_text(encoding="utf-8")
     tags = dict(re.findall(r'<meta (?:property|name)="([^"]+)" content="([^"]*)"', page))
@@ -116,9 +134,14 @@ def test_a_downloaded_notebook_shows_its_figures_wherever_it_is_opened(book):
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     shown = [output.get("data", {}) for cell in cells for output in cell.outputs]
     plots = [data for data in shown if figures.PLOTLY in data]
-    assert [plot[figures.PLOTLY]["data"][0]["type"] for plot in plots] == ["scatter", "bar", "bar"]
+    assert [plot[figures.PLOTLY]["data"][0]["type"] for plot in plots] == ["scatter", "bar", "bar", "bar"]
     assert all(plot["image/svg+xml"].startswith("<svg") for plot in plots)
-    assert [plot["text/plain"] for plot in plots] == ["Three falling curves.", "Two bars.", "Two bars."]
+    assert [plot["text/plain"] for plot in plots] == [
+        "Three falling curves.",
+        "Two bars.",
+        "Two bars.",
+        "A live figure.",
+    ]
     assert any("*Pushes by strategy.*" == data.get("text/markdown") for data in shown)
     assert not any("rodpo-plot" in data.get("text/html", "") or pages.METRIC in data for data in shown)
     assert "colab" not in nbformat.writes(notebook)

@@ -122,6 +122,13 @@ def test_a_figure_is_plotly_s_own_with_words_and_data_as_metadata():
     json.dumps(figure, allow_nan=False)
 
 
+def test_a_live_figure_carries_its_name_and_inputs():
+    figure, _ = outputs(go.Figure(go.Scatter(y=[1])), live="race", inputs={"users": 3})
+    words = figure[1][figures.METADATA]
+    assert words["live"] == "race" and words["inputs"] == {"users": 3}
+    assert figure[0][figures.PLOTLY]["data"][0]["y"] == [1], "a notebook shows the still"
+
+
 @pytest.mark.parametrize("renderer", ["colab", "notebook"])
 def test_a_figure_shows_where_plotly_s_own_form_is_not_known(renderer, monkeypatch):
     monkeypatch.setattr(pio.renderers, "default", renderer)

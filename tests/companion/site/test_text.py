@@ -7,8 +7,8 @@ import pytest
 from tiny_book import PROJECT
 
 READ = (
-    "notebooks", "book/*.md", "book/*.yml", "book/*.j2", "README.md", "rodpo_lite", "companion", "workflow",
-    "benchmarks", "tests",
+    "notebooks", "book/*.md", "book/*.yml", "book/*.j2", "book/live", "book/sentences", "README.md", "rodpo_lite",
+    "companion", "workflow", "benchmarks", "tests",
 )  # fmt: skip
 NOT_WORDS = "trainig"  # a mistake that is made on purpose
 
