@@ -35,21 +35,21 @@ def board(claims: list[Found], page: str = "") -> str:
 def _head(columns: list[str]) -> str:
     datasets = "".join(f'<th scope="colgroup" colspan="{len(PROTOCOLS)}">{escape(name)}</th>' for name in columns)
     protocols = "".join(f'<th scope="col">{name}</th>' for _, name in product(columns, PROTOCOLS))
-    sides = [f'<th scope="col" rowspan="2">{name}</th>' for name in ("what is claimed", "base", "in short")]
-    return f"<tr>{sides[0]}{sides[1]}{datasets}{sides[2]}</tr><tr>{protocols}</tr>"
+    sides = "".join(f'<th scope="col" rowspan="2">{name}</th>' for name in ("what is claimed", "base"))
+    return f"<tr>{sides}{datasets}</tr><tr>{protocols}</tr>"
 
 
 def _lines(claim: Found, columns: list[str], page: str) -> str:
     """A line for each base of a claim."""
     bases = list(dict.fromkeys(member["base"] for member in claim["members"]))
     over = f' rowspan="{len(bases)}"'
-    says = f'<th scope="rowgroup"{over} id="{_slug(claim["name"])}">{escape(claim["says"])}</th>'
-    short = f"<td{over}>{escape(in_short(claim))}</td>"
+    short = f"<small>{escape(in_short(claim))}</small>"
+    says = f'<th scope="rowgroup"{over} id="{_slug(claim["name"])}">{escape(claim["says"])}{short}</th>'
     lines = []
     for base in bases:
         cells = "".join(_cells(claim, base, column) for column in columns)
         name = f'<th scope="row">{escape(NAMES["bases"].get(base, base))}</th>'
-        lines.append(f"{says}{name}{cells}{short}" if base == bases[0] else f"{name}{cells}")
+        lines.append(f"{says if base == bases[0] else ''}{name}{cells}")
     return "".join(f"<tr>{line}</tr>" for line in lines)
 
 

@@ -6,9 +6,10 @@ from companion.evidence import claims
 from companion.evidence.grid import Grid
 from companion.evidence.ledger import Ledger
 from companion.evidence.plan import GRID
-from companion.findings import negatives, sentences
+from companion.findings import explorer, negatives, sentences
 from companion.findings.answer import answer
 from companion.site.board import board
+from companion.site.forest import forest
 
 
 def fill(text: str, folder: Path) -> str:
@@ -21,5 +22,6 @@ def fill(text: str, folder: Path) -> str:
         text,
         answer=answer(grid, ledger),
         because=negatives.because(grid, ledger),
+        forest=forest(explorer.table(grid, ledger), grid),
         board=board(verdicts, "notebooks/scoreboard.html"),
     )

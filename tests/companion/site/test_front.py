@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from html.parser import HTMLParser
+from itertools import product
 
 import pytest
 
@@ -11,9 +12,10 @@ from companion.evidence.grid import Grid
 from companion.evidence.ledger import FOLDER, Ledger
 from companion.evidence.plan import GRID
 from companion.findings import answer as answers
-from companion.findings import sentences
+from companion.findings import explorer, sentences
 from companion.site import front
 from companion.site.board import board, in_short
+from companion.site.forest import forest
 from rodpo_lite.evaluation.statistics import Interval
 
 INDEX = GRID.parent.parent / "book" / "index.md"
@@ -49,7 +51,7 @@ def test_the_answer_turns_with_the_numbers(grid, ledger, monkeypatch):
     assert (hard, pool) == (
         "Always rejecting the hardest item hurts.", "A random item of the best K does better than the hardest,",
     )  # fmt: skip
-    assert "helps on Toys alone" in reference and mixture == "The sparse mixture never clearly helped."
+    assert "helps on Toys alone" in reference and mixture == "The sparse mixture never clearly helped:"
     real = answers.changes
 
     def turned(*arguments, **options):
@@ -74,6 +76,48 @@ def test_the_answer_is_counted_by_hand(grid, ledger):
     table = answers.changes(grid, pairs, ledger)
     assert facts["hard"]["of"] == len(table) == 12 and facts["hard"]["below"] == (table["high"] < 0).sum()
     assert facts["hard"]["seeds"] == 2 * 3 * 5
+
+
+class _Forest(HTMLParser):
+    """Of each table its classes, its sentence and its lines: what stands in the cells, and the classes of pictures."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.panels, self.toggles, self.says = [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        look = attrs.get("class", "").split()
+        if tag == "input":
+            self.toggles.append((attrs["value"], "checked" in attrs))
+        if look[:1] == ["panel"]:
+            self.panels.append({"look": look[1:], "says": "", "kinds": []})
+        if look[:1] == ["track"]:
+            self.panels[-1]["kinds"].append(look[1])
+        self.says = look == ["says"]
+
+    def handle_data(self, data):
+        if self.says:
+            self.panels[-1]["says"] += data
+
+
+def test_the_picture_has_a_table_for_each_choice_whose_sentence_turns(grid, ledger):
+    found = explorer.table(grid, ledger)
+    picture = _Forest(forest(found, grid))
+    values = [value for value, _ in picture.toggles]
+    assert len(values) == 6 and sum(checked for _, checked in picture.toggles) == 3, "one of each pair to begin with"
+    assert sorted(panel["look"] for panel in picture.panels) == sorted(
+        map(list, product(*zip(values[::2], values[1::2])))
+    )
+    first = picture.panels[0]
+    assert len(first["kinds"]) == 12 and first["says"].startswith("The hardest item is worse on every dataset; ")
+    turned = found.assign(**{"change %": -found["change %"], "low": -found["high"], "high": -found["low"]})
+    other = _Forest(forest(turned, grid)).panels[0]
+    assert other["says"].startswith("The hardest item is better on every dataset; ")
+    swap = {"better": "worse", "worse": "better", "open": "open"}
+    assert other["kinds"] == [swap[kind] for kind in first["kinds"]]
+    assert "No run is on record" in forest(found[:0], grid)
 
 
 class _Board(HTMLParser):
