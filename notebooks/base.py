@@ -71,7 +71,7 @@ for protocol in bases.PARTS:
         groups.setdefault(protocol, []).append(len(fig.data))
         fig.add_scatter(x=part["epoch"], y=part[protocol], name=base, mode="lines", **figures.style(number))
 fig.update_xaxes(title="epoch")
-fig.update_yaxes(title="validation NDCG@5")
+fig = fig.update_yaxes(title="validation NDCG@5")
 
 # %% tags=["hide-input"]
 if groups:
