@@ -8,6 +8,7 @@ from tiny_ledger import with_records
 from companion.evidence import claims
 from companion.evidence.claims import NOT_RUN, assess, conclusion
 from companion.evidence.grid import Experiment, Grid
+from companion.evidence.ledger import PROTOCOLS
 from companion.evidence.plan import GRID
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation.statistics import Comparison
@@ -59,6 +60,31 @@ def test_members_are_judged_by_the_corrected_p(grid, declared, ledger, monkeypat
     both = assess(declared["better"], grid, ledger)
     assert both["Holm's p"].tolist() == pytest.approx([0.06, 0.9])
     assert both["verdict"].tolist() == ["inconclusive", "inconclusive"]
+
+
+def test_each_protocol_is_a_member(grid, declared, ledger, monkeypatch):
+    """A family of four: two pairs under two protocols, of which one shows nothing."""
+    found = {"all items": Comparison(1.2, 0.1, 2.3, 0.5, 20.0, 0.004)}
+    found["history dropped"] = Comparison(0.1, -1.5, 1.7, 0.8, 20.0, 0.9)
+    monkeypatch.setattr(claims, "change", lambda after, before, ledger, measure, protocol, stays: found[protocol])
+    claim = declared["better"].model_copy(update={"protocols": tuple(PROTOCOLS)})
+    table = assess(claim, grid, ledger)
+    assert table["protocol"].tolist() == ["all items"] * 2 + ["history dropped"] * 2
+    assert table["verdict"].tolist() == ["reproduced"] * 2 + ["inconclusive"] * 2
+    assert table["Holm's p"].tolist()[:2] == pytest.approx([0.016, 0.016]) and table["base"].unique() == ["base"]
+
+
+def test_where_the_reference_may_stay_a_harmful_alignment_gives_way_to_it(grid, declared, ledger):
+    records = ledger.records
+    records.loc[records["strategy"] == "hard", "valid.ndcg@5"] = 0.0
+    refused = with_records(ledger.folder, records)
+    claim = declared["better"].model_copy(update={"reference_may_stay": True})
+    over_hard, over_base = assess(claim, grid, refused)["estimate"]
+    assert over_hard == pytest.approx(over_base)
+    assert assess(declared["better"], grid, refused)["estimate"][0] != pytest.approx(over_base)
+    (summary,) = claims.summaries({"better": declared["better"]}, grid, ledger)
+    assert {row["protocol"] for row in summary["members"]} == {"all items"}
+    assert [row["protocol"] for row in summary["others"]] == ["history dropped"] * 2
 
 
 def test_a_missing_member_counts_as_a_test(grid, declared, ledger, monkeypatch):
