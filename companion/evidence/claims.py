@@ -18,6 +18,7 @@ from rodpo_lite.files import read_yaml
 from rodpo_lite.settings import Settings, build
 
 FILE = Path(__file__).resolve().parents[2] / "workflow" / "claims.yaml"
+SECOND = FILE.with_name("claims-second.yaml")
 NOT_RUN = "not run yet"
 Protocol = Literal["all items", "history dropped"]
 
@@ -43,9 +44,17 @@ class Claim(Settings):
         return [
             (Experiment(grid, dataset, after), Experiment(grid, dataset, before))
             for after, before in self.pairs
-            for dataset in (grid.real if self.measure == "ndcg@5" else hidden)
+            for dataset in (grid.known if self.measure == "ndcg@5" else hidden)
             if grid.runs_on(after, dataset) and grid.runs_on(before, dataset)
         ]
+
+    @property
+    def otherwise(self) -> "Claim":
+        """The claim as it is not decided: as recorded where its reference may stay, else under the other protocols."""
+        if self.reference_may_stay:
+            return self.model_copy(update={"reference_may_stay": False})
+        rest = tuple(protocol for protocol in PROTOCOLS if protocol not in self.protocols)
+        return self.model_copy(update={"protocols": rest if self.measure == "ndcg@5" else ()})
 
 
 def read(grid: Grid, path: Path = FILE) -> dict[str, Claim]:
@@ -74,15 +83,16 @@ def assess(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
         how = claim.measure, protocol, claim.reference_may_stay
         effects.append(change(after, before, ledger, *how) if complete else None)
         row = {"dataset": after.dataset, "after": after.name, "before": before.name, "protocol": protocol}
-        rows.append(row | {"base": after.base, "seeds": len(have[0] & have[1]), "verdict": NOT_RUN})
+        row |= {"stays": claim.reference_may_stay, "base": after.base}
+        rows.append(row | {"seeds": len(have[0] & have[1]), "verdict": NOT_RUN})
     p_values = holm([effect.p if effect else 1.0 for effect in effects])
     for row, effect, adjusted in zip(rows, effects, p_values, strict=True):
         if effect:
             row |= vars(effect) | {"Holm's p": adjusted, "smallest": effect.smallest_effect(tests=len(rows))}
             supporting = effect if claim.better == "higher" else effect.negated()
             row["verdict"] = verdict(supporting, adjusted, 0.0 if claim.measure == "planted_drift" else 1.0)
-    columns = ["dataset", "base", "after", "before", "protocol", "seeds", "estimate", "low", "high", "p", "Holm's p"]
-    return pd.DataFrame(rows, columns=[*columns, "smallest", "verdict"])
+    columns = ["dataset", "base", "after", "before", "protocol", "stays", "seeds", "estimate", "low", "high", "p"]
+    return pd.DataFrame(rows, columns=[*columns, "Holm's p", "smallest", "verdict"])
 
 
 def assess_beside(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
@@ -98,7 +108,7 @@ def assess_beside(claim: Claim, grid: Grid, ledger: Ledger) -> pd.DataFrame:
 def summaries(declared: dict[str, Claim], grid: Grid, ledger: Ledger, source: str = "paper") -> list[dict[str, Any]]:
     """What the ledger says of each claim of a source: name, says, measure, verdict, tally (members by verdict).
 
-    members: rows of `assess`; others: the same under the protocol that decides nothing; first: those of its first pair
+    members: rows of `assess`; others: those of `Claim.otherwise`, which decide nothing; first: those of its first pair
     that have run; beside: rows of `assess_beside`; smallest: the smallest true changes that its members would show.
     Datasets have their names for readers; `column` is that of the dataset itself, whatever was hidden of it.
     """
@@ -106,14 +116,15 @@ def summaries(declared: dict[str, Claim], grid: Grid, ledger: Ledger, source: st
     for name, claim in declared.items():
         if claim.source != source:
             continue
-        rest = tuple(protocol for protocol in PROTOCOLS if protocol not in claim.protocols)
-        other = claim.model_copy(update={"protocols": rest if claim.measure == "ndcg@5" else ()})
         members, others, beside = (
             table.assign(
                 column=table["dataset"].map(lambda name: grid.label(grid.source(name))),
                 dataset=table["dataset"].map(grid.label),
             ).to_dict("records")
-            for table in (assess(claim, grid, ledger), assess(other, grid, ledger), assess_beside(claim, grid, ledger))
+            for table in (
+                *(assess(c, grid, ledger) for c in (claim, claim.otherwise)),
+                assess_beside(claim, grid, ledger),
+            )
         )
         recorded = [row for row in members if row["verdict"] != NOT_RUN]
         summary = {"name": name, "members": members, "others": others, "beside": beside}

@@ -120,7 +120,8 @@ def _all(claim: Found) -> list[Found]:
 
 
 def _pair(member: Found) -> str:
-    return f"{member['after']} over {member['before']}, {member['dataset']}, {member['protocol']}"
+    stays = ", the reference may stay" * member["stays"]
+    return f"{member['after']} over {member['before']}, {member['dataset']}, {member['protocol']}{stays}"
 
 
 def _p(value: float) -> str:
@@ -128,7 +129,8 @@ def _p(value: float) -> str:
 
 
 def _id(claim: Found, member: Found) -> str:
-    return _slug("-".join(("card", claim["name"], member["after"], member["column"], member["protocol"])))
+    aside = ("aside",) * (member not in claim["members"])
+    return _slug("-".join(("card", claim["name"], member["after"], member["column"], member["protocol"], *aside)))
 
 
 def _slug(text: str) -> str:

@@ -34,6 +34,19 @@ def test_the_committed_claims_can_be_read():
     assert (after.dataset, after.name, before.dataset, before.name) == ("toys-planted", "topk", "toys-planted", "hard")
 
 
+def test_the_second_edition_asks_both_protocols_on_the_likely_base():
+    grid = Grid.read(GRID)
+    found = claims.read(grid, claims.SECOND)
+    assert all(claim.protocols == tuple(PROTOCOLS) for claim in found.values())
+    assert [name for name, claim in found.items() if not claim.reference_may_stay] == ["hardest_hurts"]
+    on = {(after.dataset, after.base) for after, _ in found["pool_over_hardest"].members(grid)}
+    assert on == {(name, "hm4sr") for name in ("toys-timed", "sports", "beauty")} | {
+        (name, "fused") for name in ("toys", "sports", "beauty", "games")
+    }
+    as_recorded = found["pool_over_hardest"].otherwise
+    assert as_recorded.protocols == tuple(PROTOCOLS) and not as_recorded.reference_may_stay
+
+
 def test_a_gain_that_is_there_is_found(grid, declared, ledger):
     found = assess(declared["better"], grid, ledger)
     assert found[["dataset", "after", "before"]].values.tolist() == [
