@@ -13,13 +13,13 @@
 # %% [markdown]
 # # The lab
 #
-# **You will learn** by trying: why the hardest negative hurts, when it would not, and what the size of the pool does.
+# **The question.** Why does the hardest negative hurt, when would it not, and what does the size of the pool do? Try it.
 #
 # *Playing: 10 minutes. Running: about two minutes. Before this: [negative selection](selection) helps, and is not
 # needed.* Both figures compute in your browser, the real loss with its real gradients, whatever you set. They work by
 # mouse, by finger, and by keyboard (Tab, space, arrows).
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 profile = "smoke"
 seed = 0
 k = 4  # pool size K of the shop

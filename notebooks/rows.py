@@ -28,7 +28,7 @@ from companion.evidence import claims, comparison
 from companion.evidence.grid import Grid
 from companion.evidence.ledger import Ledger
 from companion.evidence.plan import GRID
-from companion.findings import changes, examples, runs
+from companion.findings import changes, examples, negatives, runs
 from companion.findings.sentences import render
 from companion.site import figures
 from companion.site.pages import record
@@ -300,6 +300,21 @@ figures.table(
     examples.losers_table(kept, titles, ("hard", "topk")),
     "The items that leave most lists of 20, on balance, under the hardest negative and under top-K",
 )
+
+# %% [markdown]
+# ## What selection did
+#
+# A verdict says whether ranking changed; these counts say what was rejected on the way. Hidden purchases can be counted
+# only where some were hidden ([false negatives in real data](falsenegatives)); the validation item everywhere.
+
+# %% tags=["hide-input"]
+for dataset, part in negatives.selection(grid, comparison.mechanism(grid, ledger)).items():
+    figures.table(
+        part,
+        f"{grid.label(dataset)}: what each alignment rejected in training, means over epochs and seeds; the push is "
+        "$\\beta\\sigma(-\\beta h)$ for `dpo`",
+        rows=len(part),
+    )
 
 # %% [markdown]
 # ## Before and after

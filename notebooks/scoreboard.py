@@ -130,6 +130,8 @@ Markdown(render("ranks_drawn", **runs.ranks_drawn(grid, ledger)))
 
 # %% [markdown]
 # ## All effects at a glance
+#
+# What each alignment rejected on the way is counted under [every row](rows).
 
 # %% tags=["hide-input"]
 effects = claims.effects(claims.assess_all(declared, grid, ledger), grid, ledger)
@@ -144,21 +146,6 @@ figures.show_changes(
     alt="Points with intervals for each pair of rows and each dataset, around zero.",
     hidden=[],
 )
-
-# %% [markdown]
-# ## What selection did
-#
-# A verdict says whether ranking changed; these counts say what was rejected on the way. Hidden purchases can be counted
-# only where some were hidden ([false negatives in real data](falsenegatives)); the validation item everywhere.
-
-# %% tags=["hide-input"]
-for dataset, part in negatives.selection(grid, counted).items():
-    figures.table(
-        part,
-        f"{grid.label(dataset)}: what each alignment rejected in training, means over epochs and seeds; the push is "
-        "$\\beta\\sigma(-\\beta h)$ for `dpo`",
-        rows=len(part),
-    )
 
 # %% [markdown]
 # ## The paper's own numbers

@@ -114,13 +114,14 @@ def forest(
     """
     fig, groups = go.Figure(), {}
     for step, shown in data.groupby(slide, sort=False) if slide else [("", data)]:
-        for number, (name, part) in enumerate(shown.groupby(series, sort=False)):
+        parts = list(enumerate(shown.groupby(series, sort=False)))
+        for number, (name, part) in reversed(parts):  # what is drawn first stands lowest
             groups.setdefault(step, []).append(len(fig.data))
             fig.add_scatter(
                 x=part[value], y=part[by], name=name, mode="markers", orientation="h",
                 **style(name if name in _PLACES else number), error_x=whiskers(part[value], part["low"], part["high"]),
             )  # fmt: skip
-    fig.update_layout(scattermode="group")
+    fig.update_layout(scattermode="group", legend_traceorder="reversed")
     fig.update_yaxes(categoryorder="array", categoryarray=list(rows)[::-1])
     if slide and groups:
         slider(fig, groups, next(iter(groups)), f"{slide.capitalize()}: ")

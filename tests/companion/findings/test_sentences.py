@@ -20,6 +20,7 @@ def test_a_fact_that_is_missing_is_an_error():
 def test_what_pages_ask_for_is_there_and_nothing_else():
     book = FOLDER.parent
     pages = [book / "index.md", *FOLDER.glob("*.j2"), *(book.parent / "notebooks").glob("*.py")]
+    pages += (book.parent / "companion" / "site").glob("*.py")
     asked = r'(?:render|sentence)\("(\w+)"|(?:include|from) "(\w+)\.md\.j2"'
     names = {"".join(found) for page in pages for found in re.findall(asked, page.read_text(encoding="utf-8"))}
     assert names == {path.name.removesuffix(".md.j2") for path in FOLDER.glob("*.j2")}
@@ -42,8 +43,8 @@ def test_pushes(share, validation, said):
 def test_a_pool_that_hits_more_often_turns_the_sentence():
     other = {name: {"hard": 2, "topk": 1} for name in ("validation", "push", "pushed_hidden")}
     other |= {"hidden": {"hard": 60.0, "topk": 10.0, "uniform": 1.0}, "k": 20}
-    assert "false negatives, holds" in render("hits", on_hidden={"hard": 9, "topk": 1}, **other)
-    assert "false negatives, does not hold" in render("hits", on_hidden={"hard": 1, "topk": 9}, **other)
+    assert "explanation holds: " in render("hits", on_hidden={"hard": 9, "topk": 1}, **other)
+    assert "explanation does not hold: " in render("hits", on_hidden={"hard": 1, "topk": 9}, **other)
 
 
 def _drift(low, high, exceptions=()):
@@ -54,8 +55,8 @@ def _drift(low, high, exceptions=()):
 
 
 def test_who_sinks_is_said_by_the_intervals():
-    assert "shown to sink under `hard` and `topk`." in _drift(-2.0, -1.0)
-    assert "shown to sink under neither." in _drift(-2.0, 1.0)
+    assert "shown to sink under **`hard` and `topk`**" in _drift(-2.0, -1.0)
+    assert "shown to sink under **neither `hard` nor `topk`**" in _drift(-2.0, 1.0)
     assert "Against the trend" not in _drift(-2.0, 1.0)
     assert "though this hits them 5 times" in _drift(-2.0, 1.0, [{"row": "static", "times": 5.2}])
 
@@ -66,6 +67,13 @@ def _claim(**more):
     waiting = {"dataset": "Sports", "after": "topk", "before": "hard", "verdict": "not run yet"}
     claim = {"says": "More.", "measure": "ndcg@5", "verdict": "open", "members": [member, waiting], "beside": []}
     return claim | {"first": [member], "tally": {"reproduced": 1}, "smallest": [2.0]} | more
+
+
+def test_where_most_of_the_lead_lies():
+    rows = [{"dataset": name, "change %": 13.9, "all": 9.5, "share": share} for name, share in (("A", 0.2), ("B", 1.5))]
+    said = render("popular", shares=rows[1:])
+    assert said.startswith("**Most of the pool's lead") and "1 of 1 comparisons, most on B" in said
+    assert render("popular", shares=rows).startswith("**Less than half of")
 
 
 def test_verdicts_are_counted():
