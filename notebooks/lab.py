@@ -13,7 +13,8 @@
 # %% [markdown]
 # # The lab
 #
-# **The question.** Why does the hardest negative hurt, when would it not, and what does the size of the pool do? Try it.
+# **The question.** Why does the hardest negative hurt, when would it not, and what does the size of the pool do? Try
+# it.
 #
 # *Playing: 10 minutes. Running: about two minutes. Before this: [negative selection](selection) helps, and is not
 # needed.* Both figures compute in your browser, the real loss with its real gradients, whatever you set. They work by
