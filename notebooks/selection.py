@@ -71,29 +71,6 @@ profiles = {name: world.profile(run.model, positions) for name, run in aligned.i
 of_topk = profiles["topk"]
 
 # %% [markdown]
-# ## The family
-#
-# A selector sees the scores of a position, the items that may not be rejected (always the positive, and by
-# `negatives.exclude` the user's own), popularity, and a random generator. Of most selectors the probability of each
-# item in one draw can be stated, and tests compare drawn frequencies with these *probabilities*.
-
-# %% tags=["hide-input"]
-whose = {"policy": "policy", "reference": "frozen reference", None: "none"}
-rows = {
-    "selector": list(SELECTORS),
-    "what it draws": [selector.summary for selector in SELECTORS.values()],
-    "scores": [whose[selector.scorer] for selector in SELECTORS.values()],
-    "probabilities": ["stated" if selector.probabilities else "–" for selector in SELECTORS.values()],
-    "keys": [", ".join(selector.uses) or "–" for selector in SELECTORS.values()],
-}
-figures.table(pd.DataFrame(rows), "Every registered selector")
-
-# %% [markdown]
-# `popularity` comes from word vectors {cite}`mikolov2013words`; `dns` {cite}`zhang2013dns` was analysed by
-# {cite:t}`shi2023dnsmn`; `srns` {cite}`ding2020srns` and `ahns` {cite}`lai2024ahns` look for negatives that are hard
-# and yet not false.
-
-# %% [markdown]
 # ## What each selector pushes
 #
 # Expected suppression per position, split by whether it lands on a false negative. Where probabilities are stated this
@@ -108,11 +85,6 @@ suppression = {name: selection.suppression(of_topk, negatives, loss) for name, n
 noise = {name: selection.noise(of_topk, negatives, loss) for name, negatives in settings.items()}
 pushes = selection.summary({**suppression, "anchor": selection.anchor(of_topk)})
 pushes["noise of one draw"] = pd.Series(noise)
-figures.table(
-    pushes,
-    f"Expected suppression per position, K = {k}, β = {beta}, over about {positions:,} positions (another choice of "
-    "them gives slightly other numbers)",
-)
 change = selection.change(suppression["hard"], suppression["topk"])
 record("erroneous_topk_against_hard_percent", change["erroneous"].estimate)
 record_defaults(NegativesConfig)
@@ -135,6 +107,13 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
+figures.table(
+    pushes,
+    f"Expected suppression per position, K = {k}, β = {beta}, over about {positions:,} positions (another choice of "
+    "them gives slightly other numbers)",
+)
+
+# %% tags=["hide-input"]
 usual = NegativesConfig()
 by_position = 100 * (pushes.loc["topk"] / pushes.loc["hard"] - 1)
 low, high = usual.ahns_beta / (1 + usual.ahns_alpha), usual.ahns_beta / usual.ahns_alpha
@@ -149,6 +128,29 @@ Markdown(
     f"meets what is wanted, and `ahns` because it aims at middling scores, between {low:.2f} and {high:.2f} after the "
     "sigmoid at its defaults. *Where the trade turns* asks for pushes near the top."
 )
+
+# %% [markdown]
+# ## The family
+#
+# A selector sees the scores of a position, the items that may not be rejected (always the positive, and by
+# `negatives.exclude` the user's own), popularity, and a random generator. Of most selectors the probability of each
+# item in one draw can be stated, and tests compare drawn frequencies with these *probabilities*.
+
+# %% tags=["hide-input"]
+whose = {"policy": "policy", "reference": "frozen reference", None: "none"}
+rows = {
+    "selector": list(SELECTORS),
+    "what it draws": [selector.summary for selector in SELECTORS.values()],
+    "scores": [whose[selector.scorer] for selector in SELECTORS.values()],
+    "probabilities": ["stated" if selector.probabilities else "–" for selector in SELECTORS.values()],
+    "keys": [", ".join(selector.uses) or "–" for selector in SELECTORS.values()],
+}
+figures.table(pd.DataFrame(rows), "Every registered selector")
+
+# %% [markdown]
+# `popularity` comes from word vectors {cite}`mikolov2013words`; `dns` {cite}`zhang2013dns` was analysed by
+# {cite:t}`shi2023dnsmn`; `srns` {cite}`ding2020srns` and `ahns` {cite}`lai2024ahns` look for negatives that are hard
+# and yet not false.
 
 # %% [markdown]
 # ## Where the trade turns
