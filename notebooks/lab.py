@@ -166,9 +166,9 @@ here = lab.ends(world)
 Markdown(render("lab", here=here.to_dict("index"), **lab.on_record(Grid.read(GRID), Ledger.open(ledger_folder))))
 
 # %% tags=["hide-input"]
-for scenario, row in here.iterrows():
-    for name, change in row.items():
-        record(f"{scenario.replace(' ', '_')}_{name}_percent", change)
+for scenario, change in here["hard"].items():
+    record(f"{scenario.replace(' ', '_')}_hard_percent", change)
+record("small_pool_topk_percent", here.loc["small pool", "topk"])
 record("bytes_of_the_world", len(str(world.payload())))
 
 # %% [markdown]

@@ -63,6 +63,7 @@ real = grid.real
 Markdown(render("setup", **runs.setup(grid, claims.read(grid).values(), ledger)))
 
 # %% [markdown]
+# (ask-the-ledger)=
 # ## Ask the ledger
 #
 # Choose what is rejected, what that is compared with, on which base and in which ranking. Both sides have the settings
