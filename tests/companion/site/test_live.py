@@ -207,24 +207,25 @@ def test_nothing_can_be_moved_while_a_guess_is_answered(live):
 
 
 def test_the_race_is_quick_small_and_leaves_the_page_alone(live):
+    """In time of the processor, two workers on two cores: what else the machine does must not decide."""
     psutil = pytest.importorskip("psutil")
     processes = psutil.Process(live.driver.service.process.pid).children(recursive=True)
     renderers = [process for process in processes if "--type=renderer" in process.cmdline()]
     size = lambda: sum(process.memory_info().rss for process in renderers) / 2**20  # noqa: E731
-    before, most, seconds = size(), 0.0, []
+    worked = lambda: sum(sum(process.cpu_times()[:2]) for process in renderers)  # noqa: E731
+    before, most, start, races = size(), 0.0, worked(), 3
     live.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     live.driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
-    for _ in range(3):  # what else the machine does must not decide
+    for _ in range(races):
         live.click("[data-live=race] [data-do=run]")
-        while not (took := live.run(TOOK)):
+        while not live.run(TOOK):
             most = max(most, size())
             time.sleep(0.1)
-        seconds.append(float(took))
     metrics = live.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
     busy = {metric["name"]: metric["value"] for metric in metrics}["TaskDuration"]  # of the page, while workers race
-    assert min(seconds) < 5, seconds
+    assert (worked() - start) / races / 2 < 5
     assert most - before < 200
-    assert busy < sum(seconds) / 3
+    assert busy / races < 1
     assert not live.complaints()
 
 
