@@ -172,7 +172,7 @@ record("small_pool_topk_percent", here.loc["small pool", "topk"])
 record("bytes_of_the_world", len(str(world.payload())))
 
 # %% [markdown]
-# The small world differs from the real runs in what it leaves out. Only the item vectors move, and histories keep their
+# **Where the small world differs.** Only the item vectors move, and histories keep their
 # states. Steps are plain gradient descent at a constant rate, where the recorded runs take Adam, choose β, $K$, rate
 # and anchor on validation, and keep the best epoch. A fifth of the catalogue is liked by each user, so that even a
 # random item is often a false negative; how many of twelve thousand toys somebody would like is not known. And NDCG
