@@ -13,13 +13,14 @@
 # %% [markdown]
 # # The lab
 #
-# **You will learn** by trying: why the hardest negative hurts, when it would not, and what the size of the pool does.
+# **The question.** Why does the hardest negative hurt, when would it not, and what does the size of the pool do? This
+# page does not tell: you find out by trying, and it says afterwards what of that holds on real purchases.
 #
 # *Playing: 10 minutes. Running: about two minutes. Before this: [negative selection](selection) helps, and is not
 # needed.* Both figures compute in your browser, the real loss with its real gradients, whatever you set. They work by
 # mouse, by finger, and by keyboard (Tab, space, arrows).
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 profile = "smoke"
 seed = 0
 k = 4  # pool size K of the shop
@@ -172,11 +173,11 @@ record("small_pool_topk_percent", here.loc["small pool", "topk"])
 record("bytes_of_the_world", len(str(world.payload())))
 
 # %% [markdown]
-# **Where the small world differs.** Only the item vectors move, and histories keep their
-# states. Steps are plain gradient descent at a constant rate, where the recorded runs take Adam, choose β, $K$, rate
-# and anchor on validation, and keep the best epoch. A fifth of the catalogue is liked by each user, so that even a
-# random item is often a false negative; how many of twelve thousand toys somebody would like is not known. And NDCG
-# asks here for all that is liked, there for the one item that was bought next.
+# **Where the small world differs.** Only the item vectors move, and histories keep their states. Steps are plain
+# gradient descent at a constant rate, where the recorded runs take Adam, choose β, $K$, rate and anchor on validation,
+# and keep the best epoch. A fifth of the catalogue is liked by each user, so that even a random item is often a false
+# negative; how many of twelve thousand toys somebody would like is not known. And NDCG asks here for all that is liked,
+# there for the one item that was bought next.
 #
 # ## Exercises
 #
