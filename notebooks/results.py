@@ -47,6 +47,7 @@ real = grid.real
 # interval over users and seeds, crossed, leaves zero out. Both sides are tuned on validation, with as many trials.
 # ```
 #
+# (ask-the-ledger)=
 # ## Ask the ledger
 #
 # Choose what is rejected, and what that is compared with. Then let the reference stay where an alignment validates no

@@ -58,6 +58,9 @@ class Browser:
             time.sleep(0.05)
         return value
 
+    def click(self, selector: str) -> None:
+        self.run("document.querySelector(arguments[0]).click()", selector)
+
     def draw_all(self) -> int:
         """Bring each figure near, as a reader does; how many stay without marks."""
         self.wait("return document.readyState", "complete".__eq__)

@@ -12,6 +12,7 @@ import tiny_grid
 import tiny_ledger
 from chromium import CHROMIUM, DRIVER, Browser
 from command_line import rodpo
+from live_page import write_live_page
 
 from companion.evidence.ledger import Ledger
 from rodpo_lite.config import ReferenceConfig
@@ -63,6 +64,22 @@ def browser(tmp_path_factory) -> Iterator[Browser]:
     opened = Browser(tmp_path_factory.mktemp("profile"))
     yield opened
     opened.driver.quit()
+
+
+@pytest.fixture(scope="session")
+def live_page(tmp_path_factory) -> Path:
+    return write_live_page(tmp_path_factory.mktemp("live"))
+
+
+@pytest.fixture
+def live(browser, live_page) -> Iterator[Browser]:
+    """The page, opened, where nothing moves by itself."""
+    still = {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", still)
+    browser.open(live_page)
+    browser.wait("return !document.querySelector('.rodpo-lab[hidden]')", bool)
+    yield browser
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 @pytest.fixture(scope="session")

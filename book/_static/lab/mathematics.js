@@ -66,7 +66,7 @@ export function suppression(beta, h) {
  * How many items may be rejected.
  * @param {ArrayLike<number | boolean>} eligible [N], which of them
  */
-export function countEligible(eligible) {
+function countEligible(eligible) {
   let count = 0;
   for (let j = 0; j < eligible.length; j++) if (eligible[j]) count++;
   return count;

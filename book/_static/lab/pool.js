@@ -102,7 +102,7 @@ class Shop {
 
   sayStep() {
     const last = this.columns.map(({ selector, rejected }) => [selector, this.names[rejected.at(-1).negative]]);
-    this.say("step", { steps: this.steps, ...Object.fromEntries(last) });
+    this.say("step", Object.fromEntries(last));
   }
 
   /** Push that fell on what the customer would like, or on the rest, in points of the score. */

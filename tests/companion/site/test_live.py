@@ -1,106 +1,19 @@
 """The live figures in a page from disk: by keyboard, by touch, with motion and without, quickly, in little memory."""
 
 import json
-import re
 import time
-from pathlib import Path
 
-import numpy as np
+import pandas as pd
 import pytest
-import torch
 from chromium import Browser
-from tiny_book import PROJECT
+from live_page import BOOK
 
-from companion.findings import lab, power
-from companion.findings.lab_world import SIZES, Reference, World
-from companion.site import scripts, staging
-from rodpo_lite.evaluation import metrics
+from companion.findings import lab
 
 pytestmark = pytest.mark.browser
 
-BOOK = PROJECT / "book"
 STEPPED = "return Number(document.querySelector('[data-live=pool] [data-fill=steps]').textContent)"
 TOOK = "return document.querySelector('[data-live=race] .rodpo-lab').dataset.took"
-
-
-def random_world() -> World:
-    """As large as the book's, of nothing in particular."""
-    rng, users, items = np.random.default_rng(0), SIZES.users, SIZES.items
-    user = np.sort(rng.integers(users, size=2800))
-    owned, liked = rng.random((2, users, items)) < [[[0.03]], [[0.2]]]
-    positive = rng.integers(items, size=len(user))
-    owned[user, positive] = True
-    tables = [torch.from_numpy(rng.normal(size=(rows, 16)).round(1)) for rows in (items, len(user), users)]
-    return World(user, positive, liked, owned, [Reference(epochs, *tables) for epochs in (6, 16, 48)])
-
-
-def write_page(folder: Path, inputs: dict[str, object]) -> Path:
-    """A page with live figures and nothing else, in the places that they have in the book."""
-    static = folder / "_static"
-    (static / "lab").mkdir(parents=True)
-    for style in ("rodpo.css", "lab.css"):
-        (static / style).write_bytes((BOOK / "_static" / style).read_bytes())
-    modules = {static / "lab" / path.name: path.read_bytes() for path in (BOOK / "_static" / "lab").glob("*.js")}
-    for path, script in scripts.classic(modules, static / "lab").items():
-        path.write_bytes(script)
-    figures = ""
-    for name, given in inputs.items():
-        words = {"caption": "A caption.", "alt": f"The figure {name}.", "data": None, "live": name, "inputs": given}
-        figures += staging.figure_html({}, words, f"{name}.svg", "made", staging.live_html(BOOK, words))
-    page = folder / "notebooks" / "page.html"
-    page.parent.mkdir()
-    styles = "".join(f'<link rel="stylesheet" href="../_static/{name}">' for name in ("rodpo.css", "lab.css"))
-    page.write_text(
-        '<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Live</title>'
-        f'<meta name="viewport" content="width=device-width">{styles}<style>:root {{ --pst-color-background: #fff }} '
-        'html[data-theme="dark"] body { background: #14181d } '
-        "body { margin: 1rem; max-width: 680px; color: var(--pst-color-text-base) }</style></head>"
-        f'<body class="bd-article"><main class="text_html"><h1>Live</h1>{figures}</main></body></html>',
-        encoding="utf-8",
-    )
-    return page
-
-
-VERDICTS = {
-    "choices": {
-        "base": [["fused", "one tower"], ["towers", "two"]],
-        "rejected": [["topk", "the pool"], ["hard", "the hardest"]],
-        "against": [["reference", "the reference"], ["hard", "the hardest"]],
-        "protocol": [["all items", "all items"], ["history dropped", "history dropped"]],
-        "dataset": [["toys", "Toys"], ["sports", "Sports"], ["beauty", "Beauty"]],
-    },
-    "rows": [
-        [0, 0, 1, 0, 0, 0, 5.6, 4.0, 7.1], [0, 0, 1, 0, 0, 1, 9.5, 4.9, 14.1], [0, 0, 1, 0, 0, 2, 2.9, -0.8, 4.9],
-        [0, 0, 1, 0, 1, 0, 3.2, 1.9, 4.6], [0, 0, 1, 0, 1, 1, 0, 0, 0], [0, 0, 1, 0, 1, 2, -3, -5, -1],
-        [0, 1, 0, 1, 0, 0, -2.2, -3.6, -0.8],
-    ],
-}  # fmt: skip
-
-
-def random_runs() -> tuple[np.ndarray, np.ndarray]:
-    """NDCG@5 of 3,000 users and four seeds before and after, of which most users have none."""
-    rng = np.random.default_rng(0)
-    ranks = np.where(rng.random((2, 4, 3000)) < 0.1, rng.integers(0, 5, size=(2, 4, 3000)), 9)
-    ranks[:, :, rng.random(3000) < 0.5] = 9
-    return metrics.ndcg(ranks[0]), metrics.ndcg(np.where(rng.random((4, 3000)) < 0.8, *ranks))
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory) -> Path:
-    figures = {"pool": None, "race": random_world().payload()}
-    figures |= {"verdicts": VERDICTS, "power": power.packed(*random_runs())}
-    return write_page(tmp_path_factory.mktemp("live"), figures)
-
-
-@pytest.fixture
-def live(browser, page) -> Browser:
-    """The page, opened, where nothing moves by itself."""
-    still = {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
-    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", still)
-    browser.open(page)
-    browser.wait("return !document.querySelector('.rodpo-lab[hidden]')", bool)
-    yield browser
-    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def press(browser: Browser, *keys: str) -> None:
@@ -126,10 +39,6 @@ def values(browser: Browser) -> dict[str, list[float]]:
     return {part: browser.run(script, part) for part in ("wrong", "right")}
 
 
-def click(browser: Browser, selector: str) -> None:
-    browser.run("document.querySelector(arguments[0]).click()", selector)
-
-
 def test_the_pool_by_keyboard_alone(live):
     from selenium.webdriver.common.keys import Keys
 
@@ -151,11 +60,11 @@ def test_the_pool_by_keyboard_alone(live):
 
 
 def test_a_heart_moves_no_bar_and_says_which_push_was_wrong(live):
-    click(live, "[data-live=pool] [data-do=ten]")
+    live.click("[data-live=pool] [data-do=ten]")
     assert live.run(STEPPED) == 10
     before, order = values(live), ranks(live, "hard")
     assert before["wrong"] == [0, 0, 0] and min(before["right"]) > 2.5
-    click(live, "[data-selector=topk] .lab-heart")
+    live.click("[data-selector=topk] .lab-heart")
     after = values(live)
     assert after["wrong"][0] > 1 and ranks(live, "hard") == order
     for column in range(3):
@@ -163,13 +72,11 @@ def test_a_heart_moves_no_bar_and_says_which_push_was_wrong(live):
 
 
 def test_the_columns_are_those_of_python(live):
-    click(live, "[data-live=pool] [data-do=ten]")
+    live.click("[data-live=pool] [data-do=ten]")
     shop = live.run(
         "return [...document.querySelectorAll('.lab-shop li')].map((item) => "
         "({ item: item.textContent, score: Number(item.dataset.score), taken: Boolean(item.dataset.taken) }))"
     )
-    import pandas as pd
-
     settings = lab.Settings(k=4, beta=0.2, lambda_ce=0.05, rate=4.0)
     after = lab.steps_of(pd.DataFrame(shop), ["hard", "topk", "uniform"], settings, seed=1, steps=10)
     for selector, column in after.groupby("selector"):
@@ -184,13 +91,13 @@ def test_guesses_are_answered_one_after_the_other(live, figure):
     wrong, focused = 0, "return document.activeElement === document.querySelector(arguments[0])"
     for place in range(live.run("return document.querySelectorAll(arguments[0]).length", f"[data-live={figure}] form")):
         if place:
-            click(live, f"[data-live={figure}] .lab-onwards button")
+            live.click(f"[data-live={figure}] .lab-onwards button")
         right = live.run("return document.querySelector(arguments[0]).dataset.right", at)
         assert live.run("return !!document.querySelector(`${arguments[0]} [value=${arguments[1]}]`)", at, right)
         chosen = "input" if place == 0 else f"[value={right}]"
         wrong += live.run("return document.querySelector(arguments[0]).value", f"{at} {chosen}") != right
-        click(live, f"{at} {chosen}")
-        click(live, f"{at} [type=submit]")
+        live.click(f"{at} {chosen}")
+        live.click(f"{at} [type=submit]")
         answered = "return !document.querySelector(`${arguments[0]} .lab-answer`).hidden"
         end = time.monotonic() + 30
         while not live.run(answered, at) and time.monotonic() < end:
@@ -214,16 +121,16 @@ def test_what_the_answers_of_the_pool_say_is_so(live):
     found = {}
     for place in range(3):
         if place:
-            click(live, "[data-live=pool] .lab-onwards button")
-        click(live, "[data-live=pool] .lab-guess:not([hidden]) [type=submit]")
+            live.click("[data-live=pool] .lab-onwards button")
+        live.click("[data-live=pool] .lab-guess:not([hidden]) [type=submit]")
         found |= {f"{place}.{name}": value for name, value in live.run(fills).items()}
     assert found["0.hits.hard.Vanilla"] > 2 * found["0.hits.topk.Vanilla"] >= found["0.hits.uniform.Vanilla"]
     assert found["1.ndcg.hard"] > 0.2 + max(found["1.ndcg.topk"], found["1.ndcg.uniform"])
     assert found["2.hits.topk.Vanilla"] <= 2
 
 
-def test_a_bar_is_dragged_by_a_finger(live, page):
-    live.open(page, width=375, height=800)
+def test_a_bar_is_dragged_by_a_finger(live, live_page):
+    live.open(live_page, width=375, height=800)
     live.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
     track = "document.querySelector('[data-selector=topk] .lab-track')"
     live.run(f"{track}.scrollIntoView({{ block: 'center' }})")
@@ -242,25 +149,25 @@ def test_a_bar_is_dragged_by_a_finger(live, page):
 
 def test_axes_stay_where_they_are(live):
     ticks = "return [...document.querySelectorAll('.lab-tick')].map((at) => [at.textContent, at.getAttribute('x')])"
-    click(live, "[data-selector=hard] .lab-heart")
+    live.click("[data-selector=hard] .lab-heart")
     before = live.run(ticks)
     live.run(
         "for (const input of document.querySelectorAll('.lab-controls input')) {"
         "input.value = input.max; input.dispatchEvent(new Event('input', { bubbles: true })); }"
     )
-    click(live, "[data-live=pool] [data-do=ten]")
-    click(live, "[data-live=race] [data-do=run]")
+    live.click("[data-live=pool] [data-do=ten]")
+    live.click("[data-live=race] [data-do=run]")
     live.wait(TOOK, bool, seconds=40)
     assert live.run(ticks) == before and len(before) > 15
 
 
 @pytest.mark.parametrize("width", [375, 1280])
-def test_no_text_of_a_chart_stands_on_another(live, page, width):
-    live.open(page, width=width)
+def test_no_text_of_a_chart_stands_on_another(live, live_page, width):
+    live.open(live_page, width=width)
     live.wait("return !document.querySelector('.rodpo-lab[hidden]')", bool)
     live.run("const at = document.querySelector('[data-live=race] [name=hidden]'); at.value = 0")
     for selector in ("[data-live=pool] .lab-guess", "[data-live=race] [data-do=run]", "[data-live=power] .lab-guess"):
-        click(live, f"{selector} [type=submit]" if selector.endswith("guess") else selector)
+        live.click(f"{selector} [type=submit]" if selector.endswith("guess") else selector)
     live.wait(TOOK, bool, seconds=40)
     crossed = live.run(
         "const found = [];"
@@ -280,7 +187,7 @@ def test_no_text_of_a_chart_stands_on_another(live, page, width):
 
 def test_steps_are_taken_one_by_one_where_things_may_move(live):
     live.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-    click(live, "[data-live=pool] [data-do=ten]")
+    live.click("[data-live=pool] [data-do=ten]")
     assert live.run(STEPPED) < 5
     assert live.wait(STEPPED, (10).__eq__) == 10
 
@@ -290,7 +197,7 @@ def test_nothing_can_be_moved_while_a_guess_is_answered(live):
     from selenium.webdriver import ActionChains
     from selenium.webdriver.common.by import By
 
-    click(live, "[data-live=pool] .lab-guess [type=submit]")
+    live.click("[data-live=pool] .lab-guess [type=submit]")
     over = live.driver.find_element(By.CSS_SELECTOR, "[data-live=pool] [data-do=over]")
     ActionChains(live.driver).click(over).perform()
     answered = "return !document.querySelector('[data-live=pool] .lab-answer').hidden"
@@ -300,85 +207,38 @@ def test_nothing_can_be_moved_while_a_guess_is_answered(live):
 
 
 def test_the_race_is_quick_small_and_leaves_the_page_alone(live):
+    """In time of the processor, two workers on two cores: what else the machine does must not decide."""
     psutil = pytest.importorskip("psutil")
     processes = psutil.Process(live.driver.service.process.pid).children(recursive=True)
     renderers = [process for process in processes if "--type=renderer" in process.cmdline()]
     size = lambda: sum(process.memory_info().rss for process in renderers) / 2**20  # noqa: E731
-    before, most, seconds = size(), 0.0, []
+    worked = lambda: sum(sum(process.cpu_times()[:2]) for process in renderers)  # noqa: E731
+    before, most, start, races = size(), 0.0, worked(), 3
     live.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     live.driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
-    for _ in range(3):  # what else the machine does must not decide
-        click(live, "[data-live=race] [data-do=run]")
-        while not (took := live.run(TOOK)):
+    for _ in range(races):
+        live.click("[data-live=race] [data-do=run]")
+        while not live.run(TOOK):
             most = max(most, size())
             time.sleep(0.1)
-        seconds.append(float(took))
     metrics = live.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
     busy = {metric["name"]: metric["value"] for metric in metrics}["TaskDuration"]  # of the page, while workers race
-    assert min(seconds) < 5, seconds
+    assert (worked() - start) / races / 2 < 5
     assert most - before < 200
-    assert busy < sum(seconds) / 3
+    assert busy / races < 1
     assert not live.complaints()
 
 
 def test_nothing_keeps_a_reader_out_of_a_live_figure(live):
-    click(live, "[data-live=pool] .lab-guess [type=submit]")
+    live.click("[data-live=pool] .lab-guess [type=submit]")
     for theme in ("light", "dark"):
         live.run("document.documentElement.dataset.theme = arguments[0]", theme)
         time.sleep(0.4)
         assert live.barriers() == [], theme
 
 
-def choose(browser: Browser, **choices: object) -> str:
-    """The sentence of the verdict explorer after a choice, which the keyboard makes like the mouse."""
-    for name, value in choices.items():
-        browser.run(
-            "const at = document.querySelector(`[data-live=verdicts] [name=${arguments[0]}]`);"
-            "if (at.type === 'checkbox') at.checked = arguments[1]; else at.value = arguments[1];"
-            "at.dispatchEvent(new Event('input', { bubbles: true }));",
-            name,
-            value,
-        )
-    return browser.run("return document.querySelector('[data-live=verdicts] .lab-verdict').textContent")
-
-
-def test_the_sentence_of_the_explorer_follows_the_choice(live):
-    first = "Rejecting the pool, compared with the hardest (one tower; all items), "
-    assert choose(live) == first + "is better on Toys and Sports; shows no clear difference on Beauty."
-    marks = "return [...document.querySelectorAll('.lab-now')].map((at) => at.classList[1])"
-    assert live.run(marks) == ["lab-better", "lab-better", "lab-open"]
-    stays = choose(live, stays=True)
-    assert stays.startswith(first.replace("all items)", "all items; the reference may stay)"))
-    assert stays.endswith("is better on Toys; is worse on Beauty; leaves the reference in its place on Sports.")
-    assert live.run("return document.querySelectorAll('[data-live=verdicts] .lab-faint').length") == 3
-    assert choose(live, base="towers").startswith("These two have not both run")
-    partly = choose(live, base="fused", stays=False, rejected="hard", against="reference", protocol="history dropped")
-    assert partly.endswith("(one tower; history dropped), is worse on Toys.")
-    assert (
-        live.run("return document.querySelector('[data-live=verdicts] svg').textContent.match(/not run/g).length") == 2
-    )
-
-
-def test_more_users_make_intervals_shorter(live):
-    def repeated(**settings: int) -> tuple[float, int]:
-        for name, place in settings.items():
-            live.run(
-                "const at = document.querySelector(`[data-live=power] [name=${arguments[0]}]`);"
-                "at.value = arguments[1]; at.dispatchEvent(new Event('input', { bubbles: true }));",
-                name,
-                place,
-            )
-        text = live.run("return document.querySelector('[data-live=power] .lab-verdict').textContent")
-        assert live.run("return document.querySelectorAll('line.lab-interval').length") == 100
-        return float(re.search(r"±([\d.]+)", text)[1]), int(re.search(r"(\d+) show one", text)[1])
-
-    few, many = repeated(users=1, seeds=3, effect=0), repeated(users=3, seeds=3, effect=0)
-    assert few[0] / many[0] == pytest.approx(2, rel=0.15) and max(few[1], many[1]) <= 12
-    assert repeated(users=6, seeds=3, effect=5)[1] > 60
-
-
-def test_without_scripts_there_is_a_picture_with_its_caption(page):
-    text = page.read_text(encoding="utf-8")
+def test_without_scripts_there_is_a_picture_with_its_caption(live_page):
+    text = live_page.read_text(encoding="utf-8")
     assert text.count('role="group"') == 4 and text.count(" hidden>") >= 2
     assert '<noscript><img src="pool.svg" alt="The figure pool."' in text and "<figcaption>A caption." in text
 
