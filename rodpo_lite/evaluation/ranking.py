@@ -56,6 +56,7 @@ def rank_targets(scores: Tensor, targets: Tensor, history: Tensor, known_finite:
     return greater + (equal + 1) // 2, greater_masked + (equal_masked + 1) // 2
 
 
+@torch.no_grad()
 def rank_dataset(model: Recommender, dataset: Dataset, part: Part, max_length: int) -> Ranks:
     """Ranks and losses of every user's `part` target, from scores in fp32; raises ValueError if one is not finite."""
     device = next(model.parameters()).device
