@@ -74,10 +74,10 @@ space = Path(holder.name)
 if not interactions:
     interactions, items = write_example(space, seed)
 given = {
-    "user": user_column, "item": item_column, "time": time_column, "delimiter": delimiter,
-    "items": items and Path(items), "image_folder": image_folder and Path(image_folder),
+    "user": str(user_column), "item": str(item_column), "time": str(time_column), "delimiter": str(delimiter),
+    "items": items and Path(str(items)), "image_folder": image_folder and Path(str(image_folder)),
 }  # fmt: skip
-request = Request(Path(interactions), **{name: value for name, value in given.items() if value})
+request = Request(Path(str(interactions)), **{name: value for name, value in given.items() if value})
 figures.table(preview(request), "The first rows of the interactions")
 
 # %% [markdown]
