@@ -35,9 +35,8 @@ def test_a_parameter_that_papermill_takes_for_a_number_is_a_name_all_the_same(tm
     rows = [(f"u{user}", f"i{place}", place) for user in range(3) for place in range(4)]
     pd.DataFrame(rows, columns=[1, 2, 3]).to_csv(tmp_path / "2024", index=False)
     monkeypatch.chdir(tmp_path)
-    cells = [
-        cell.source for cell in jupytext.read(PROJECT / "notebooks" / "yourdata.py").cells if cell.cell_type == "code"
-    ]
+    notebook = jupytext.read(PROJECT / "notebooks" / "yourdata.py")
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     names = {}
     exec(cells.pop(0), names)
     names |= {"interactions": 2024, "user_column": 1, "item_column": 2, "time_column": 3}

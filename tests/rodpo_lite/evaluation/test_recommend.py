@@ -50,11 +50,9 @@ def test_a_catalogue_of_a_few_items_goes_all_the_way_by_command(items, tmp_path)
     if items > 1:
         answer = rodpo("recommend", *data, "--run", run, "--user", "u0", "--top", 100)
         assert answer.returncode == 0 and len(answer.stdout.splitlines()) == items - 1
-    align = ["align", *data, "--reference", run, "-o", "training.epochs=1"]
+    align = ["align", *data, "--reference", run, "-o", "training.epochs=1", "-o", "negatives.name=uniform"]
     for exclude in ("train", "none"):
-        answer = rodpo(
-            *align, "--out", tmp_path / exclude, "-o", "negatives.name=uniform", "-o", f"negatives.exclude={exclude}"
-        )
+        answer = rodpo(*align, "--out", tmp_path / exclude, "-o", f"negatives.exclude={exclude}")
         if items == 1:
             assert_refused(answer, "has a single item")
         elif items == 2 and exclude == "train":
