@@ -18,7 +18,7 @@ DIM = 128  # numbers that TF-IDF of a text is reduced to
 THUMBNAIL = 8  # pixels on each side
 DRAFT = 512  # pixels: a larger JPEG is decoded at a fraction of its size, but not below this
 BLOCK = 256  # images that a model is given at a time
-FAINT = 0.01  # of a text's length: if no more is left of it, that is rounding
+FAINT = 0.1  # of the length of a text: less of it than so is hardly more than the noise of the algorithm
 _VANISHED = 1e-6  # a shorter row says nothing: what is left of a text whose words all were left out
 Made = tuple[np.ndarray, np.ndarray, str]  # unit rows, float32 [N, d], zero where there is none; which; how
 
