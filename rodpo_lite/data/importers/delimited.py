@@ -14,9 +14,10 @@ from typing import Any
 from rodpo_lite.data.importers.files import BATCH, LINE_LIMIT, Batch, read_lines, unpacked
 from rodpo_lite.errors import InputError, Notice
 
-DELIMITERS = (",", ";", "\t", "|", "::")
+DELIMITERS = ("::", ",", ";", "\t", "|")
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
 MARKS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # that of UTF-32 may begin with one of these
+SAMPLE = 20  # lines by which the delimiter is judged
 QUOTES = ({}, {"escapechar": "\\"})  # within quotes, a quote is doubled, or comes after a backslash
 
 
@@ -100,9 +101,9 @@ def open_text(
 ) -> tuple[list[str], Delimited]:
     """The names of the columns, or the first row if there is no header, and how the table is read.
 
-    Of the delimiters it is taken to have the one that splits the first line into most; spaces if none does. A quote is
-    a letter if every line has as many fields then, and else begins and ends a field. What is not UTF-8 is taken as
-    Windows-1252 with a Notice. Raises InputError, naming the line, for what cannot be read in any of these ways.
+    Of the delimiters it is taken to have the one that splits all lines into as many fields, the first into most; spaces
+    if none does. A quote is a letter if every line has as many fields then, and else begins and ends a field. What is
+    not UTF-8 is taken as Windows-1252 with a Notice. Raises InputError, naming the line, for what cannot be read so.
     """
     csv.field_size_limit(LINE_LIMIT)
     with unpacked(path) as stream:
@@ -129,13 +130,14 @@ def open_text(
 def _open(
     path: Path, delimiters: Sequence[str], quotes: bool, header: bool, encoding: str
 ) -> tuple[list[str], Delimited]:
-    first, second, *_ = [*islice((line for _, block in read_lines(path, encoding) for line in block), 2), "", ""]
-    if separator := re.fullmatch(r'"?sep=(.)"?', first):  # as Excel has it
-        delimiters, first = separator[1], second
-    if not first.strip():
+    lines = list(islice((line for _, block in read_lines(path, encoding) for line in block), SAMPLE))
+    separator = re.fullmatch(r'"?sep=(.)"?', lines[0]) if lines else None  # as Excel has it
+    if separator:
+        delimiters, lines = separator[1], lines[1:]
+    if not lines or not lines[0].strip():
         raise InputError(f"{path} must begin with a line that names its columns, but its first line is empty.")
-    delimiter = max(delimiters, key=lambda mark: len(_fields(first, mark)))
-    if len(_fields(first, delimiter)) == 1 and len(first.split()) > 1:
+    delimiter = max(delimiters, key=lambda mark: _regularity(lines, mark))
+    if _regularity(lines, delimiter)[1] == 1 and len(lines[0].split()) > 1:
         delimiter = " "
     with unpacked(path) as stream:
         quotes = quotes and any(b'"' in block for block in iter(lambda: stream.read(2**20), b""))
@@ -153,8 +155,12 @@ def _open(
     raise errors[0 if delimiter == "\t" else min(1, len(errors) - 1)]
 
 
-def _fields(line: str, mark: str) -> list[str]:
-    return next(csv.reader([line], delimiter=mark)) if len(mark) == 1 else line.split(mark)
+def _regularity(lines: list[str], mark: str) -> tuple[bool, int]:
+    """Whether a mark splits every line into as many fields as the first, more than one, and into how many that one."""
+    lines = [line[:10_000] for line in lines if line]
+    split = csv.reader(lines, delimiter=mark) if len(mark) == 1 else (line.split(mark) for line in lines)
+    widths = list(map(len, split))
+    return widths[0] > 1 and len(set(widths)) == 1, widths[0]
 
 
 def _without_quotes(field: str) -> str:

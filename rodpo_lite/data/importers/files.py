@@ -48,7 +48,7 @@ ABSENT = MISSING.union(*((word, word.upper(), word.capitalize()) for word in _WO
 UNREADABLE = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError)  # what a parser raises for a bad line
 DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, pa.ArrowException)
 _NOISE = re.compile(  # letters that are no words: addresses, names of pictures, keys
-    r"(?:https?://|www\.)\S+|\S+\.(?:jpe?g|png|gif|webp)\b|\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\b[0-9a-f]{16,}\b"
+    r"(?:https?://|www\.)\S+|\S+\.(?:jpe?g|png|gif|webp)\b|\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\b[0-9a-f]{16,}\b", re.I
 )
 Batch = tuple[Sequence[int], Sequence[Sequence[Any]]]  # the lines that rows end in, and their values by column
 

@@ -64,6 +64,7 @@ class InteractionLog:
             keep[keep] = rated
             self.dropped["rows without the minimum rating"] += len(rated) - sum(rated)
         if self.times is not None:
+            self.times.path = self.path
             self.times.add(times[keep], lines[keep])
         for known, kept, found, fresh in ids:
             for row, name in fresh.items():

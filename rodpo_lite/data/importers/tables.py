@@ -94,7 +94,7 @@ def open_table(path: Path, request: Request, quotes: bool = True, header: bool =
         return _typed(path, kind)
     if kind or start[257:262] == b"ustar":
         raise InputError(f"{path} is {kind or 'a tar archive'}, which is not read: give its table as CSV or Parquet.")
-    if re.match(rb"(?:\xef\xbb\xbf)?\s*\{", start):
+    if re.match(rb"(?:\xef\xbb\xbf)?\s*(?:\[\s*)?\{", start):
         return record_table(path)
     marks = (*_given(request.delimiter), *(DELIMITERS if more or request.delimiter is None else ()))
     names, text = open_text(path, marks, quotes, header, request.encoding)
@@ -175,6 +175,7 @@ def read_interactions(table: Table, request: Request, log: InteractionLog | None
     log = log or InteractionLog(table.path, names, request, table.unit)
     if names != log.roles:
         raise InputError(f"{table.path} has other columns than {log.path}, of which it is a part.")
+    log.path = table.path
     return log.read(table.batches([roles[kind] for kind in names]))
 
 
