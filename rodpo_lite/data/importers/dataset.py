@@ -13,7 +13,7 @@ from rodpo_lite.data.importers import FORMATS
 from rodpo_lite.data.importers.cleaning import REPEATS, TIES, clean
 from rodpo_lite.data.importers.files import existing_file, storable
 from rodpo_lite.data.importers.request import Request
-from rodpo_lite.data.importers.times import ORDERS, UNITS
+from rodpo_lite.data.importers.times import check_form
 from rodpo_lite.data.schema import write_dataset
 from rodpo_lite.errors import InputError, Notice
 
@@ -74,12 +74,10 @@ def _checked(format: str, request: Request) -> Request:
             takers = ", ".join(other for other, entry in FORMATS.items() if option in entry.uses)
             named = option.replace("_", "-")
             raise InputError(f"--{named} does not belong to the format {format}; it belongs to {takers}.")
-    for option, allowed in (("repeats", REPEATS), ("ties", TIES), ("time-format", (None, *UNITS, *ORDERS))):
-        value = getattr(request, option.replace("-", "_"))
-        if value not in allowed and not (option == "time-format" and "%" in value):
-            pattern = ", or a pattern as '%d.%m.%Y %H:%M' is" if option == "time-format" else ""
-            listed = ", ".join(filter(None, allowed))
-            raise InputError(f"--{option} {value!r} is not valid: allowed are {listed}{pattern}.")
+    for option, allowed in (("repeats", REPEATS), ("ties", TIES)):
+        if (value := getattr(request, option)) not in allowed:
+            raise InputError(f"--{option} {value!r} is not valid: allowed are {', '.join(allowed)}.")
+    check_form(request.time_format)
     if request.core < 0:
         raise InputError(f"--core {request.core} is not valid: it must be at least 0.")
     if request.images is not None and request.image_folder is not None:

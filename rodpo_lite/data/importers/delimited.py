@@ -115,16 +115,16 @@ def open_text(
         return _open(path, delimiters, quotes, header, encoding or "utf-8")
     except LookupError:
         raise InputError(f"--encoding {encoding!r} is not known; latin-1 and gb18030 are, for example.") from None
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         wrong = error
-    with suppress(UnicodeDecodeError):
-        if encoding is None and wrong.object[: wrong.start].isascii():  # else it begins as UTF-8
+    with suppress(UnicodeError):
+        if encoding is None and wrong.plain:  # else it begins as UTF-8
             opened = _open(path, delimiters, quotes, header, "cp1252")
             what = f"{path} is not UTF-8 text, first in line {wrong.line}"
             warnings.warn(f"{what}; without --encoding it is read as Windows-1252.", Notice, stacklevel=2)
             return opened
-    name = wrong.encoding.upper()
-    raise InputError(f"Line {wrong.line} of {path} is not {name} text; name its encoding with --encoding.")
+    what = f"Line {wrong.line} of {path} is not {(encoding or 'UTF-8').upper()} text"
+    raise InputError(f"{what}; name its encoding with --encoding.")
 
 
 def _open(

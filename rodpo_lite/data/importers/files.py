@@ -114,7 +114,8 @@ _PACKED: dict[str, tuple[bytes, Callable[[Any, Path], Any]]] = {
 def read_lines(path: Path, encoding: str | None = None) -> Iterator[tuple[int, list[Any]]]:
     """Blocks of lines without their ends, text or without an encoding bytes, and the number of the first of each.
 
-    Raises InputError for a line over LINE_LIMIT, and UnicodeDecodeError, with the line as `line`.
+    Raises InputError for a line over LINE_LIMIT, and UnicodeError, with `line`, and `plain` if what
+    is before it in the block is ASCII.
     """
     number, rest, end, decode = 1, b"", b"\n", lambda block, _: block
     if encoding:
@@ -124,8 +125,9 @@ def read_lines(path: Path, encoding: str | None = None) -> Iterator[tuple[int, l
         for block in itertools.chain(iter(lambda: stream.read(BLOCK), b""), [b""]):
             try:
                 *lines, rest = (rest + decode(block, not block)).split(end)
-            except UnicodeDecodeError as error:
-                error.line = number + error.object[: error.start].count(b"\n")
+            except UnicodeError as error:
+                before = error.object[: error.start] if isinstance(error, UnicodeDecodeError) else b""
+                error.line, error.plain = number + before.count(b"\n"), before.isascii()
                 raise
             yield number, lines
             number += len(lines)

@@ -102,6 +102,19 @@ class Times:
         return values, seconds.astype(np.int64), f"Unix {form}"
 
 
+def check_form(form: str | None) -> None:
+    """Raise InputError for what --time-format does not take."""
+    if form is None or form in UNITS or form in ORDERS:
+        return
+    with suppress(ValueError):
+        if "%" in form and pd.to_datetime([""], format=form, errors="coerce") is not None:
+            return
+    allowed = ", ".join((*UNITS, *ORDERS))
+    raise InputError(
+        f"--time-format {form!r} is not valid: allowed are {allowed}, or a pattern as '%d.%m.%Y %H:%M' is."
+    )
+
+
 def count_likely(path: Path, values: Sequence[Any]) -> int:
     """How many different times values are; 0 if they are none, or none of those that logs are of."""
     times, there = Times(path), [value for value in map(written, values) if value is not None]
