@@ -60,7 +60,7 @@ class Engine:
 
 
 def stream_seed(seed: int, *stream: str | int) -> int:
-    """A seed of 64 bits for one use of random numbers in a run, such as "batches": other uses get unrelated ones."""
+    """A seed of 64 bits for one use of random numbers in a run, such as "order": other uses get unrelated ones."""
     name = zlib.crc32(" ".join(map(str, stream)).encode())
     return int(np.random.SeedSequence([seed, name]).generate_state(1, np.uint64)[0])
 

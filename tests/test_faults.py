@@ -23,6 +23,7 @@ from rodpo_lite import files
 from rodpo_lite.cli import main, train
 from rodpo_lite.config import AlignmentConfig
 from rodpo_lite.data.synthetic import WorldSizes, synthesise
+from rodpo_lite.engine import stream_seed
 from rodpo_lite.errors import InputError, Notice
 from rodpo_lite.settings import build
 from rodpo_lite.training import checkpoint, results, runs, trainer
@@ -199,13 +200,15 @@ def test_a_run_folder_has_one_process_at_a_time(world, small_config, unfinished,
 def as_on_a_gpu(unfinished) -> None:
     """Change the checkpoint into one that a GPU would have left, whose generators have states of 16 bytes."""
     tensors, state = checkpoint.read_checkpoint(unfinished)
-    tensors["generator"] |= {name: torch.arange(16, dtype=torch.uint8) for name in ("selection", "cuda")}
+    tensors["generator"] |= {name: torch.arange(16, dtype=torch.uint8) for name in ("order", "selection", "cuda")}
     state["stretches"][0] |= {"device": "cuda:0", "precision": "bf16", "commit": "0123456789ab"}
     checkpoint.write_checkpoint(unfinished, tensors, state)
 
 
-def test_a_run_goes_on_on_another_device(world, reference_folder, tmp_path):
-    """What was drawn on the GPU is not known here; what is drawn instead follows from seed and epoch."""
+def test_a_run_goes_on_on_another_device(world, reference_folder, tmp_path, monkeypatch):
+    """What was drawn on the GPU is not known here; what is drawn instead follows from seed, use and epoch."""
+    streams = []
+    monkeypatch.setattr(trainer, "stream_seed", lambda *stream: streams.append(stream) or stream_seed(*stream))
     config = build(AlignmentConfig, {"training": {"epochs": 3, "batches_per_epoch": 4, "precision": "fp32"}})
 
     def align(name, **options):
@@ -217,9 +220,10 @@ def test_a_run_goes_on_on_another_device(world, reference_folder, tmp_path):
     as_on_a_gpu(tmp_path / "first")
     shutil.copytree(tmp_path / "first", tmp_path / "second")
     for name in ("first", "second"):
-        with pytest.warns(Notice, match=r"another kind of device: from epoch 2 on, .* \(selection\)"):
+        with pytest.warns(Notice, match=r"another kind of device: from epoch 2 on, .* \(order, selection\) than there"):
             record = align(name, resume=True)
     assert weights(tmp_path / "first") == weights(tmp_path / "second") != weights(tmp_path / "whole")
+    assert [stream for stream in streams if 2 in stream] == [(0, "order", 2), (0, "selection", 2)] * 2
     assert (record["device"], record["precision"]) == ("cuda:0, cpu", "bf16, fp32")
     assert [(entry["from_epoch"], entry["device"]) for entry in record["stretches"]] == [(1, "cuda:0"), (2, "cpu")]
 

@@ -65,8 +65,8 @@ def grid(
         for name in sorted({declared.source(experiment.dataset) for experiment in experiments}):
             _check_there(data, name)
         if plans.run(made, data, profile, replicas, precision, ["--cores", str(cores)] if cores else []):
-            told = f"rodpo: the grid stopped; logs are beside the runs in {runs}; it goes on where it is."
-            print(told, file=sys.stderr)
+            stopped = f"rodpo: the grid stopped; logs are beside the runs in {runs}; it goes on where it is."
+            print(stopped, file=sys.stderr)
             raise typer.Exit(1)
     if again:
         target.forget()

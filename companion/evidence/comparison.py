@@ -79,7 +79,8 @@ def mechanism(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     for name, (measured, scale) in WHAT_SELECTION_DID.items():
         table[name] = scale * runs.get(measured, np.nan)
     table["validation"] = table["validation"].where(runs["exclude"] == "train")  # else later purchases are among them
-    return table.assign(**{PUSHED: table["push"] * table["on_hidden"]})
+    table.insert(table.columns.get_loc("drift"), PUSHED, table["push"] * table["on_hidden"])
+    return table
 
 
 def require_rows(counted: pd.DataFrame, dataset: str, rows: Iterable[str]) -> pd.DataFrame:

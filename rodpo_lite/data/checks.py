@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from scipy.sparse import csr_array
+import scipy
 
 from rodpo_lite.errors import InputError
 
@@ -44,7 +44,7 @@ def read_items(folder: Path, modalities: Iterable[str]) -> pd.DataFrame:
     return items
 
 
-def read_attributes(folder: Path, items: pd.DataFrame) -> csr_array | None:
+def read_attributes(folder: Path, items: pd.DataFrame) -> "scipy.sparse.csr_array | None":
     """Which of A attributes each item has, [N, A]; None without the column `attributes`, lists of whole numbers."""
     if "attributes" not in items or items["attributes"].isna().all():
         return None
@@ -54,7 +54,7 @@ def read_attributes(folder: Path, items: pd.DataFrame) -> csr_array | None:
             f"{folder / 'items.parquet'}: the column attributes must hold lists of whole numbers, from 0 to "
             f"{LARGEST_ATTRIBUTE}."
         )
-    has = csr_array(
+    has = scipy.sparse.csr_array(
         (np.ones(len(ids), bool), (ids.index.to_numpy(), ids.to_numpy(np.int64))), shape=(len(items), 1 + ids.max())
     )
     has.sum_duplicates()

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_array
+import scipy
 
 from rodpo_lite.data import checks
 from rodpo_lite.errors import InputError, shown
@@ -52,7 +52,7 @@ class Dataset:
     item_ids: list[str]
     user_ids: list[str]
     manifest: dict[str, Any] = field(repr=False)
-    attributes: csr_array | None = None
+    attributes: "scipy.sparse.csr_array | None" = None
 
     @property
     def n_users(self) -> int:

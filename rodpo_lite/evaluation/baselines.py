@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
+import scipy
 import torch
 from pydantic import Field
-from scipy import sparse
 
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import Part, leave_one_out, training_counts
@@ -70,22 +70,24 @@ def _scorer(dataset: Dataset, config: BaselineConfig, start: np.ndarray, end: np
     return lambda users: weights[users] @ content @ content.T - weights[users].multiply(with_itself).toarray()
 
 
-def _history_weights(dataset: Dataset, start: np.ndarray, end: np.ndarray, decay: float) -> sparse.csr_array:
+def _history_weights(dataset: Dataset, start: np.ndarray, end: np.ndarray, decay: float) -> "scipy.sparse.csr_array":
     """decay^age of every history item, [U, N]: the last item has age 0, and with decay 0 it is the only one."""
     length = end - start
     user = np.repeat(np.arange(dataset.n_users), length)
     place = np.arange(len(user)) - np.repeat(np.cumsum(length) - length, length)
     values = np.float64(decay) ** (length[user] - 1 - place)
     item = dataset.items[start[user] + place]
-    return sparse.csr_array((values, (user, item)), (dataset.n_users, dataset.n_items))  # repeated items are summed
+    return scipy.sparse.csr_array(
+        (values, (user, item)), (dataset.n_users, dataset.n_items)
+    )  # repeated items are summed
 
 
-def item_similarity(dataset: Dataset) -> sparse.csr_array:
+def item_similarity(dataset: Dataset) -> "scipy.sparse.csr_array":
     """Cosine of two items over their users in training (Deshpande and Karypis 2004), 0 with itself, [N, N]."""
     taken = _history_weights(dataset, *leave_one_out(dataset).history("valid"), 1.0)
     taken.data[:] = 1.0
     norm = np.sqrt(np.maximum(taken.sum(0), 1))
-    unit = taken @ sparse.diags_array(1 / norm)
+    unit = taken @ scipy.sparse.diags_array(1 / norm)
     similarity = (unit.T @ unit).tocsr()
     similarity.setdiag(0)
     return similarity

@@ -65,7 +65,7 @@ def rank_dataset(model: Recommender, dataset: Dataset, part: Part, max_length: i
     first, last = torch.as_tensor(start, device=device), torch.as_tensor(end, device=device)
     rows = Engine(device).rows(dataset.n_items)
     unmasked = torch.empty(dataset.n_users, dtype=torch.long, device=device)
-    masked, losses = torch.empty_like(unmasked), torch.empty(dataset.n_users, device=device)
+    masked, losses = torch.empty_like(unmasked), torch.empty(dataset.n_users, dtype=torch.double, device=device)
     for users, hidden, vectors in encode_histories(model, dataset, start, end, max_length):
         # No score is larger than this product of norms, so the blocks themselves need not be looked through.
         if not bool(torch.isfinite(vectors.norm(dim=1).max() * hidden.norm(dim=1).max())):
@@ -75,7 +75,7 @@ def rank_dataset(model: Recommender, dataset: Dataset, part: Part, max_length: i
             history = padded_slices(items, first[block], last[block], dataset.n_items)
             targets = items[last[block]]
             unmasked[block], masked[block] = rank_targets(scores, targets, history, known_finite=True)
-            losses[block] = scores.logsumexp(1) - scores.gather(1, targets[:, None])[:, 0]
+            losses[block] = (scores.logsumexp(1) - scores.gather(1, targets[:, None])[:, 0]).double()
     return Ranks(*(values.cpu().numpy() for values in (unmasked, masked, losses)))
 
 

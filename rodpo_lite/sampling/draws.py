@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from rodpo_lite.sampling.candidates import Candidates, item_mask, repeats
-from rodpo_lite.sampling.top_k import TopK, best, largest
+from rodpo_lite.sampling.top_k import TopK, at_ranks, best, largest
 
 
 def best_items(candidates: Candidates, depth: int) -> TopK:
@@ -15,6 +15,26 @@ def best_items(candidates: Candidates, depth: int) -> TopK:
     exact = candidates.rescore(wide.indices).masked_fill(wide.values.isneginf(), -torch.inf)
     values, place = largest(exact, min(depth, candidates.n_items))
     return TopK(values, wide.indices.gather(1, place))
+
+
+def items_at(candidates: Candidates, ranks: Tensor) -> Tensor:
+    """The eligible items of these ranks [R, n], 0 for the best, by exact scores.
+
+    Where scores are rounded, those a little above and below a rank are looked at again.
+    """
+    if candidates.rescore is None:
+        return at_ranks(candidates.scores, ranks)
+    depth = int(ranks.max()) + 1
+    margin = depth // 4 + 4
+    pool = best(candidates.scores, depth + margin)  # as many as there are
+    width = min(2 * margin + 1, pool.indices.shape[1])
+    first = (ranks - margin).clamp(0, pool.indices.shape[1] - width)  # [R, n]
+    window = (first[:, :, None] + torch.arange(width, device=ranks.device)).flatten(1)  # [R, n W]
+    items = pool.indices.gather(1, window)
+    exact = candidates.rescore(items).masked_fill(pool.values.gather(1, window).isneginf(), -torch.inf)
+    order = exact.unflatten(1, (-1, width)).argsort(2, descending=True)  # [R, n, W]
+    place = order.gather(2, (ranks - first)[:, :, None])
+    return items.unflatten(1, (-1, width)).gather(2, place)[:, :, 0]
 
 
 def ranks(candidates: Candidates, depth: int) -> Tensor:

@@ -16,7 +16,16 @@ from pydantic import Field
 from torch import Tensor
 
 from rodpo_lite.sampling.candidates import Candidates
-from rodpo_lite.sampling.draws import below, best_items, by_rank, distinct_items, ranks, uniform_items, weighted_items
+from rodpo_lite.sampling.draws import (
+    below,
+    best_items,
+    by_rank,
+    distinct_items,
+    items_at,
+    ranks,
+    uniform_items,
+    weighted_items,
+)
 from rodpo_lite.settings import Settings, one_of
 
 
@@ -81,9 +90,8 @@ def topk(candidates: Candidates, config: NegativesConfig, generator: torch.Gener
 
     Whether the paper draws uniformly, and whether policy or reference ranks the pool, is not known to us.
     """
-    pool = best_items(candidates, config.k).indices
     size = candidates.eligible.clamp(max=config.k)
-    return pool.gather(1, below(size, config.n, generator))
+    return items_at(candidates, below(size, config.n, generator))
 
 
 def _topk_probabilities(candidates: Candidates, config: NegativesConfig) -> Tensor:
@@ -106,8 +114,7 @@ def _topk_softmax_probabilities(candidates: Candidates, config: NegativesConfig)
 def rank_window(candidates: Candidates, config: NegativesConfig, generator: torch.Generator) -> Tensor:
     """Uniform over ranks m to m + K - 1, or over the last K where there are fewer."""
     first, size = _window(candidates, config)
-    pool = best_items(candidates, config.skip + config.k).indices
-    return pool.gather(1, first + below(size, config.n, generator))
+    return items_at(candidates, first + below(size, config.n, generator))
 
 
 def _rank_window_probabilities(candidates: Candidates, config: NegativesConfig) -> Tensor:

@@ -59,13 +59,16 @@ class Run:
         return lines.drop(columns=["valid", "valid_masked"]).set_index("epoch")
 
 
-def train(dataset: Dataset, config: ReferenceConfig, out: Path, **options: Any) -> dict[str, Any]:
-    """Stage 1: train a reference into the run folder `out`; return its record. Options are those of `train_seeds`.
+def train(
+    dataset: Dataset, config: ReferenceConfig, out: Path, resume: bool = False, report: Report | None = None,
+    progress: Callable[..., Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Stage 1: train a reference into the run folder `out`; return its record.
 
     The record of a finished run of the same configuration is returned as it is. A process that torchrun started trains
     together with the others. Raises InputError if `out` holds another run, or an unfinished one without `resume`.
     """
-    return train_seeds(dataset, [config], [out], **options)[0]
+    return train_seeds(dataset, [config], [out], resume, report, progress)[0]
 
 
 def train_seeds(
@@ -103,13 +106,16 @@ def _initial(dataset: Dataset, config: ReferenceConfig) -> Recommender:
     return model
 
 
-def align(dataset: Dataset, reference: Path, config: AlignmentConfig, out: Path, **options: Any) -> dict[str, Any]:
+def align(
+    dataset: Dataset, reference: Path, config: AlignmentConfig, out: Path, resume: bool = False,
+    report: Report | None = None, progress: Callable[..., Any] | None = None, planted: Planted | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Stage 2: align a policy, starting from the finished run `reference` and against its frozen copy.
 
     With `planted`, the history also says how much of the selection and suppression falls on what was hidden. Return
     the record; raise InputError as `train` does, and if reference or negatives do not fit the dataset.
     """
-    return align_seeds(dataset, [reference], [config], [out], **options)[0]
+    return align_seeds(dataset, [reference], [config], [out], resume, report, progress, planted)[0]
 
 
 def align_seeds(

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ PROJECT = Path(__file__).resolve().parents[2]
 SURVIVORS = PROJECT / "_build" / "trust" / "survivors.diff"
 NOTICED = ("killed", "timeout")
 ENOUGH = 0.9  # of the changes in each module
-COPIED = ("rodpo_lite", "companion", "tests", "workflow", "data", "book", "benchmarks", "pyproject.toml")
+COPIED = ("rodpo_lite", "companion", "tests", "workflow", "data", "book", "notebooks", "benchmarks", "pyproject.toml")
 NOBODY = ("-c", "user.name=nobody", "-c", "user.email=nobody@localhost")
-EVERY_FIFTH = ("*__mutmut_*1", "*__mutmut_*6")
+EVERY_FIFTH = ("1", "6")  # what its number ends in
 
 
-def try_all(place: Path) -> dict[str, Any]:
-    """Counts of changes that a test noticed, in all and for each module; the others are shown in `SURVIVORS`."""
+def try_all(place: Path, *modules: str, known: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Counts of changes that a test noticed, in all and for each module; the others are shown in `SURVIVORS`.
+
+    modules: only these, such as `ledger`; counts of the others are those `known`.
+    """
     copy = place / "project"
     for name in _run(PROJECT, "git", "ls-files", *COPIED).splitlines():
         if (PROJECT / name).is_file():
@@ -31,19 +35,21 @@ def try_all(place: Path) -> dict[str, Any]:
     for command in (["init", "-q"], ["add", "."], [*NOBODY, "commit", "-qm", "copy"]):  # runs name their commit
         _run(copy, "git", *command)
     mutmut = sys.executable, "-m", "mutmut"
-    _run(copy, *mutmut, "run", "--max-children", str(os.cpu_count()), *EVERY_FIFTH)
+    tried = [f"*.{module}.*__mutmut_*{end}" for module in modules or ("*",) for end in EVERY_FIFTH]
+    _run(copy, *mutmut, "run", "--max-children", str(os.cpu_count()), *tried)
     lines = _run(copy, *mutmut, "results", "--all", "true").splitlines()
     became = dict(line.strip().split(": ") for line in lines if "__mutmut_" in line and "not checked" not in line)
-    modules: dict[str, Counter[str]] = {}
-    for name, status in became.items():
-        modules.setdefault(name.rpartition(".")[0], Counter())["noticed" if status in NOTICED else "survived"] += 1
+    counts: dict[str, dict[str, int]] = dict((known or {}).get("of", {})) if modules else {}
+    for module, names in groupby(sorted(became), lambda name: name.rpartition(".")[0]):
+        counts[module] = dict(Counter("noticed" if became[n] in NOTICED else "survived" for n in names))
     SURVIVORS.parent.mkdir(parents=True, exist_ok=True)
     unnoticed = [name for name, status in became.items() if status not in NOTICED]
     SURVIVORS.write_text("\n".join(_run(copy, *mutmut, "show", name) for name in unnoticed))
-    too_few = [name for name, counts in modules.items() if counts["noticed"] < ENOUGH * counts.total()]
-    noticed = len(became) - len(unnoticed)
-    print(f"mutants: {noticed} of {len(became)} noticed, too few in {too_few}; the others are in {SURVIVORS}")
-    return {"mutants": len(became), "noticed": noticed, "too_few": too_few, "of": modules}
+    too_few = [module for module, of in counts.items() if of.get("noticed", 0) < ENOUGH * sum(of.values())]
+    both = Counter(chain.from_iterable(Counter(of).elements() for of in counts.values()))
+    noticed, total = both["noticed"], both.total()
+    print(f"mutants: {noticed} of {total} noticed, too few in {too_few}; the others are in {SURVIVORS}")
+    return {"mutants": total, "noticed": noticed, "too_few": too_few, "of": counts}
 
 
 def _run(folder: Path, *command: str) -> str:

@@ -35,6 +35,31 @@ def test_a_run_enters_with_its_ranks_and_reads_back(world, run, tmp_path):
         assert getattr(entry, key)
 
 
+def test_a_baseline_enters_with_its_ranks(world, tmp_path):
+    record, ranks = results.evaluate_baseline(world, "popularity")
+    path = Ledger(tmp_path / "ledger").enter_baseline(record, ranks)
+    (row,) = Ledger(tmp_path / "ledger").records.itertuples()
+    assert (row.file, row.stage, row.strategy) == (path.name, "baseline", "popularity")
+    kept = Ledger(tmp_path / "ledger").ranks(path.name)
+    assert kept["rank"].tolist() == ranks["rank"].clip(upper=255).tolist()
+    with pytest.raises(InputError, match=f"{tmp_path / 'ledger'}.*stage is missing"):
+        Ledger(tmp_path / "ledger").enter_baseline({key: record[key] for key in record if key != "stage"}, ranks)
+
+
+def test_users_are_described_once_by_history_and_popularity(world, tmp_path):
+    ledger = Ledger(tmp_path / "ledger")
+    path = ledger.enter_users(world)
+    assert path == tmp_path / "ledger" / "users" / f"{world.name}.parquet"
+    users, before = ledger.users(world.name), path.stat().st_mtime_ns
+    for user in range(0, world.n_users, 17):
+        *known, _, target = world.items[world.offsets[user] : world.offsets[user + 1]]
+        training = [world.items[first : end - 2] for first, end in zip(world.offsets, world.offsets[1:])]
+        assert users.loc[user, "history"] == len(known) + 1, "what the test item is predicted from"
+        assert users.loc[user, "popularity"] == sum((items == target).sum() for items in training)
+    ledger.enter_users(world)
+    assert path.stat().st_mtime_ns == before
+
+
 def test_runs_are_found_by_configuration_whatever_the_seed(world, small_config, run, tmp_path):
     results.evaluate(world, run)
     Ledger(tmp_path / "ledger").enter_run(run)

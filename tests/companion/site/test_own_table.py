@@ -22,7 +22,8 @@ def test_a_table_of_twelve_users_shows_no_number_that_is_none(tmp_path):
     clicks.to_csv(tmp_path / "clicks.csv", index=False)
     tool, notebook = [sys.executable, "-m"], PROJECT / "notebooks" / "yourdata.py"
     subprocess.run([*tool, "jupytext", "--to", "ipynb", notebook, "-o", tmp_path / "in.ipynb"], check=True)
-    parameters = ["-p", "interactions", tmp_path / "clicks.csv", "-p", "epochs", "1", "-p", "width", "8"]
+    values = {"interactions": tmp_path / "clicks.csv", "epochs": 1, "width": 8, "seed": 3}  # with a hit for one user
+    parameters = [part for name, value in values.items() for part in ("-p", name, str(value))]
     command = [*tool, "papermill", "--kernel", "python3", tmp_path / "in.ipynb", tmp_path / "out.ipynb", *parameters]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-3000:]

@@ -108,6 +108,15 @@ def test_help_loads_nothing_that_takes_long():
     assert done.stdout == "set()\n"
 
 
+@pytest.mark.parametrize("loss", ["full", "sampled"])
+def test_a_run_loads_neither_a_compiler_nor_widgets(world_folder, tmp_path, loss):
+    arguments = ["train", "--data", str(world_folder), "--out", str(tmp_path / "run"), "-o", f"training.loss={loss}"]
+    code = f"import sys; sys.argv[1:] = {arguments + SMALL!r}; from rodpo_lite.cli import main; main(); "
+    code += "print({'torch._dynamo', 'ipywidgets', 'scipy.sparse'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\nset()\n"), done.stdout
+
+
 def test_help_lists_every_selector_and_loss():
     from rodpo_lite.losses.preference import LOSSES
     from rodpo_lite.sampling.selectors import SELECTORS

@@ -70,6 +70,7 @@ def test_dataset_ranks_equal_scoring_each_user_alone(world, part, monkeypatch):
         target = int(world.items[end[user]])
         assert found.unmasked[user] == brute_force_rank(scores, target, set())
         assert found.masked[user] == brute_force_rank(scores, target, set(history.tolist()))
+        assert found.losses[user] == pytest.approx(math.log(sum(map(math.exp, scores))) - scores[target], rel=1e-9)
 
 
 def test_ranks_as_a_table():

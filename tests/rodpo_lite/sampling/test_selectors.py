@@ -318,6 +318,22 @@ def test_rounded_scores_rank_the_pool_by_exact_ones(name):
     assert probabilities("topk", everything)[0].count_nonzero() == 298
 
 
+@pytest.mark.parametrize("name", ["topk", "rank_window"])
+def test_rounded_scores_draw_what_exact_ones_draw(name):
+    exact = torch.randn(50, 300, generator=torch.Generator().manual_seed(0))
+    excluded, values = [[row, 200] for row in range(50)], {"k": 40, "skip": 3, "n": 2}
+    rounded = block_of(exact.bfloat16().float(), excluded, **values)
+    rescored = []
+
+    def rescore(items):
+        rescored.append(items.shape[1])
+        return exact.gather(1, items)
+
+    rounded = Block(dataclasses.replace(rounded.candidates, rescore=rescore), rounded.config)
+    found = [draw(name, block, 4) for block in (rounded, block_of(exact, excluded, **values))]
+    assert torch.equal(*found) and max(rescored) < 2 * 40, "looks at fewer than the pool for each draw"
+
+
 def test_the_pool_is_that_of_the_given_scores():
     scores = torch.tensor([[5.0, 4.0, 3.0, 2.0, 1.0]])
     drawn = draw("topk", block_of(scores, [[1]], k=2, n=200))

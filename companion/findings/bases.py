@@ -1,0 +1,58 @@
+"""The bases that are aligned: how good they become along training, when they memorise, and what makes them work."""
+
+import pandas as pd
+
+from companion.evidence.comparison import paired_seeds
+from companion.evidence.grid import Experiment, Grid
+from companion.evidence.ledger import PROTOCOLS, Ledger
+from companion.evidence.record import Record
+from rodpo_lite.evaluation.statistics import seed_change
+
+BASES, DATASET = ("fused", "towers", "hm4sr"), "toys-timed"  # rows, and where all of them run
+PARTS = dict(zip(PROTOCOLS, ("valid", "valid_masked"), strict=True))
+
+
+def along_training(grid: Grid, ledger: Ledger) -> pd.DataFrame:
+    """Each base by epoch, mean over the seeds that are still training: base, epoch, seeds, NDCG@5 on validation by
+    protocol, and training and validation loss (cross-entropy over the catalogue) where they are on record."""
+    lines = []
+    for base in BASES:
+        for seed, file in Experiment(grid, DATASET, base).recorded(ledger).items():
+            for line in Record.read(ledger.folder / file).curve:
+                kept = {protocol: line[f"{part}.ndcg@5"] for protocol, part in PARTS.items()}
+                losses = {"training loss": line.get("loss_ce", line["loss"]), "validation loss": line.get("valid_loss")}
+                lines.append({"base": base, "epoch": int(line["epoch"]), "seed": seed} | kept | losses)
+    if not lines:
+        return pd.DataFrame(columns=["base", "epoch", "seeds", *PARTS, "training loss", "validation loss"])
+    table = pd.DataFrame(lines).astype({"validation loss": float})
+    by_epoch = table.groupby(["base", "epoch"], sort=False)
+    return by_epoch.mean().assign(seeds=by_epoch.size()).drop(columns="seed").reset_index()
+
+
+def memorising(curves: pd.DataFrame) -> pd.DataFrame:
+    """Where each base begins to memorise: the epoch that is best in each protocol, the last one, and what is lost from
+    the best epoch with the history dropped to the one that is best with all items ranked, in percent."""
+    rows = []
+    ranked, dropped = PARTS
+    for base, part in curves.groupby("base", sort=False):
+        part = part[part["seeds"] == part["seeds"].max()].set_index("epoch")  # as long as all of them train
+        best = {protocol: part[protocol].idxmax() for protocol in PARTS}
+        lost = 100 * (part.at[best[ranked], dropped] / part[dropped].max() - 1)
+        rows.append((base, best[dropped], best[ranked], part.index.max(), lost))
+    return pd.DataFrame(rows, columns=["base", "best, dropped", "best, all items", "epochs", "lost, %"])
+
+
+def parts(grid: Grid, ledger: Ledger, base: str) -> pd.DataFrame:
+    """What each part of a base is worth: validation NDCG@5 of the row that differs in it alone against the base's, in
+    percent, over the seeds of both, where they are on record; columns part, protocol, seeds, change %, low, high."""
+    rows = []
+    for name in (name for name in grid.rows if name.startswith(f"{base}.")):
+        pair = Experiment(grid, DATASET, name), Experiment(grid, DATASET, base)
+        if not all(one.recorded(ledger) for one in pair):
+            continue
+        files = paired_seeds(*pair, ledger)
+        for protocol, part in PARTS.items():
+            after, before = (ledger.by_file.loc[list(side), f"{part}.ndcg@5"].to_numpy() for side in zip(*files))
+            one = seed_change(before, after)
+            rows.append((name.partition(".")[2], protocol, len(files), one.estimate, one.low, one.high))
+    return pd.DataFrame(rows, columns=["part", "protocol", "seeds", "change %", "low", "high"])

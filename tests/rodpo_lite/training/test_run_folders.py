@@ -1,0 +1,113 @@
+"""Run folders: what their records say, what is refused, and that a run computes as it was told."""
+
+import itertools
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from rodpo_lite.config import AlignmentConfig
+from rodpo_lite.data.batches import PackedSequences
+from rodpo_lite.errors import InputError
+from rodpo_lite.files import read_json
+from rodpo_lite.losses.sampled_softmax import Step, shortlist
+from rodpo_lite.settings import build
+from rodpo_lite.training import checkpoint, runs, trainer
+from rodpo_lite.training.alignment import AlignmentObjective
+
+
+def _aligning(**keys):
+    return build(AlignmentConfig, {"training": {"epochs": 1, "batches_per_epoch": 2}, **keys})
+
+
+def test_a_record_says_which_epoch_and_how_long(world, small_config, tmp_path, monkeypatch):
+    clock = itertools.count(0, 1.23456)  # seconds, by each look
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    told = []
+    record = runs.train(world, small_config, tmp_path / "run", report=told.append)
+    lines = checkpoint.read_history(tmp_path / "run")
+    assert [line["epoch_seconds"] for line in lines] == [1.235] * 3, "thousandths"
+    best = max(lines, key=lambda line: line["valid"]["ndcg@5"])
+    assert (record["best_epoch"], record["epochs_run"], record["seconds"]) == (best["epoch"], 3, 3.7)
+    assert record["valid_masked"] == best["valid_masked"]
+    assert [(line["epoch"], line["epochs"]) for line in told] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_what_stands_in_the_way_is_named(world, small_config, reference_folder):
+    other = small_config.model_copy(update={"seed": 7})
+    there = read_json(reference_folder / "run.json")["config_hash"]
+    with pytest.raises(InputError, match=rf"holds another run \({there}\); choose another folder"):
+        runs.train(world, other, reference_folder)
+
+
+@pytest.mark.parametrize(("key", "name"), [("k", "topk"), ("skip", "rank_window"), ("candidates", "dns")])
+def test_what_is_counted_must_fit_into_the_catalogue(key, name, world, reference_folder, tmp_path):
+    def align(value):
+        config = _aligning(negatives={"name": name, key: value})
+        return runs.align(world, reference_folder, config, tmp_path / f"{value}")
+
+    with pytest.raises(InputError, match=rf"negatives\.{key} = {world.n_items + 1} is larger than the catalogue"):
+        align(world.n_items + 1)
+    assert align(world.n_items)["best_epoch"] == 1, "the whole catalogue fits"
+
+
+def test_a_run_multiplies_in_the_precision_that_it_was_given(world, small_config, reference_folder, tmp_path):
+    found = {}
+    for precision in ("fp32", "bf16"):
+        training = small_config.training.model_copy(update={"precision": precision, "epochs": 1})
+        runs.train(world, small_config.model_copy(update={"training": training}), tmp_path / precision)
+        config = _aligning(training={"epochs": 1, "batches_per_epoch": 2, "precision": precision})
+        runs.align(world, reference_folder, config, tmp_path / f"aligned-{precision}")
+        for name in (precision, f"aligned-{precision}"):
+            found[name] = (tmp_path / name / "model.safetensors").read_bytes()
+    assert found["fp32"] != found["bf16"] and found["aligned-fp32"] != found["aligned-bf16"]
+
+
+def test_initial_weights_leave_other_random_numbers_alone(world, small_config):
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    first, second = (runs._initial(world, small_config).state_dict() for _ in range(2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_several_negatives_have_the_scores_of_the_policy(world, reference_folder):
+    policy, reference = (runs.load(reference_folder, world).model for _ in range(2))
+    config = _aligning(negatives={"n": 3})
+    objective = AlignmentObjective(policy, reference, world, config, torch.Generator().manual_seed(0))
+    batch = next(PackedSequences.for_training(world, 12).epoch(200))
+    encoding = policy(batch)
+    negatives = torch.randint(world.n_items, (len(batch.items), 3), generator=torch.Generator().manual_seed(0))
+    targets = torch.as_tensor(world.items)[batch.rows + 1]
+    found = objective._scores(Step(batch, targets), encoding, negatives)
+    expected = (encoding.hidden @ encoding.vectors.T).gather(1, negatives)
+    torch.testing.assert_close(found, expected)
+    short = shortlist(batch.items, targets, negatives[:, 0].unique(), targets.new_empty(0))
+    step = Step(batch, targets, short)
+    encoding = policy(step.inputs, step.items)
+    torch.testing.assert_close(objective._scores(step, encoding, negatives), expected)
+
+
+def test_a_checkpoint_of_an_older_version_began_at_the_first_epoch(world, small_config, tmp_path):
+    def stop(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runs.train(world, small_config, tmp_path / "run", report=stop)
+    tensors, state = checkpoint.read_checkpoint(tmp_path / "run")
+    checkpoint.write_checkpoint(tmp_path / "run", tensors, {key: state[key] for key in state if key != "stretches"})
+    record = runs.train(world, small_config, tmp_path / "run", resume=True)
+    assert [entry["from_epoch"] for entry in record["stretches"]] == [1, 2]
+
+
+def test_what_is_drawn_where_a_sample_holds_nothing_follows_from_its_generator(world, reference_folder):
+    config = _aligning(negatives={"name": "topk", "pool": "sample", "k": 2}, training={"loss": "sampled", "sampled": 1})
+    policy, reference = (runs.load(reference_folder, world).model for _ in range(2))
+    drawn = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        objective = AlignmentObjective(policy, reference, world, config, torch.Generator().manual_seed(0))
+        step = objective.prepare(next(PackedSequences.for_training(world, 12).epoch(500)))
+        objective.losses(step, policy.eval()(step.inputs, step.items))
+        drawn.append(objective.state["last_negative"].clone())
+    assert torch.equal(*drawn)
