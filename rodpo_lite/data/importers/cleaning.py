@@ -62,17 +62,12 @@ def _ordered(log: InteractionLog, ties: str) -> tuple[pd.DataFrame, list[str]]:
     """
     account = ["columns: " + ", ".join(f"{role} {name!r}" for role, name in log.roles.items())]
     user, item = np.frombuffer(log.user, np.int32), np.frombuffer(log.item, np.int32)
-    columns, time, timed = (
-        {"user": user, "item": item},
-        np.zeros(len(user), np.int8),
-        log.times is not None and len(user),
-    )
-    if timed:
+    columns, time = {"user": user, "item": item}, np.zeros(len(user), np.int8)
+    if timed := log.times is not None and len(user):
         time, seconds, unit = log.times.resolve(log.line)
         columns["timestamp"] = seconds
-        account.append(
-            f"times: {unit}, {np.datetime64(int(seconds.min()), 's')} to {np.datetime64(int(seconds.max()), 's')}"
-        )
+        first, last = (np.datetime64(int(end), "s") for end in (seconds.min(), seconds.max()))
+        account.append(f"times: {unit}, {first} to {last}")
     order = np.lexsort((time, user))
     tied = _repeated(user[order], time[order])
     if timed:

@@ -112,6 +112,7 @@ def open_text(
     if b"\0" in start[:2] and encoding is None:
         encoding = "utf-16-be" if start[:1] == b"\0" else "utf-16-le"
     try:
+        "".encode(encoding or "utf-8")  # LookupError for what is no encoding of text, as rot13
         return _open(path, delimiters, quotes, header, encoding or "utf-8")
     except LookupError:
         raise InputError(f"--encoding {encoding!r} is not known; latin-1 and gb18030 are, for example.") from None

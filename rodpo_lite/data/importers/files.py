@@ -29,20 +29,8 @@ BROKEN_SHARE = 0.01
 TEXT_LIMIT = 2000  # characters of an item's text: a title, a category and a paragraph
 MISSING = frozenset({"", "NaN", "nan", "NULL", "null", "None", "<NA>", "NaT", "\\N"})  # how tools write nothing
 _WORDS = (
-    "na",
-    "n/a",
-    "#n/a",
-    "n.a.",
-    "-nan",
-    "null",
-    "none",
-    "nil",
-    "(null)",
-    "undefined",
-    "#null!",
-    "#ref!",
-    "#value!",
-)
+    "na", "n/a", "#n/a", "n.a.", "-nan", "null", "none", "nil", "(null)", "undefined", "#null!", "#ref!", "#value!",
+)  # fmt: skip
 # The same for ids and times, which are seldom called None, as titles may be.
 ABSENT = MISSING.union(*((word, word.upper(), word.capitalize()) for word in _WORDS), ("\\n", "0000-00-00 00:00:00"))
 UNREADABLE = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError)  # what a parser raises for a bad line

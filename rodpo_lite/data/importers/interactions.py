@@ -47,22 +47,21 @@ class InteractionLog:
 
     def _take(self, lines: np.ndarray, columns: dict[str, Sequence[Any]]) -> None:
         keep, ids = np.ones(len(lines), bool), []
-        for known, kept, values in ((self.users, self.user, columns["user"]), (self.items, self.item, columns["item"])):
+        for role, known, kept in (("user", self.users, self.user), ("item", self.items, self.item)):
+            values = columns[role]
             try:
                 found = np.fromiter(map(known.get, values, repeat(-1)), np.int32, len(lines))
             except TypeError:  # objects and lists, in JSON
                 found = np.full(len(lines), -1, np.int32)
             fresh = {row: identity(values[row]) for row in np.flatnonzero(found < 0).tolist()}
-            keep[[row for row, name in fresh.items() if name is None]] = False
+            self._drop(keep, [row for row, name in fresh.items() if name is None], f"rows without {role}")
             ids.append((known, kept, found, fresh))
         if self.times is not None and (times := numbers(columns["time"])) is None:
             times = np.fromiter(map(written, columns["time"]), object, len(lines))
-            keep &= np.not_equal(times, None)
-        self.dropped["rows without user, item or time"] += int((~keep).sum())
+            self._drop(keep, np.equal(times, None), "rows without time")
         if self.min_rating is not None:
-            rated = [self._is_enough(columns["rating"][row], lines[row]) for row in np.flatnonzero(keep)]
-            keep[keep] = rated
-            self.dropped["rows without the minimum rating"] += len(rated) - sum(rated)
+            low = [row for row in np.flatnonzero(keep) if not self._is_enough(columns["rating"][row], lines[row])]
+            self._drop(keep, low, "rows without the minimum rating")
         if self.times is not None:
             self.times.path = self.path
             self.times.add(times[keep], lines[keep])
@@ -72,6 +71,11 @@ class InteractionLog:
                     found[row] = known.setdefault(name, len(known))
             kept.frombytes(found[keep].tobytes())
         self.line.frombytes(lines[keep].tobytes())
+
+    def _drop(self, keep: np.ndarray, rows: Sequence[int] | np.ndarray, reason: str) -> None:
+        """Keep these rows no longer, and count those that would have been kept."""
+        self.dropped[reason] += int(keep[rows].sum())
+        keep[rows] = False
 
     def _is_enough(self, rating: Any, line: int) -> bool:
         try:

@@ -241,7 +241,7 @@ def _open_csv(request: Request) -> tuple[Table, Request]:
         return table, request
     if len(numbers) == len(names) == 4 and re.fullmatch(r"\d{9,10}", names[3]) and not request.user:
         named = {"user": "1", "item": "2", "rating": "3", "time": "4"}
-        what = ", ".join(f"--{kind} {name}" for kind, name in named.items())
+        what = " ".join(f"--{kind} {name}" for kind, name in named.items())
         message = f"{table.path} has no header; its columns are taken as those of MovieLens: --no-header {what}."
         warnings.warn(message, Notice, stacklevel=2)
         return open_table(request.source, request, header=False), replace(request, **named)

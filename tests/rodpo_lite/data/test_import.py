@@ -125,8 +125,8 @@ def test_what_is_left_out_is_counted(tmp_path):
     _, sequences, lines = imported(source, min_rating=3.0)
     assert sequences == [["b", "a", "a", "c"]]
     assert lines == [
-        "dropped: rows without user, item or time (3), rows without the minimum rating (2), exact duplicates (1), "
-        "users with fewer than 3 interactions (1)"
+        "dropped: rows without user (1), rows without item (1), rows without time (1), rows without the minimum rating "
+        "(2), exact duplicates (1), users with fewer than 3 interactions (1)"
     ]
     _, sequences, lines = imported(source, min_rating=3.0, repeats="first")
     assert sequences == [["b", "a", "c"]] and "repeats of an item (1)" in lines[0]
@@ -158,7 +158,7 @@ def test_ties_keep_the_order_of_the_file_on_request(tmp_path):
         (table([]), "has no rows"),
         (table(PLAIN, delimiter="^"), r"has no user column; .* are 'user_id\^item_id\^timestamp': .* with --delimiter"),
         (table(PLAIN[:2]), r"Nothing is left of .*users with fewer than 3 interactions \(1\)"),
-        (table([("", "", "")] * 4), r"which has 4 rows: rows without user, item or time \(4\) were dropped"),
+        (table([("", "", "")] * 4), r"which has 4 rows: rows without user \(4\) were dropped"),
         (table(PLAIN) + "a,b\n", "Line 8 of .* has 2 fields, but the first line names 3 columns"),
         (table(PLAIN) + '"a,b",b,1\n"a,b,1\n"a,b,1\n', "The row that begins in line 9 of .* cannot be read"),
         ((table(PLAIN) + "é,b,1\n").encode() + b"\xff,b,1\n", "Line 9 of .* is not UTF-8 text"),

@@ -52,7 +52,7 @@ def test_placeholders_are_missing_ids_and_counted(missing, column, tmp_path):
         for n, row in enumerate(ROWS)
     ]
     dataset, _, lines = imported(store(tmp_path / "a.csv", rows))
-    assert lines[0].startswith(f"dropped: rows without user, item or time ({len(ROWS) // 3})")
+    assert lines[0].startswith(f"dropped: rows without {('user', 'item')[column]} ({len(ROWS) // 3})")
     ids = (dataset.user_ids, dataset.item_ids)[column]
     assert all(name[0] in "ui" and name[1:].isdecimal() for name in ids)
 
@@ -105,7 +105,7 @@ def test_ids_in_json_may_be_numbers_and_texts(tmp_path):
     records = [{"user": user, "item": f"i{n}", "time": START + n} for n, user in enumerate(users)]
     dataset, found, lines = imported(json_lines(tmp_path / "a", records))
     assert dataset.user_ids == ["1"] and found == [["i0", "i1", "i2", "i8"]]
-    assert lines == ["dropped: rows without user, item or time (4), users with fewer than 3 interactions (1)"]
+    assert lines == ["dropped: rows without user (4), users with fewer than 3 interactions (1)"]
 
 
 def test_texts_are_found_for_ids_that_are_written_otherwise(tmp_path):

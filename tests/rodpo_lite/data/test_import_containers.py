@@ -127,7 +127,7 @@ def test_numbers_that_pandas_made_fractions_are_ids_and_columns_are_chosen(tmp_p
     frame.loc[0, "user_id"] = None
     frame.to_parquet(tmp_path / "a")
     dataset, _, lines = imported(tmp_path / "a")
-    assert dataset.user_ids[:2] == ["0", "1"] and lines == ["dropped: rows without user, item or time (1)"]
+    assert dataset.user_ids[:2] == ["0", "1"] and lines == ["dropped: rows without user (1)"]
     refused(
         tmp_path / "a",
         "has no column 'who' for --user; its columns are 'user_id', 'item_id', 'timestamp', 'other'",

@@ -108,7 +108,7 @@ def test_an_online_shop(order, tmp_path):
     ]  # fmt: skip
     head = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "Customer ID", "Country")
     dataset, found, lines = imported(store(tmp_path / "online.csv", rows, head))
-    assert lines == ["dropped: rows without user, item or time (24)"]
+    assert lines == ["dropped: rows without user (24)"]
     assert sum(map(len, found)) == len(ROWS) - 24 and dataset.user_ids[:2] == ["12000", "12001"]
     assert dataset.first_time >= iso(ROWS[0]).timestamp() - 86_400
 
@@ -124,7 +124,7 @@ def test_diginetica(tmp_path):
         tmp_path / "train-item-views.csv", rows, ("sessionId", "userId", "itemId", "timeframe", "eventdate"), ";"
     )
     _, found, lines = imported(source)
-    assert len(found) == 10 and lines == ["dropped: rows without user, item or time (160)"]
+    assert len(found) == 10 and lines == ["dropped: rows without user (160)"]
     dataset, found, lines = imported(source, user="sessionId")
     assert len(found) == 30 and lines == []
     assert "100.0 % of neighbours have the same time" in dataset.manifest["account"][2]

@@ -99,7 +99,8 @@ def test_what_is_not_utf8_is_said_with_its_line_and_another_encoding_may_be_name
     chinese = [(f"用户{row.user}", row.item, row.time) for row in ROWS]
     source = store(tmp_path / "b", chinese, encoding="gb18030")
     assert imported(source, encoding="gb18030")[0].user_ids[0] == "用户u0"
-    refused(source, "--encoding 'gb' is not known; latin-1", encoding="gb")
+    for name in ("gb", "rot13", "hex"):
+        refused(source, f"--encoding '{name}' is not known; latin-1", encoding=name)
     refused(source, "Line 2 of .* is not ASCII text; name its encoding with --encoding", encoding="ascii")
     refused(
         write(tmp_path / "c", b"user_id,item_id\n\x81\x8d,1\n"), "Line 2 of .* is not UTF-8 text; name its encoding"
@@ -144,7 +145,7 @@ def test_a_table_without_a_header_keeps_its_first_row(separator, name, tmp_path)
     right = [[item[1:] for item in sequence] for sequence in RIGHT]
     assert imported(source, no_header=True, user="1", item="2", time="4")[1] == right
     with pytest.warns(
-        Notice, match="no header; its columns are taken as those of MovieLens: --no-header --user 1, --item 2"
+        Notice, match="no header; its columns are taken as those of MovieLens: --no-header --user 1 --item 2"
     ):
         assert imported(source)[1] == right
     refused(source, "seems to have no header, as its first line is '0', .*: give --no-header", user="1", item="2")

@@ -126,7 +126,7 @@ def test_what_is_no_time_is_refused_with_its_line(times, expected, tmp_path):
 def test_times_that_are_missing_are_counted(missing, tmp_path):
     times = [missing, "2014-05-13", "2014-05-14", missing, "2014-05-15"]
     _, found, lines = imported(write(tmp_path / "a.csv", table([("u", f"i{n}", at) for n, at in enumerate(times)])))
-    assert found == [["i1", "i2", "i4"]] and lines == ["dropped: rows without user, item or time (2)"]
+    assert found == [["i1", "i2", "i4"]] and lines == ["dropped: rows without time (2)"]
 
 
 def iso(time: int) -> str:
