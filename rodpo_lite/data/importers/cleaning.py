@@ -9,6 +9,7 @@ import pandas as pd
 from rodpo_lite.data.checks import MINIMUM_LENGTH
 from rodpo_lite.data.importers.files import storable
 from rodpo_lite.data.importers.interactions import InteractionLog
+from rodpo_lite.data.importers.times import LIKELY
 from rodpo_lite.errors import InputError, Notice
 
 REPEATS, TIES = ("keep", "first"), ("hash", "file")
@@ -66,8 +67,7 @@ def _ordered(log: InteractionLog, ties: str) -> tuple[pd.DataFrame, list[str]]:
     if timed := log.times is not None and len(user):
         time, seconds, unit = log.times.resolve(log.line)
         columns["timestamp"] = seconds
-        first, last = (np.datetime64(int(end), "s") for end in (seconds.min(), seconds.max()))
-        account.append(f"times: {unit}, {first} to {last}")
+        account.append(f"times: {_reach(log, seconds, unit)}")
     order = np.lexsort((time, user))
     tied = _repeated(user[order], time[order])
     if timed:
@@ -93,6 +93,16 @@ def _ordered(log: InteractionLog, ties: str) -> tuple[pd.DataFrame, list[str]]:
         key = pd.util.hash_pandas_object(pairs, index=False)
         order[among] = order[among[np.lexsort((key, np.cumsum(~tied)[among]))]]
     return pd.DataFrame({name: column[order] for name, column in columns.items()}), account
+
+
+def _reach(log: InteractionLog, seconds: np.ndarray, unit: str) -> str:
+    """What times are and from when to when they are, with a Notice if that is not when logs are of."""
+    first, last = (np.datetime64(int(end), "s") for end in (seconds.min(), seconds.max()))
+    if not LIKELY[0] <= seconds.min() <= seconds.max() < LIKELY[1]:
+        what = f"The times of {log.path}, in the column {log.roles['time']!r} as {unit}, reach from {first} to {last}"
+        advice = "if they are of another kind, name the column with --time or what they are with --time-format"
+        warnings.warn(f"{what}; {advice}.", Notice, stacklevel=2)
+    return f"{unit}, {first} to {last}"
 
 
 def _repeated(*columns: np.ndarray) -> np.ndarray:

@@ -49,13 +49,19 @@ class Table:
         """The column `name`, given by --kind, else the likeliest that is not taken; InputError if there is none."""
         if name is None:
             if likely := [column for column in self.called(kind) if column not in taken]:
-                return likely[0]
+                return self._only(likely[0])
             advice = "one must be called item_id" if kind == "id" else self.advice.format(kind=kind)
             raise InputError(f"{self.path} has no {kind} column; its columns are {self.listed}: {advice}.")
         if name not in self.columns:
             raise InputError(f"{self.path} has no column {name!r} for --{kind}; its columns are {self.listed}.")
         if (column := self.columns.index(name)) in taken:
             raise InputError(f"The column {name!r} of {self.path} is named twice, but --{kind} needs one of its own.")
+        return self._only(column)
+
+    def _only(self, column: int) -> int:
+        """The column, if no other has its name, else InputError."""
+        if self.columns.count(name := self.columns[column]) > 1:
+            raise InputError(f"{self.path} has several columns called {name!r}: give each a name of its own.")
         return column
 
     def called(self, kind: str) -> list[int]:
@@ -123,10 +129,11 @@ def _typed(path: Path, kind: str) -> Table:
     """A table in columns that have types, whose rows are counted from 1."""
     try:
         stored = pyarrow.dataset.dataset(str(path), format=kind)
-    except files.DAMAGED:
-        raise InputError(
-            f"{path} is a damaged {kind} file, or packed once more: fetch it again, or unpack it."
-        ) from None
+    except files.DAMAGED as error:
+        what = f"is a damaged {kind} file, or packed once more: fetch it again, or unpack it"
+        if "duplicate field names" in str(error):
+            what = "has several columns of one name: give each a name of its own"
+        raise InputError(f"{path} {what}.") from None
     names = stored.schema.names
 
     def batches(columns: Sequence[int]) -> Iterator[files.Batch]:

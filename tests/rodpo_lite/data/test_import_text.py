@@ -4,6 +4,8 @@ import gzip
 import random
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from import_cases import log, sequences, store, text
 from importing import imported, refused, write
@@ -205,6 +207,16 @@ def test_names_that_are_numbers_may_name_columns(tmp_path):
 )
 def test_no_column_has_two_roles(options, expected, tmp_path):
     refused(store(tmp_path / "a", ROWS), expected, **options)
+
+
+@pytest.mark.parametrize("given", [None, "item_id"])
+def test_two_columns_of_one_name_are_refused(given, tmp_path):
+    rows = [(row.user, row.item, row.item, row.time) for row in ROWS]
+    source = store(tmp_path / "a", rows, ("user_id", "item_id", "item_id", "timestamp"))
+    refused(source, "has several columns called 'item_id': give each a name of its own", item=given)
+    columns = [pa.array(column) for column in zip(*rows)]
+    pyarrow.parquet.write_table(pa.table(columns, ["user_id", "item_id", "item_id", "timestamp"]), tmp_path / "b")
+    refused(tmp_path / "b", "has several columns of one name: give each a name of its own", item=given)
 
 
 def test_a_small_block_reads_like_a_large_one(tmp_path, monkeypatch):

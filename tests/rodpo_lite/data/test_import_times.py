@@ -7,6 +7,8 @@ import pytest
 from import_cases import log, sequences, store
 from importing import imported, refused, table, write
 
+from rodpo_lite.errors import Notice
+
 ROWS = log()
 RIGHT = sequences(ROWS)
 AT = 1_400_000_000  # 2014-05-13 16:53:20 UTC, a Tuesday
@@ -150,6 +152,20 @@ def test_the_finest_column_that_is_plausibly_a_time_is_taken_and_said(columns, t
     dataset, found, _ = imported(store(tmp_path / "a.csv", rows[::-1], ("user_id", "item_id", *columns)), ties="file")
     assert {tuple(sequence) for sequence in found} == {tuple(sequence) for sequence in RIGHT}
     assert dataset.manifest["account"][0] == f"columns: user 'user_id', item 'item_id', time '{taken}'"
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda t: t % 300, "Unix seconds, reach from 1970-01-01T00:00:00"),  # how long it was played
+        (lambda t: 25_569 + t / 86_400, "Unix seconds, reach from 1970-01-01"),  # days as Excel counts them
+        (lambda t: f"{t % 30 + 1900}-01-01", "ISO 8601, reach from 19"),  # years of birth
+    ],
+)
+def test_times_that_no_log_has_are_said(make, what, tmp_path):
+    source = store(tmp_path / "a.csv", [(row.user, row.item, make(row.time)) for row in ROWS])
+    with pytest.warns(Notice, match=f"in the column 'timestamp' as {what}.*name the column with --time or what"):
+        imported(source)
 
 
 def test_of_columns_that_are_no_times_the_likeliest_is_named(tmp_path):
