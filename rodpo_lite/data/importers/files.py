@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import lzma
+import os
 import re
 import shutil
 import tempfile
@@ -63,7 +64,8 @@ def unpacked(path: Path) -> Iterator[io.BufferedReader]:
     """
     from tqdm import tqdm
 
-    kind, bar = "", {"desc": path.name, "leave": False, "disable": None}  # shown on a terminal
+    hidden = bool(os.environ.get("TQDM_DISABLE")) or None  # else shown on a terminal
+    kind, bar = "", {"desc": path.name, "leave": False, "disable": hidden}
     with path.open("rb") as file, tqdm.wrapattr(file, "read", path.stat().st_size, **bar) as stream:
         try:
             for _ in range(3):
