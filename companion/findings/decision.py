@@ -21,11 +21,11 @@ from typing import Literal
 import numpy as np
 import scipy
 
+from companion.evidence.trial import SEEDS
 from rodpo_lite.evaluation.statistics import Comparison, crossed_change
 
 Verdict = Literal["keep", "discard", "too small"]
 ALIGNMENTS = ("uniform", "hard", "topk")
-SEEDS = 5
 WORTH = 2.0  # percent: the smallest gain that is worth an alignment
 POWER = 0.9
 
@@ -44,25 +44,27 @@ class Decision:
     test: Comparison | None = None
 
 
-def decide(valid: Mapping[str, np.ndarray], test: Callable[[str], np.ndarray], worth: float = WORTH) -> Decision:
+def decide(valid: Mapping[str, np.ndarray], test: Callable[[str], np.ndarray] | None, worth: float = WORTH) -> Decision:
     """Decide by the rule above. valid: NDCG@5 on validation of each model, [S, U], or [1, U] of one without seeds.
 
-    test: gives the same on test for one model; it is called for candidate and incumbent alone, and at most once.
+    test: gives the same on test for one model; it is called for candidate and incumbent alone, and at most once. None
+    is for a look at validation, which decides nothing.
     """
     means = {name: float(values.mean()) for name, values in valid.items()}
     incumbent = max((name for name in means if name not in ALIGNMENTS), key=means.get)
     candidate = max((name for name in means if name in ALIGNMENTS), key=means.get)
     if means[incumbent] == 0:
         return Decision("too small", candidate, incumbent, None)
-    changes = {name: _change(valid[incumbent], valid[name]) for name in means if name in ALIGNMENTS}
+    changes = {name: compare(valid[incumbent], valid[name]) for name in means if name in ALIGNMENTS}
     best = changes[candidate]
     keep = best.estimate > 0 and best.p < 0.05 / len(changes)
-    if not keep and max(change.high for change in changes.values()) >= worth:
+    unsure = not keep and max(change.high for change in changes.values()) >= worth
+    if unsure or test is None:
         return Decision("too small", candidate, incumbent, best)
     before, after = test(incumbent), test(candidate)
     if before.mean() == 0:
         return Decision("too small", candidate, incumbent, best)
-    confirmed = _change(before, after)
+    confirmed = compare(before, after)
     above, worthless = confirmed.low > 0, confirmed.high < worth
     verdict = "keep" if keep and above else "discard" if worthless or not (keep or above) else "too small"
     return Decision(verdict, candidate, incumbent, best, confirmed)
@@ -72,12 +74,13 @@ def users_needed(change: Comparison, users: int, seeds: int, gain: float, tests:
     """How many users it would take to keep what brings `gain` percent, in about three logs of four.
 
     change: that on validation of so many `users` and `seeds`. Its error is taken to shrink with the root of the number
-    of users, which is too good where seeds differ more than users do, and its degrees of freedom to be the fewest.
+    of users, which is too good where seeds differ more than users do, and its degrees of freedom to be the fewest that
+    so many seeds can have; of one seed, which says nothing of others, those of SEEDS.
     """
-    limits = scipy.stats.t.ppf([1 - 0.025 / tests, POWER], max(1, seeds - 1))
+    limits = scipy.stats.t.ppf([1 - 0.025 / tests, POWER], (seeds if seeds > 1 else len(SEEDS)) - 1)
     return int(np.ceil(users * (limits.sum() * change.error / gain) ** 2))
 
 
-def _change(before: np.ndarray, after: np.ndarray) -> Comparison:
+def compare(before: np.ndarray, after: np.ndarray) -> Comparison:
     """The relative change of models, of which one without seeds is the same for every seed of the other."""
     return crossed_change(*np.broadcast_arrays(before, after))

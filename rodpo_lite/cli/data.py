@@ -25,7 +25,7 @@ def data_synth(
     """
     from rodpo_lite.data.synthetic import WorldSizes, synthesise
 
-    _describe(synthesise(out, seed, WorldSizes(users=users, items=items)))
+    describe(synthesise(out, seed, WorldSizes(users=users, items=items)))
 
 
 @app.command("check")
@@ -34,7 +34,7 @@ def data_check(folder: Annotated[Path, typer.Argument(help="dataset folder")]) -
 
     Example: `rodpo data check data/amazon/toys`
     """
-    _describe(folder)
+    describe(folder)
 
 
 @app.command("plant")
@@ -51,7 +51,7 @@ def data_plant(
     """
     from rodpo_lite.data.planted import plant
 
-    _describe(plant(folder, out, share, seed, name))
+    describe(plant(folder, out, share, seed, name))
 
 
 @app.command("fetch")
@@ -156,12 +156,13 @@ def data_import(
         image_model, repeats, core, ties, time_format, no_header or None, encoding,
     )  # fmt: skip
     lines = import_dataset(format, request, out, name)
-    _describe(out)
+    describe(out)
     for line in lines:
         print(line)
 
 
-def _describe(folder: Path) -> None:
+def describe(folder: Path) -> None:
+    """Print what is in a dataset folder, and the account of its import."""
     from rodpo_lite.data.schema import read_dataset
 
     dataset = read_dataset(folder)

@@ -1,0 +1,155 @@
+"""A trial of alignment on one's own log: references, alignments and baselines in one folder, each stage resumable.
+
+In the folder, `data` is the dataset, `<model>-<seed>` a run folder, and `<baseline>.parquet` the ranks of a baseline.
+Test ranks are written for the models that are asked for and for no others.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rodpo_lite import files
+from rodpo_lite.config import AlignmentConfig, ReferenceConfig
+from rodpo_lite.data.schema import Dataset
+from rodpo_lite.data.split import Part
+from rodpo_lite.evaluation import baselines, metrics
+from rodpo_lite.settings import build
+from rodpo_lite.training import checkpoint, results, runs
+
+REFERENCE, ROWS = "reference", ("none", "uniform", "hard", "topk")
+POOL, SHARE = 200, 20  # K where the ledger chose it, and of a small catalogue one item in so many
+SEEDS = (1, 2, 3, 4, 5)
+QUICK = {"reference": 8, "alignment": 2}  # epochs
+SAMPLE = 20_000  # interactions of the users by which the time of an epoch is measured
+ALIGNED = 1.5  # what an epoch of alignment takes, in epochs of a reference: two models score
+
+
+def recommended(n_items: int) -> dict[str, Any]:
+    """The settings of an alignment by the ledger's searches on three Amazon sets, history dropped in validation."""
+    return {
+        "training": {"learning_rate": 3.7e-4, "lambda_ce": 1.0, "select_by": "masked.ndcg@5"},
+        "negatives": {"k": max(1, min(POOL, n_items // SHARE)), "exclude": "train"},
+        "loss": {"name": "dpo", "beta": 2.0},
+    }
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is trained where: seeds, the settings of references and of alignments, which differ in what they reject."""
+
+    dataset: Dataset
+    folder: Path
+    seeds: tuple[int, ...]
+    reference: dict[str, Any]
+    alignment: dict[str, Any]
+
+    @classmethod
+    def plan(cls, dataset: Dataset, folder: Path, quick: bool = False) -> "Trial":
+        """Five seeds in full; `quick` is one seed for a few epochs, which decides nothing."""
+        reference, alignment = {"training": {"select_by": "masked.ndcg@5"}}, recommended(dataset.n_items)
+        if quick:
+            reference["training"]["epochs"], alignment["training"]["epochs"] = QUICK["reference"], QUICK["alignment"]
+        return cls(dataset, folder, (1,) if quick else SEEDS, reference, alignment)
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Those that the dataset has the features for."""
+        return tuple(name for name in baselines.NAMES if name != "content_knn" or self.dataset.features)
+
+    def run_folders(self, model: str) -> list[Path]:
+        """The run folder of each seed of a model."""
+        return [self.folder / f"{model}-{seed}" for seed in self.seeds]
+
+    def estimate(self) -> float:
+        """About how many seconds training what is left takes at most, by an epoch on a sample of the users."""
+        dataset = self.dataset
+        users = min(dataset.n_users, max(10, int(np.searchsorted(dataset.offsets, SAMPLE))))
+        end = dataset.offsets[users]
+        some = replace(
+            dataset, offsets=dataset.offsets[: users + 1], items=dataset.items[:end],
+            timestamps=dataset.timestamps[:end],
+        )  # fmt: skip
+        config, share = self._reference(self.seeds[0]), end / len(dataset.items)
+        batches = max(1, round(share * config.training.batches_per_epoch))
+        training = self.reference.get("training", {}) | {"epochs": 1, "batches_per_epoch": batches}
+        config = build(ReferenceConfig, self.reference | {"training": training})
+        with tempfile.TemporaryDirectory(prefix="rodpo-") as place:
+            runs.train(some, config, Path(place) / "run", report=_silent, progress=_no_bar)
+            epoch = checkpoint.read_history(Path(place) / "run")[0]["epoch_seconds"] / share
+        alignment = ALIGNED * self._alignment("topk", self.seeds[0]).training.epochs
+        left = [not (folder / checkpoint.MODEL).exists() for name in ROWS for folder in self.run_folders(name)]
+        references = [not (folder / checkpoint.MODEL).exists() for folder in self.run_folders(REFERENCE)]
+        return epoch * (sum(references) * self._reference(self.seeds[0]).training.epochs + sum(left) * alignment)
+
+    def run(self) -> Iterator[str]:
+        """Do what is not done yet, and yield what each stage did when it is done."""
+        for name in self.baselines:
+            self._baseline(name)
+            yield name
+        configs = [self._reference(seed) for seed in self.seeds]
+        references = self.run_folders(REFERENCE)
+        runs.train_seeds(self.dataset, configs, references, resume=True, report=_silent)
+        yield REFERENCE
+        for name in ROWS:
+            configs = [self._alignment(name, seed) for seed in self.seeds]
+            runs.align_seeds(self.dataset, references, configs, self.run_folders(name), resume=True, report=_silent)
+            yield name
+
+    def ndcg(self, model: str, part: Part, history: bool = False) -> np.ndarray:
+        """NDCG@5 of each seed and user, [S, U], or [1, U] of a baseline; history: with the history ranked, too."""
+        column = "rank" if history else "rank_masked"
+        if model in self.baselines:
+            return metrics.ndcg(self._baseline(model)[f"{part}_{column}"].to_numpy())[None]
+        return np.stack(
+            [metrics.ndcg(self._ranks(folder, part)[column].to_numpy()) for folder in self.run_folders(model)]
+        )
+
+    def seconds(self, model: str) -> float:
+        """What training took, mean over the seeds; 0 of a baseline."""
+        if model in self.baselines:
+            return 0.0
+        histories = (checkpoint.read_history(folder) for folder in self.run_folders(model))
+        return float(np.mean([sum(line["epoch_seconds"] for line in history) for history in histories]))
+
+    def best_run(self, model: str) -> Path:
+        """Of a model's seeds the one that validates best."""
+        return self.run_folders(model)[int(self.ndcg(model, "valid").mean(1).argmax())]
+
+    def _reference(self, seed: int) -> ReferenceConfig:
+        return build(ReferenceConfig, self.reference | {"seed": seed})
+
+    def _alignment(self, name: str, seed: int) -> AlignmentConfig:
+        negatives = self.alignment.get("negatives", {}) | {"name": name}
+        return build(AlignmentConfig, self.alignment | {"seed": seed, "negatives": negatives})
+
+    def _ranks(self, folder: Path, part: Part) -> pd.DataFrame:
+        path = folder / ("ranks.parquet" if part == "test" else "ranks_valid.parquet")
+        if not path.exists():
+            results.evaluate(self.dataset, folder, part)
+        return pd.read_parquet(path)
+
+    def _baseline(self, name: str) -> pd.DataFrame:
+        """Ranks on both parts, with the decay that validates best with the history dropped."""
+        path = self.folder / f"{name}.parquet"
+        if not path.exists():
+            tried = [baselines.BaselineConfig(name=name, decay=decay) for decay in baselines.DECAYS]
+            tried = tried[-1:] if name == "popularity" else tried
+            valid = [baselines.rank(self.dataset, config, "valid") for config in tried]
+            best = int(np.argmax([metrics.ndcg(ranks.masked).mean() for ranks in valid]))
+            parts = {"valid": valid[best], "test": baselines.rank(self.dataset, tried[best], "test")}
+            table = pd.concat([ranks.table().add_prefix(f"{part}_") for part, ranks in parts.items()], axis=1)
+            files.write_bytes(path, table.to_parquet(index=False, compression="zstd"))
+        return pd.read_parquet(path)
+
+
+def _silent(line: dict[str, Any]) -> None:
+    """Report no epoch: five seeds have a line each."""
+
+
+def _no_bar(steps: Any, **options: Any) -> Any:
+    return steps

@@ -1,0 +1,141 @@
+"""`rodpo report`: one HTML file with the answer first, and the command that makes it."""
+
+import json
+import re
+import tomllib
+from html.parser import HTMLParser
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from import_cases import START, Row, store
+
+from companion.cli.report import report
+from companion.evidence.trial import Trial, recommended
+from companion.findings.decision import Decision, decide
+from companion.findings.own_log import models
+from companion.site.report import answer, write
+from rodpo_lite.data.schema import read_dataset
+from rodpo_lite.errors import InputError
+from rodpo_lite.evaluation.statistics import Comparison
+
+SMALL = {"epochs": 1, "batches_per_epoch": 4, "select_by": "masked.ndcg@5", "precision": "fp32"}
+GAIN = Comparison(12.3, 4.5, 20.1, 3.5, 20, 0.001)
+LOSS = Comparison(-5.0, -9.0, -1.0, 2.0, 20, 0.02)
+DECISIONS = {
+    "Keep": Decision("keep", "topk", "none", GAIN, GAIN),
+    "Discard": Decision("discard", "hard", "item_knn", LOSS, LOSS),
+    "Too small to say": Decision("too small", "uniform", "reference", GAIN),
+    "nobody": Decision("too small", "uniform", "reference", None),
+}
+
+
+@pytest.fixture(scope="module")
+def trial(world_folder, tmp_path_factory):
+    dataset, settings = read_dataset(world_folder), {"encoder": {"width": 8}, "training": SMALL}
+    alignment = recommended(dataset.n_items) | {"training": SMALL}
+    done = Trial(dataset, tmp_path_factory.mktemp("trial"), (1, 2), settings, alignment)
+    list(done.run())
+    return done
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text outside scripts and styles."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.text, self.hidden = [], [], 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.hidden += tag in ("script", "style")
+
+    def handle_endtag(self, tag):
+        self.hidden -= tag in ("script", "style")
+
+    def handle_data(self, data):
+        if not self.hidden and data.strip():
+            self.text.append(" ".join(data.split()))
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+def test_the_answer_stands_first_and_the_page_needs_nothing_else(name, trial, tmp_path):
+    decision = DECISIONS[name]
+    write(trial, decision, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    page = Page(text)
+    first = "Too small to say" if name == "nobody" else name
+    assert page.text[1] == first and page.text[2] == answer(trial, decision, False).replace("\u00a0", " ")
+    assert not [values for _, values in page.tags if values.keys() & {"src", "href"}], "nothing is loaded"
+    assert [tag for tag, _ in page.tags].count("h1") == 1 and page.tags[0] == ("html", {"lang": "en"})
+    plots = [values for tag, values in page.tags if values.get("class") == "plot"]
+    assert len(plots) >= 2 and all(len(plot["aria-label"]) > 20 for plot in plots)
+    figures = re.findall(r'<script type="application/json">(.*?)</script>', text, re.S)
+    assert len(figures) == len(plots) == text.count("<figcaption>") and all(json.loads(one)["data"] for one in figures)
+    used = decision.candidate if name == "Keep" else decision.incumbent
+    command = "baseline" if used == "item_knn" else "recommend"
+    assert f"rodpo {command} --data {trial.folder / 'data'}" in text
+    assert used == "item_knn" or str(trial.best_run(used)) in text
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Keep", r"Keep topk: on test it changes NDCG@5 by \+12.3 % \[\+4.5 %, \+20.1 %\] over none, .* adds \d+ % to"),
+        ("Discard", r"Discard the alignment and use item_knn: the best alignment, hard, changes .* by −5.0 %"),
+        (
+            "Too small to say",
+            r"on validation uniform .* over reference. .* a gain of 10 % .* about [\d,]+ users; .* 200",
+        ),
+        ("nobody", "none of 200 users has their next item among the five best"),
+    ],
+)
+def test_answers(name, expected, trial):
+    assert re.search(expected, answer(trial, DECISIONS[name], False).replace("\u00a0", " "))
+    assert "decides nothing" in answer(trial, DECISIONS[name], True)
+
+
+def test_the_command_goes_from_a_table_to_a_first_look_and_goes_on(tmp_path, monkeypatch, capsys):
+    chance = np.random.default_rng(0)
+    rows = [
+        Row(f"u{user}", f"i{item}", START + 3600 * n)
+        for user in range(40) for n, item in enumerate(chance.choice(30, 6, replace=False))
+    ]  # fmt: skip
+    log, out = store(tmp_path / "log.csv", rows), tmp_path / "report.html"
+    monkeypatch.setattr("companion.evidence.trial.QUICK", {"reference": 1, "alignment": 1})
+    report(log, out, quick=True)
+    printed = capsys.readouterr().out
+    assert "columns: user 'user_id', item 'item_id', time 'timestamp'" in printed and "1 seed; kept in" in printed
+    assert printed.splitlines()[-1].startswith(f"{out}: A first look, which decides nothing")
+    trained = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.safetensors")}
+    assert len(trained) == 5 and not list(tmp_path.rglob("ranks.parquet")), "test is not read"
+    out.unlink()
+    report(log, out, quick=True)
+    assert out.is_file() and trained == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.safetensors")}
+    with pytest.raises(InputError, match="holds a trial of another log, or of other options: remove it, or name"):
+        report(log, out, quick=True, user="item_id", item="user_id")
+    store(log, rows[:-1])
+    with pytest.raises(InputError, match="holds a trial of another log"):
+        report(log, out, quick=True)
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(InputError, match=r"report.pdf is not valid: .* its name ends in .html"):
+        report(tmp_path / "log.csv", tmp_path / "report.pdf")
+    with pytest.raises(InputError, match=r"There is no file or dataset folder .*nothing, which LOG names"):
+        report(tmp_path / "nothing", tmp_path / "report.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_rule_decides_with_what_the_trial_measured(trial):
+    valid = {name: trial.ndcg(name, "valid") for name in models(trial)}
+    decision = decide(valid, lambda name: trial.ndcg(name, "test"), worth=1000.0)
+    assert decision.verdict in ("keep", "discard") and decision.test is not None, "nothing is worth ten times as much"
+
+
+def test_the_command_is_an_entry_point():
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+    module, name = project["project"]["entry-points"]["rodpo.commands"]["report"].split(":")
+    assert getattr(import_module(module), name) is report
