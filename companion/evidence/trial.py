@@ -17,7 +17,9 @@ from rodpo_lite import files
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import Part
+from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation import baselines, metrics
+from rodpo_lite.sampling.candidates import OwnedItems
 from rodpo_lite.settings import build
 from rodpo_lite.training import checkpoint, results, runs
 
@@ -29,11 +31,18 @@ SAMPLE = 20_000  # interactions of the users by which the time of an epoch is me
 ALIGNED = 1.5  # what an epoch of alignment takes, in epochs of a reference: two models score
 
 
-def recommended(n_items: int) -> dict[str, Any]:
-    """The settings of an alignment by the ledger's searches on three Amazon sets, history dropped in validation."""
+def recommended(dataset: Dataset) -> dict[str, Any]:
+    """The settings of an alignment by the ledger's searches on three Amazon sets, history dropped in validation.
+
+    Where a user has every item, own items may be rejected, as nothing else is left.
+    """
+    taken = int(OwnedItems.in_training(dataset).offsets.diff().max())
     return {
         "training": {"learning_rate": 3.7e-4, "lambda_ce": 1.0, "select_by": "masked.ndcg@5"},
-        "negatives": {"k": max(1, min(POOL, n_items // SHARE)), "exclude": "train"},
+        "negatives": {
+            "k": max(1, min(POOL, dataset.n_items // SHARE)),
+            "exclude": "train" if taken < dataset.n_items else "none",
+        },
         "loss": {"name": "dpo", "beta": 2.0},
     }
 
@@ -50,8 +59,14 @@ class Trial:
 
     @classmethod
     def plan(cls, dataset: Dataset, folder: Path, quick: bool = False) -> "Trial":
-        """Five seeds in full; `quick` is one seed for a few epochs, which decides nothing."""
-        reference, alignment = {"training": {"select_by": "masked.ndcg@5"}}, recommended(dataset.n_items)
+        """Five seeds in full; `quick` is one seed for a few epochs, which decides nothing.
+
+        Raises InputError if there is nothing to compare: a single user or a single item.
+        """
+        for count, what in ((dataset.n_users, "user"), (dataset.n_items, "item")):
+            if count == 1:
+                raise InputError(f"{dataset.name} has a single {what}, so that there is nothing to compare.")
+        reference, alignment = {"training": {"select_by": "masked.ndcg@5"}}, recommended(dataset)
         if quick:
             reference["training"]["epochs"], alignment["training"]["epochs"] = QUICK["reference"], QUICK["alignment"]
         return cls(dataset, folder, (1,) if quick else SEEDS, reference, alignment)

@@ -57,7 +57,7 @@ def taken_later(trial: Trial) -> tuple[pd.DataFrame, pd.DataFrame]:
     for name in ALIGNMENTS:
         settings = trial.alignment.get("negatives", {}) | {"name": name}
         wrong, right = (part.mean() for part in profile.expected(build(NegativesConfig, settings), loss))
-        push.append((name, 100 * wrong / (wrong + right)))
+        push.append((name, 100 * wrong / (wrong + right) if wrong + right else np.nan))
     ranks = pd.DataFrame({"rank": np.arange(1, len(share) + 1), "taken later, %": share})
     return ranks, pd.DataFrame(push, columns=["model", "of the push on items taken later, %"])
 

@@ -1,5 +1,7 @@
 """A trial on one's own log: every stage once, test ranks for whom they are asked, and tables that follow from ranks."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +16,7 @@ SMALL = {"epochs": 1, "batches_per_epoch": 4, "select_by": "masked.ndcg@5", "pre
 
 
 def small_trial(dataset, folder) -> Trial:
-    alignment = recommended(dataset.n_items) | {"training": SMALL}
+    alignment = recommended(dataset) | {"training": SMALL}
     return Trial(dataset, folder, (1, 2), {"encoder": {"width": 8}, "training": SMALL}, alignment)
 
 
@@ -62,9 +64,10 @@ def test_ndcg_follows_from_ranks_and_test_is_read_for_whom_it_is_asked(trial):
     assert trial.best_run("hard") == trial.folder / f"hard-{best + 1}"
 
 
-@pytest.mark.parametrize(("items", "k"), [(1, 1), (19, 1), (1000, 50), (4000, 200), (10**6, 200)])
-def test_the_pool_is_a_share_of_a_small_catalogue(items, k):
-    assert recommended(items)["negatives"]["k"] == k
+@pytest.mark.parametrize(("items", "k"), [(7, 1), (19, 1), (1000, 50), (4000, 200), (10**6, 200)])
+def test_the_pool_is_a_share_of_a_small_catalogue(items, k, world):
+    about = dataclasses.replace(world, titles=["i"] * items, items=world.items % items)
+    assert recommended(about)["negatives"] == {"k": k, "exclude": "none" if items == 7 else "train"}
 
 
 def test_models_side_by_side(trial):

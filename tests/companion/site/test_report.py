@@ -34,7 +34,7 @@ DECISIONS = {
 @pytest.fixture(scope="module")
 def trial(world_folder, tmp_path_factory):
     dataset, settings = read_dataset(world_folder), {"encoder": {"width": 8}, "training": SMALL}
-    alignment = recommended(dataset.n_items) | {"training": SMALL}
+    alignment = recommended(dataset) | {"training": SMALL}
     done = Trial(dataset, tmp_path_factory.mktemp("trial"), (1, 2), settings, alignment)
     list(done.run())
     return done
@@ -119,6 +119,30 @@ def test_the_command_goes_from_a_table_to_a_first_look_and_goes_on(tmp_path, mon
     store(log, rows[:-1])
     with pytest.raises(InputError, match="holds a trial of another log"):
         report(log, out, quick=True)
+
+
+EDGES = {  # user, item and place of each row
+    "users who have every item": [(user, (user + n) % 2, n) for user in range(8) for n in range(5)],
+    "items of one user each, so that nobody has a hit": [
+        (user, 4 * user + n, n) for user in range(30) for n in range(4)
+    ],
+}
+
+
+@pytest.mark.parametrize("rows", EDGES.values(), ids=EDGES)
+def test_logs_in_which_there_is_nothing_to_find(rows, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("companion.evidence.trial.QUICK", {"reference": 1, "alignment": 1})
+    log = store(tmp_path / "log.csv", [Row(f"u{user}", f"i{item}", START + n) for user, item, n in rows])
+    report(log, tmp_path / "report.html", quick=True)
+    assert "A first look, which decides nothing" in capsys.readouterr().out
+    assert Page((tmp_path / "report.html").read_text()).text[1] == "A first look"
+
+
+@pytest.mark.parametrize(("row", "what"), [(("u", "i{}"), "user"), (("u{}", "i"), "item")])
+def test_what_cannot_be_compared_is_refused(row, what, tmp_path):
+    rows = [Row(*(part.format(n % 4) for part in row), START + n) for n in range(16)]
+    with pytest.raises(InputError, match=f"log has a single {what}, so that there is nothing to compare"):
+        report(store(tmp_path / "log.csv", rows), tmp_path / "report.html")
 
 
 def test_refusals(tmp_path):
