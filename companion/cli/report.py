@@ -1,7 +1,6 @@
 """`rodpo report`: from a log to a decision, in one HTML file."""
 
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,21 +42,19 @@ def report(
         raise InputError(f"--out {out} is not valid: the report is an HTML file, so its name ends in .html.")
     work = work or out.with_suffix(".quick" if quick else ".trial")
     dataset = _dataset(log, work, format, Request(log, items, user=user, item=item, time=time_column))
-    trial, started = Trial.plan(dataset, work, quick), time.monotonic()
+    trial = Trial.plan(dataset, work, quick)
     try:
-        seconds = trial.estimate()
-        print(
-            f"About {_clock(seconds)}, {len(trial.seeds)} seed{'s' * (len(trial.seeds) > 1)}; kept in {work}",
-            flush=True,
-        )
+        epoch = trial.epoch_seconds() if trial.left() else 0
+        seeds = f"{len(trial.seeds)} seed{'s' * (len(trial.seeds) > 1)}"
+        print(f"{seeds}, about {_clock(epoch * trial.left())}; what is done is kept in {work}", flush=True)
         for stage in trial.run():
-            print(f"{stage:12} done after {_clock(time.monotonic() - started)}", flush=True)
+            print(f"{stage:12} done, about {_clock(epoch * trial.left())} left", flush=True)
         valid = {name: trial.ndcg(name, "valid") for name in models(trial)}
         decision = decide(valid, None if quick else lambda name: trial.ndcg(name, "test"), worth)
         write(trial, decision, out, quick, worth)
     except KeyboardInterrupt:
         print(f"rodpo: Stopped; the same command goes on from what is in {work}.", file=sys.stderr)
-        raise typer.Exit(130) from None
+        sys.exit(130)
     print(f"{out}: {printable(answer(trial, decision, quick))}")
 
 

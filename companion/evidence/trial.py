@@ -80,8 +80,16 @@ class Trial:
         """The run folder of each seed of a model."""
         return [self.folder / f"{model}-{seed}" for seed in self.seeds]
 
-    def estimate(self) -> float:
-        """About how many seconds training what is left takes at most, by an epoch on a sample of the users."""
+    def left(self) -> float:
+        """How many epochs of one seed are left, at most, an alignment's counting as so many of a reference."""
+        reference = self._reference(self.seeds[0]).training.epochs
+        alignment = ALIGNED * self._alignment("topk", self.seeds[0]).training.epochs
+        epochs = {REFERENCE: reference, **dict.fromkeys(ROWS, alignment)}
+        folders = ((name, folder) for name in epochs for folder in self.run_folders(name))
+        return sum(epochs[name] for name, folder in folders if not (folder / checkpoint.MODEL).exists())
+
+    def epoch_seconds(self) -> float:
+        """About how long an epoch of a reference takes, by one on a sample of the users."""
         dataset = self.dataset
         users = min(dataset.n_users, max(10, int(np.searchsorted(dataset.offsets, SAMPLE))))
         end = dataset.offsets[users]
@@ -89,17 +97,13 @@ class Trial:
             dataset, offsets=dataset.offsets[: users + 1], items=dataset.items[:end],
             timestamps=dataset.timestamps[:end],
         )  # fmt: skip
-        config, share = self._reference(self.seeds[0]), end / len(dataset.items)
-        batches = max(1, round(share * config.training.batches_per_epoch))
+        share = end / len(dataset.items)
+        batches = max(1, round(share * self._reference(self.seeds[0]).training.batches_per_epoch))
         training = self.reference.get("training", {}) | {"epochs": 1, "batches_per_epoch": batches}
         config = build(ReferenceConfig, self.reference | {"training": training})
         with tempfile.TemporaryDirectory(prefix="rodpo-") as place:
             runs.train(some, config, Path(place) / "run", report=_silent, progress=_no_bar)
-            epoch = checkpoint.read_history(Path(place) / "run")[0]["epoch_seconds"] / share
-        alignment = ALIGNED * self._alignment("topk", self.seeds[0]).training.epochs
-        left = [not (folder / checkpoint.MODEL).exists() for name in ROWS for folder in self.run_folders(name)]
-        references = [not (folder / checkpoint.MODEL).exists() for folder in self.run_folders(REFERENCE)]
-        return epoch * (sum(references) * self._reference(self.seeds[0]).training.epochs + sum(left) * alignment)
+            return checkpoint.read_history(Path(place) / "run")[0]["epoch_seconds"] / share
 
     def run(self) -> Iterator[str]:
         """Do what is not done yet, and yield what each stage did when it is done."""

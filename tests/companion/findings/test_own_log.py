@@ -34,8 +34,9 @@ def files(trial) -> dict:
 def test_what_is_done_is_not_done_again_and_takes_no_time(trial):
     before = files(trial)
     assert list(trial.run()) == own_log.models(trial) and files(trial) == before
-    assert trial.estimate() == 0
-    assert small_trial(trial.dataset, trial.folder / "new").estimate() > 0
+    assert trial.left() == 0
+    new = small_trial(trial.dataset, trial.folder / "new")
+    assert new.left() == 2 * (1 + 4 * 1.5) and new.epoch_seconds() > 0
 
 
 def test_an_interrupted_trial_goes_on(trial, tmp_path):

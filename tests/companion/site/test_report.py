@@ -107,7 +107,7 @@ def test_the_command_goes_from_a_table_to_a_first_look_and_goes_on(tmp_path, mon
     monkeypatch.setattr("companion.evidence.trial.QUICK", {"reference": 1, "alignment": 1})
     report(log, out, quick=True)
     printed = capsys.readouterr().out
-    assert "columns: user 'user_id', item 'item_id', time 'timestamp'" in printed and "1 seed; kept in" in printed
+    assert "columns: user 'user_id', item 'item_id', time 'timestamp'" in printed and "1 seed, about " in printed
     assert printed.splitlines()[-1].startswith(f"{out}: A first look, which decides nothing")
     trained = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.safetensors")}
     assert len(trained) == 5 and not list(tmp_path.rglob("ranks.parquet")), "test is not read"
