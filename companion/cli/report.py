@@ -10,7 +10,6 @@ from rodpo_lite.errors import InputError, printable
 
 if TYPE_CHECKING:  # what a command imports when it runs
     from rodpo_lite.data.importers.request import Request
-    from rodpo_lite.data.schema import Dataset
 
 
 def report(
@@ -37,12 +36,13 @@ def report(
     from companion.findings.own_log import models
     from companion.site.report import answer, write
     from rodpo_lite.data.importers.request import Request
+    from rodpo_lite.data.schema import read_dataset
 
     if out.suffix != ".html":
         raise InputError(f"--out {out} is not valid: the report is an HTML file, so its name ends in .html.")
     work = work or out.with_suffix(".quick" if quick else ".trial")
-    dataset = _dataset(log, work, format, Request(log, items, user=user, item=item, time=time_column))
-    trial = Trial.plan(dataset, work, quick)
+    data = _import(log, work, format, Request(log, items, user=user, item=item, time=time_column))
+    trial = Trial.plan(read_dataset(data), data, work, quick)
     try:
         epoch = trial.epoch_seconds() if trial.left() else 0
         seeds = f"{len(trial.seeds)} seed{'s' * (len(trial.seeds) > 1)}"
@@ -55,14 +55,13 @@ def report(
     except KeyboardInterrupt:
         print(f"rodpo: Stopped; the same command goes on from what is in {work}.", file=sys.stderr)
         sys.exit(130)
-    print(f"{out}: {printable(answer(trial, decision, quick))}")
+    print(f"{out}: {printable('. '.join(answer(trial, decision, quick)))}")
 
 
-def _dataset(log: Path, work: Path, format: str, request: "Request") -> "Dataset":
-    """The dataset in the folder `work`, imported if it is not there yet; InputError if it is of another log."""
+def _import(log: Path, work: Path, format: str, request: "Request") -> Path:
+    """The dataset folder: LOG itself, or in `work`, imported if it is not yet; InputError if that is of another log."""
     from rodpo_lite.cli.data import describe
     from rodpo_lite.data.importers.dataset import import_dataset
-    from rodpo_lite.data.schema import read_dataset
     from rodpo_lite.files import read_json, write_json
 
     if (log / "dataset.json").is_file():
@@ -78,11 +77,11 @@ def _dataset(log: Path, work: Path, format: str, request: "Request") -> "Dataset
         raise InputError(
             f"{work} holds a trial of another log, or of other options: remove it, or name another --work."
         )
-    if folder != log and not folder.exists():
-        import_dataset(format, request, folder, "log")
+    lines = [] if folder == log or folder.exists() else import_dataset(format, request, folder, "log")
     write_json(known, source)
     describe(folder)
-    return read_dataset(folder)
+    print("\n".join(lines), end="\n" * bool(lines))
+    return folder
 
 
 def _clock(seconds: float) -> str:

@@ -19,16 +19,16 @@ from rodpo_lite.files import write_bytes
 from rodpo_lite.provenance import machine, versions
 
 FOLDER = Path(__file__).parent
-VERDICTS = {"keep": "Keep", "discard": "Discard", "too small": "Too small to say"}
 
 
-def answer(trial: Trial, decision: Decision, quick: bool) -> str:
-    """The answer in a sentence or two."""
+def answer(trial: Trial, decision: Decision, quick: bool) -> tuple[str, str]:
+    """The answer in a few words, and in a sentence or two."""
     needed = own_log.enough(trial, decision).to_dict("records")
     before, more = trial.seconds(REFERENCE), trial.seconds(decision.candidate)
     facts = {"decision": decision, "quick": quick, "users": trial.dataset.n_users, "needed": needed}
     text = _template("answer.j2", autoescape=False).render(facts | {"more": 100 * more / before})
-    return text.replace(" %", "\u00a0%")
+    words, sentences = text.replace(" %", "\u00a0%").split("\n")
+    return words, sentences
 
 
 def write(trial: Trial, decision: Decision, out: Path, quick: bool = False, worth: float = 2.0) -> None:
@@ -37,9 +37,10 @@ def write(trial: Trial, decision: Decision, out: Path, quick: bool = False, wort
     later, push = own_log.taken_later(trial)
     needed, dataset = own_log.enough(trial, decision), trial.dataset
     shown = decision.candidate if decision.verdict == "keep" else decision.incumbent
+    words, sentences = answer(trial, decision, quick)
     facts = {
-        "verdict": "A first look" if quick else VERDICTS[decision.verdict],
-        "answer": answer(trial, decision, quick),
+        "verdict": words,
+        "answer": sentences,
         "name": dataset.name,
         "decision": decision,
         "seeds": trial.seeds,
@@ -126,8 +127,8 @@ def _settings(trial: Trial) -> pd.DataFrame:
 
 def _use(trial: Trial, model: str) -> list[str]:
     if model in trial.baselines:
-        return [f"rodpo baseline --data {trial.folder / 'data'} --name {model}"]
-    folders = f"--data {trial.folder / 'data'} --run {trial.best_run(model)}"
+        return [f"rodpo baseline --data {trial.data} --name {model}"]
+    folders = f"--data {trial.data} --run {trial.best_run(model)}"
     return [
         f"rodpo recommend {folders} --user {printable(trial.dataset.user_ids[0])!r}",
         f"rodpo recommend {folders} --all --out recommendations.parquet",

@@ -17,7 +17,7 @@ SMALL = {"epochs": 1, "batches_per_epoch": 4, "select_by": "masked.ndcg@5", "pre
 
 def small_trial(dataset, folder) -> Trial:
     alignment = recommended(dataset) | {"training": SMALL}
-    return Trial(dataset, folder, (1, 2), {"encoder": {"width": 8}, "training": SMALL}, alignment)
+    return Trial(dataset, folder / "data", folder, (1, 2), {"encoder": {"width": 8}, "training": SMALL}, alignment)
 
 
 @pytest.fixture(scope="module")
