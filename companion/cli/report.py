@@ -67,8 +67,8 @@ def _import(log: Path, work: Path, format: str, request: "Request") -> Path:
     if (log / "dataset.json").is_file():
         source, folder = {"dataset": read_json(log / "dataset.json").get("files")}, log
     else:
-        if not log.is_file():
-            raise InputError(f"There is no file or dataset folder {log}, which LOG names.")
+        if not log.exists():
+            raise InputError(f"There is no file or folder {log}, which LOG names.")
         about, folder = log.stat(), work / "data"
         options = {"format": format} | {name: str(value) for name, value in vars(request).items()}
         source = {"bytes": about.st_size, "modified": about.st_mtime, "options": options}

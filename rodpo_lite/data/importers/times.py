@@ -32,7 +32,7 @@ _CLOCK = re.compile(  # hour, minute, second, fraction, half of the day, zone, o
     r"[T:\s]*(?<!\d)(\d{1,2}):(\d\d)(?::(\d\d)(?:[.,](\d{1,9})\d*)?)?\s*(?i:([ap])\.?m\b\.?)?"
     r"\s*([A-Z]{1,5}\b|[A-Z][a-z]+/[\w/]+)?\s*([+-]\d\d(?::?\d\d)?\b)?"
 )
-_LEFT_OUT = re.compile(r"\(.*\)|\[.*\]|\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*\b|(?<=\d)(?:st|nd|rd|th)\b|\.(?!\d)")
+_LEFT_OUT = re.compile(r"\(.*\)|\[.*\]|\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*\b|(?<=\d)(?:st|[nr]d|th)\b|\.(?!\d)")
 
 
 class Times:

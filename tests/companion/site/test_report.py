@@ -148,7 +148,7 @@ def test_what_cannot_be_compared_is_refused(row, what, tmp_path):
 def test_refusals(tmp_path):
     with pytest.raises(InputError, match=r"report.pdf is not valid: .* its name ends in .html"):
         report(tmp_path / "log.csv", tmp_path / "report.pdf")
-    with pytest.raises(InputError, match=r"There is no file or dataset folder .*nothing, which LOG names"):
+    with pytest.raises(InputError, match=r"There is no file or folder .*nothing, which LOG names"):
         report(tmp_path / "nothing", tmp_path / "report.html")
     assert not list(tmp_path.iterdir())
 

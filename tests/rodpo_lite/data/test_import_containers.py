@@ -112,7 +112,7 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_files_with_types(save, way, tmp_path):
     frame = way(FRAME)
-    if "categor" in str(frame["user_id"].dtype) and save is TYPED["orc"]:
+    if "category" in str(frame["user_id"].dtype) and save is TYPED["orc"]:
         pytest.skip("ORC has no categories")
     save(frame, tmp_path / "log.csv")
     dataset, found, _ = imported(tmp_path / "log.csv")
