@@ -32,7 +32,8 @@ class LossConfig(Settings):
     beta_prime: float = Field(1.0, gt=0, description="β' of dr_dpo: the smaller, the less a bad pair counts")
     alpha: float = Field(0.6, ge=0, description="α of beta_dpo: how far β follows the batch")
     rho: float = Field(0.2, ge=0, lt=1, description="ρ of beta_dpo: share of the batch that is left out")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of beta_dpo's running mean and deviation")
+    eta: float = Field(0.9, gt=0, lt=1, description="η of rpo: the share of right labels that it starts from")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of the running values of beta_dpo and rpo")
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,19 @@ def beta_dpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
     return F.softplus(-strength * margin[kept])
 
 
+def rpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
+    """-w log σ(βh) - (1-w) log σ(-βh), [P, n], w being the posterior that a label is right, without gradient.
+
+    w = ηp / (ηp + (1-η)(1-p)) with p = σ(βh). η, the share of right labels, is the running mean (share `momentum` of
+    the past) of w, from `eta`, in `state`: expectation-maximisation. Source: Cao et al. 2025, arXiv 2509.24159.
+    """
+    logits = config.beta * pairs.margin
+    share = state.get("right_share", logits.new_tensor(config.eta)).to(logits.dtype)
+    right = (logits.detach() + share.logit()).sigmoid()
+    state["right_share"] = config.momentum * share + (1 - config.momentum) * right.mean()
+    return right * F.softplus(-logits) + (1 - right) * F.softplus(logits)
+
+
 def sdpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
     """-log σ(-log Σ_l exp(-β h_l)) over the n negatives of a position, [P]. Source: Chen et al. 2024."""
     return F.softplus(torch.logsumexp(-config.beta * pairs.margin, 1))
@@ -136,12 +150,13 @@ def dmpo(pairs: Pairs, config: LossConfig, state: State) -> Tensor:
 @dataclass(frozen=True)
 class Loss:
     """A loss; its suppression w = ∂ℓ/∂s(i-) in closed form, [P, n], None where that of a pair depends on other pairs;
-    the keys of `loss` that it reads; and whether it looks at the reference."""
+    the keys of `loss` that it reads; whether it looks at the reference; and what of its state is reported by epoch."""
 
     function: Callable[[Pairs, LossConfig, State], Tensor]
     suppression: Callable[[Pairs, LossConfig], Tensor] | None = None
     uses: tuple[str, ...] = ("beta",)
     reference: bool = True
+    tells: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -150,6 +165,12 @@ class Loss:
 
 def _dpo_suppression(pairs: Pairs, config: LossConfig) -> Tensor:
     return config.beta * torch.sigmoid(-config.beta * pairs.margin)
+
+
+def _rpo_suppression(pairs: Pairs, config: LossConfig) -> Tensor:
+    """At the share of right labels that it starts from: β [w - σ(βh)]."""
+    logits = config.beta * pairs.margin
+    return config.beta * ((logits + logits.new_tensor(config.eta).logit()).sigmoid() - logits.sigmoid())
 
 
 LOSSES: dict[str, Loss] = {
@@ -165,6 +186,7 @@ LOSSES: dict[str, Loss] = {
     ),
     "dr_dpo": Loss(dr_dpo, uses=("beta", "beta_prime")),
     "beta_dpo": Loss(beta_dpo, uses=("beta", "alpha", "rho", "momentum")),
+    "rpo": Loss(rpo, _rpo_suppression, ("beta", "eta", "momentum"), tells=("right_share",)),
     "sdpo": Loss(sdpo),
     "dmpo": Loss(dmpo),
 }

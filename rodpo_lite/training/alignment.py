@@ -65,7 +65,9 @@ class AlignmentObjective(Objective):
             self.start_of_epoch = FrozenStates(self.model, self.dataset, self.sequences, self.engine)
 
     def end_epoch(self) -> dict[str, float]:
-        return self.diagnostics.summary() if self.sampler else {}
+        if self.sampler is None:
+            return {}
+        return self.diagnostics.summary() | {name: float(self.state[name]) for name in self.loss.tells}
 
     def prepare(self, batch: PackedBatch) -> Step:
         positives = self.items[batch.rows + 1]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from rodpo_lite.losses.preference import LOSSES, LossConfig, Pairs, suppression_by_autograd
 
-PAIRWISE = ["dpo", "bpr", "cdpo", "rdpo", "ipo", "simpo"]
+PAIRWISE = ["dpo", "bpr", "cdpo", "rdpo", "ipo", "simpo", "rpo"]
 
 
 def pairs_of(margins, reference_margins=None) -> Pairs:
@@ -46,6 +46,7 @@ def sigmoid(x: float) -> float:
         ("simpo", {"gamma": 0.7}, -math.log(sigmoid(1.5 - 0.7))),
         ("dr_dpo", {"beta_prime": 0.5}, -math.log(sigmoid(1))),
         ("beta_dpo", {"rho": 0.0}, -math.log(sigmoid(1))),
+        ("rpo", {"eta": 0.5}, -sigmoid(1) * math.log(sigmoid(1)) - sigmoid(-1) * math.log(sigmoid(-1))),
         ("sdpo", {}, -math.log(sigmoid(1))),
         ("dmpo", {}, -math.log(sigmoid(1))),
     ],
@@ -114,6 +115,29 @@ def test_beta_dpo_moves_its_running_values_slowly():
     assert state["margin_std"].item() == pytest.approx(0.9 * 3 + 0.1 * 1)
 
 
+def test_rpo_by_hand():
+    """The posterior of Bayes' rule, and η as its running mean."""
+    config, state = LossConfig(name="rpo", beta=0.5, eta=0.8, momentum=0.9), {}
+    p = [sigmoid(0.5 * h) for h in (2.0, -4.0)]
+    w = [0.8 * x / (0.8 * x + 0.2 * (1 - x)) for x in p]
+    found = LOSSES["rpo"].function(pairs_of([[2.0], [-4.0]]), config, state)
+    expected = [-weight * math.log(x) - (1 - weight) * math.log(1 - x) for weight, x in zip(w, p)]
+    assert found.flatten().tolist() == pytest.approx(expected)
+    assert state["right_share"].item() == pytest.approx(0.9 * 0.8 + 0.1 * sum(w) / 2)
+
+
+def test_rpo_finds_the_share_of_right_labels():
+    """Labels are flipped with probability .3, and the margin is the true log odds: η ends at .7."""
+    generator = torch.Generator().manual_seed(0)
+    config, state = LossConfig(name="rpo", beta=1.0, momentum=0.9), {}
+    for _ in range(200):
+        truth = 3 * torch.randn(4000, 1, generator=generator)
+        prefers = torch.rand(4000, 1, generator=generator) < truth.sigmoid()
+        flipped = torch.rand(4000, 1, generator=generator) < 0.3
+        LOSSES["rpo"].function(pairs_of(torch.where(prefers ^ flipped, truth, -truth)), config, state)
+    assert state["right_share"].item() == pytest.approx(0.7, abs=0.01)
+
+
 @pytest.mark.parametrize("name", ["cdpo", "rdpo"])
 def test_no_label_noise_is_dpo(name, random_pairs):
     torch.testing.assert_close(value(name, random_pairs, epsilon=0.0), value("dpo", random_pairs))
@@ -164,7 +188,7 @@ def test_beta_dpo_without_its_parts_is_dpo(random_pairs):
     torch.testing.assert_close(plain.sort().values, value("dpo", random_pairs).flatten().sort().values)
 
 
-@pytest.mark.parametrize("name", sorted(LOSSES))
+@pytest.mark.parametrize("name", sorted(LOSSES.keys() - {"rpo"}))  # no gradient through its posterior
 def test_gradcheck(name, random_pairs):
     scores = [score.clone().requires_grad_() for score in (random_pairs.policy_positive, random_pairs.policy_negative)]
     fixed = random_pairs.reference_positive, random_pairs.reference_negative
@@ -198,6 +222,7 @@ def test_suppression_in_closed_form(random_pairs):
         "ipo": -2 * (h - 1 / (2 * beta)),
         "simpo": beta * torch.sigmoid(0.4 - beta * random_pairs.policy_margin),
         "dmpo": beta / 3 * torch.sigmoid(-beta * h.mean(1, keepdim=True)).expand(-1, 3),
+        "rpo": beta * ((beta * h + math.log(9)).sigmoid() - (beta * h).sigmoid()),
         "sdpo": beta * F.softmax(-beta * h, 1) * torch.sigmoid(torch.logsumexp(-beta * h, 1, keepdim=True)),
     }
     for name, expected in by_hand.items():
