@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from import_cases import START, Row, store
+from test_browser import AXE, BARRIERS, browser  # noqa: F401, a fixture
 
 from companion.cli.report import report
 from companion.evidence.trial import Trial, recommended
@@ -70,7 +71,7 @@ def test_the_answer_stands_first_and_the_page_needs_nothing_else(name, trial, tm
     assert page.text[1].startswith("Too small to say" if name == "nobody" else name)
     assert not [values for _, values in page.tags if values.keys() & {"src", "href"}], "nothing is loaded"
     assert [tag for tag, _ in page.tags].count("h1") == 1 and page.tags[0] == ("html", {"lang": "en"})
-    plots = [values for tag, values in page.tags if values.get("class") == "plot"]
+    plots = [values for tag, values in page.tags if values.get("class") == "rodpo-plot"]
     assert len(plots) >= 2 and all(len(plot["aria-label"]) > 20 for plot in plots)
     figures = re.findall(r'<script type="application/json">(.*?)</script>', text, re.S)
     assert len(figures) == len(plots) == text.count("<figcaption>") and all(json.loads(one)["data"] for one in figures)
@@ -78,6 +79,22 @@ def test_the_answer_stands_first_and_the_page_needs_nothing_else(name, trial, tm
     command = "baseline" if used == "item_knn" else "recommend"
     assert f"rodpo {command} --data {trial.data}" in text
     assert used == "item_knn" or str(trial.best_run(used)) in text
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_browser_draws_it_from_disk_and_nothing_keeps_a_reader_out(theme, browser, trial, tmp_path):  # noqa: F811
+    write(trial, DECISIONS["Keep"], tmp_path / "report.html")
+    media = [{"name": "prefers-color-scheme", "value": theme}]
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+    for width in (1280, 360):
+        browser.open(tmp_path / "report.html", width=width)
+        assert browser.draw_all() == 0 and browser.complaints() == []
+        wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert browser.run(wide) <= 0, "no sideways scrolling"
+        browser.run("document.querySelectorAll('details').forEach((details) => { details.open = true })")
+        browser.run(AXE.read_text(encoding="utf-8"))
+        assert browser.driver.execute_async_script(BARRIERS) == []
 
 
 @pytest.mark.parametrize(
