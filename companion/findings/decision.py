@@ -7,8 +7,9 @@ The metric is NDCG@5 with the history dropped, of the same users for every model
 2. *Keep* is proposed if the candidate is above the incumbent with p below 5 % over the number of alignments, as it is
    the best of so many; *discard* if the 95 % interval of every alignment lies below the smallest gain that is worth it.
 3. Otherwise the log is *too small to say*. Test is not read then, and stays fresh for the day when there is more.
-4. Test is read once, for these two. Keep stands if the 95 % interval lies above zero there, and discard unless it does.
-   What does not stand is a discard if the interval lies below what is worth it, and else too small to say.
+4. Test is read once, for these two. It is discard if the 95 % interval lies below what is worth it there, else keep if
+   that was proposed and the interval lies above zero, and else too small to say. So both verdicts need both parts: the
+   incumbent, too, is the best of several, and on a few users by luck.
 
 The gain that is reported is that on test, as the candidate was chosen on validation. Five seeds are needed: an interval
 of three leaves too much open on what another seed would change, so that it takes several times as many users.
@@ -65,8 +66,7 @@ def decide(valid: Mapping[str, np.ndarray], test: Callable[[str], np.ndarray] | 
     if before.mean() == 0:
         return Decision("too small", candidate, incumbent, best)
     confirmed = compare(before, after)
-    above, worthless = confirmed.low > 0, confirmed.high < worth
-    verdict = "keep" if keep and above else "discard" if worthless or not (keep or above) else "too small"
+    verdict = "discard" if confirmed.high < worth else "keep" if keep and confirmed.low > 0 else "too small"
     return Decision(verdict, candidate, incumbent, best, confirmed)
 
 

@@ -53,8 +53,10 @@ def test_without_an_effect_hardly_ever_kept(users, options):
     assert counts["keep"] <= at_most(0.01, 150), counts
 
 
-def test_a_few_users_are_too_few():
-    counts, decisions = verdicts(150, 200, {"topk": 0.1}, hits=0.05)
+@pytest.mark.parametrize("effects", [{}, {"topk": 0.1}, {"popularity": 0.0, "item_knn": 0.0}])
+def test_a_few_users_are_too_few(effects):
+    """Also where many models are alike, so that the incumbent is the luckiest."""
+    counts, decisions = verdicts(150, 200, effects, hits=0.05)
     assert counts["too small"] >= 142, counts
     assert all(decision.test is None for decision in decisions if decision.valid.p > 0.05 and decision.valid.high > 2)
 
@@ -124,7 +126,9 @@ def known(**gains):
         ({"hard": -20}, {}, "discard"),
         ({}, {"uniform": 20, "hard": 20, "topk": 20}, "too small"),
         ({"reference": 30, "topk": 20}, {"reference": 30, "topk": 20}, "discard"),
-        ({"topk": 1}, {"topk": 1}, "keep"),
+        ({"topk": 1}, {"topk": 1}, "discard"),
+        ({"topk": 20}, {"topk": 1}, "discard"),
+        ({"topk": 1}, {"topk": 20}, "keep"),
     ],
 )
 def test_validation_proposes_and_test_confirms(valid, test, verdict):
