@@ -30,7 +30,7 @@ app.command()(train.train)
 app.command(cls=train.WithRegistries)(train.align)
 for command in (evaluate.evaluate, evaluate.baseline, evaluate.drift, evaluate.recommend):
     app.command()(command)
-for entry in entry_points(group="rodpo.commands"):  # those of the companion: grid, book, check
+for entry in entry_points(group="rodpo.commands"):  # those of the companion: grid, book, check, report
     command = entry.load()
     app.add_typer(command, name=entry.name) if isinstance(command, typer.Typer) else app.command(entry.name)(command)
 
