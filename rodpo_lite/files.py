@@ -22,12 +22,18 @@ _BROKEN = (yaml.YAMLError, ValueError, RecursionError, AttributeError, LookupErr
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace a file at once: readers see the old content or the new, also after a kill or a power cut."""
+    with replacing(path) as staged:
+        staged.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside a file, for its new content: what is written there replaces the file at once, if all went well."""
     staged = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(staged, "xb") as stream:
-            stream.write(content)
-            stream.flush()
+        yield staged
+        with open(staged, "r+b") as stream:
             os.fsync(stream.fileno())
         os.replace(staged, path)
     except BaseException as error:

@@ -60,12 +60,16 @@ def _processor_model() -> str:
 
 
 def commit() -> str | None:
-    """The commit of the source that runs, `+` for uncommitted changes; None outside a checkout."""
-    git = ["git", "-C", str(Path(__file__).resolve().parent)]
-    options: dict[str, Any] = {"capture_output": True, "text": True, "env": {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}}
+    """The commit of the source that runs, `+` for uncommitted changes; None outside a checkout of this project."""
+    here, others = Path(__file__).resolve(), ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
+    options: dict[str, Any] = {"cwd": here.parent, "stderr": subprocess.DEVNULL, "text": True}
+    options["env"] = {name: value for name, value in os.environ.items() if name not in others}
+    git = ["git", "--no-optional-locks"]
     try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, **options)
-        dirty = subprocess.run([*git, "status", "--porcelain", "--", "."], **options)
+        where = subprocess.check_output([*git, "ls-files", "--full-name", here.name], **options).strip()
+        if where != f"{here.parent.name}/{here.name}":  # a copy that lies in another repository
+            return None
+        dirty = subprocess.check_output([*git, "status", "--porcelain", "--", "."], **options).strip()
+        return subprocess.check_output([*git, "rev-parse", "HEAD"], **options)[:12] + ("+" if dirty else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return head.stdout.strip()[:12] + ("+" if dirty.stdout.strip() else "")

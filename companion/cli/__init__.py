@@ -1,1 +1,1 @@
-"""What the companion adds to the command line: grid, book and check."""
+"""What the companion adds to the command line: grid, book, check and report."""

@@ -37,7 +37,7 @@ class Ledger:
     def __init__(self, folder: str | Path | None = None):
         if folder is None and not FOLDER.is_dir():
             raise InputError("The project's run ledger is in its checkout, not here: name a folder with --ledger.")
-        self.folder = Path(folder or FOLDER)
+        self.folder = Path(str(folder or FOLDER))
         self.forget()
 
     def forget(self) -> None:

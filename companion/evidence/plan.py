@@ -22,7 +22,7 @@ from companion.evidence.grid import FINAL, Experiment, Grid
 from companion.evidence.ledger import Ledger
 from companion.evidence.tuning import write_settings
 from rodpo_lite.errors import InputError
-from rodpo_lite.files import write_json
+from rodpo_lite.files import read_yaml, write_json
 
 WORKFLOW = Path(__file__).resolve().parents[2] / "workflow"
 GRID = WORKFLOW / "grid.yaml"
@@ -127,7 +127,7 @@ def run(plan: Plan, data: Path, profile: str, replicas: int, precision: str | No
     precision: of the products of every run; None leaves it to the rows, as a rule to the processor. A lock keeps two of
     them from the same folder; Snakemake holds it too, so that where this process is killed and Snakemake goes on,
     nobody begins beside it. SIGTERM stops Snakemake and its jobs on this machine. Raises InputError if one is running,
-    if the profile does not exist or if Snakemake is not installed.
+    if the profile does not exist, or if Snakemake or the Slurm of the profile is not installed.
     """
     folder = WORKFLOW / "profiles" / profile
     if not folder.is_dir():
@@ -135,6 +135,10 @@ def run(plan: Plan, data: Path, profile: str, replicas: int, precision: str | No
         raise InputError(f"There is no profile {profile!r}; there are {known}.")
     if find_spec("snakemake") is None:
         raise InputError("The grid needs Snakemake: pip install 'rodpo-lite[grid]'.")
+    if read_yaml(folder / "config.yaml", "The profile").get("executor") == "slurm" and shutil.which("sbatch") is None:
+        raise InputError(
+            f"The profile {profile!r} needs Slurm, but there is no sbatch here; --profile local needs none."
+        )
     with _exclusive(plan.runs) as lock:
         written = plan.write(data, replicas, precision)
         command = [sys.executable, "-m", "snakemake", "--snakefile", WORKFLOW / "Snakefile", "--nolock"]

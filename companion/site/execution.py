@@ -3,9 +3,11 @@
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -155,11 +157,18 @@ def _pictures(figures: list[dict[str, Any]]) -> Iterator[bytes]:
     """Still pictures of figures as SVG, for readers without JavaScript: as they look before anything is moved."""
     from kaleido.scopes.plotly import PlotlyScope
 
-    scope = PlotlyScope(plotlyjs=str(files("plotly") / "package_data" / "plotly.min.js"))  # starts when it is used
-    try:
-        for figure in figures:
-            layout = {key: part for key, part in figure["layout"].items() if key not in ("sliders", "updatemenus")}
-            size = {"width": WIDTH, "height": int(layout.get("height") or HEIGHT)}
-            yield scope.transform({"data": figure["data"], "layout": layout}, format="svg", **size)
-    finally:
-        scope._shutdown_kaleido()
+    # Kaleido cannot be started from a path with spaces or letters beyond ASCII, so it gets links to follow.
+    places = [place for place in (tempfile.gettempdir(), "/tmp") if re.fullmatch(r"[\w/.-]+", place, re.ASCII)]
+    with tempfile.TemporaryDirectory(prefix="rodpo-", dir=next(iter(places), None)) as holder:
+        executable, library = Path(holder, "kaleido"), Path(holder, "plotly.min.js")
+        executable.symlink_to(Path(started := PlotlyScope.executable_path()).parent)
+        library.symlink_to(str(files("plotly") / "package_data" / "plotly.min.js"))
+        scope = PlotlyScope(plotlyjs=str(library))  # starts when it is used
+        scope.executable_path = lambda: str(executable / Path(started).name)
+        try:
+            for figure in figures:
+                layout = {key: part for key, part in figure["layout"].items() if key not in ("sliders", "updatemenus")}
+                size = {"width": WIDTH, "height": int(layout.get("height") or HEIGHT)}
+                yield scope.transform({"data": figure["data"], "layout": layout}, format="svg", **size)
+        finally:
+            scope._shutdown_kaleido()

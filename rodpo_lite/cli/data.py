@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from rodpo_lite.errors import printable
+
 app = typer.Typer(help="Make, fetch, import and check datasets in the canonical format.", no_args_is_help=True)
 
 
@@ -23,7 +25,7 @@ def data_synth(
     """
     from rodpo_lite.data.synthetic import WorldSizes, synthesise
 
-    _describe(synthesise(out, seed, WorldSizes(users=users, items=items)))
+    describe(synthesise(out, seed, WorldSizes(users=users, items=items)))
 
 
 @app.command("check")
@@ -32,7 +34,7 @@ def data_check(folder: Annotated[Path, typer.Argument(help="dataset folder")]) -
 
     Example: `rodpo data check data/amazon/toys`
     """
-    _describe(folder)
+    describe(folder)
 
 
 @app.command("plant")
@@ -49,7 +51,7 @@ def data_plant(
     """
     from rodpo_lite.data.planted import plant
 
-    _describe(plant(folder, out, share, seed, name))
+    describe(plant(folder, out, share, seed, name))
 
 
 @app.command("fetch")
@@ -107,7 +109,7 @@ class _WithFormats(TyperCommand):
 @app.command("import", cls=_WithFormats)
 def data_import(
     format: Annotated[str, typer.Argument(help="what SOURCE is; see below")],
-    source: Annotated[Path, typer.Argument(help="file of interactions, plain or .gz")],
+    source: Annotated[Path, typer.Argument(help="file of interactions, as it is or packed; RecBole: or a folder")],
     out: Annotated[Path, typer.Option("--out", help="folder to write")],
     name: Annotated[str | None, typer.Option(help="name of the dataset [default: that of the folder]")] = None,
     items: Annotated[Path | None, typer.Option(help="file with the items' texts")] = None,
@@ -118,7 +120,17 @@ def data_import(
     time: Annotated[str | None, typer.Option(help="column of times [default: found]")] = None,
     rating: Annotated[str | None, typer.Option(help="column of ratings [default: found]")] = None,
     min_rating: Annotated[float | None, typer.Option(help="drop what is rated lower")] = None,
-    delimiter: Annotated[str | None, typer.Option(help="character between columns, or tab [default: found]")] = None,
+    time_format: Annotated[
+        str | None, typer.Option(help="unit or form of times, or a pattern as '%d.%m.%Y %H:%M' [default: found]")
+    ] = None,
+    ties: Annotated[str, typer.Option(help="what is tied in time: hash, or file for the order of the file")] = "hash",
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="the first line is a row; columns are numbers, as in --user 1")
+    ] = False,
+    encoding: Annotated[str | None, typer.Option(help="encoding of text [default: found]")] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(help="characters between columns, or tab, or space [default: found]")
+    ] = None,
     text: Annotated[
         str | None, typer.Option(help="text columns of --items, as in title,brand [default: those with words]")
     ] = None,
@@ -127,9 +139,13 @@ def data_import(
     repeats: Annotated[str, typer.Option(help="keep, or first: no item twice for a user")] = "keep",
     core: Annotated[int, typer.Option(min=0, help="least interactions of every user and item")] = 0,
 ) -> None:
-    """Turn a table, RecBole files or Amazon reviews into a dataset folder, and say what was left out.
+    """Turn a table, RecBole files or Amazon reviews into a dataset folder, and say what was taken and left out.
 
-    Times are Unix seconds, milli-, micro- or nanoseconds, or ISO 8601. Without them the order of the file counts.
+    Times are Unix seconds, milli-, micro- or nanoseconds, ISO 8601, or in another usual form, which the whole column
+    decides; `--time-format` takes a unit, year-first, month-first, day-first, or a pattern. What is tied in time is put
+    in an order that says nothing, by a hash of user and item; without times the order of the file counts.
+
+    Files may be packed (gzip, bzip2, xz, Zstandard, LZ4, zip with one file).
     """
     from rodpo_lite.data.importers.dataset import import_dataset
     from rodpo_lite.data.importers.request import Request
@@ -137,18 +153,22 @@ def data_import(
     columns = None if text is None else tuple(column.strip() for column in text.split(","))
     request = Request(
         source, items, images, image_folder, user, item, time, rating, min_rating, delimiter, columns, text_model,
-        image_model, repeats, core,
+        image_model, repeats, core, ties, time_format, no_header or None, encoding,
     )  # fmt: skip
     lines = import_dataset(format, request, out, name)
-    _describe(out)
+    describe(out)
     for line in lines:
         print(line)
 
 
-def _describe(folder: Path) -> None:
+def describe(folder: Path) -> None:
+    """Print what is in a dataset folder, and the account of its import."""
     from rodpo_lite.data.schema import read_dataset
 
     dataset = read_dataset(folder)
     parts = [f"{modality} ({rows.shape[1]} numbers)" for modality, rows in dataset.features.items()]
     counts = f"{dataset.n_users:,} users, {dataset.n_items:,} items, {len(dataset.items):,} interactions"
     print(f"{folder}: {dataset.name}, {counts}, {', '.join(parts) or 'no item features'}")
+    account = dataset.manifest.get("account")
+    for line in account if isinstance(account, list) else ():
+        print(printable(str(line)))

@@ -95,19 +95,33 @@ def drift(
 
 def recommend(
     data: Data, run: RunFolder,
-    user: Annotated[str, typer.Option(help="user id, as in what was imported; a number where no ids are known")],
+    user: Annotated[
+        str | None, typer.Option(help="user id, as in what was imported; a number where no ids are known")
+    ] = None,
+    everyone: Annotated[bool, typer.Option("--all", help="for every user, into the Parquet file --out")] = False,
+    out: Annotated[Path | None, typer.Option(help="Parquet file with user, rank, item and score")] = None,
     top: Annotated[int, typer.Option(help="how many items")] = 10,
 ) -> None:  # fmt: skip
-    """Print the best items for a user after their whole history: rank, score, id and title.
+    """Print the best items for a user after their whole history: rank, score, id and title; or write them for all.
 
-    Example: `rodpo recommend --data data/amazon/toys --run runs/toys --user 7`
+    Example: `rodpo recommend --data data/amazon/toys --run runs/toys --user 7`, and for every user
+    `rodpo recommend --data data/amazon/toys --run runs/toys --all --out recommendations.parquet`
     """
+    if everyone == (user is not None) or everyone != (out is not None):
+        raise InputError("Give either --user for one user, or --all and --out for every user.")
+    if out and out.suffix != ".parquet":
+        raise InputError(f"--out {out} is not valid: recommendations are a Parquet file, so its name ends in .parquet.")
     from rodpo_lite.data.schema import read_dataset
-    from rodpo_lite.evaluation.recommend import recommend
+    from rodpo_lite.evaluation.recommend import recommend, write_recommendations
     from rodpo_lite.training.runs import load
 
     dataset = read_dataset(data)
-    best = recommend(load(run, dataset).model, dataset, dataset.user_called(user), top)
+    model = load(run, dataset).model
+    if out:
+        users = write_recommendations(model, dataset, out, top)
+        print(f"{out}: {users:,} users" + (f"; {left:,} have every item" if (left := dataset.n_users - users) else ""))
+        return
+    best = recommend(model, dataset, dataset.user_called(user), top)
     width = best["item"].str.len().max()
     for rank, row in enumerate(best.itertuples(), start=1):
         title = "" if row.title == row.item else row.title

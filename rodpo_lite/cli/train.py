@@ -1,9 +1,11 @@
 """`rodpo train` and `rodpo align`."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from tqdm import tqdm
 from typer.core import TyperCommand
 
 from rodpo_lite.errors import InputError
@@ -107,9 +109,14 @@ def _folders(option: str, folder: Path, configs: list[Any], seeds: str | None) -
 
 
 def report(line: dict[str, Any]) -> None:
+    """Print what an epoch brought and how long the rest takes at most, as training may stop early."""
+    if os.environ.get("RODPO_QUIET"):
+        return
+    left = tqdm.format_interval((line["epochs"] - line["epoch"]) * line["epoch_seconds"])
     losses = "  ".join(f"{name} {value:.4f}" for name, value in line.items() if name.startswith(("loss", "margin")))
     valid = f"validation NDCG@5 {line['valid']['ndcg@5']:.5f} (history masked {line['valid_masked']['ndcg@5']:.5f})"
-    print(f"epoch {line['epoch']:3} of {line['epochs']}  {line['epoch_seconds']:6.1f} s  {losses}  {valid}", flush=True)
+    epoch = f"epoch {line['epoch']:3} of {line['epochs']}  {line['epoch_seconds']:6.1f} s"
+    print(f"{epoch}  {losses}  {valid}  at most {left} left", flush=True)
 
 
 def _print_best(records: list[dict[str, Any]], outs: list[Path]) -> None:

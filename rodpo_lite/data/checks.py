@@ -97,19 +97,22 @@ def read_interactions(folder: Path, n_items: int) -> pd.DataFrame:
     if beyond.size:
         item = interactions["item"].iloc[beyond[0]]
         raise InputError(f"{path}: item {item} in row {beyond[0]} is out of range: items.parquet has {n_items} items.")
-    repeated = interactions.duplicated(["user", "position"])
-    if repeated.any():
-        user, position = interactions.loc[repeated.idxmax(), ["user", "position"]]
-        raise InputError(f"{path}: user {user} has two interactions at position {position}.")
-    lengths = interactions.groupby("user").size()
-    if (missing := np.setdiff1d(np.arange(len(lengths)), lengths.index)).size:
+    place = interactions["user"].to_numpy(np.int64) << 32 | interactions["position"].to_numpy()
+    if (place[1:] <= place[:-1]).any():
+        order = place.argsort(kind="stable")
+        interactions, place = interactions.iloc[order].reset_index(drop=True), place[order]
+        if (repeated := np.flatnonzero(place[1:] == place[:-1])).size:
+            user, position = divmod(int(place[repeated[0]]), 2**32)
+            raise InputError(f"{path}: user {user} has two interactions at position {position}.")
+    users, lengths = np.unique(interactions["user"], return_counts=True)
+    if (missing := np.setdiff1d(np.arange(len(users)), users)).size:
         raise InputError(f"{path}: users must be numbered 0, 1, 2, … without a gap, but user {missing[0]} is missing.")
     if lengths.min() < MINIMUM_LENGTH:
         raise InputError(
-            f"{path}: user {lengths.idxmin()} has {lengths.min()} interactions, but leave-one-out needs at least "
-            f"{MINIMUM_LENGTH}; drop such users."
+            f"{path}: user {users[lengths.argmin()]} has {lengths.min()} interactions, but leave-one-out needs at "
+            f"least {MINIMUM_LENGTH}; drop such users."
         )
-    return interactions.sort_values(["user", "position"], kind="stable", ignore_index=True)
+    return interactions
 
 
 def read_features(folder: Path, modality: str, entry: dict[str, Any], n_items: int) -> np.ndarray:

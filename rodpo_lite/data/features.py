@@ -18,6 +18,7 @@ DIM = 128  # numbers that TF-IDF of a text is reduced to
 THUMBNAIL = 8  # pixels on each side
 DRAFT = 512  # pixels: a larger JPEG is decoded at a fraction of its size, but not below this
 BLOCK = 256  # images that a model is given at a time
+FAINT = 0.1  # of the length of a text: less of it than so is hardly more than the noise of the algorithm
 _VANISHED = 1e-6  # a shorter row says nothing: what is left of a text whose words all were left out
 Made = tuple[np.ndarray, np.ndarray, str]  # unit rows, float32 [N, d], zero where there is none; which; how
 
@@ -58,15 +59,21 @@ def image_features(folder: Path, ids: Sequence[str], model: str | None = None) -
 
 
 def _weigh_words(texts: list[str]) -> np.ndarray:
-    """TF-IDF of the words of texts, reduced by truncated SVD, float32 [n, d]."""
+    """TF-IDF of the words of texts, reduced by truncated SVD, float32 [n, d].
+
+    A text whose words are all too rare to be among the d directions has the sum of a random direction for each word.
+    """
     algebra = require("sklearn.utils.extmath", "scikit-learn", "Text features")
     extraction = require("sklearn.feature_extraction.text", "scikit-learn", "Text features")
     # Single letters and digits count too: in short titles they tell one model from another.
-    words = extraction.TfidfVectorizer(
-        sublinear_tf=True, max_features=50_000, token_pattern=r"(?u)\w+", dtype=np.float32
-    ).fit_transform(texts)
+    options = {"sublinear_tf": True, "token_pattern": r"(?u)\w+", "dtype": np.float32}
+    words = extraction.TfidfVectorizer(max_features=50_000, **options).fit_transform(texts)
     left, values, _ = algebra.randomized_svd(words, min(DIM, *words.shape), random_state=0)
-    return left * values
+    rows = left * values
+    if (lost := np.flatnonzero(np.linalg.norm(rows, axis=1) < FAINT)).size:
+        rare = extraction.TfidfVectorizer(**options).fit_transform([texts[row] for row in lost])
+        rows[lost] = rare @ np.random.default_rng(0).standard_normal((rare.shape[1], rows.shape[1]), np.float32)
+    return rows
 
 
 def _shrink(images: list[Any]) -> np.ndarray:

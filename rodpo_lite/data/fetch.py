@@ -195,7 +195,8 @@ class Download:
         """Append what is sent to the part, with progress on a terminal."""
         from tqdm.auto import tqdm
 
-        look = {"desc": self.file.name, "unit": "B", "unit_scale": True, "leave": False, "disable": None}
+        hidden = bool(os.environ.get("TQDM_DISABLE")) or None  # else shown on a terminal
+        look = {"desc": self.file.name, "unit": "B", "unit_scale": True, "leave": False, "disable": hidden}
         length = self._length()
         size = None if body.length_remaining is None else length + body.length_remaining
         with self.part.open("ab") as stream, tqdm(total=size, initial=length, **look) as bar:

@@ -143,6 +143,7 @@ def _names(default: str, *columns: Iterable[object]) -> list[str]:
 
 def locate(name: str) -> Path:
     """A dataset folder by path, or by name in the folder of real data: RODPO_DATA, by default data/amazon."""
+    name = str(name)  # papermill takes the name 2014 for a number
     if Path(name).is_dir():
         return Path(name)
     return Path(os.environ.get("RODPO_DATA") or Path(__file__).parents[2] / "data" / "amazon") / name

@@ -1,26 +1,90 @@
-"""The best items for a user."""
+"""The best items for a user or for all of them, and the vectors whose products rank them."""
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
+from torch import Tensor
 
+from rodpo_lite import files
 from rodpo_lite.data.schema import Dataset
+from rodpo_lite.engine import Engine
 from rodpo_lite.errors import InputError, printable
-from rodpo_lite.evaluation.ranking import encode_histories
+from rodpo_lite.evaluation.ranking import encode_histories, padded_slices
 from rodpo_lite.model.recommender import Recommender
+
+COLUMNS = pa.schema([("user", pa.string()), ("rank", pa.int32()), ("item", pa.string()), ("score", pa.float32())])
+
+
+def recommend(model: Recommender, dataset: Dataset, user: int, top: int = 10) -> pd.DataFrame:
+    """The `top` items for a user, or all that are left, after their history: columns item (its id), title, score."""
+    if not 0 <= user < dataset.n_users:
+        raise InputError(f"There is no user {user}: {dataset.name} has users 0 to {dataset.n_users - 1}.")
+    ((_, items, scores),) = _best(model, dataset, np.array([user]), top)
+    if not len(items):
+        raise InputError(f"Nothing is left for {dataset.user_ids[user]}, who has every item of {dataset.name}.")
+    ids, titles = ([printable(names[item])[:80] for item in items] for names in (dataset.item_ids, dataset.titles))
+    return pd.DataFrame({"item": ids, "title": titles, "score": scores})
+
+
+def recommend_all(model: Recommender, dataset: Dataset, top: int = 10) -> Iterator[pd.DataFrame]:
+    """The same for every user, in tables of many users: columns user and item (ids as in the log), rank from 1, score.
+
+    A user who has every item is in none of them.
+    """
+    user_ids, item_ids = (np.array(ids, object) for ids in (dataset.user_ids, dataset.item_ids))
+    for users, items, scores in _best(model, dataset, np.arange(dataset.n_users), top):
+        first = np.flatnonzero(np.diff(users, prepend=-1))
+        rank = np.arange(len(users)) - np.repeat(first, np.diff(np.append(first, len(users)))) + 1
+        yield pd.DataFrame({"user": user_ids[users], "rank": rank, "item": item_ids[items], "score": scores})
+
+
+def write_recommendations(model: Recommender, dataset: Dataset, out: str | Path, top: int = 10) -> int:
+    """Write what `recommend_all` yields to a Parquet file, table by table; returns the number of users in it."""
+    users = 0
+    with files.replacing(Path(out)) as staged, pq.ParquetWriter(staged, COLUMNS, compression="zstd") as writer:
+        for table in recommend_all(model, dataset, top):
+            writer.write_table(pa.Table.from_pandas(table, COLUMNS, preserve_index=False))
+            users += int((table["rank"] == 1).sum())
+    return users
+
+
+def vectors(model: Recommender, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """A vector for each user after their history [U, D], and for each item [N, D], float32: their product is the score.
+
+    This is what an index of nearest neighbours takes, with the inner product for its metric.
+    """
+    batches = list(encode_histories(model, dataset, dataset.offsets[:-1], dataset.offsets[1:], model.max_length))
+    users, hidden = (torch.cat([batch[part] for batch in batches]) for part in (0, 1))
+    return hidden[users.argsort()].cpu().numpy(), batches[0][2].detach().cpu().numpy()
 
 
 @torch.no_grad()
-def recommend(model: Recommender, dataset: Dataset, user: int, top: int = 10) -> pd.DataFrame:
-    """The `top` items for a user after their whole history, which is left out; columns item (its id), title, score."""
-    if not 0 <= user < dataset.n_users:
-        raise InputError(f"There is no user {user}: {dataset.name} has users 0 to {dataset.n_users - 1}.")
-    if not 1 <= top <= dataset.n_items:
-        raise InputError(f"--top {top} is out of range: {dataset.name} has {dataset.n_items} items.")
-    start, end = dataset.offsets[[user]], dataset.offsets[[user + 1]]
-    ((_, hidden, vectors),) = encode_histories(model, dataset, start, end, model.max_length)
-    scores = (hidden @ vectors.T).squeeze(0)
-    scores[torch.as_tensor(dataset.items[start[0] : end[0]])] = -torch.inf
-    best = scores.topk(min(top, int(torch.isfinite(scores).sum())))
-    items = best.indices.tolist()
-    ids, titles = ([printable(names[item])[:80] for item in items] for names in (dataset.item_ids, dataset.titles))
-    return pd.DataFrame({"item": ids, "title": titles, "score": best.values.numpy()})
+def _best(model: Recommender, dataset: Dataset, users: Sequence[int], top: int):
+    """Yield users, their best items that they have not taken, and scores, all [rows], block by block in their order."""
+    if top < 1:
+        raise InputError(f"--top {top} is not valid: it must be at least 1.")
+    device = next(model.parameters()).device
+    start, end = dataset.offsets[users], dataset.offsets[users + 1]
+    items = torch.as_tensor(dataset.items, device=device)
+    first, last = torch.as_tensor(start, device=device), torch.as_tensor(end, device=device)
+    rows = Engine(device).rows(dataset.n_items)
+    for chosen, hidden, of_items in encode_histories(model, dataset, start, end, model.max_length):
+        order = chosen.argsort()
+        for block, states in zip(chosen[order].split(rows), hidden[order].split(rows), strict=True):
+            scores = states @ of_items.T
+            _drop(scores, padded_slices(items, first[block], last[block], dataset.n_items))
+            best = scores.topk(min(top, dataset.n_items))  # [B, top]
+            left = torch.isfinite(best.values)
+            whose = block[:, None].expand_as(left)[left].cpu().numpy()
+            yield users[whose], best.indices[left].cpu().numpy(), best.values[left].cpu().numpy()
+
+
+def _drop(scores: Tensor, history: Tensor) -> None:
+    """Give the items of each row's history [B, M], padded with N, a score below all others."""
+    history = torch.where(history < scores.shape[1], history, history[:, :1])
+    scores.scatter_(1, history, -torch.inf)

@@ -185,6 +185,8 @@ def _check_negatives(dataset: Dataset, config: AlignmentConfig) -> None:
     negatives = config.negatives
     if negatives.name == "none":
         return
+    if dataset.n_items == 1:
+        raise InputError(f"{dataset.name} has a single item, so nothing is left to reject.")
     for key in {"k", "skip", "candidates"}.intersection(SELECTORS[negatives.name].uses):
         if (value := getattr(negatives, key)) > dataset.n_items:
             catalogue = f"the catalogue of {dataset.name}, which has {dataset.n_items} items"
@@ -192,7 +194,7 @@ def _check_negatives(dataset: Dataset, config: AlignmentConfig) -> None:
     counts = OwnedItems.in_training(dataset).offsets.diff()
     if negatives.exclude != "none" and int(counts.max()) >= dataset.n_items:
         raise InputError(
-            f"User {int(counts.argmax())} has the whole catalogue among the training items, "
+            f"User {dataset.user_ids[int(counts.argmax())]} has the whole catalogue among the training items, "
             "so nothing is left to reject; use negatives.exclude=none or drop that user."
         )
 

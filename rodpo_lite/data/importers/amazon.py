@@ -1,19 +1,21 @@
 """Amazon reviews as the McAuley lab publishes them, of 2014, 2018 and 2023: one object on each line."""
 
 import ast
+import dataclasses
 import html
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from rodpo_lite.data.features import Made
-from rodpo_lite.data.importers.files import join_text, read_bytes, read_records
+from rodpo_lite.data.importers.files import join_text, read_records, texts_in, unpacked
 from rodpo_lite.data.importers.interactions import InteractionLog
 from rodpo_lite.data.importers.request import Request
+from rodpo_lite.data.importers.tables import read_interactions, record_table
 from rodpo_lite.errors import InputError
 
 TEXT_KEYS = ("title", "brand", "store", "categories", "category", "description", "features", "feature")
@@ -26,18 +28,14 @@ _IDS = re.compile(rb"""["'](?:parent_)?asin["']\s*:\s*["']([^"']*)["']""")
 
 def read_reviews(request: Request, keys: tuple[str, str, str, str]) -> InteractionLog:
     """Reviews; keys: of user, item, time and rating. Raises InputError where one of the first three never occurs."""
-    log = InteractionLog(request.source, min_rating=request.min_rating)
-    missing, first = set(keys[:3]), []
-    for line, review in read_records(request.source):
-        if missing:
-            missing, first = missing.difference(review), first or sorted(review)
-        log.add(line, *map(review.get, keys))
-    if missing and log.rows:
+    table = record_table(request.source)
+    if missing := sorted(set(keys[:3]).difference(table.columns)):
         raise InputError(
-            f"{request.source} seems to be of another format: no line has {', '.join(sorted(missing))}; the first "
-            f"one has {', '.join(key[:40] for key in first[:20]) or 'nothing'}."
+            f"{request.source} seems to be of another format: no line has {', '.join(missing)}; the first one has "
+            f"{', '.join(key[:40] for key in table.columns[:20]) or 'nothing'}."
         )
-    return log
+    named = dict(zip(("user", "item", "time", "rating"), keys))
+    return read_interactions(table, dataclasses.replace(request, **named))
 
 
 def read_texts(
@@ -55,7 +53,7 @@ def read_texts(
     for _, record in read_records(request.items, parse_wanted):
         identity = record.get(key)
         if isinstance(identity, str) and texts.get(identity, "") is None:
-            texts[identity] = join_text(_plain(part) for field in TEXT_KEYS for part in _parts(record.get(field)))
+            texts[identity] = join_text(_plain(part) for field in TEXT_KEYS for part in texts_in(record.get(field)))
     return [texts[identity] for identity in ids]
 
 
@@ -75,28 +73,20 @@ def image_features(request: Request, ids: list[str]) -> Made:
     """The published image features, float16 [N, 4096]: in the file, ten bytes of id and 4096 float32 for each item."""
     numbers = {identity: number for number, identity in enumerate(ids)}
     rows, present = np.zeros((len(ids), IMAGE_DIM), np.float16), np.zeros(len(ids), bool)
-    for record in read_bytes(request.images, lambda stream: stream.read(_IMAGE.itemsize)):
-        if len(record) < _IMAGE.itemsize:
-            raise InputError(
-                f"{request.images} is cut short, or is no file of image features, which has {_IMAGE.itemsize:,} bytes "
-                "an item."
-            )
-        number = numbers.get(record[:10].decode("ascii", "replace").strip("\0 "))
-        if number is not None:
-            values = np.frombuffer(record, _IMAGE)["values"][0].astype(np.float64)
-            length = np.linalg.norm(values)
-            if np.isfinite(length) and length > 0:
-                rows[number], present[number] = values / length, True
+    with unpacked(request.images) as stream:
+        while record := stream.read(_IMAGE.itemsize):
+            if len(record) < _IMAGE.itemsize:
+                raise InputError(
+                    f"{request.images} is cut short, or is no file of image features, which has {_IMAGE.itemsize:,} "
+                    "bytes an item."
+                )
+            number = numbers.get(record[:10].decode("ascii", "replace").strip("\0 "))
+            if number is not None:
+                values = np.frombuffer(record, _IMAGE)["values"][0].astype(np.float64)
+                length = np.linalg.norm(values)
+                if np.isfinite(length) and length > 0:
+                    rows[number], present[number] = values / length, True
     return rows, present, "features published with the reviews, unit rows"
-
-
-def _parts(value: Any, depth: int = 2) -> Iterator[str]:
-    """The strings in a field, which may be a list of lists, but nothing deeper."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list | tuple) and depth:
-        for part in value:
-            yield from _parts(part, depth - 1)
 
 
 def _plain(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pandas as pd
 
 from rodpo_lite.data.features import image_features, require, text_features
 from rodpo_lite.data.importers import FORMATS
-from rodpo_lite.data.importers.cleaning import REPEATS, clean
+from rodpo_lite.data.importers.cleaning import REPEATS, TIES, clean
 from rodpo_lite.data.importers.files import existing_file, storable
 from rodpo_lite.data.importers.request import Request
+from rodpo_lite.data.importers.times import check_form
 from rodpo_lite.data.schema import write_dataset
 from rodpo_lite.errors import InputError, Notice
 
@@ -32,7 +34,7 @@ def import_dataset(format: str, request: Request, out: Path, name: str | None = 
         raise InputError(f"--name {name!r} is not valid: it must be made of letters, digits, - and _ only.")
     entry, request = FORMATS[format], _checked(format, request)
     log = entry.read(request)
-    interactions, users, ids = clean(log, request.repeats, request.core)
+    interactions, users, ids, account = clean(log, request.repeats, request.core, request.ties)
     lines = [f"dropped: {log.losses}"] if log.losses else []
     del log  # its ids take more memory than the interactions
     items = pd.DataFrame({"item": np.arange(len(ids)), entry.id_column: list(map(storable, ids))})
@@ -59,6 +61,7 @@ def import_dataset(format: str, request: Request, out: Path, name: str | None = 
         "source": f"rodpo data import {format} {request.source.name}",
         "licence": "that of the source",
         "notes": "; ".join(lines) or "Nothing was left out.",
+        "account": account,
     }
     write_dataset(out, name, interactions, items, modalities, extra, origin=origin, **notes)
     return lines
@@ -69,9 +72,12 @@ def _checked(format: str, request: Request) -> Request:
     for option in dict.fromkeys(option for entry in FORMATS.values() for option in entry.uses):
         if getattr(request, option) is not None and option not in FORMATS[format].uses:
             takers = ", ".join(other for other, entry in FORMATS.items() if option in entry.uses)
-            raise InputError(f"--{option} does not belong to the format {format}; it belongs to {takers}.")
-    if request.repeats not in REPEATS:
-        raise InputError(f"--repeats {request.repeats!r} is not valid: allowed are {', '.join(REPEATS)}.")
+            named = option.replace("_", "-")
+            raise InputError(f"--{named} does not belong to the format {format}; it belongs to {takers}.")
+    for option, allowed in (("repeats", REPEATS), ("ties", TIES)):
+        if (value := getattr(request, option)) not in allowed:
+            raise InputError(f"--{option} {value!r} is not valid: allowed are {', '.join(allowed)}.")
+    check_form(request.time_format)
     if request.core < 0:
         raise InputError(f"--core {request.core} is not valid: it must be at least 0.")
     if request.images is not None and request.image_folder is not None:
@@ -79,9 +85,10 @@ def _checked(format: str, request: Request) -> Request:
     if not request.source.exists():
         raise InputError(f"There is no file or folder {request.source}, which SOURCE names.")
     request = FORMATS[format].locate(request)
-    for option, path in (("SOURCE", request.source), ("--items", request.items), ("--images", request.images)):
-        if path is not None:
-            existing_file(path, option)
+    for option in ("source", "items", "images"):
+        if (path := getattr(request, option)) is not None:
+            path = existing_file(path, "SOURCE" if option == "source" else f"--{option}")
+            request = replace(request, **{option: path})
     if request.image_folder is not None and not request.image_folder.is_dir():
         raise InputError(f"There is no folder {request.image_folder}, which --image-folder names.")
     for option, needed in NEEDS.items():

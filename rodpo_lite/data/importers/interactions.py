@@ -1,59 +1,88 @@
-"""Interactions as they are read: ids become numbers at once, to save memory, and times get the unit of their column."""
+"""Interactions as they are read: ids become numbers at once, to save memory, and what cannot be used is counted."""
 
-import datetime
+import re
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from rodpo_lite.data.importers.files import MISSING
+from rodpo_lite.data.importers.files import Batch, written
+from rodpo_lite.data.importers.request import Request
+from rodpo_lite.data.importers.times import Times, numbers
 from rodpo_lite.errors import InputError, shown
 
-EARLIEST, LATEST = -2_208_988_800, 7_258_118_400  # 1900 and 2200, in Unix seconds: beyond, a unit was misread
-UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_MICROSECOND = datetime.timedelta(microseconds=1)
+_WHOLE = re.compile(r"-?\d+\.0*|-?\d+(?:\.\d*)?[eE]\+\d{1,2}")
+_FRACTION = re.compile(r"-?\d+\.0*[1-9]\d*")
 
 
 class InteractionLog:
     """What was read from a file: users and items numbered in order of first appearance, and what was left out.
 
-    user, item, line: a number per interaction; times: None where the file has none; dropped: rows left out, by reason.
+    roles: what the columns that are read hold (user, item, time, rating), and their names. user, item, line: a number
+    per interaction, lines being counted in `unit`. times: None where the file has none. dropped: rows, by reason.
     """
 
-    def __init__(self, path: Path, timed: bool = True, min_rating: float | None = None) -> None:
-        self.path, self.min_rating = path, min_rating
+    def __init__(self, path: Path, roles: dict[str, str], request: Request, unit: str = "line") -> None:
+        self.path, self.roles, self.min_rating, self.unit = path, roles, request.min_rating, unit
         self.users: dict[str, int] = {}
         self.items: dict[str, int] = {}
         self.user, self.item, self.line = array("i"), array("i"), array("I")
-        self.times = Times(path) if timed else None
+        self.times = Times(path, request.time_format, unit) if "time" in roles else None
         self.rows = 0
         self.dropped: Counter[str] = Counter()
 
-    def add(self, line: int, user: Any, item: Any, time: Any = None, rating: Any = None) -> None:
-        """Take one row of the file; raises InputError for a time or rating that is none."""
-        self.rows += 1
-        user, item, time = _identity(user), _identity(item), _written(time)
-        if user is None or item is None or (time is None and self.times is not None):
-            self.dropped["rows without user, item or time"] += 1
-            return
-        if self.min_rating is not None:
+    def read(self, batches: Iterable[Batch]) -> "InteractionLog":
+        """Take rows, with a column for each role; raises InputError for a time or rating that is none."""
+        for lines, columns in batches:
+            self.rows += len(lines)
+            self._take(np.array(lines, np.uint32), dict(zip(self.roles, columns)))
+        self.users, self.user = _spelled_once(self.users, self.user)
+        self.items, self.item = _spelled_once(self.items, self.item)
+        return self
+
+    def _take(self, lines: np.ndarray, columns: dict[str, Sequence[Any]]) -> None:
+        keep, ids = np.ones(len(lines), bool), []
+        for role, known, kept in (("user", self.users, self.user), ("item", self.items, self.item)):
+            values = columns[role]
             try:
-                enough = _written(rating) is not None and float(rating) >= self.min_rating
-            except (ValueError, TypeError, OverflowError):
-                raise InputError(f"{self.path}: the rating {shown(rating)} in line {line} is not a number.") from None
-            if not enough:
-                self.dropped["rows without the minimum rating"] += 1
-                return
+                found = np.fromiter(map(known.get, values, repeat(-1)), np.int32, len(lines))
+            except TypeError:  # objects and lists, in JSON
+                found = np.full(len(lines), -1, np.int32)
+            fresh = {row: identity(values[row]) for row in np.flatnonzero(found < 0).tolist()}
+            self._drop(keep, [row for row, name in fresh.items() if name is None], f"rows without {role}")
+            ids.append((known, kept, found, fresh))
+        if self.times is not None and (times := numbers(columns["time"])) is None:
+            times = np.fromiter(map(written, columns["time"]), object, len(lines))
+            self._drop(keep, np.equal(times, None), "rows without time")
+        if self.min_rating is not None:
+            low = [row for row in np.flatnonzero(keep) if not self._is_enough(columns["rating"][row], lines[row])]
+            self._drop(keep, low, "rows without the minimum rating")
         if self.times is not None:
-            self.times.add(time, line)
-        self.user.append(self.users.setdefault(user, len(self.users)))
-        self.item.append(self.items.setdefault(item, len(self.items)))
-        self.line.append(line)
+            self.times.path = self.path
+            self.times.add(times[keep], lines[keep])
+        for known, kept, found, fresh in ids:
+            for row, name in fresh.items():
+                if keep[row]:
+                    found[row] = known.setdefault(name, len(known))
+            kept.frombytes(found[keep].tobytes())
+        self.line.frombytes(lines[keep].tobytes())
+
+    def _drop(self, keep: np.ndarray, rows: Sequence[int] | np.ndarray, reason: str) -> None:
+        """Keep these rows no longer, and count those that would have been kept."""
+        self.dropped[reason] += int(keep[rows].sum())
+        keep[rows] = False
+
+    def _is_enough(self, rating: Any, line: int) -> bool:
+        try:
+            return written(rating) is not None and float(rating) >= self.min_rating
+        except (ValueError, TypeError, OverflowError):
+            where = f"{self.unit} {line} is not a number"
+            raise InputError(f"{self.path}: the rating {shown(rating)} in {where}.") from None
 
     @property
     def losses(self) -> str:
@@ -61,92 +90,26 @@ class InteractionLog:
         return ", ".join(f"{reason} ({count:,})" for reason, count in self.dropped.items() if count)
 
 
-class Times:
-    """A column of times, as Unix seconds, milli-, micro- or nanoseconds or ISO 8601; `resolve` decides once which."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.iso: bool | None = None  # as ISO 8601 rather than as numbers: the first value decides
-        self.values = array("q")
-
-    def add(self, value: str | int | float, line: int) -> None:
-        """Take one more time; raises InputError naming file, line and value if it is none."""
-        try:
-            number = _number(value)
-            iso = number is None if self.iso is None else self.iso
-            if iso:
-                number = _microseconds(str(value))
-            elif isinstance(number, float) and self.values.typecode == "q":
-                self.values = array("d", self.values)
-            self.values.append(number)
-            self.iso = iso
-        except (ValueError, TypeError, OverflowError):
-            allowed = {True: "ISO 8601", False: "a number"}.get(self.iso)
-            use = f"{allowed}, as in the lines before" if allowed else "Unix time or ISO 8601"
-            raise InputError(f"{self.path}: the time {shown(value)} in line {line} is not valid: use {use}.") from None
-
-    def resolve(self, lines: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """The times as they are written, for order, and in whole Unix seconds, int64; both [I].
-
-        lines: where each time was read. Raises InputError for a time outside the years 1900 to 2199.
-        """
-        values, unit = np.frombuffer(self.values, self.values.typecode), "microseconds"
-        if not self.iso:
-            if (dates := _dates(values)) is not None:
-                return values, dates
-            median = np.median(np.abs(values))  # 1e11 seconds is the year 5138, and so on
-            unit = next((unit for unit, per_second in UNITS.items() if median < 1e11 * per_second), "nanoseconds")
-        seconds = np.floor_divide(values, UNITS[unit])
-        beyond = (seconds < EARLIEST) | (seconds >= LATEST)
-        if beyond.any():
-            row = int(beyond.argmax())
-            raise InputError(
-                f"{self.path}: the time {self.values[row]} in line {lines[row]} is not valid: in Unix {unit}, as the "
-                "size of most numbers in the column tells, it lies outside the years 1900 to 2199."
-            )
-        return values, seconds.astype(np.int64)
-
-
-def _written(value: Any) -> Any:
-    """A value without blanks around it; None where a tool wrote that there is none."""
-    if isinstance(value, str):
-        value = value.strip()
-        return None if value in MISSING else value
-    return value
-
-
-def _identity(value: Any) -> str | None:
+def identity(value: Any) -> str | None:
     """An id as text; None where there is none."""
-    value = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    return _written(value) if isinstance(value, str) else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    return written(value) if isinstance(value, str) else None
 
 
-def _number(value: str | int | float) -> int | float | None:
-    """The number that a time is; None for text that is not a number."""
-    if isinstance(value, str):
-        if "_" in value:
-            return None
-        try:
-            value = int(value) if value.lstrip("+-").isdecimal() else float(value)
-        except ValueError:
-            return None
-    if isinstance(value, bool):
-        raise ValueError("true and false are no times")
-    return int(value) if value == int(value) else value  # int refuses what is not finite
+def whole(name: str) -> str:
+    """An id that is a whole number without the .0 or e+05 with which spreadsheets write some; others as they are."""
+    if _WHOLE.fullmatch(name) and (number := Decimal(name)) == number.to_integral_value():
+        return str(int(number))
+    return name
 
 
-def _microseconds(text: str) -> int:
-    """Unix microseconds of an ISO 8601 time; UTC where it names no zone."""
-    moment = datetime.datetime.fromisoformat(text)
-    microseconds = ((moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)) - _EPOCH) // _MICROSECOND
-    if not EARLIEST * 10**6 <= microseconds < LATEST * 10**6:
-        raise ValueError("outside the years 1900 to 2199")
-    return microseconds
-
-
-def _dates(values: np.ndarray) -> np.ndarray | None:
-    """Unix seconds of numbers that are all dates, as 20140131 is (in Unix seconds, a fortnight of 1970); else None."""
-    if values.dtype.kind != "i" or values.min() < 19000101 or values.max() > 21991231:
-        return None
-    days = pd.to_datetime(pd.Series(values), format="%Y%m%d", errors="coerce")
-    return None if days.isna().any() else days.to_numpy("M8[s]").astype(np.int64)
+def _spelled_once(ids: dict[str, int], numbers: array) -> tuple[dict[str, int], array]:
+    """Ids and numbers in which 1 and 1.0 are one id, unless the ids have other fractions, as versions have."""
+    if not any(map(_WHOLE.fullmatch, ids)) or any(map(_FRACTION.fullmatch, ids)):
+        return ids, numbers
+    once: dict[str, int] = {}
+    place = np.array([once.setdefault(whole(name), len(once)) for name in ids], np.int32)
+    return once, array("i", place[np.frombuffer(numbers, np.int32)].tobytes())

@@ -1,16 +1,15 @@
-"""What an import was asked to do, and what a format is."""
+"""What an import was asked to do."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-from rodpo_lite.data.features import Made
-from rodpo_lite.data.importers.interactions import InteractionLog
 
 
 @dataclass(frozen=True)
 class Request:
-    """Options of an import, as `rodpo data import --help` explains them; None is what the format finds by itself."""
+    """Options of an import, as `rodpo data import --help` explains them; None is what the format finds by itself.
+
+    more: further parts of the source, in order of time.
+    """
 
     source: Path
     items: Path | None = None
@@ -27,20 +26,8 @@ class Request:
     image_model: str | None = None
     repeats: str = "keep"
     core: int = 0
-
-
-@dataclass(frozen=True)
-class Format:
-    """A format: how its interactions, the texts of its items and their images are read.
-
-    locate: the request with every file that the format finds by itself. texts: a text or None for each id. images:
-    features for each id. uses: options beside those that every format takes.
-    """
-
-    summary: str
-    read: Callable[[Request], InteractionLog]
-    texts: Callable[[Request, list[str]], list[str | None]]
-    id_column: str = "id"
-    uses: tuple[str, ...] = ()
-    locate: Callable[[Request], Request] = lambda request: request
-    images: Callable[[Request, list[str]], Made] | None = None
+    ties: str = "hash"
+    time_format: str | None = None
+    no_header: bool | None = None
+    encoding: str | None = None
+    more: tuple[Path, ...] = ()

@@ -5,7 +5,8 @@ import subprocess
 import time
 
 import pytest
-from tiny_grid import count, results, started
+from command_line import assert_refused, rodpo
+from tiny_grid import arguments, count, results, started
 
 
 def slurm(*command: str) -> str:
@@ -29,3 +30,9 @@ def test_slurm_resumes_after_a_job_was_killed(grid_place, request):
     whole = request.getfixturevalue("whole_grid")  # it takes as long as the other one waits
     assert resumed.wait() == 0
     assert results(grid_place / "slurm" / "ledger") == whole
+
+
+def test_without_slurm_its_profile_is_refused_before_anything_begins(grid_place, tmp_path):
+    refused = rodpo(*arguments(grid_place, "alone"), "--profile", "slurm", PATH=str(tmp_path))
+    assert_refused(refused, "The profile 'slurm' needs Slurm", "--profile local needs none")
+    assert not (grid_place / "alone" / "runs").exists()

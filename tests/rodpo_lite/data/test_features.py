@@ -27,6 +27,22 @@ def test_texts_that_are_alike_have_features_that_are_alike(monkeypatch):
     assert features.text_features([None, "!"])[0].shape == (2, 0)
 
 
+@pytest.mark.parametrize("common", [150, 300])
+def test_every_title_has_features_however_rare_its_words(common):
+    """More words than directions: titles of one rare word each, some twice, among others that share their words."""
+    pytest.importorskip("sklearn")
+    rng = np.random.default_rng(0)
+    shared = [f"{a} {b}" for a, b in rng.choice([f"word{n}" for n in range(common)], (2000, 2))]
+    rare = [f"rare{n // 2}" for n in range(400)]
+    rows, present, _ = features.text_features([*shared, *rare, "rare0 rare7", "!"])
+    assert present.tolist() == [True] * 2401 + [False] and rows.shape[1] == features.DIM
+    assert np.linalg.norm(rows[:-1], axis=1) == pytest.approx(1, abs=1e-5)
+    alone = rows[2000:2400]
+    assert (alone[::2] * alone[1::2]).sum(1) == pytest.approx(1, abs=1e-5), "two titles of the same word are alike"
+    assert np.abs(alone[::2] @ alone[::2].T - np.eye(200)).max() < 0.6, "and those of others are not"
+    assert rows[2400] @ alone[0] > 0.5 and rows[2400] @ alone[14] > 0.5
+
+
 def test_images_in_a_folder_never_lead_out_of_it(tmp_path):
     pillow = pytest.importorskip("PIL.Image")
     folder, outside = tmp_path / "images", tmp_path / "secret.png"

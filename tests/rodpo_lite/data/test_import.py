@@ -125,8 +125,8 @@ def test_what_is_left_out_is_counted(tmp_path):
     _, sequences, lines = imported(source, min_rating=3.0)
     assert sequences == [["b", "a", "a", "c"]]
     assert lines == [
-        "dropped: rows without user, item or time (3), rows without the minimum rating (2), exact duplicates (1), "
-        "users with fewer than 3 interactions (1)"
+        "dropped: rows without user (1), rows without item (1), rows without time (1), rows without the minimum rating "
+        "(2), exact duplicates (1), users with fewer than 3 interactions (1)"
     ]
     _, sequences, lines = imported(source, min_rating=3.0, repeats="first")
     assert sequences == [["b", "a", "c"]] and "repeats of an item (1)" in lines[0]
@@ -146,9 +146,9 @@ def test_a_core_has_enough_of_every_user_and_item(tmp_path):
     )
 
 
-def test_ties_keep_the_order_of_the_file(tmp_path):
+def test_ties_keep_the_order_of_the_file_on_request(tmp_path):
     rows = [("u", f"i{n:02}", 7) for n in random.Random(0).sample(range(50), 50)]
-    assert imported(write(tmp_path / "a.csv", table(rows)))[1] == [[item for _, item, _ in rows]]
+    assert imported(write(tmp_path / "a.csv", table(rows)), ties="file")[1] == [[item for _, item, _ in rows]]
 
 
 @pytest.mark.parametrize(
@@ -158,10 +158,10 @@ def test_ties_keep_the_order_of_the_file(tmp_path):
         (table([]), "has no rows"),
         (table(PLAIN, delimiter="^"), r"has no user column; .* are 'user_id\^item_id\^timestamp': .* with --delimiter"),
         (table(PLAIN[:2]), r"Nothing is left of .*users with fewer than 3 interactions \(1\)"),
-        (table([("", "", "")] * 4), r"which has 4 rows: rows without user, item or time \(4\) were dropped"),
+        (table([("", "", "")] * 4), r"which has 4 rows: rows without user \(4\) were dropped"),
         (table(PLAIN) + "a,b\n", "Line 8 of .* has 2 fields, but the first line names 3 columns"),
-        (table(PLAIN) + '"a,b,1\n' * 3, "The row that begins in line 8 of .* cannot be read"),
-        (table(PLAIN).encode() + b"\xff,b,1\n", "Line 8 of .* is not UTF-8 text"),
+        (table(PLAIN) + '"a,b",b,1\n"a,b,1\n"a,b,1\n', "The row that begins in line 9 of .* cannot be read"),
+        ((table(PLAIN) + "é,b,1\n").encode() + b"\xff,b,1\n", "Line 9 of .* is not UTF-8 text"),
         (gzip.compress(table(PLAIN).encode(), mtime=0)[:-9], "damaged gzip file"),
         ("user,item\n" + "x" * (files.LINE_LIMIT + 1), "Line 2 of .* is longer than 16 MiB"),
     ],
@@ -181,7 +181,7 @@ def test_what_is_no_table_is_refused(content, expected, tmp_path):
         ("amazon2018", {"delimiter": ";"}, "--delimiter does not belong to the format amazon2018; it belongs to csv"),
         ("amazon2014", {"images": Path("nowhere.b")}, "There is no file nowhere.b, which --images names"),
         ("csv", {"repeats": "last"}, "--repeats 'last' is not valid: allowed are keep, first"),
-        ("csv", {"delimiter": "::"}, "--delimiter '::' is not valid"),
+        ("csv", {"delimiter": ""}, "--delimiter '' is not valid"),
         ("csv", {"text": ("title",)}, "--text is of no use without --items"),
         ("csv", {"rating": "stars"}, "--rating is of no use without --min-rating"),
         ("csv", {"min_rating": 3.0}, "has no rating column"),
@@ -240,7 +240,7 @@ def test_any_small_table_becomes_a_dataset_or_is_refused(tmp_path_factory, rows,
     lengths = Counter(user for user, _ in kept)
     expected = [item for user, item in kept if lengths[user] >= 3]
     try:
-        _, sequences, _ = imported(source, repeats=repeats)
+        _, sequences, _ = imported(source, repeats=repeats, ties="file")
     except InputError as error:
         assert str(error).endswith(".") and [path.name for path in source.parent.iterdir()] == ["a.csv"]
         assert not mostly_plain or not expected

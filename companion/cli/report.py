@@ -1,0 +1,89 @@
+"""`rodpo report`: from a log to a decision, in one HTML file."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rodpo_lite.errors import InputError, printable
+
+if TYPE_CHECKING:  # what a command imports when it runs
+    from rodpo_lite.data.importers.request import Request
+
+
+def report(
+    log: Annotated[Path, typer.Argument(help="table of who took what and when, or a dataset folder")],
+    out: Annotated[Path, typer.Option("--out", help="HTML file to write")] = Path("report.html"),
+    quick: Annotated[bool, typer.Option("--quick", help="a first look: one seed, a few epochs, no decision")] = False,
+    worth: Annotated[float, typer.Option(min=0, help="the smallest gain that is worth it, in percent")] = 2.0,
+    format: Annotated[str, typer.Option(help="of LOG, as for `rodpo data import`")] = "csv",
+    items: Annotated[Path | None, typer.Option(help="file with the items' texts")] = None,
+    user: Annotated[str | None, typer.Option(help="column of users [default: found]")] = None,
+    item: Annotated[str | None, typer.Option(help="column of items [default: found]")] = None,
+    time_column: Annotated[str | None, typer.Option("--time", help="column of times [default: found]")] = None,
+    work: Annotated[Path | None, typer.Option(help="folder of what is trained [default: beside --out]")] = None,
+) -> None:
+    """Train with and without preferences on a log, and say in one HTML file whether to keep, discard, or get more data.
+
+    The rule is written down: it decides on validation, and test confirms it once, with the history dropped. What was
+    stopped goes on with the same command. A log that needs other options is imported with `rodpo data import` first.
+
+    Example: `rodpo report clicks.csv --out report.html`, and for a first look `rodpo report clicks.csv --quick`
+    """
+    from companion.evidence.trial import Trial
+    from companion.findings.decision import decide
+    from companion.findings.own_log import models
+    from companion.site.report import answer, write
+    from rodpo_lite.data.importers.request import Request
+    from rodpo_lite.data.schema import read_dataset
+
+    if out.suffix != ".html":
+        raise InputError(f"--out {out} is not valid: the report is an HTML file, so its name ends in .html.")
+    work = work or out.with_suffix(".quick" if quick else ".trial")
+    data = _import(log, work, format, Request(log, items, user=user, item=item, time=time_column))
+    trial = Trial.plan(read_dataset(data), data, work, quick)
+    try:
+        epoch = trial.epoch_seconds() if trial.left() else 0
+        seeds = f"{len(trial.seeds)} seed{'s' * (len(trial.seeds) > 1)}"
+        print(f"{seeds}, about {_clock(epoch * trial.left())}; what is done is kept in {work}", flush=True)
+        for stage in trial.run():
+            print(f"{stage:12} done, about {_clock(epoch * trial.left())} left", flush=True)
+        valid = {name: trial.ndcg(name, "valid") for name in models(trial)}
+        decision = decide(valid, None if quick else lambda name: trial.ndcg(name, "test"), worth)
+        write(trial, decision, out, quick, worth)
+    except KeyboardInterrupt:
+        print(f"rodpo: Stopped; the same command goes on from what is in {work}.", file=sys.stderr)
+        sys.exit(130)
+    print(f"{out}: {printable('. '.join(answer(trial, decision, quick)))}")
+
+
+def _import(log: Path, work: Path, format: str, request: "Request") -> Path:
+    """The dataset folder: LOG itself, or in `work`, imported if it is not yet; InputError if that is of another log."""
+    from rodpo_lite.cli.data import describe
+    from rodpo_lite.data.importers.dataset import import_dataset
+    from rodpo_lite.files import read_json, write_json
+
+    if (log / "dataset.json").is_file():
+        source, folder = {"dataset": read_json(log / "dataset.json").get("files")}, log
+    else:
+        if not log.exists():
+            raise InputError(f"There is no file or folder {log}, which LOG names.")
+        about, folder = log.stat(), work / "data"
+        options = {"format": format} | {name: str(value) for name, value in vars(request).items()}
+        source = {"bytes": about.st_size, "modified": about.st_mtime, "options": options}
+    known = work / "log.json"
+    if known.exists() and read_json(known) != source:
+        raise InputError(
+            f"{work} holds a trial of another log, or of other options: remove it, or name another --work."
+        )
+    lines = [] if folder == log or folder.exists() else import_dataset(format, request, folder, "log")
+    write_json(known, source)
+    describe(folder)
+    print("\n".join(lines), end="\n" * bool(lines))
+    return folder
+
+
+def _clock(seconds: float) -> str:
+    """Such as `40 s` or `12 min`."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
