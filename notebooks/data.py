@@ -51,8 +51,8 @@ dataset, folder = open_world(data, seed)
 # %% [markdown]
 # ## One user in front of a shop window
 #
-# In the synthetic world each item is relevant or not to each user at each time, drawn once and kept. At each step a
-# user sees a slate of items and takes one.
+# In the synthetic world a coin is tossed once for each user, item and time: relevant or not. That is the truth, and it
+# is kept. At each step a user sees a slate of items and takes one.
 
 # %% tags=["hide-input"]
 oracle = Oracle.of(dataset, folder) if (folder / "oracle").is_dir() else None

@@ -16,9 +16,10 @@
 # **The question.** A click says what was taken, never how much it was wanted. How can a recommender be trained on “this
 # rather than that”?
 #
-# **The answer.** With four scores: the taken and the rejected item's, by the model that is trained and by the one that
-# it started from. Their differences make a margin $h$, and the loss is $-\log\sigma(\beta h)$. Neither a reward model
-# nor a sum over the catalogue is needed, and this page shows why; each step is checked with numbers.
+# **The answer.** Score the taken and the rejected item, once with the model in training, the *policy*, and once with the
+# frozen copy that it started from, the *reference*. Those four scores make a margin $h$, and the loss is
+# $-\log\sigma(\beta h)$. Neither a reward model nor a sum over the catalogue is needed, and this page shows why; each
+# step is checked with numbers.
 #
 # *Reading: 12 minutes. Running: seconds. Before this: [data preparation](data). You need: logarithms, gradients, the
 # softmax.*

@@ -109,12 +109,14 @@ for dataset, value in allowed[allowed["after"] == "topk"].set_index(["dataset", 
 # %% tags=["hide-input"]
 NOTHING = {
     "over the reference": ("topk", "fused"),
-    "over more training": ("topk", "none"),
     "towers, over the reference": ("towers_topk", "towers"),
+    "over more training": ("topk", "none"),
     "towers, over more training": ("towers_topk", "towers_none"),
 }
 nothing = comparison.changes(grid, NOTHING, ledger)
-Markdown(render("question", **answer.question(grid, nothing)))
+over_training = nothing["before"].str.endswith("none")
+sides = {"Over the reference": nothing[~over_training], "Over more training": nothing[over_training]}
+Markdown("\n\n".join(render("question", lead=lead, **answer.question(grid, part)) for lead, part in sides.items()))
 
 # %% tags=["hide-input"]
 figures.show_changes(
@@ -159,10 +161,6 @@ figures.show_changes(
 )
 
 # %% [markdown]
-# *Takeaway.* If a random item of the whole catalogue does as well, the gain is that of a preference loss, not of the
-# hard signal in the pool.
-
-# %% [markdown]
 # ## Does the mixture help?
 
 # %% tags=["hide-input"]
@@ -186,7 +184,7 @@ figures.show_changes(
 )
 
 # %% [markdown]
-# *Takeaway.* Capacity is not what these models lack: the [chapter on experts](experts) shows where it is paid.
+# *Takeaway.* A mixture of this size has to be paid for: the [chapter on experts](experts) shows where.
 
 # %% [markdown]
 # ## Could you see it?

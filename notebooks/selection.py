@@ -73,8 +73,9 @@ of_topk = profiles["topk"]
 # %% [markdown]
 # ## What each selector pushes
 #
-# Expected suppression per position, split by whether it lands on a false negative. Where probabilities are stated this
-# is an exact sum; `srns` and `ahns` are drawn. The last row is what *every* strategy shares: the cross-entropy anchor
+# Expected suppression per position: *erroneous* is what lands on a false negative, *informative* the rest, and *noise*
+# the variance of one draw's push over its squared mean. Where probabilities are stated these are exact sums; `srns` and
+# `ahns` are drawn. The last row is what *every* strategy shares: the cross-entropy anchor
 # pushes each item by $\lambda_\mathrm{ce}\,\pi(j \mid S)$, here at $\lambda_\mathrm{ce} = 1$. In [the lab](lab) you
 # push by hand, for one user, with $K$ to drag.
 
@@ -158,9 +159,8 @@ figures.table(pd.DataFrame(rows), "Every registered selector")
 # Leaving the hardest item for a pool saves mistakes and gives up hardness. As long as the pool's *informative* push is
 # above that of `hard`, fewer pushes are wrong **and** more are right. Where it falls below, every mistake saved costs a
 # right push. What counts as a right push is a choice: any push on an item that is not wanted, or only one on the best
-# 10, 20 or 50 items, which compete with the target for a place in the list. With such a limit it must turn once the
-# pool is larger, because the rest of the push is spent elsewhere; the question is what is left at the $K$ that one
-# would take.
+# 10, 20 or 50 items, which compete with the target for a place in the list. With such a limit it must turn just past the
+# limit, because the rest of the push is spent elsewhere; the question is what is left at the $K$ that one would take.
 
 # %% tags=["hide-input"]
 betas = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
@@ -246,7 +246,7 @@ fig.update_xaxes(title="erroneous push against hard, %")
 fig.update_yaxes(title="informative push against hard, %")
 figures.show(
     fig,
-    caption="Every setting of four selectors against `hard`, which is the origin; up and to the left is better. Drag "
+    caption="Every setting of four selectors against `hard`, which is the origin; up and to the left is better. Choose "
     "β, hover for the setting.",
     alt="Four curves over the erroneous and the informative push against hard; they lie close together and run from "
     "the origin, or near it, to fewer erroneous pushes.",
@@ -262,8 +262,7 @@ Markdown(
 )
 
 # %% [markdown]
-# The price of stepping back is *noise*: the table under the figure gives the variance of one draw's push over its
-# squared mean. `hard` has none, and a pool of $K$ has $K - 1$ (exercise 2). The paper's abstract calls this controlled
+# The price of stepping back is *noise*, which the data of the figure give for each setting. `hard` has none, and a pool of $K$ has $K - 1$ (exercise 2). The paper's abstract calls this controlled
 # randomness smoothing. For the gradient of one draw it is the opposite; what it may smooth is which items are rejected
 # over time, and that is counted next.
 #

@@ -15,32 +15,39 @@ BASES = {"fused": "", "towers": "towers_"}  # references, and what the names of 
 def answer(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     """Facts for the sentences of `answer.md.j2`; a comparison is one of a dataset, a base and a protocol.
 
-    hard, pool, gap, mixture: how many comparisons are sure to be above or below, and the mean change in percent, of the
-    hardest item and of the pool over the reference, of the pool over the hardest item, and of the mixture over none.
-    refused: seeds in which `hard` validates no better than its reference. left: the mean of the gap where the reference
-    may stay if it validates better. helps, hurts: datasets on which most comparisons of the pool are above, or below.
-    base, dropped: the least and the largest change by the other base, and by dropping the history.
+    hard, pool, gap, any, mixture: `question` of the hardest item and of the pool over the reference, of the pool over
+    the hardest item and over any item, and of the mixture over none. refused: seeds in which `hard` validates no better
+    than its reference. left: the gap where the reference may stay if it validates better. base, dropped: the least and
+    the largest change by the other base, and by dropping the history. use: the settings that were chosen for the pool.
     """
     hard = _compared(grid, ledger, "hard", "")
     if hard.empty:
         return {"hard": _tally(hard)}
-    gap = _compared(grid, ledger, "topk", "hard")
-    left = _compared(grid, ledger, "topk", "hard", or_reference=True)
-    pool = _compared(grid, ledger, "topk", "")
+    gap, left, pool, any_item = (
+        question(grid, _compared(grid, ledger, "topk", other, **options))
+        for other, options in (("hard", {}), ("hard", {"or_reference": True}), ("", {}), ("uniform", {}))
+    )
     base = changes(grid, [("towers", "fused")], ledger)
     refused = [(given_up(one, ledger), len(one.seeds)) for one in _experiments(grid, hard["after"], hard["dataset"])]
     tests = quality(grid, ledger).query("row in @BASES and dataset in @grid.real")
     dropped = 100 * (tests["test_masked"] / tests["test"] - 1)
     return {
         "hard": _tally(hard) | {"refused": sum(times for times, _ in refused), "seeds": sum(of for _, of in refused)},
-        "gap": _tally(gap) | {"left": left["change %"].mean()},
-        "pool": _tally(pool),
-        **_where(grid, pool),
+        "gap": gap | {"left": left},
+        "pool": pool,
+        "any": any_item,
         "mixture": mixture(grid, ledger),
         "base": {"least": base["change %"].min(), "most": base["change %"].max()},
         "dropped": {"least": dropped.min(), "most": dropped.max()},
-        "bases": len(BASES),
+        "use": _settings(grid, ledger),
     }
+
+
+def _settings(grid: Grid, ledger: Ledger) -> dict[str, list[float]]:
+    """What was chosen for the pool on each dataset, without repeats: k, beta and rate."""
+    chosen = [Experiment(grid, dataset, "topk").chosen(ledger) for dataset in grid.real]
+    keys = {"k": "negatives.k", "beta": "loss.beta", "rate": "training.learning_rate"}
+    return {name: sorted({settings[key] for settings in chosen if settings}) for name, key in keys.items()}
 
 
 def mixture(grid: Grid, ledger: Ledger) -> dict[str, Any]:
@@ -60,12 +67,18 @@ def lines(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(what=table["what"] + ",<br>" + table["protocol"])
 
 
-def _where(grid: Grid, table: pd.DataFrame) -> dict[str, list[str]]:
-    """helps, hurts: datasets on which most comparisons are sure to be above, or below; datasets: how many there are."""
-    sure = np.sign(table["change %"]) * ((table["low"] > 0) | (table["high"] < 0))
-    share = sure.groupby(table["dataset"].map(grid.label), sort=False).mean()
-    found = {"helps": share.index[share >= 0.5].tolist(), "hurts": share.index[share <= -0.5].tolist()}
-    return found | {"datasets": len(share)}
+def _where(grid: Grid, table: pd.DataFrame) -> dict[str, Any]:
+    """by_dataset: how many of its comparisons are sure to be above and below; helps, hurts: datasets on which half of
+    them or more are above and none below, or the other way round; alone: whether none is above elsewhere."""
+    signs = np.sign(table["change %"]) * ((table["low"] > 0) | (table["high"] < 0))
+    by_dataset = [
+        {"dataset": name, "above": int((part > 0).sum()), "below": int((part < 0).sum()), "of": len(part)}
+        for name, part in signs.groupby(table["dataset"].map(grid.label), sort=False)
+    ]
+    helps = [one["dataset"] for one in by_dataset if 2 * one["above"] >= one["of"] and not one["below"]]
+    hurts = [one["dataset"] for one in by_dataset if 2 * one["below"] >= one["of"] and not one["above"]]
+    alone = not any(one["above"] for one in by_dataset if one["dataset"] not in helps)
+    return {"by_dataset": by_dataset, "helps": helps, "hurts": hurts, "alone": alone}
 
 
 def _compared(grid: Grid, ledger: Ledger, after: str, before: str, **options: bool) -> pd.DataFrame:
@@ -80,5 +93,6 @@ def _experiments(grid: Grid, rows: pd.Series, datasets: pd.Series) -> list[Exper
 
 def _tally(table: pd.DataFrame) -> dict[str, Any]:
     above, below = int((table["low"] > 0).sum()), int((table["high"] < 0).sum())
-    most = table["change %"].max() if len(table) else 0.0
-    return {"above": above, "below": below, "of": len(table), "mean": table["change %"].mean(), "most": most}
+    least, most = (table["change %"].min(), table["change %"].max()) if len(table) else (0.0, 0.0)
+    tally = {"above": above, "below": below, "of": len(table), "mean": table["change %"].mean()}
+    return tally | {"least": least, "most": most}

@@ -40,22 +40,25 @@ def _head(columns: list[str]) -> str:
 
 
 def _lines(claim: Found, columns: list[str], page: str) -> str:
-    """A line for each base of a claim."""
-    bases = list(dict.fromkeys(member["base"] for member in claim["members"]))
-    over = f' rowspan="{len(bases)}"'
+    """A line for each pair of a claim, under its base."""
+    pairs = list(dict.fromkeys((member["base"], member["after"], member["before"]) for member in claim["members"]))
     short = f"<small>{escape(in_short(claim))}</small>"
-    says = f'<th scope="rowgroup"{over} id="{_slug(claim["name"])}">{escape(claim["says"])}{short}</th>'
+    says = (
+        f'<th scope="rowgroup" rowspan="{len(pairs)}" id="{_slug(claim["name"])}">{escape(claim["says"])}{short}</th>'
+    )
     lines = []
-    for base in bases:
-        cells = "".join(_cells(claim, base, column) for column in columns)
-        name = f'<th scope="row">{escape(NAMES["bases"].get(base, base))}</th>'
-        lines.append(f"{says if base == bases[0] else ''}{name}{cells}")
+    for base, after, before in pairs:
+        cells = "".join(_cells(claim, (after, before), column) for column in columns)
+        name = escape(NAMES["bases"].get(base, base))
+        if sum(other == base for other, *_ in pairs) > 1:
+            name += f"<span><code>{escape(after)}</code> over <code>{escape(before)}</code></span>"
+        lines.append(f'{says if not lines else ""}<th scope="row">{name}</th>{cells}')
     return "".join(f"<tr>{line}</tr>" for line in lines)
 
 
-def _cells(claim: Found, base: str, column: str) -> str:
-    """The marks of a base on a dataset: a cell for each protocol, or one where the protocol does not matter."""
-    here = [member for member in _all(claim) if (member["base"], member["column"]) == (base, column)]
+def _cells(claim: Found, pair: tuple[str, str], column: str) -> str:
+    """The marks of a pair on a dataset: a cell for each protocol, or one where the protocol does not matter."""
+    here = [one for one in _all(claim) if ((one["after"], one["before"]), one["column"]) == (pair, column)]
     if claim["measure"] != "ndcg@5":
         return f'<td colspan="{len(PROTOCOLS)}">{_marks(claim, here)}</td>'
     parts = ([member for member in here if member["protocol"] == protocol] for protocol in PROTOCOLS)
@@ -104,15 +107,15 @@ def _card(claim: Found, member: Found, page: str) -> str:
 
 
 def in_short(claim: Found) -> str:
-    """A verdict in a few words, such as “4 of 6” or “2 of 12, Toys only”; counted over the members that decide."""
+    """A verdict and how often it was reached, such as “reproduced in part: 2 of 12, Toys only”."""
     counts, of = Counter(member["verdict"] for member in claim["members"]), len(claim["members"])
     everywhere = {member["column"] for member in claim["members"]}
     parts = []
-    for kind, word in (("reproduced", ""), ("contradicted", "against it ")):
+    for kind, word in (("reproduced", ""), ("contradicted", "against it " if counts["reproduced"] else "")):
         if counts[kind]:
             where = {member["column"] for member in claim["members"] if member["verdict"] == kind}
             parts.append(f"{word}{counts[kind]} of {of}" + (f", {listed(sorted(where))} only" * (where < everywhere)))
-    return "; ".join(parts) or (next(iter(counts)) if len(counts) == 1 else f"0 of {of}")
+    return f"{claim['verdict']}: {'; '.join(parts)}" if parts else claim["verdict"]
 
 
 def _all(claim: Found) -> list[Found]:

@@ -47,11 +47,12 @@ def _told(facts) -> list[str]:
 
 def test_the_answer_turns_with_the_numbers(grid, ledger, monkeypatch):
     facts = answers.answer(grid, ledger)
-    hard, pool, reference, mixture = _told(facts)
+    hard, pool, reference, any_item, mixture, more = _told(facts)
     assert (hard, pool) == (
         "Always rejecting the hardest item hurts.", "A random item of the best K does better than the hardest,",
     )  # fmt: skip
     assert "helps on Toys alone" in reference and mixture == "The sparse mixture never clearly helped:"
+    assert any_item.endswith("it is ahead here and there:") and more.endswith("matter more:")
     real = answers.changes
 
     def turned(*arguments, **options):
@@ -62,7 +63,7 @@ def test_the_answer_turns_with_the_numbers(grid, ledger, monkeypatch):
     monkeypatch.setattr(answers, "changes", turned)
     monkeypatch.setattr(answers, "given_up", lambda experiment, ledger: 0)
     facts = answers.answer(grid, ledger)
-    hard, pool, reference, mixture = _told(facts)
+    hard, pool, reference, _, mixture, _ = _told(facts)
     assert (hard, pool) == (
         "Always rejecting the hardest item helps.", "A random item of the best K does worse than the hardest,",
     )  # fmt: skip
@@ -166,17 +167,19 @@ def test_a_card_holds_what_the_rule_found(grid, ledger):
 @pytest.mark.parametrize(
     ("verdicts", "said"),
     [
-        ({"Toys": ["reproduced"] * 2, "Sports": ["reproduced"]}, "3 of 3"),
-        ({"Toys": ["reproduced", "inconclusive"], "Sports": ["inconclusive"]}, "1 of 3, Toys only"),
+        ({"Toys": ["reproduced"] * 2, "Sports": ["reproduced"]}, "reproduced: 3 of 3"),
+        ({"Toys": ["reproduced", "inconclusive"], "Sports": ["inconclusive"]}, "reproduced in part: 1 of 3, Toys only"),
         (
             {"Toys": ["reproduced"], "Sports": ["contradicted"]},
-            "1 of 2, Toys only; against it 1 of 2, Sports only",
+            "mixed: 1 of 2, Toys only; against it 1 of 2, Sports only",
         ),
+        ({"Toys": ["contradicted", "no effect"]}, "contradicted in part: 1 of 2"),
         ({"Toys": ["no effect"], "Sports": ["no effect"]}, "no effect"),
-        ({"Toys": ["no effect"], "Sports": ["inconclusive"]}, "0 of 2"),
+        ({"Toys": ["no effect"], "Sports": ["inconclusive"]}, "inconclusive"),
         ({"Toys": ["not run yet"]}, "not run yet"),
     ],
 )  # fmt: skip
 def test_a_verdict_in_short(verdicts, said):
     members = [{"column": column, "verdict": kind} for column, kinds in verdicts.items() for kind in kinds]
-    assert in_short({"members": members}) == said
+    verdict = claims.conclusion([member["verdict"] for member in members])
+    assert in_short({"verdict": verdict, "members": members}) == said
