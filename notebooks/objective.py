@@ -16,8 +16,8 @@
 # **The question.** A click says what was taken, never how much it was wanted. How can a recommender be trained on “this
 # rather than that”?
 #
-# **The answer.** Score the taken and the rejected item, once with the model in training, the *policy*, and once with the
-# frozen copy that it started from, the *reference*. Those four scores make a margin $h$, and the loss is
+# **The answer.** Score the taken and the rejected item, once with the model in training, the *policy*, and once with
+# the frozen copy that it started from, the *reference*. Those four scores make a margin $h$, and the loss is
 # $-\log\sigma(\beta h)$. Neither a reward model nor a sum over the catalogue is needed, and this page shows why; each
 # step is checked with numbers.
 #

@@ -159,8 +159,9 @@ figures.table(pd.DataFrame(rows), "Every registered selector")
 # Leaving the hardest item for a pool saves mistakes and gives up hardness. As long as the pool's *informative* push is
 # above that of `hard`, fewer pushes are wrong **and** more are right. Where it falls below, every mistake saved costs a
 # right push. What counts as a right push is a choice: any push on an item that is not wanted, or only one on the best
-# 10, 20 or 50 items, which compete with the target for a place in the list. With such a limit it must turn just past the
-# limit, because the rest of the push is spent elsewhere; the question is what is left at the $K$ that one would take.
+# 10, 20 or 50 items, which compete with the target for a place in the list. With such a limit it must turn just past
+# the limit, because the rest of the push is spent elsewhere; the question is what is left at the $K$ that one would
+# take.
 
 # %% tags=["hide-input"]
 betas = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
@@ -262,9 +263,9 @@ Markdown(
 )
 
 # %% [markdown]
-# The price of stepping back is *noise*, which the data of the figure give for each setting. `hard` has none, and a pool of $K$ has $K - 1$ (exercise 2). The paper's abstract calls this controlled
-# randomness smoothing. For the gradient of one draw it is the opposite; what it may smooth is which items are rejected
-# over time, and that is counted next.
+# The price of stepping back is *noise*, which the data of the figure give for each setting. `hard` has none, and a pool
+# of $K$ has $K - 1$ (exercise 2). The paper's abstract calls this controlled randomness smoothing. For the gradient of
+# one draw it is the opposite; what it may smooth is which items are rejected over time, and that is counted next.
 #
 # ## What training really drew
 #

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from import_cases import START, Row, store
-from test_browser import AXE, BARRIERS, browser  # noqa: F401, a fixture
 
 from companion.cli.report import report
 from companion.evidence.trial import Trial, recommended
@@ -83,7 +82,7 @@ def test_the_answer_stands_first_and_the_page_needs_nothing_else(name, trial, tm
 
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_browser_draws_it_from_disk_and_nothing_keeps_a_reader_out(theme, browser, trial, tmp_path):  # noqa: F811
+def test_a_browser_draws_it_from_disk_and_nothing_keeps_a_reader_out(theme, browser, trial, tmp_path):
     write(trial, DECISIONS["Keep"], tmp_path / "report.html")
     media = [{"name": "prefers-color-scheme", "value": theme}]
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
@@ -93,8 +92,7 @@ def test_a_browser_draws_it_from_disk_and_nothing_keeps_a_reader_out(theme, brow
         wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert browser.run(wide) <= 0, "no sideways scrolling"
         browser.run("document.querySelectorAll('details').forEach((details) => { details.open = true })")
-        browser.run(AXE.read_text(encoding="utf-8"))
-        assert browser.driver.execute_async_script(BARRIERS) == []
+        assert browser.barriers() == []
 
 
 @pytest.mark.parametrize(
