@@ -188,11 +188,11 @@ def test_a_forest_has_a_line_for_each_row_and_a_step_for_each_slide():
         columns=["dataset", "protocol", "row", "change", "low", "high"],
     )
     fig = figures.forest(data, "change", "row", "dataset", rows=["a", "b"], slide="protocol")
-    assert list(fig.layout.yaxis.categoryarray) == ["b", "a"], "plotly counts from below"
+    assert list(fig.layout.yaxis.categoryarray) == ["b", "a"] and fig.layout.legend.traceorder == "reversed", "from below"
     assert [(trace.name, trace.visible) for trace in fig.data] == [
-        ("toys", True), ("beauty", True), ("toys", False), ("beauty", False),
+        ("beauty", True), ("toys", True), ("beauty", False), ("toys", False),
     ]  # fmt: skip
-    assert [trace.marker.color for trace in fig.data[:2]] == [figures.COLOURS[0], figures.COLOURS[2]]
+    assert [trace.marker.color for trace in fig.data[:2]] == [figures.COLOURS[2], figures.COLOURS[0]]
     assert list(fig.data[0].error_x.array) == [1, 1] and list(fig.data[0].error_x.arrayminus) == [0.5, 0.5]
     assert [step.args[0]["visible"] for step in fig.layout.sliders[0].steps] == [
         [True, True, False, False], [False, False, True, True],
