@@ -188,7 +188,7 @@ def test_a_forest_has_a_line_for_each_row_and_a_step_for_each_slide():
         columns=["dataset", "protocol", "row", "change", "low", "high"],
     )
     fig = figures.forest(data, "change", "row", "dataset", rows=["a", "b"], slide="protocol")
-    assert list(fig.layout.yaxis.categoryarray) == ["b", "a"] and fig.layout.legend.traceorder == "reversed", "from below"
+    assert list(fig.layout.yaxis.categoryarray) == ["b", "a"] and fig.layout.legend.traceorder == "reversed"
     assert [(trace.name, trace.visible) for trace in fig.data] == [
         ("beauty", True), ("toys", True), ("beauty", False), ("toys", False),
     ]  # fmt: skip
