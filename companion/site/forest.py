@@ -78,12 +78,11 @@ def _dataset(label: str, part: pd.DataFrame, ends: tuple[int, int]) -> str:
         kind, mark = ("better", "▲") if low > 0 else ("worse", "▼") if high < 0 else ("open", "●")
         left, right = _across(low, ends), 100 - _across(high, ends)
         head = f'<th scope="rowgroup" rowspan="{part["rejected"].nunique()}">{escape(label)}</th>' * (place == 0)
-        text = Interval(change, low, high).text(1).split(" [")
         rows.append(
             f'<tr>{head}<th scope="row">{escape(REJECTED[name])}</th>'
             f'<td class="track {kind}" aria-hidden="true"><i style="left:{left:.1f}%;right:{right:.1f}%"></i>'
             f'<b style="left:{_across(change, ends):.1f}%">{mark}</b></td>'
-            f'<td class="number">{text[0]} <span>[{text[1]}</span></td></tr>'
+            f'<td class="number" title="{Interval(change, low, high).text(1)}">{signed(change, 1)} %</td></tr>'
         )
     return "".join(rows)
 
