@@ -115,7 +115,7 @@ figures.table(table, f"Capacity of five encoders on {dataset.name}, {active}")
 chosen, kind = mixture.chosen_experts(trained["sparse fusion"]), kinds(dataset)
 lift = mixture.preferences(kind, chosen, experts)
 heat = go.Heatmap(
-    x=[str(e) for e in lift.columns], y=lift.index, z=lift.to_numpy(), zmid=1, colorscale="RdBu_r",
+    x=[str(e) for e in lift.columns], y=lift.index, z=lift.to_numpy(), zmin=0, zmax=2, colorscale="RdBu_r",
     colorbar={"title": "times"}, hovertemplate="expert %{x}, %{y}: %{z:.2f} times<extra></extra>",
 )  # fmt: skip
 fig = go.Figure(heat)

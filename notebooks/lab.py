@@ -100,10 +100,10 @@ record("hits_on_vanilla_of_hard", after.set_index(["selector", "item"])["hits"][
 # ### The same step in Python
 #
 # In the browser the step is written out by hand; here the same numbers come from the package, with its loss and
-# automatic differentiation. With $\pi$ the softmax of the scores $s$, and the scores $r$ of the frozen reference,
+# automatic differentiation. With $\pi$ the softmax of the scores $s$, and $s_\mathrm{ref}$ of the frozen reference,
 #
 # $$L = -\log\sigma(\beta h) - \lambda\log\pi(i^+), \qquad
-# h = \big[s(i^+) - s(i^-)\big] - \big[r(i^+) - r(i^-)\big] .$$ (eq-step)
+# h = \big[s(i^+) - s(i^-)\big] - \big[s_\mathrm{ref}(i^+) - s_\mathrm{ref}(i^-)\big] .$$ (eq-step)
 
 # %%
 reference, eligible = (table[None] for table in lab.tables_of(shop))  # [1, N]
@@ -117,8 +117,9 @@ one_step = (scores - settings.rate * scores.grad).detach()[0]
 push = LOSSES["dpo"].suppression(pairs, loss).item()
 Markdown(
     f"Vanilla goes from {reference[0, rejected]:.2f} to {one_step[rejected]:.2f}, pistachio from "
-    f"{reference[0, taken]:.2f} to {one_step[taken]:.2f}. The preference loss pushes vanilla by {settings.rate:g} × "
-    f"{push:.2f}; the rest is the anchor's, which pushes every flavour by its probability."
+    f"{reference[0, taken]:.2f} to {one_step[taken]:.2f}. The preference loss pushes vanilla down by "
+    f"{settings.rate * push:.2f}, which is the rate, {settings.rate:g}, times the suppression, {push:.2f}; the rest is "
+    "the anchor's, which pushes every flavour by its probability."
 )
 
 # %% [markdown]
@@ -173,11 +174,12 @@ record("small_pool_topk_percent", here.loc["small pool", "topk"])
 record("bytes_of_the_world", len(str(world.payload())))
 
 # %% [markdown]
-# **Where the small world differs.** Only the item vectors move, and histories keep their states. Steps are plain
-# gradient descent at a constant rate, where the recorded runs take Adam, choose β, $K$, rate and anchor on validation,
-# and keep the best epoch. A fifth of the catalogue is liked by each user, so that even a random item is often a false
-# negative; how many of twelve thousand toys somebody would like is not known. And NDCG asks here for all that is liked,
-# there for the one item that was bought next.
+# **Where the small world differs.** Shop and race start from a $K$ and a β that suit a dozen and 400 items; those of
+# the recorded runs were chosen on validation ([sensitivity](sensitivity)). Only the item vectors move, and histories
+# keep their states. Steps are plain gradient descent at a constant rate, where the recorded runs take Adam, choose β,
+# $K$, rate and anchor on validation, and keep the best epoch. A fifth of the catalogue is liked by each user, so that
+# even a random item is often a false negative; how many of twelve thousand toys somebody would like is not known. And
+# NDCG asks here for all that is liked, there for the one item that was bought next.
 #
 # ## Exercises
 #

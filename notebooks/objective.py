@@ -200,7 +200,7 @@ formulas = {
     "simpo": r"$-\log\sigma\big(\beta\log\frac{\pi_\theta(i^+)}{\pi_\theta(i^-)}-\gamma\big)$",
     "dr_dpo": r"$-\beta'\log\mathbb{E}_b\, e^{-L_b/\beta'}$",
     "beta_dpo": r"$-\log\sigma(\beta_b h)$, $\beta_b=\beta\,[1+\alpha(\bar h_b-M_0)]$",
-    "rpo": r"$-w\log\sigma(\beta h)-(1-w)\log\sigma(-\beta h)$",
+    "rpo": r"$-p\log\sigma(\beta h)-(1-p)\log\sigma(-\beta h)$",
     "sdpo": r"$-\log\sigma\big(-\log\sum_l e^{-\beta h_l}\big)$",
     "dmpo": r"$-\log\sigma\big(\frac{\beta}{n}\sum_l h_l\big)$",
 }
@@ -222,7 +222,7 @@ figures.table(
 # {cite}`chowdhury2024rdpo`, `rpo` {cite}`cao2025rpo`, `ipo` {cite}`azar2024ipo`, `simpo` {cite}`meng2024simpo`,
 # `dr_dpo` {cite}`wu2025drdpo`, `beta_dpo` {cite}`wu2024betadpo`, and, made for recommendation, `sdpo`
 # {cite}`chen2024sdpo` and `dmpo` {cite}`bai2024dmpo`. In them $\varepsilon$ is the chance that a pair is labelled the
-# wrong way round, $\gamma$ a margin to aim at, $w$ the estimated chance that a pair is labelled the right way round,
+# wrong way round, $\gamma$ a margin to aim at, $p$ the estimated chance that a pair is labelled the right way round,
 # whose running mean is `rpo`'s prior, and $\beta'$ says how much the worst pairs of a batch count. `beta_dpo` sets
 # $\beta_b$, never below 0.001, by how the batch's mean margin $\bar h_b$ stands to its running mean $M_0$ (of
 # `momentum`), with strength $\alpha$, and leaves a share `rho` of the pairs out, most likely those whose margin is far

@@ -13,11 +13,23 @@
 # %% [markdown]
 # # Your own data
 #
-# **The question.** You have a table of who took what, and when. Would alignment help, and what would it push down that
-# your users want?
-#
-# *Reading: 5 minutes. Running: about a minute on the example. Before this:
-# [gradients under false negatives](gradients) helps, and is not needed to run it.*
+# **The question.** You have a log of who took what, and when. Should you align your recommender on it, with what, and
+# what will it bring?
+
+# %% tags=["hide-input"]
+from companion.evidence.grid import Grid
+from companion.evidence.ledger import Ledger
+from companion.evidence.plan import GRID
+from companion.findings import own_log
+from companion.findings.sentences import render
+from IPython.display import Markdown, display
+
+grid, ledger = Grid.read(GRID), Ledger.open(None)
+Markdown(render("card", **own_log.card(grid, ledger)))
+
+# %% [markdown]
+# *Reading: 6 minutes. Running: about two minutes on the example. Before this: nothing; [the lab](lab) shows what a
+# pool is.*
 
 # %% tags=["parameters", "hide-input"]
 profile = "smoke"
@@ -28,53 +40,53 @@ user_column = ""  # the names of columns, and the delimiter, where they are not 
 item_column = ""
 time_column = ""
 delimiter = ""
-seed = 0
-epochs = 15  # of the reference
-width = 32
-k = 20
-beta = 0.5
+quick = False  # one seed and a few epochs, which decide nothing
+worth = 2.0  # the smallest gain that is worth an alignment, in percent
+seed = 0  # of the example
 
 # %% tags=["hide-input"]
 import tempfile
 from pathlib import Path
 
-import pandas as pd
-import plotly.graph_objects as go
-from companion.evidence.grid import Grid
-from companion.evidence.ledger import Ledger
-from companion.evidence.plan import GRID
+from companion.evidence.trial import Trial
 from companion.findings import power
+from companion.findings.decision import decide
 from companion.findings.examples import write_example
 from companion.site import figures, repetitions
 from companion.site.pages import record
-from IPython.display import Markdown
+from companion.site.report import NEEDED, PUSH, answer, later_picture, models_picture, whom_picture
 
-from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.data.importers.dataset import import_dataset
 from rodpo_lite.data.importers.request import Request
 from rodpo_lite.data.importers.tables import preview
 from rodpo_lite.data.schema import read_dataset
-from rodpo_lite.evaluation import metrics
 from rodpo_lite.evaluation.recommend import recommend
-from rodpo_lite.evaluation.statistics import user_bootstrap
-from rodpo_lite.losses.preference import LossConfig
-from rodpo_lite.mechanism import rank_profiles
-from rodpo_lite.mechanism.relevance import future_relevance
-from rodpo_lite.sampling.selectors import NegativesConfig
-from rodpo_lite.settings import build
-from rodpo_lite.training import results, runs
+from rodpo_lite.training import runs
 
 figures.setup()
 holder = tempfile.TemporaryDirectory()
 space = Path(holder.name)
 
 # %% [markdown]
-# ## A table of who took what, and when
+# ## One command
 #
-# One row for each time that somebody took something: a user, an item, and a time; the names of the columns and the
-# delimiter are found. A second table may say what the items are. Without a table of yours, the page writes an example.
+# ```bash
+# rodpo report clicks.csv --out report.html
+# ```
+#
+# It reads the log and says what it took for what; measures how long it will take and says so; trains five seeds of a
+# reference, and of alignments that reject nothing, any item, the hardest, and one of the pool, beside popularity and
+# nearest neighbours; and writes one HTML file whose first line is *keep*, *discard* or *too small to say*. `--quick`
+# is a first look, which decides nothing. What was stopped goes on with the same command.
+#
+# This page makes the same, step by step, on a log of yours (`interactions` above) or on an example.
+#
+# ## The log
+#
+# One row for each time that somebody took something: a user, an item, and a time. The names of the columns and the
+# delimiter are found; a second table may say what the items are.
 
-# %%
+# %% tags=["hide-input"]
 if not interactions:
     interactions, items = write_example(space, seed)
 given = {
@@ -83,23 +95,6 @@ given = {
 }  # fmt: skip
 request = Request(Path(str(interactions)), **{name: value for name, value in given.items() if value})
 figures.table(preview(request), "The first rows of the interactions")
-
-# %% [markdown]
-# ## Import
-#
-# Ids become numbers, and are kept beside them; rows are put in order of time, users with fewer than three interactions
-# are left out, and texts become vectors by TF-IDF and a truncated SVD, offline. From a terminal the same is
-#
-# ```bash
-# rodpo data import csv clicks.csv --items items.csv --out data/mine
-# ```
-#
-# `rodpo data import --help` lists the names of columns that are found, and what else it reads: RecBole's atomic files,
-# and Amazon's reviews of 2014, 2018 and 2023. Of a table of items every column with words counts; `--text title,brand`
-# says which do. `--image-folder images` adds thumbnails of images called `ID.jpg`, and `--text-model` and
-# `--image-model` take encoders of the optional package sentence-transformers (CLIP for images) in place of TF-IDF and
-# thumbnails. `rodpo data fetch beauty --out data/amazon/originals` downloads such reviews from where they are
-# published, and says how to import them.
 
 # %%
 left_out = import_dataset("csv", request, space / "mine")
@@ -110,95 +105,76 @@ Markdown(
 )
 
 # %% [markdown]
-# ## A reference
+# Look at this line first: most wrong results begin with a wrong column. Rows are put in order of time, users with fewer
+# than three interactions are left out, and texts become vectors by TF-IDF and a truncated SVD, offline.
 #
-# Stage 1 learns to predict the next item. It has to be finished before anything is aligned, so its learning rate decays
-# to zero.
-
-# %%
-settings = {
-    "seed": seed,
-    "encoder": {"width": width},
-    "training": {"epochs": epochs, "patience": epochs, "precision": "fp32"},
-}
-loss = build(LossConfig, {"beta": beta})
-selectors = [build(NegativesConfig, {"name": name, "k": k}) for name in ("hard", "topk", "uniform")]
-reference = runs.train(dataset, build(ReferenceConfig, settings), space / "reference")
-record("reference_valid_ndcg5", reference["valid"]["ndcg@5"])
-
-# %% [markdown]
-# ## What would be rejected
+# :::{dropdown} Other logs, texts and images
+# `rodpo data import --help` lists the formats (plain tables in every usual form, RecBole's atomic files, Amazon's
+# reviews of 2014, 2018 and 2023) and the columns that are found. Of a table of items every column with words counts;
+# `--text title,brand` says which do. `--image-folder images` adds thumbnails of images called `ID.jpg`;
+# `--text-model` and `--image-model` take encoders of the optional package sentence-transformers in place of TF-IDF and
+# thumbnails. `rodpo data fetch beauty --out data/amazon/originals` downloads such reviews from where they are
+# published, and says how to import them. `rodpo report` takes the folder of an imported log, too.
+# :::
 #
-# In your data nobody says which items are false negatives, but some can be seen: what a user takes *later* is at an
-# earlier position an item that they want and do not have yet. Here is where the reference ranks such items. The true
-# share is higher, because what people want and never take is not in any table.
+# ## The decision
+#
+# ```{margin}
+# On validation, the best model *without* preferences is the incumbent, be it a baseline. **Keep** needs an alignment
+# above it with p below 5 % over all alignments, and an interval above zero on test, which is read once; **discard**
+# needs every interval below what is worth it, on test as well; all else is **too small to say**. The rule was written
+# [before any run](../reproduce), in `companion/findings/decision.py`.
+# ```
 
 # %% tags=["hide-input"]
-model, later = runs.load(space / "reference", dataset), future_relevance(dataset)
-length = model.encoder.max_length
-ranked = rank_profiles.rank_profile(model.model, model.model, dataset, later, length, exclude="past", seed=seed)
-share = 100 * ranked.false_negative.mean(0)[:200]
-table = pd.DataFrame({"rank": range(1, len(share) + 1), "taken later, %": share})
-curve = {"x": table["rank"], "y": share, "mode": "lines", "name": "taken later", "line_color": figures.VERMILION}
-fig = go.Figure(go.Scatter(**curve))
-fig.update_xaxes(title="rank in the reference", type="log", dtick=1)
-fig.update_yaxes(title="taken later, % of positions", rangemode="tozero")
-figures.show(
-    fig,
-    caption="How often the item at a rank is one that the user takes later, over training positions.",
-    alt=f"A falling curve, from {share[0]:.1f} % at rank 1 to {share[-1]:.2f} % at rank {len(share)}.",
-    data=table,
-)
+trial = Trial.plan(dataset, space / "mine", space / "trial", quick)
+for _ in trial.run():
+    pass
+valid = {name: trial.ndcg(name, "valid") for name in own_log.models(trial)}
+decision = decide(valid, None if quick else lambda name: trial.ndcg(name, "test"), worth)
+words, sentences = answer(trial, decision, quick)
+record("keeps", decision.verdict == "keep")
+for name, values in valid.items():
+    record(f"valid_ndcg5_{name}", values.mean())
+Markdown(f"**{words}.** {sentences}")
+
+# %% [markdown]
+# NDCG@5 is that of each user's last item, with the history dropped, as nobody is recommended what they have. Intervals
+# are 95 % over users and seeds.
+
+# %% tags=["hide-input"]
+compared = own_log.comparison(trial, decision.incumbent)
+if decision.valid:
+    figures.show(**models_picture(compared, decision.incumbent)._asdict())
+
+# %% tags=["hide-input"]
+figures.table(own_log.enough(trial, decision), NEEDED)
+
+# %% [markdown]
+# ## What would be rejected wrongly
+#
+# Nobody says which items of a log are false negatives, but some can be seen: what a user takes *later* is at an earlier
+# position an item that they want and do not have yet. The true share is higher, because what people want and never take
+# is in no table.
+
+# %% tags=["hide-input"]
+later, push = own_log.taken_later(trial)
+share = later["taken later, %"].to_numpy()
+figures.show(**later_picture(later)._asdict())
+figures.table(push, PUSH)
 record("taken_later_at_rank_1", share[0] / 100)
-
-# %% tags=["hide-input"]
-rows = []
-for selector in selectors:
-    wrong, right = (part.mean() for part in ranked.expected(selector, loss))
-    rows.append((selector.name, 100 * wrong / (wrong + right)))
-report = pd.DataFrame(rows, columns=["selector", "taken later, % of the push"])
-figures.table(
-    report,
-    "Of the expected push at the start of alignment, the part that lands on items taken later; "
-    f"K = {k}; policy and reference are still the same, so β plays no part",
-)
-record("erroneous_share_hard", report["taken later, % of the push"][0] / 100)
-record("erroneous_share_topk", report["taken later, % of the push"][1] / 100)
+for name, part in push.set_index("model").iloc[:, 0].items():
+    record(f"erroneous_share_{name}", part / 100)
 
 # %% [markdown]
-# ## Align
-#
-# `none` trains on with cross-entropy alone, which is what any preference has to beat. As above, and as in a system that
-# runs, what a user takes later is not known and may be rejected (`negatives.exclude=past`).
-
-# %%
-strategies = ["none", "hard", "topk"]
-for name in strategies:
-    stage = {
-        "seed": seed,
-        "negatives": {"name": name, "k": k, "exclude": "past"},
-        "loss": {"beta": beta},
-        "training": {"epochs": 4, "precision": "fp32"},
-    }
-    runs.align(dataset, space / "reference", build(AlignmentConfig, stage), space / name)
-evaluated = {name: results.evaluate(dataset, space / name) for name in ["reference", *strategies]}
+# ## For whom it changes
 
 # %% tags=["hide-input"]
-ranks = {name: pd.read_parquet(space / name / "ranks.parquet")["rank"].to_numpy() for name in evaluated}
-ndcg = {name: metrics.ndcg(rank) for name, rank in ranks.items()}
-table = {
-    "NDCG@5": {name: metric["unmasked"]["ndcg@5"] for name, metric in evaluated.items()},
-    "NDCG@5, history dropped": {name: metric["masked"]["ndcg@5"] for name, metric in evaluated.items()},
-}
-for base, label in (("reference", "the reference"), ("none", "`none`")):
-    others = [name for name in strategies if name != base]
-    table[f"NDCG@5 against {label}"] = {name: user_bootstrap(ndcg[base], ndcg[name]).text(1) for name in others}
-figures.table(
-    pd.DataFrame(table).loc[list(evaluated)].fillna("–").rename_axis("strategy"),
-    "On the last item of each user; changes with all items ranked, 95 % intervals over users (none for few hits)",
-)
-for name in strategies:
-    record(f"test_ndcg5_{name}", evaluated[name]["unmasked"]["ndcg@5"])
+whom = own_log.for_whom(trial, decision)
+if whom.empty:
+    display(Markdown("Too few users have a hit to say."))
+else:
+    figures.show(**whom_picture(whom, decision)._asdict())
 
 # %% [markdown]
 # ## Would you see a gain?
@@ -207,31 +183,23 @@ for name in strategies:
 # steadier, or less so; the square root holds for all.
 
 # %% tags=["hide-input"]
-repetitions.show(*power.recorded(Grid.read(GRID), Ledger.open(None)))
+repetitions.show(*power.recorded(grid, ledger))
 
 # %% [markdown]
-# ## Recommend
+# ## Use the model
 #
 # For the first user, after the whole history, without what the user has already:
 
 # %%
-shown = recommend(runs.load(space / "topk", dataset).model, dataset, user=0, top=5)
-figures.table(shown, f"What {dataset.user_ids[0]} would be shown")
+best = runs.load(trial.best_run(decision.candidate), dataset).model
+figures.table(recommend(best, dataset, user=0, top=5), f"What {dataset.user_ids[0]} would be shown")
 
 # %% [markdown]
-# ## From a terminal
+# `rodpo recommend --all --out recommendations.parquet` writes the lists of all users. The README has the same in three
+# lines of Python, and a recipe for an index of nearest neighbours.
 #
-# One command goes from a log to a decision. It trains five seeds of each model, with the settings that the searches of
-# this book chose for `topk`, and writes one HTML file that begins with *keep*, *discard* or *too small to say*.
-# `--quick` is a first look, which decides nothing.
-#
-# ```bash
-# rodpo report clicks.csv --out report.html
-# ```
-#
-# The steps of this page, one by one, with a pool of one item in twenty where the catalogue has fewer than 4,000 items;
-# every command explains itself with `--help`, and an interrupted one goes on with `--resume`. For comparison, align and
-# evaluate a second run with `negatives.name=none`.
+# The steps of the report, one by one; every command explains itself with `--help`, and an interrupted one goes on with
+# `--resume`. Compare with a second run with `negatives.name=none`.
 #
 # ```bash
 # rodpo data import csv clicks.csv --items items.csv --out data/mine
@@ -254,19 +222,18 @@ figures.table(shown, f"What {dataset.user_ids[0]} would be shown")
 #
 # ## Takeaways
 #
-# - What users take later is a lower bound on what would be pushed down by mistake, and any log of interactions contains
-#   it.
-# - Compare an aligned model with `none`, not with the reference alone.
-# - One seed on one table shows that it runs. For a decision, repeat it with several seeds, and tune each strategy
-#   alike.
+# - Ask first how many users would show the gain that you hope for; most logs are smaller.
+# - Compare an aligned model with `none`, and with popularity and nearest neighbours, not with its reference alone.
+# - What users take later is a lower bound on what is pushed down by mistake, and any log contains it.
 #
 # ## Exercises
 #
 # **1. Where do they stand?** Where in the pool are the items that are taken later? Compare the share among ranks 1 to 5
-# with that among ranks 6 to `k`.
+# with that further down in the pool.
 
 # %% tags=["hide-cell"]
-Markdown(f"Ranks 1 to 5: {share[:5].mean():.2f} %; ranks 6 to {k}: {share[5:k].mean():.2f} %.")
+k = trial.alignment["negatives"]["k"]
+Markdown(f"Ranks 1 to 5: {share[:5].mean():.2f} %; ranks 6 to {max(k, 6)}: {share[5 : max(k, 6)].mean():.2f} %.")
 
 # %% [markdown]
 # :::{dropdown} Why
@@ -275,19 +242,18 @@ Markdown(f"Ranks 1 to 5: {share[:5].mean():.2f} %; ranks 6 to {k}: {share[5:k].m
 # little.
 # :::
 #
-# **2. How much data does it need?** The intervals in the table are over users. How many times as many users would halve
-# them?
+# **2. How much data does it need?** The interval of the decision is over users and seeds. How many times as many users
+# would halve it, and would more seeds?
 
 # %% tags=["hide-cell"]
-gain = user_bootstrap(ndcg["reference"], ndcg["topk"])
-half = f"half of that of `topk` is now {(gain.high - gain.low) / 2:.1f} percentage points wide"
+change = decision.test or decision.valid
 Markdown(
-    f"Four times as many, {4 * dataset.n_users:,}, because an interval shrinks with the root of the number of users; "
-    f"{half if gain.has_limits else '`topk` has none yet: too few users have a hit'}."
+    f"Four times as many, {4 * dataset.n_users:,}, because an interval shrinks with the root of the number of users: "
+    + (f"it is now {change.high - change.low:.1f} percentage points wide." if change else "there is none yet.")
+    + " Seeds help only as far as they differ: what one user happens to take next is the same for all of them."
 )
 
 # %% [markdown]
-# *Change this and rerun:* with `k = 5` the pool is nearly as hard as the hardest item; look at its line in the table of
-# the push.
+# *Change this and rerun:* with `quick = True`, look at how far the change of one seed is from that of five.
 #
 # **Next:** [add your own strategy](../extend).

@@ -1,10 +1,16 @@
 """What a trial on one's own log found, as tables: models, what would be rejected wrongly, and for whom it changes."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from companion.evidence.trial import REFERENCE, ROWS, Trial
+from companion.evidence.grid import Grid
+from companion.evidence.ledger import Ledger
+from companion.evidence.trial import POOL, RECOMMENDED, REFERENCE, ROWS, SHARE, Trial
+from companion.findings import answer, costs
 from companion.findings.decision import ALIGNMENTS, Decision, compare, users_needed
+from rodpo_lite.config import AlignmentConfig
 from rodpo_lite.losses.preference import LossConfig
 from rodpo_lite.mechanism.rank_profiles import rank_profile
 from rodpo_lite.mechanism.relevance import future_relevance
@@ -16,6 +22,19 @@ GAINS = (20, 10, 5, 2)  # percent, of which the report says how many users would
 CELLS = 4_000_000  # positions times items that a profile looks at
 DEPTH = 200  # ranks in the picture
 GROUPS = 4  # of users, by the length of their history
+
+
+def card(grid: Grid, ledger: Ledger) -> dict[str, Any]:
+    """Facts for `card.md.j2`: what the pool brought on record, the settings of a trial, and what an epoch of it costs.
+
+    cost: of an epoch of alignment, in plain epochs.
+    """
+    config = build(AlignmentConfig, RECOMMENDED | {"negatives": {"name": "topk", "k": POOL}})
+    training = config.training
+    facts = {"k": POOL, "share": SHARE, "beta": config.loss.beta, "rate": training.learning_rate}
+    facts |= {"anchor": training.lambda_ce, "epochs": training.epochs}
+    steps = costs.curve(costs.measured("results"), "pool").set_index("x")["seconds"]
+    return facts | {"pool": answer.answer(grid, ledger).get("pool", {"of": 0}), "cost": steps[POOL] / steps[0]}
 
 
 def models(trial: Trial) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import pandas as pd
@@ -19,6 +19,8 @@ from rodpo_lite.files import write_bytes
 from rodpo_lite.provenance import machine, versions
 
 FOLDER = Path(__file__).parent
+NEEDED = "How many users would show a gain, in three logs of four"
+PUSH = "Of the push at the start of alignment, what lands on items that are taken later"
 
 
 def answer(trial: Trial, decision: Decision, quick: bool) -> tuple[str, str]:
@@ -47,12 +49,12 @@ def write(trial: Trial, decision: Decision, out: Path, quick: bool = False, wort
         "worth": f"{worth:g}",
         "alignments": len(ALIGNMENTS),
         "account": _account(trial),
-        "compared": _compared(compared, decision.incumbent),
+        "compared": _html(models_picture(compared, decision.incumbent)),
         "needed": len(needed),
-        "needed_table": table_html(_with_commas(needed), "How many users would show a gain, in three logs of four"),
-        "later": _later(later),
-        "push": table_html(push, "Of the push at the start of alignment, what lands on items that are taken later"),
-        "whom": None if whom.empty else _whom(whom, decision),
+        "needed_table": table_html(_with_commas(needed), NEEDED),
+        "later": _html(later_picture(later)),
+        "push": table_html(push, PUSH),
+        "whom": None if whom.empty else _html(whom_picture(whom, decision)),
         "settings": table_html(_settings(trial), "What differs from the defaults"),
         "use": _use(trial, shown),
         "made": _made(trial),
@@ -66,27 +68,39 @@ def _template(name: str, autoescape: bool = True) -> jinja2.Template:
     return jinja2.Template(text, autoescape=autoescape, undefined=jinja2.StrictUndefined)
 
 
-def _compared(table: pd.DataFrame, incumbent: str) -> dict[str, Any]:
+class Picture(NamedTuple):
+    """A figure of the report, as `figures.show` takes it."""
+
+    fig: go.Figure
+    caption: str
+    alt: str
+    data: pd.DataFrame
+
+
+def models_picture(table: pd.DataFrame, incumbent: str) -> Picture:
+    """Each model's change over the best one without preferences; table: `own_log.comparison`."""
     shown = table.dropna(subset="change %").assign(part="validation")
     fig = figures.forest(shown, "change %", "model", "part", rows=shown["model"])
     fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
     fig.update_xaxes(title=f"change of validation NDCG@5 over {incumbent}, %")
     best = table.loc[table["NDCG@5, history dropped"].idxmax(), "model"]
     caption = f"Change over {incumbent} on validation, with 95 % intervals."
-    return _figure(fig, caption, f"Each model's change over {incumbent}; {best} is the best on validation.", table)
+    return _picture(fig, caption, f"Each model's change over {incumbent}; {best} is the best on validation.", table)
 
 
-def _later(table: pd.DataFrame) -> dict[str, Any]:
+def later_picture(table: pd.DataFrame) -> Picture:
+    """Items that are taken later, by rank; table: the first of `own_log.taken_later`."""
     share = table["taken later, %"]
     fig = go.Figure(go.Scatter(x=table["rank"], y=share, mode="lines", line_color=figures.VERMILION))
     fig.update_xaxes(title="rank in the reference", type="log", dtick=1)
     fig.update_yaxes(title="taken later, % of positions", rangemode="tozero")
     caption = "How often the item at a rank of the reference is one that the user takes later, over training positions."
     alt = f"A curve, from {share.iloc[0]:.1f} % at rank 1 to {share.iloc[-1]:.2f} % at rank {len(share)}."
-    return _figure(fig, caption, alt, table)
+    return _picture(fig, caption, alt, table)
 
 
-def _whom(table: pd.DataFrame, decision: Decision) -> dict[str, Any]:
+def whom_picture(table: pd.DataFrame, decision: Decision) -> Picture:
+    """The change by the length of a history; table: `own_log.for_whom`, not empty."""
     part = "test" if decision.test else "validation"
     fig = figures.forest(table.assign(part=part), "change %", "interactions", "part", rows=table["interactions"])
     fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
@@ -95,13 +109,17 @@ def _whom(table: pd.DataFrame, decision: Decision) -> dict[str, Any]:
     most = table.loc[table["change %"].idxmax()]
     caption = f"What {decision.candidate} changes over {decision.incumbent}, by the length of a user's history."
     alt = f"It changes most for users with {most['interactions']} interactions, by {most['change %']:+.1f} %."
-    return _figure(fig, caption, alt, table)
+    return _picture(fig, caption, alt, table)
 
 
-def _figure(fig: go.Figure, caption: str, alt: str, table: pd.DataFrame) -> dict[str, Any]:
-    fig.update_layout(showlegend=False, height=380)
-    text = json.dumps(figures.compact(fig), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    return {"json": text, "caption": caption, "alt": alt, "table": table_html(table), "height": 380}
+def _picture(fig: go.Figure, caption: str, alt: str, table: pd.DataFrame) -> Picture:
+    return Picture(fig.update_layout(showlegend=False, height=380), caption, alt, table)
+
+
+def _html(picture: Picture) -> dict[str, Any]:
+    text = json.dumps(figures.compact(picture.fig), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    words = {"caption": picture.caption, "alt": picture.alt, "table": table_html(picture.data)}
+    return words | {"json": text, "height": picture.fig.layout.height}
 
 
 def _account(trial: Trial) -> list[str]:
