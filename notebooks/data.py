@@ -35,7 +35,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from companion.findings import shop
+from companion.demonstrations import shop
 from companion.site import figures
 from companion.site.pages import record
 from IPython.display import Markdown

@@ -45,8 +45,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from companion.findings import experts as mixture
-from companion.findings.experts import kinds
+from companion.demonstrations import experts as mixture
+from companion.demonstrations.experts import kinds
 from companion.site import figures
 from companion.site.pages import record, record_defaults
 

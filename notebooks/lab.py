@@ -34,11 +34,11 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 import torch
+from companion.demonstrations import lab
+from companion.demonstrations.lab_world import World
 from companion.evidence.grid import Grid
 from companion.evidence.ledger import Ledger
 from companion.evidence.plan import GRID
-from companion.findings import lab
-from companion.findings.lab_world import World
 from companion.findings.sentences import render
 from companion.site import figures
 from companion.site.pages import record
@@ -155,8 +155,8 @@ figures.show(
 )
 
 # %% [markdown]
-# Here the twin is `companion.findings.lab.Race`: the same steps on the same vectors, with the package's loss, its laws
-# of the draw and automatic differentiation. Tests hold the two together to six digits.
+# Here the twin is `companion.demonstrations.lab.Race`: the same steps on the same vectors, with the package's loss, its
+# laws of the draw and automatic differentiation. Tests hold the two together to six digits.
 #
 # ## Does it hold on real purchases?
 #

@@ -33,8 +33,9 @@ from companion.evidence.ledger import FOLDER, Ledger
 from companion.evidence.plan import GRID
 from companion.findings import answer, changes, explorer, power, runs
 from companion.findings.sentences import render
-from companion.site import figures, repetitions
+from companion.site import figures
 from companion.site.pages import record
+from companion.site.parts import repetitions
 from IPython.display import Markdown
 
 figures.setup()

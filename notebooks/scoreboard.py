@@ -29,8 +29,8 @@ from companion.evidence.plan import GRID
 from companion.findings import changes, negatives, runs
 from companion.findings.sentences import render
 from companion.site import figures
-from companion.site.board import board
 from companion.site.pages import record
+from companion.site.parts.board import board
 from IPython.display import HTML, Markdown
 
 figures.setup()

@@ -34,7 +34,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from companion.findings import selection
+from companion.demonstrations import selection
 from companion.site import figures
 from companion.site.pages import record, record_defaults
 from IPython.display import Markdown

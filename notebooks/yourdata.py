@@ -20,12 +20,12 @@
 from companion.evidence.grid import Grid
 from companion.evidence.ledger import Ledger
 from companion.evidence.plan import GRID
-from companion.findings import own_log
 from companion.findings.sentences import render
+from companion.own_log import tables
 from IPython.display import Markdown, display
 
 grid, ledger = Grid.read(GRID), Ledger.open(None)
-Markdown(render("card", **own_log.card(grid, ledger)))
+Markdown(render("card", **tables.card(grid, ledger)))
 
 # %% [markdown]
 # *Reading: 6 minutes. Running: about two minutes on the example. Before this: nothing; [the lab](lab) shows what a
@@ -48,13 +48,14 @@ seed = 0  # of the example
 import tempfile
 from pathlib import Path
 
-from companion.evidence.trial import Trial
 from companion.findings import power
-from companion.findings.decision import decide
 from companion.findings.examples import write_example
-from companion.site import figures, repetitions
+from companion.own_log.decision import decide
+from companion.own_log.report import NEEDED, PUSH, answer, later_picture, models_picture, whom_picture
+from companion.own_log.trial import Trial
+from companion.site import figures
 from companion.site.pages import record
-from companion.site.report import NEEDED, PUSH, answer, later_picture, models_picture, whom_picture
+from companion.site.parts import repetitions
 
 from rodpo_lite.data.importers.dataset import import_dataset
 from rodpo_lite.data.importers.request import Request
@@ -123,14 +124,14 @@ Markdown(
 # On validation, the best model *without* preferences is the incumbent, be it a baseline. **Keep** needs an alignment
 # above it with p below 5 % over all alignments, and an interval above zero on test, which is read once; **discard**
 # needs every interval below what is worth it, on test as well; all else is **too small to say**. The rule was written
-# [before any run](../reproduce), in `companion/findings/decision.py`.
+# [before any run](../reproduce), in `companion/own_log/decision.py`.
 # ```
 
 # %% tags=["hide-input"]
 trial = Trial.plan(dataset, space / "mine", space / "trial", quick)
 for _ in trial.run():
     pass
-valid = {name: trial.ndcg(name, "valid") for name in own_log.models(trial)}
+valid = {name: trial.ndcg(name, "valid") for name in tables.models(trial)}
 decision = decide(valid, None if quick else lambda name: trial.ndcg(name, "test"), worth)
 words, sentences = answer(trial, decision, quick)
 record("keeps", decision.verdict == "keep")
@@ -143,12 +144,12 @@ Markdown(f"**{words}.** {sentences}")
 # are 95 % over users and seeds.
 
 # %% tags=["hide-input"]
-compared = own_log.comparison(trial, decision.incumbent)
+compared = tables.comparison(trial, decision.incumbent)
 if decision.valid:
     figures.show(**models_picture(compared, decision.incumbent)._asdict())
 
 # %% tags=["hide-input"]
-figures.table(own_log.enough(trial, decision), NEEDED)
+figures.table(tables.enough(trial, decision), NEEDED)
 
 # %% [markdown]
 # ## What would be rejected wrongly
@@ -158,7 +159,7 @@ figures.table(own_log.enough(trial, decision), NEEDED)
 # is in no table.
 
 # %% tags=["hide-input"]
-later, push = own_log.taken_later(trial)
+later, push = tables.taken_later(trial)
 share = later["taken later, %"].to_numpy()
 figures.show(**later_picture(later)._asdict())
 figures.table(push, PUSH)
@@ -170,7 +171,7 @@ for name, part in push.set_index("model").iloc[:, 0].items():
 # ## For whom it changes
 
 # %% tags=["hide-input"]
-whom = own_log.for_whom(trial, decision)
+whom = tables.for_whom(trial, decision)
 if whom.empty:
     display(Markdown("Too few users have a hit to say."))
 else:

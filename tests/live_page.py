@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from tiny_book import PROJECT
 
+from companion.demonstrations.lab_world import SIZES, Reference, World
 from companion.findings import power
-from companion.findings.lab_world import SIZES, Reference, World
 from companion.site import scripts, staging
 from rodpo_lite.evaluation import metrics
 

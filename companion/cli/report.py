@@ -31,10 +31,10 @@ def report(
 
     Example: `rodpo report clicks.csv --out report.html`, and for a first look `rodpo report clicks.csv --quick`
     """
-    from companion.evidence.trial import Trial
-    from companion.findings.decision import decide
-    from companion.findings.own_log import models
-    from companion.site.report import answer, write
+    from companion.own_log.decision import decide
+    from companion.own_log.report import answer, write
+    from companion.own_log.tables import models
+    from companion.own_log.trial import Trial
     from rodpo_lite.data.importers.request import Request
     from rodpo_lite.data.schema import read_dataset
 

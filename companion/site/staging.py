@@ -26,7 +26,7 @@ BRANCH = "notebooks"  # where the executed notebooks are published
 def stage(root: Path, pages: list[Page], folder: Path) -> None:
     """Make `folder` the complete source of the site; only files whose content differs are touched, so Sphinx sees
     what changed. RODPO_REPOSITORY, owner/name on GitHub, makes pages offer Binder and Colab, and a card when shared."""
-    from companion.site import front
+    from companion.site.parts import front
 
     book, repository = root / "book", repository_name()
     files: dict[Path, bytes] = {}

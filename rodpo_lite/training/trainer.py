@@ -1,6 +1,5 @@
 """One loop for both stages: the reference (cross-entropy) and the alignment (preference loss plus anchor)."""
 
-import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rodpo_lite.config import AlignmentConfig, ReferenceConfig, TrainingConfig
+from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.data.batches import PackedBatch, PackedSequences
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.engine import Engine, keep_freed_memory, stream_seed
@@ -23,6 +22,7 @@ from rodpo_lite.model.dropout import RandomNumbers
 from rodpo_lite.model.recommender import Encoding, Recommender
 from rodpo_lite.training import checkpoint
 from rodpo_lite.training.distributed import ALONE, Group
+from rodpo_lite.training.optimizers import SCHEDULES, optimizers
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -277,49 +277,3 @@ class Trainer:
 
     def _generators(self) -> dict[str, torch.Generator]:
         return {"order": self.order, "selection": self.generator, **self.random.generators}
-
-
-class AdamW(torch.optim.AdamW):
-    """torch's own, whose every step tells torch's compiler to keep out; the import of that alone takes seconds."""
-
-    step = torch.no_grad()(getattr(torch.optim.Adam.step, "__wrapped__", torch.optim.Adam.step))
-
-
-def _spare_the_compiler() -> None:
-    """Leave it out of the other methods of optimizers, too; a torch that does not know this mark imports it as ever."""
-    for method in vars(torch.optim.Optimizer).values():
-        if (function := getattr(method, "__wrapped__", None)) and not hasattr(function, "__dynamo_disable"):
-            vars(function)["__dynamo_disable"] = function
-
-
-def optimizers(model: Recommender, training: TrainingConfig) -> list[torch.optim.Optimizer]:
-    """AdamW, with an own learning rate for the ID embedding; SparseAdam, without decay, if its gradient is sparse."""
-    _spare_the_compiler()
-    embedding = model.items.id
-    others = [parameter for parameter in model.parameters() if parameter is not embedding.weight]
-    other_group = {"params": others, "initial_lr": training.learning_rate}
-    id_group = {"params": [embedding.weight], "initial_lr": training.learning_rate * training.id_learning_rate}
-    dense = [other_group] if embedding.sparse else [id_group, other_group]
-    adam = AdamW(dense, weight_decay=training.weight_decay, fused=True)
-    return [adam, torch.optim.SparseAdam([id_group])] if embedding.sparse else [adam]
-
-
-def cosine(steps: int, warmup: float) -> Callable[[int], float]:
-    """Linear warm-up over the first share of the steps, then half a cosine down to zero."""
-    rising = max(1, round(steps * warmup))
-
-    def factor(step: int) -> float:
-        if step < rising:
-            return (step + 1) / rising
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, steps - rising))))
-
-    return factor
-
-
-def constant(steps: int, warmup: float) -> Callable[[int], float]:
-    """Linear warm-up over the first share of the steps, then 1."""
-    rising = max(1, round(steps * warmup))
-    return lambda step: min(1.0, (step + 1) / rising)
-
-
-SCHEDULES = {"cosine": cosine, "constant": constant}

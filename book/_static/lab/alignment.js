@@ -5,7 +5,7 @@
  *
  *     ∂L/∂v(j) = (1/B) Σ over the B positions  ∂L/∂s(j) · state,        v(j) ← v(j) − rate · ∂L/∂v(j).
  *
- * It mirrors rodpo_lite/training/alignment.py with plain gradient descent in place of Adam, and companion/findings/lab.py
+ * It mirrors rodpo_lite/training/alignment.py with plain gradient descent in place of Adam, and companion/demonstrations/lab.py
  * is its twin.
  *
  * Axes: U users, N items, P positions, D width; tables are flat, row after row.
@@ -39,7 +39,7 @@ function truths(text, count) {
 }
 
 /**
- * The world as companion/findings/lab.py wrote it.
+ * The world as companion/demonstrations/lab.py wrote it.
  * @returns {World}
  */
 export function readWorld({ users, items, width, user, positive, liked, owned, references }) {

@@ -13,9 +13,9 @@ from companion.evidence.ledger import FOLDER, Ledger
 from companion.evidence.plan import GRID
 from companion.findings import answer as answers
 from companion.findings import explorer, sentences
-from companion.site import front
-from companion.site.board import board, in_short
-from companion.site.forest import forest
+from companion.site.parts import front
+from companion.site.parts.board import board, in_short
+from companion.site.parts.forest import forest
 from rodpo_lite.evaluation.statistics import Interval
 
 INDEX = GRID.parent.parent / "book" / "index.md"

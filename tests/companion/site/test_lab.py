@@ -9,8 +9,9 @@ import scipy
 import torch
 from tiny_book import PROJECT
 
-from companion.findings import lab, power
-from companion.findings.lab_world import World
+from companion.demonstrations import lab
+from companion.demonstrations.lab_world import World
+from companion.findings import power
 from companion.site import scripts
 from rodpo_lite.data.synthetic import WorldSizes
 from rodpo_lite.evaluation import metrics

@@ -8,7 +8,7 @@ import pytest
 from chromium import Browser
 from live_page import BOOK
 
-from companion.findings import lab
+from companion.demonstrations import lab
 
 pytestmark = pytest.mark.browser
 

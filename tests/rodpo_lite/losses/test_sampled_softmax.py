@@ -21,7 +21,7 @@ from rodpo_lite.settings import build
 from rodpo_lite.training import runs
 from rodpo_lite.training.alignment import AlignmentObjective
 from rodpo_lite.training.reference import ReferenceObjective
-from rodpo_lite.training.trainer import optimizers
+from rodpo_lite.training.optimizers import optimizers
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from companion.findings.experts import against, apart, chosen_experts, costs, expert_load, preferences
+from companion.demonstrations.experts import against, apart, chosen_experts, costs, expert_load, preferences
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.data.batches import PackedSequences
 from rodpo_lite.data.split import leave_one_out

@@ -10,7 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from companion.findings.experts import expert_load
+from companion.demonstrations.experts import expert_load
 from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.data.batches import PackedBatch, PackedSequences
 from rodpo_lite.data.schema import read_dataset

@@ -8,8 +8,8 @@ from companion.evidence.ledger import Ledger
 from companion.evidence.plan import GRID
 from companion.findings import explorer, negatives, sentences
 from companion.findings.answer import answer
-from companion.site.board import board
-from companion.site.forest import forest
+from companion.site.parts.board import board
+from companion.site.parts.forest import forest
 
 
 def fill(text: str, folder: Path) -> str:

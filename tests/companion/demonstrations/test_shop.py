@@ -1,6 +1,6 @@
 """What a user of the synthetic world saw, wanted and took."""
 
-from companion.findings import shop
+from companion.demonstrations import shop
 from rodpo_lite.data.synthetic import Oracle, WorldSizes, open_world
 
 

@@ -7,9 +7,9 @@ import pandas as pd
 
 from companion.evidence.grid import Grid
 from companion.evidence.ledger import Ledger
-from companion.evidence.trial import POOL, RECOMMENDED, REFERENCE, ROWS, SHARE, Trial
 from companion.findings import answer, costs
-from companion.findings.decision import ALIGNMENTS, Decision, compare, users_needed
+from companion.own_log.decision import ALIGNMENTS, Decision, compare, users_needed
+from companion.own_log.trial import POOL, RECOMMENDED, REFERENCE, ROWS, SHARE, Trial
 from rodpo_lite.config import AlignmentConfig
 from rodpo_lite.losses.preference import LossConfig
 from rodpo_lite.mechanism.rank_profiles import rank_profile

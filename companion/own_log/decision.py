@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 import scipy
 
-from companion.evidence.trial import SEEDS
+from companion.own_log.trial import SEEDS
 from rodpo_lite.evaluation.statistics import Comparison, crossed_change
 
 Verdict = Literal["keep", "discard", "too small"]

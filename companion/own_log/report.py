@@ -9,9 +9,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from companion.evidence.trial import REFERENCE, Trial
-from companion.findings import own_log
-from companion.findings.decision import ALIGNMENTS, Decision
+from companion.own_log import tables
+from companion.own_log.decision import ALIGNMENTS, Decision
+from companion.own_log.trial import REFERENCE, Trial
 from companion.site import figures
 from companion.site.markup import table_html
 from rodpo_lite.errors import printable
@@ -25,7 +25,7 @@ PUSH = "Of the push at the start of alignment, what lands on items that are take
 
 def answer(trial: Trial, decision: Decision, quick: bool) -> tuple[str, str]:
     """The answer in a few words, and in a sentence or two."""
-    needed = own_log.enough(trial, decision).to_dict("records")
+    needed = tables.enough(trial, decision).to_dict("records")
     before, more = trial.seconds(REFERENCE), trial.seconds(decision.candidate)
     facts = {"decision": decision, "quick": quick, "users": trial.dataset.n_users, "needed": needed}
     text = _template("answer.j2", autoescape=False).render(facts | {"more": 100 * more / before})
@@ -35,9 +35,9 @@ def answer(trial: Trial, decision: Decision, quick: bool) -> tuple[str, str]:
 
 def write(trial: Trial, decision: Decision, out: Path, quick: bool = False, worth: float = 2.0) -> None:
     """Write the report."""
-    compared, whom = own_log.comparison(trial, decision.incumbent), own_log.for_whom(trial, decision)
-    later, push = own_log.taken_later(trial)
-    needed, dataset = own_log.enough(trial, decision), trial.dataset
+    compared, whom = tables.comparison(trial, decision.incumbent), tables.for_whom(trial, decision)
+    later, push = tables.taken_later(trial)
+    needed, dataset = tables.enough(trial, decision), trial.dataset
     shown = decision.candidate if decision.verdict == "keep" else decision.incumbent
     words, sentences = answer(trial, decision, quick)
     facts = {
@@ -78,7 +78,7 @@ class Picture(NamedTuple):
 
 
 def models_picture(table: pd.DataFrame, incumbent: str) -> Picture:
-    """Each model's change over the best one without preferences; table: `own_log.comparison`."""
+    """Each model's change over the best one without preferences; table: `tables.comparison`."""
     shown = table.dropna(subset="change %").assign(part="validation")
     fig = figures.forest(shown, "change %", "model", "part", rows=shown["model"])
     fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
@@ -89,7 +89,7 @@ def models_picture(table: pd.DataFrame, incumbent: str) -> Picture:
 
 
 def later_picture(table: pd.DataFrame) -> Picture:
-    """Items that are taken later, by rank; table: the first of `own_log.taken_later`."""
+    """Items that are taken later, by rank; table: the first of `tables.taken_later`."""
     share = table["taken later, %"]
     fig = go.Figure(go.Scatter(x=table["rank"], y=share, mode="lines", line_color=figures.VERMILION))
     fig.update_xaxes(title="rank in the reference", type="log", dtick=1)
@@ -100,7 +100,7 @@ def later_picture(table: pd.DataFrame) -> Picture:
 
 
 def whom_picture(table: pd.DataFrame, decision: Decision) -> Picture:
-    """The change by the length of a history; table: `own_log.for_whom`, not empty."""
+    """The change by the length of a history; table: `tables.for_whom`, not empty."""
     part = "test" if decision.test else "validation"
     fig = figures.forest(table.assign(part=part), "change %", "interactions", "part", rows=table["interactions"])
     fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from companion.evidence.trial import REFERENCE, ROWS, Trial, recommended
-from companion.findings import own_log
-from companion.findings.decision import Decision, compare, decide
+from companion.own_log import tables
+from companion.own_log.decision import Decision, compare, decide
+from companion.own_log.trial import REFERENCE, ROWS, Trial, recommended
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.evaluation import metrics
 
@@ -23,7 +23,7 @@ def small_trial(dataset, folder) -> Trial:
 @pytest.fixture(scope="module")
 def trial(world_folder, tmp_path_factory):
     done = small_trial(read_dataset(world_folder), tmp_path_factory.mktemp("trial"))
-    assert list(done.run()) == own_log.models(done)
+    assert list(done.run()) == tables.models(done)
     return done
 
 
@@ -33,7 +33,7 @@ def files(trial) -> dict:
 
 def test_what_is_done_is_not_done_again_and_takes_no_time(trial):
     before = files(trial)
-    assert list(trial.run()) == own_log.models(trial) and files(trial) == before
+    assert list(trial.run()) == tables.models(trial) and files(trial) == before
     assert trial.left() == 0
     new = small_trial(trial.dataset, trial.folder / "new")
     assert new.left() == 2 * (1 + 4 * 1.5) and new.epoch_seconds() > 0
@@ -45,7 +45,7 @@ def test_an_interrupted_trial_goes_on(trial, tmp_path):
     for _ in range(5):
         next(stages)
     before = files(interrupted)
-    assert list(interrupted.run()) == own_log.models(interrupted)
+    assert list(interrupted.run()) == tables.models(interrupted)
     assert before.items() <= files(interrupted).items()
     for name in ("reference", "topk"):
         assert (interrupted.ndcg(name, "valid") == trial.ndcg(name, "valid")).all()
@@ -72,7 +72,7 @@ def test_the_pool_is_a_share_of_a_small_catalogue(items, k, world):
 
 
 def test_models_side_by_side(trial):
-    table = own_log.comparison(trial, "none").set_index("model")
+    table = tables.comparison(trial, "none").set_index("model")
     assert list(table.index) == ["popularity", "item_knn", "content_knn", REFERENCE, *ROWS]
     assert np.isnan(table.loc["none", "change %"]) and table.drop("none")["change %"].notna().all()
     expected = compare(trial.ndcg("none", "valid"), trial.ndcg("topk", "valid"))
@@ -82,7 +82,7 @@ def test_models_side_by_side(trial):
 
 
 def test_what_is_taken_later_is_ranked_high_and_pushed_most_by_hard(trial):
-    ranks, push = own_log.taken_later(trial)
+    ranks, push = tables.taken_later(trial)
     assert ranks["rank"].tolist() == list(range(1, len(ranks) + 1)) and len(ranks) == min(200, trial.dataset.n_items)
     assert ranks["taken later, %"].between(0, 100).all()
     assert push["model"].tolist() == ["uniform", "hard", "topk"]
@@ -91,7 +91,7 @@ def test_what_is_taken_later_is_ranked_high_and_pushed_most_by_hard(trial):
 
 def test_groups_of_users_are_all_users_with_their_own_change(trial):
     decision = Decision("too small", "topk", "popularity", None)
-    table, lengths = own_log.for_whom(trial, decision), trial.dataset.lengths
+    table, lengths = tables.for_whom(trial, decision), trial.dataset.lengths
     assert table["users"].sum() == trial.dataset.n_users and len(table) > 1
     first, last = (int(end) for end in table["interactions"].iloc[-1].split(" to "))
     group = (lengths >= first) & (lengths <= last)
@@ -100,7 +100,7 @@ def test_groups_of_users_are_all_users_with_their_own_change(trial):
 
 
 def test_how_many_users_would_be_enough(trial):
-    decision = decide({name: trial.ndcg(name, "valid") for name in own_log.models(trial)}, None)
-    needed = own_log.enough(trial, decision)
+    decision = decide({name: trial.ndcg(name, "valid") for name in tables.models(trial)}, None)
+    needed = tables.enough(trial, decision)
     assert needed["gain %"].tolist() == [20, 10, 5, 2] and needed["users"].is_monotonic_increasing
-    assert own_log.enough(trial, Decision("too small", "topk", "none", None)).empty
+    assert tables.enough(trial, Decision("too small", "topk", "none", None)).empty

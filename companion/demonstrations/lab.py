@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from companion.demonstrations.lab_world import World
 from companion.evidence.comparison import RANKED, changes, mechanism
 from companion.evidence.grid import Grid
 from companion.evidence.ledger import Ledger
 from companion.findings import negatives, sweeps
 from companion.findings.changes import labelled
 from companion.findings.explorer import BASES, row_on
-from companion.findings.lab_world import World
 from rodpo_lite.evaluation import metrics
 from rodpo_lite.losses.preference import LOSSES, LossConfig, Pairs
 from rodpo_lite.sampling.candidates import Candidates

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy
 
-from companion.findings.decision import ALIGNMENTS, Decision, decide, users_needed
+from companion.own_log.decision import ALIGNMENTS, Decision, decide, users_needed
 
 BASELINES = {"popularity": -0.6, "item_knn": -0.3}
 

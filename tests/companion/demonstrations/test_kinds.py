@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from companion.findings.experts import kinds
+from companion.demonstrations.experts import kinds
 
 
 def test_a_synthetic_title_names_the_kind(world):

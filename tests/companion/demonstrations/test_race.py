@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from companion.findings import lab
-from companion.findings.lab_world import World
+from companion.demonstrations import lab
+from companion.demonstrations.lab_world import World
 from companion.findings.sentences import render
 from rodpo_lite.data.synthetic import WorldSizes
 

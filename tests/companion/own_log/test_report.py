@@ -12,10 +12,10 @@ import pytest
 from import_cases import START, Row, store
 
 from companion.cli.report import report
-from companion.evidence.trial import Trial, recommended
-from companion.findings.decision import Decision, decide
-from companion.findings.own_log import models
-from companion.site.report import answer, write
+from companion.own_log.decision import Decision, decide
+from companion.own_log.report import answer, write
+from companion.own_log.tables import models
+from companion.own_log.trial import Trial, recommended
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation.statistics import Comparison
@@ -119,7 +119,7 @@ def test_the_command_goes_from_a_table_to_a_first_look_and_goes_on(tmp_path, mon
         for user in range(40) for n, item in enumerate(chance.choice(30, 6, replace=False))
     ]  # fmt: skip
     log, out = store(tmp_path / "log.csv", rows), tmp_path / "report.html"
-    monkeypatch.setattr("companion.evidence.trial.QUICK", {"reference": 1, "alignment": 1})
+    monkeypatch.setattr("companion.own_log.trial.QUICK", {"reference": 1, "alignment": 1})
     report(log, out, quick=True)
     printed = capsys.readouterr().out
     assert "columns: user 'user_id', item 'item_id', time 'timestamp'" in printed and "1 seed, about " in printed
@@ -146,7 +146,7 @@ EDGES = {  # user, item and place of each row
 
 @pytest.mark.parametrize("rows", EDGES.values(), ids=EDGES)
 def test_logs_in_which_there_is_nothing_to_find(rows, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("companion.evidence.trial.QUICK", {"reference": 1, "alignment": 1})
+    monkeypatch.setattr("companion.own_log.trial.QUICK", {"reference": 1, "alignment": 1})
     log = store(tmp_path / "log.csv", [Row(f"u{user}", f"i{item}", START + n) for user, item, n in rows])
     report(log, tmp_path / "report.html", quick=True)
     assert "A first look, which decides nothing" in capsys.readouterr().out

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from companion.findings import selection
+from companion.demonstrations import selection
 from rodpo_lite.data.synthetic import Oracle
 from rodpo_lite.losses.preference import LossConfig
 from rodpo_lite.mechanism.relevance import oracle_relevance
