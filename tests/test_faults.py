@@ -26,7 +26,7 @@ from rodpo_lite.data.synthetic import WorldSizes, synthesise
 from rodpo_lite.engine import stream_seed
 from rodpo_lite.errors import InputError, Notice
 from rodpo_lite.settings import build
-from rodpo_lite.training import checkpoint, results, runs, trainer
+from rodpo_lite.training import checkpoint, optimizers, results, runs, trainer
 
 
 def test_killed_runs_end_like_one_that_was_not(tmp_path):
@@ -341,7 +341,7 @@ def test_a_clock_that_goes_backwards(world, small_config, tmp_path, monkeypatch)
 
 
 def test_a_diverging_run_names_its_configuration_and_what_is_kept(world, small_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "cosine", lambda *_: lambda step: 1 if step < 4 else 1e30)
+    monkeypatch.setitem(optimizers.SCHEDULES, "cosine", lambda *_: lambda step: 1 if step < 4 else 1e30)
     folder = tmp_path / "run"
     with pytest.raises(trainer.TrainingDiverged) as caught:
         runs.train(world, small_config, folder)
