@@ -9,14 +9,16 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from rodpo_lite.provenance import commit
+
 PROJECT = Path(__file__).resolve().parents[2]
 SURVIVORS = PROJECT / "_build" / "trust" / "survivors.diff"
-NOTICED = ("killed", "timeout")
-ENOUGH = 0.9  # of the changes in each module
+BECAME = {"killed": "noticed", "timeout": "timed_out"}  # anything else survived
+ENOUGH = 0.9  # of the changes in each module, without those that only ran out of time
 COPIED = ("rodpo_lite", "companion", "tests", "workflow", "data", "book", "notebooks", "benchmarks", "pyproject.toml")
 NOBODY = ("-c", "user.name=nobody", "-c", "user.email=nobody@localhost")
 EVERY_FIFTH = ("1", "6")  # what its number ends in
@@ -25,7 +27,7 @@ EVERY_FIFTH = ("1", "6")  # what its number ends in
 def try_all(place: Path, *modules: str, known: dict[str, Any] | None = None) -> dict[str, Any]:
     """Counts of changes that a test noticed, in all and for each module; the others are shown in `SURVIVORS`.
 
-    modules: only these, such as `ledger`; counts of the others are those `known`.
+    modules: only these, such as `ledger`; counts of the others are those `known`, each with its commit.
     """
     copy = place / "project"
     for name in _run(PROJECT, "git", "ls-files", *COPIED).splitlines():
@@ -39,17 +41,18 @@ def try_all(place: Path, *modules: str, known: dict[str, Any] | None = None) -> 
     _run(copy, *mutmut, "run", "--max-children", str(os.cpu_count()), *tried)
     lines = _run(copy, *mutmut, "results", "--all", "true").splitlines()
     became = dict(line.strip().split(": ") for line in lines if "__mutmut_" in line and "not checked" not in line)
-    counts: dict[str, dict[str, int]] = dict((known or {}).get("of", {})) if modules else {}
+    of: dict[str, Any] = dict((known or {}).get("of", {})) if modules else {}
     for module, names in groupby(sorted(became), lambda name: name.rpartition(".")[0]):
-        counts[module] = dict(Counter("noticed" if became[n] in NOTICED else "survived" for n in names))
+        counted = Counter(BECAME.get(became[name], "survived") for name in names)
+        of[module] = {"commit": commit()} | {what: counted[what] for what in ("noticed", "timed_out", "survived")}
     SURVIVORS.parent.mkdir(parents=True, exist_ok=True)
-    unnoticed = [name for name, status in became.items() if status not in NOTICED]
+    unnoticed = [name for name, status in became.items() if status != "killed"]
     SURVIVORS.write_text("\n".join(_run(copy, *mutmut, "show", name) for name in unnoticed))
-    too_few = [module for module, of in counts.items() if of.get("noticed", 0) < ENOUGH * sum(of.values())]
-    both = Counter(chain.from_iterable(Counter(of).elements() for of in counts.values()))
-    noticed, total = both["noticed"], both.total()
+    totals = {module: sum(n for n in counts.values() if isinstance(n, int)) for module, counts in of.items()}
+    too_few = [module for module, total in totals.items() if of[module].get("noticed", 0) < ENOUGH * total]
+    noticed, total = sum(counts.get("noticed", 0) for counts in of.values()), sum(totals.values())
     print(f"mutants: {noticed} of {total} noticed, too few in {too_few}; the others are in {SURVIVORS}")
-    return {"mutants": total, "noticed": noticed, "too_few": too_few, "of": counts}
+    return {"mutants": total, "noticed": noticed, "too_few": too_few, "of": of}
 
 
 def _run(folder: Path, *command: str) -> str:
