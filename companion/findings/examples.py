@@ -29,7 +29,7 @@ LOSERS = 10
 MOVES, LISTS = NAMES["moves"], NAMES["lists"]
 SCALES = {"owned": 100, "next": 1e4}  # of MOVES
 TAKEN_NEXT = MOVES["next"]
-SHOP = WorldSizes(users=800, items=400)
+SHOP = WorldSizes(users=500, items=300)
 
 
 def write(
