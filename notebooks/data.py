@@ -36,6 +36,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from companion.demonstrations import shop
+from companion.evidence.grid import Grid
+from companion.evidence.ledger import Ledger
+from companion.evidence.plan import GRID
+from companion.findings import runs
 from companion.site import figures
 from companion.site.pages import record
 from IPython.display import Markdown
@@ -118,6 +122,14 @@ for modality, features in dataset.features.items():
 rows = [(what, f"{round(number, 1):,}") for what, number in counts.items()]
 figures.table(pd.DataFrame(rows, columns=["what", "how many"]), f"The dataset {dataset.name}")
 record("n_interactions", len(dataset.items))
+
+# %% [markdown]
+# The runs that this book reports are on Amazon reviews, in the same format. Each
+# user's last item is kept for the test, and the one before it for validation.
+
+# %% tags=["hide-input"]
+sizes = runs.sizes(Grid.read(GRID), Ledger.open())
+figures.table(sizes.map("{:,}".format), "The datasets on record")
 
 # %% [markdown]
 # ## A few items take much of the attention

@@ -142,7 +142,7 @@ class Record(_Kept):
         row = {
             "id": self.config_hash,
             "dataset": self.dataset.name,
-            "n_items": self.dataset.n_items,
+            **{f"n_{what}": getattr(self.dataset, f"n_{what}") for what in ("users", "items", "interactions")},
             "modalities": self.dataset.modalities,
             "checksums": json.dumps(self.dataset.checksums, sort_keys=True),
             "base": self.encoder.get("base"),

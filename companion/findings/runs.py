@@ -31,6 +31,15 @@ def setup(grid: Grid, claims: Iterable[Claim], ledger: Ledger) -> dict[str, Any]
     return facts | precisions(grid, claims, ledger) | marked(grid, ledger)
 
 
+def sizes(grid: Grid, ledger: Ledger) -> pd.DataFrame:
+    """Users, items and interactions of each real dataset on record."""
+    records = ledger.records.drop_duplicates("dataset").set_index("dataset")
+    columns = {f"n_{what}": what for what in ("users", "items", "interactions")}
+    table = records.loc[[name for name in grid.real if name in records.index], list(columns)].rename(columns=columns)
+    table["interactions per user"] = (table["interactions"] / table["users"]).round(1)
+    return table.rename(index=grid.label).rename_axis("dataset")
+
+
 def quality_tables(grid: Grid, table: pd.DataFrame, ledger: Ledger) -> dict[str, pd.DataFrame]:
     """`quality` of every real dataset as readers see it, sweeps left out, the best on test first."""
     swept = {name for name, row in grid.rows.items() if row.tier == "C"}

@@ -20,8 +20,8 @@ from rodpo_lite.sampling.selectors import SELECTORS
 from rodpo_lite.settings import build
 from rodpo_lite.training import runs
 from rodpo_lite.training.alignment import AlignmentObjective
-from rodpo_lite.training.reference import ReferenceObjective
 from rodpo_lite.training.optimizers import optimizers
+from rodpo_lite.training.reference import ReferenceObjective
 
 
 @pytest.fixture

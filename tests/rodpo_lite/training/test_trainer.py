@@ -22,8 +22,8 @@ from rodpo_lite.sampling.selectors import SELECTORS
 from rodpo_lite.settings import build
 from rodpo_lite.training import checkpoint, results, runs
 from rodpo_lite.training.alignment import AlignmentObjective
-from rodpo_lite.training.reference import ReferenceObjective
 from rodpo_lite.training.optimizers import constant, cosine, optimizers
+from rodpo_lite.training.reference import ReferenceObjective
 from rodpo_lite.training.trainer import Trainer, TrainingDiverged
 
 
