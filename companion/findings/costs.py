@@ -1,5 +1,6 @@
 """What things cost, as tables: read from the measurements that `benchmarks/` left in the repository."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -133,9 +134,18 @@ def time_to_quality(table: pd.DataFrame) -> list[dict[str, Any]]:
     return losses
 
 
-def added(cost: pd.DataFrame, encoders: pd.DataFrame) -> dict[str, float]:
-    """How many times a plain epoch one with `topk` takes, and a sparse mixture its dense twin."""
-    return ratios(cost, "reference", topk="alignment, topk") | {"k": NegativesConfig().k} | _sparse(encoders)
+def added(cost: pd.DataFrame, encoders: pd.DataFrame, pool: pd.DataFrame, sizes: Iterable[int] = ()) -> dict[str, Any]:
+    """How many times a plain epoch one with `topk` takes, and a sparse mixture its dense twin.
+
+    chosen: of a step, over one without a preference loss, for those of the pool sizes that were measured.
+    """
+    steps = pool.set_index("x")["seconds"]
+    chosen = [{"k": int(size), "times": steps[size] / steps[0]} for size in sizes if size in steps.index]
+    return (
+        ratios(cost, "reference", topk="alignment, topk")
+        | _sparse(encoders)
+        | {"k": NegativesConfig().k, "chosen": chosen}
+    )
 
 
 def _side_by_side(seeds: pd.DataFrame) -> pd.Series:

@@ -21,7 +21,7 @@ from rodpo_lite.files import write_bytes, write_json
 
 WORKERS = 2
 KERNEL = {"display_name": "Python 3", "language": "python"}
-WIDTH, HEIGHT = 760, 420  # pixels of a figure: a line of text, and unless the figure sets its own
+WIDTH, HEIGHT = 760, 380  # pixels of a figure: a line of text, and unless the figure sets its own
 
 
 def execute(pages: list[Page], build: Path, progress: Callable[[str], Any]) -> dict[str, str]:

@@ -117,8 +117,10 @@ def test_what_an_epoch_adds_to_its_products():
     cost = _curve(*((of, 1, seconds) for of, seconds in epochs))
     fusions = [("sparse fusion", 6), ("dense twin of the fusion", 3), ("sparse feedforward", 5)]
     encoders = _curve(*((of, 1, seconds) for of, seconds in [*fusions, ("dense twin of the feedforward", 4)]))
-    added = costs.added(cost, encoders)
+    pool = _curve(("topk", 0, 2), ("topk", 5, 3))
+    added = costs.added(cost, encoders, pool, [5, 7])
     assert (added["topk"], added["fusion"], added["feedforward"]) == (1.5, 2, 1.25)
+    assert added["chosen"] == [{"k": 5, "times": 1.5}], "7 was not measured"
     seeds = _curve(
         ("one after the other", 2, 4), ("side by side", 2, 5), ("one after the other", 5, 10), ("side by side", 5, 8)
     )
@@ -135,7 +137,6 @@ def test_what_an_epoch_adds_to_its_products():
     assert ratios["seeds"].to_dict() == {2: 1.25, 5: 0.8} and (ratios["least"], ratios["most"]) == (0.5, 2.0)
     assert ratios["inference"] == {"fusion": 2, "feedforward": 1.25}
     items = _curve(("sampled softmax", 10, 1), ("sampled softmax", 40, 1.5), ("full cross-entropy", 10, 1))
-    pool = _curve(("topk", 0, 2), ("topk", 5, 3))
     growth = costs.growth({"items": items, "pool": pool}, seeds)
     assert growth["pool"].to_dict() == {5: 1.5} and growth["items"] == (10, 40) and growth["spread"] == 50
     assert growth["seeds"] == (0.8, 1.25)
