@@ -1,19 +1,25 @@
 """Run folders: what their records say, what is refused, and that a run computes as it was told."""
 
 import itertools
+import shutil
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from rodpo_lite.config import AlignmentConfig
+from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.data.batches import PackedSequences
+from rodpo_lite.data.schema import read_dataset
+from rodpo_lite.data.synthetic import WorldSizes, synthesise
 from rodpo_lite.errors import InputError
-from rodpo_lite.files import read_json
+from rodpo_lite.files import read_json, write_json
 from rodpo_lite.losses.sampled_softmax import Step, shortlist
 from rodpo_lite.settings import build
 from rodpo_lite.training import checkpoint, runs, trainer
 from rodpo_lite.training.alignment import AlignmentObjective
+
+SMALL = {"width": 16, "max_length": 12}
 
 
 def _aligning(**keys):
@@ -113,3 +119,56 @@ def test_what_is_drawn_where_a_sample_holds_nothing_follows_from_its_generator(w
         objective.losses(step, policy.eval()(step.inputs, step.items))["loss"].backward()  # which notes what was drawn
         drawn.append(objective.state["last_negative"].clone())
     assert torch.equal(*drawn) and (drawn[0] >= 0).any(), "the same, and something"
+
+
+def test_the_same_settings_on_other_data_are_another_run(world, small_config, reference_folder, tmp_path):
+    other = read_dataset(synthesise(tmp_path / "other", seed=9, sizes=WorldSizes(users=60, items=100)))
+    with pytest.raises(InputError, match="holds another run"):
+        runs.train(other, small_config, reference_folder)
+
+
+def test_weights_of_another_run_are_refused(world, reference_folder, tmp_path):
+    shutil.copytree(reference_folder, tmp_path / "run")
+    record = read_json(tmp_path / "run" / "run.json")
+    write_json(tmp_path / "run" / "run.json", record | {"config_hash": "another"})
+    with pytest.raises(InputError, match=f"{tmp_path / 'run' / checkpoint.MODEL} belongs to another run than run.json"):
+        runs.load(tmp_path / "run", world)
+
+
+@pytest.mark.parametrize("stage", ["train", "align"])
+def test_several_unfinished_runs_go_on_only_where_that_is_asked_for(stage, world, reference_folder, tmp_path):
+    seeds, outs = (1, 2), [tmp_path / "1", tmp_path / "2"]
+    training = {"epochs": 2, "batches_per_epoch": 2, "precision": "fp32"}
+    if stage == "train":
+        configs = [build(ReferenceConfig, {"seed": seed, "encoder": SMALL, "training": training}) for seed in seeds]
+        start = partial(runs.train_seeds, world, configs, outs)
+    else:
+        configs = [_aligning(seed=seed, training=training) for seed in seeds]
+        start = partial(runs.align_seeds, world, [reference_folder] * 2, configs, outs)
+
+    def stop(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        start(report=stop)
+    with pytest.raises(InputError, match="holds this run, unfinished; continue it with --resume"):
+        start()
+    assert [record["epochs_run"] for record in start(resume=True)] == [2, 2]
+
+
+def test_seeds_are_trained_side_by_side(world, tmp_path, monkeypatch):
+    together, fit = [], runs.fit_together
+    monkeypatch.setattr(runs, "fit_together", lambda jobs, resume: together.append(len(jobs)) or fit(jobs, resume))
+    training = {"epochs": 1, "batches_per_epoch": 2, "precision": "fp32"}
+    configs = [build(ReferenceConfig, {"seed": seed, "encoder": SMALL, "training": training}) for seed in (1, 2)]
+    runs.train_seeds(world, configs, [tmp_path / "1", tmp_path / "2"])
+    runs.train(world, configs[0], tmp_path / "alone")
+    assert together == [2]
+
+
+def test_what_torchrun_may_not_start(world, small_config, reference_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "processes", lambda: 2)
+    with pytest.raises(InputError, match=r"^Several seeds run in one process"):
+        runs.train_seeds(world, [small_config] * 2, [tmp_path / "1", tmp_path / "2"])
+    with pytest.raises(InputError, match=r"^An alignment runs in one process"):
+        runs.align(world, reference_folder, _aligning(), tmp_path / "aligned")
