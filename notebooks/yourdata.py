@@ -149,7 +149,8 @@ if decision.valid:
     figures.show(**models_picture(compared, decision.incumbent)._asdict())
 
 # %% tags=["hide-input"]
-figures.table(tables.enough(trial, decision), NEEDED)
+needed = tables.enough(trial, decision)
+figures.table(needed.assign(users=needed["users"].map("{:,}".format)), NEEDED)
 
 # %% [markdown]
 # ## What would be rejected wrongly

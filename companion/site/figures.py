@@ -52,6 +52,11 @@ def style(series: str | int) -> dict[str, dict[str, str]]:
     }
 
 
+def _label(series: str) -> str:
+    """What readers call a series: a dataset begins with a capital."""
+    return series.capitalize() if series in _DATASETS else series
+
+
 def setup() -> None:
     """Make the book's template plotly's default; call it once at the top of a notebook."""
     pio.templates[TEMPLATE] = go.layout.Template(_LOOK)
@@ -118,7 +123,7 @@ def forest(
         for number, (name, part) in reversed(parts):  # what is drawn first stands lowest
             groups.setdefault(step, []).append(len(fig.data))
             fig.add_scatter(
-                x=part[value], y=part[by], name=name, mode="markers", orientation="h",
+                x=part[value], y=part[by], name=_label(name), mode="markers", orientation="h",
                 **style(name if name in _PLACES else number), error_x=whiskers(part[value], part["low"], part["high"]),
             )  # fmt: skip
     fig.update_layout(scattermode="group", legend_traceorder="reversed")

@@ -190,7 +190,7 @@ def test_a_forest_has_a_line_for_each_row_and_a_step_for_each_slide():
     fig = figures.forest(data, "change", "row", "dataset", rows=["a", "b"], slide="protocol")
     assert list(fig.layout.yaxis.categoryarray) == ["b", "a"] and fig.layout.legend.traceorder == "reversed"
     assert [(trace.name, trace.visible) for trace in fig.data] == [
-        ("beauty", True), ("toys", True), ("beauty", False), ("toys", False),
+        ("Beauty", True), ("Toys", True), ("Beauty", False), ("Toys", False),
     ]  # fmt: skip
     assert [trace.marker.color for trace in fig.data[:2]] == [figures.COLOURS[2], figures.COLOURS[0]]
     assert list(fig.data[0].error_x.array) == [1, 1] and list(fig.data[0].error_x.arrayminus) == [0.5, 0.5]
