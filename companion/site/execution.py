@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -32,14 +32,14 @@ def execute(pages: list[Page], build: Path, progress: Callable[[str], Any]) -> d
     from rodpo_lite.provenance import commit, machine, versions
 
     prepared = [prepare(page) for page in pages]
-    here, failures = machine(), {}
+    here = machine()
     made_by = {"commit": commit(), **versions(), "cpu": f"{here['model']} ({here['cpu']})"}
     run = partial(_execute, made_by=made_by, environment=_kernel_environment(build / "jupyter"))
     with ThreadPoolExecutor(WORKERS) as pool:
-        for page, failure in zip(pages, pool.map(run, pages, prepared)):
-            progress(f"{page.name}: {'failed' if failure else 'executed'}")
-            failures |= {page.name: failure} if failure else {}
-    return failures
+        running = {pool.submit(run, page, notebook): page.name for page, notebook in zip(pages, prepared)}
+        for done in as_completed(running):
+            progress(f"{running[done]}: {'failed' if done.result() else 'executed'}")
+    return {name: failure for done, name in running.items() if (failure := done.result())}
 
 
 def prepare(page: Page) -> tuple[str, dict[str, Any]]:

@@ -118,10 +118,13 @@ def record_defaults(config: type[BaseModel]) -> None:
 def find_pages(root: Path, profile: str, build: Path) -> list[Page]:
     """Every notebook of the book with the profile's parameters; `build` is where executed pages are kept.
 
-    Raises InputError if the profile is unknown or names a notebook that does not exist.
+    Those that take longest come first, so that the last one does not keep everybody waiting. Raises InputError if the
+    profile is unknown or names a notebook that does not exist.
     """
     sources = sorted((root / "notebooks").glob("*.py"))
-    parameters = _profile(root / "notebooks" / "profiles.yml", profile, {source.stem for source in sources})
+    profiles = _profiles(root / "notebooks" / "profiles.yml", profile, {source.stem for source in sources})
+    parameters, places = profiles.profiles[profile] or {}, {name: n for n, name in enumerate(profiles.first)}
+    sources.sort(key=lambda source: places.get(source.stem, len(places)))
     libraries = [sys.version, *(f"{name} {version(name)}" for name in LIBRARIES)]
     files_read = {ROOT / module: _matching(root, pattern) for module, pattern in READS.items()}
     pages = []
@@ -137,23 +140,24 @@ def find_pages(root: Path, profile: str, build: Path) -> list[Page]:
 
 
 class _Profiles(BaseModel):
-    """Parameters by profile and notebook, such as paper: {sums: {last: 5}}."""
+    """Parameters by profile and notebook, such as paper: {sums: {last: 5}}; first: notebooks that take longest."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
     profiles: dict[str, dict[str, dict[str, JsonValue]] | None] | None = None
+    first: list[str] = []
 
 
-def _profile(path: Path, profile: str, names: set[str]) -> dict[str, dict[str, Any]]:
+def _profiles(path: Path, profile: str, names: set[str]) -> _Profiles:
     if not path.exists():
         raise InputError(f"{path} is missing: it lists the book's profiles and their notebook parameters.")
-    profiles = read_as(_Profiles, path, "The list of profiles").profiles or {}
+    content = read_as(_Profiles, path, "The list of profiles")
+    profiles = content.profiles or {}
     if profile not in profiles:
         raise InputError(f"Profile {profile!r} is unknown: choose one of {', '.join(profiles)} (see {path.name}).")
-    parameters = profiles[profile] or {}
-    if unknown := sorted(parameters.keys() - names):
+    if unknown := sorted((profiles[profile] or {}).keys() - names):
         raise InputError(f"{path.name}, profile {profile!r}: there is no notebook {unknown[0]!r}.")
-    return parameters
+    return content
 
 
 def imported_files(code: bytes) -> set[Path]:

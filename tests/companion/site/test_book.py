@@ -62,6 +62,14 @@ def stale(root: Path, profile: str = "smoke") -> set[str]:
     return {page.name for page in pages.find_pages(root, profile, root / "_build") if not page.is_fresh()}
 
 
+def test_what_takes_longest_is_executed_first(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / "notebooks" / f"{name}.py").touch()
+    (tmp_path / "notebooks" / "profiles.yml").write_text("profiles: {smoke: {}}\nfirst: [d, b, gone]\n")
+    assert [page.name for page in pages.find_pages(tmp_path, "smoke", tmp_path)] == ["d", "b", "a", "c"]
+
+
 def test_the_site_has_figures_data_downloads_and_the_stamp(book):
     site = book / "_build" / "html"
     page = (site / "notebooks" / "plots.html").read_text(encoding="utf-8")
