@@ -89,7 +89,7 @@ figures.show_changes(
     answer.lines(hardest)["what"].unique(),
     slide="taken",
     title="change of test NDCG@5 from the hardest item, %",
-    height=420,
+    height=360,
     caption="What the pool changes over the hardest item, as recorded, and where an alignment that validates no better "
     "than its reference gives way to it. A point at zero without an interval is the reference on both sides.",
     alt="For each base and protocol and each dataset, the change of test NDCG@5 from the hardest item to the pool.",
@@ -123,7 +123,7 @@ Markdown("\n\n".join(render("question", lead=lead, **answer.question(grid, part)
 figures.show_changes(
     nothing,
     NOTHING,
-    height=480,
+    height=360,
     caption="What the pool changes over the reference that it started from, and over as many steps of plain "
     "cross-entropy.",
     alt="For each of four pairs of rows and each dataset, the change of test NDCG@5 around zero.",
@@ -155,7 +155,7 @@ Markdown(render("question", **answer.question(grid, random)))
 figures.show_changes(
     random,
     RANDOM,
-    height=480,
+    height=360,
     caption="What drawing from the best K changes over drawing from the whole catalogue, each tuned, and with the "
     "settings of the pool on both sides.",
     alt="For each of three pairs of rows and each dataset, the change of test NDCG@5 around zero.",
@@ -179,7 +179,7 @@ Markdown(render("question", **answer.question(grid, mixture)))
 figures.show_changes(
     mixture,
     MIXTURE,
-    height=520,
+    height=420,
     caption="What a sparse mixture changes. Its dense twin has the same active parameters.",
     alt="For each of five pairs of rows and each dataset, the change of test NDCG@5 around zero.",
 )

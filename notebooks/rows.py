@@ -24,11 +24,12 @@ ledger_folder = None  # the project's own, data/results
 
 # %% tags=["hide-input"]
 import plotly.graph_objects as go
-from companion.evidence import claims, comparison
+from companion.evidence import claims, comparison, tuning
 from companion.evidence.grid import Grid
 from companion.evidence.ledger import Ledger
 from companion.evidence.plan import GRID
-from companion.findings import changes, examples, negatives, runs
+from companion.findings import changes, examples, negatives, runs, sweeps
+from companion.findings.names import NAMES
 from companion.findings.sentences import render
 from companion.site import figures
 from companion.site.pages import record
@@ -52,7 +53,7 @@ real = grid.real
 # Every row that has something to search was tried at the same number of settings, on validation, with a seed that is
 # not reported; continued cross-entropy included. The settings themselves differ from row to row: what has a pool is
 # searched in its size, too. What was tried is in the ledger. The reported seeds are 1 to 5; test was read once, when a
-# run had finished. `workflow/grid.yaml` declares all of it; what was chosen is shown under [sensitivity](sensitivity).
+# run had finished. `workflow/grid.yaml` declares all of it; what was chosen stands below.
 
 # %% tags=["hide-input"]
 Markdown(render("setup", **runs.setup(grid, claims.read(grid).values(), ledger)))
@@ -114,11 +115,29 @@ figures.table(
 Markdown(render("published", **runs.beside_hm4sr(grid, quality)))
 
 # %% [markdown]
+# ## What was chosen
+
+# %% tags=["hide-input"]
+for dataset, part in sweeps.chosen(tuning.trials(grid, ledger)).items():
+    figures.table(
+        part.rename(columns=NAMES["keys"] | {"change %": "change, %"}).round({"change, %": 2}),
+        f"{grid.label(dataset)}: the settings of the reported runs, and their validation NDCG@5 against the reference "
+        "on the tuning seed",
+    )
+
+# %% tags=["hide-input"]
+figures.table(
+    tuning.references(grid, ledger).rename(columns=NAMES["keys"]),
+    "The references: what was chosen of the trials of each, and its validation NDCG@5 on the tuning seed, all items "
+    "ranked",
+)
+
+# %% [markdown]
 # ## Where does a change come from?
 #
 # A gain over the reference may come from more training, from having a preference loss at all, from which items are
 # rejected, or from learning not to repeat what the user has. Each of the following pairs is about one of these. Both
-# sides are tuned, so that their settings differ, too (they are listed under [sensitivity](sensitivity)); `_past`,
+# sides are tuned, so that their settings differ, too (they are listed above); `_past`,
 # `_all` and `_on_…` take those of what they vary. Intervals are 95 %, over users and seeds, crossed: the same users are
 # ranked by every seed.
 

@@ -95,23 +95,17 @@ ordered = pushes.drop(index="anchor").sort_values("erroneous share", ascending=F
 shares = ordered["erroneous share"]
 fig = go.Figure(go.Bar(y=shares.index, x=shares, orientation="h"))
 fig.add_vline(x=pushes.loc["anchor", "erroneous share"], line_dash="dot", line_color=figures.GREY)
-fig.update_layout(height=480)
+fig.update_layout(height=420)
 fig.update_xaxes(title="erroneous share of the push", tickformat=".0%")
 fig.update_yaxes(autorange="reversed")
 figures.show(
     fig,
     caption="Which part of each selector's push lands on false negatives. Dotted: the same of the anchor, which no "
-    "selector changes.",
+    f"selector changes. K = {k}, β = {beta}, over about {positions:,} positions; another choice of them gives slightly "
+    "other numbers.",
     alt=f"Horizontal bars from {shares.iloc[0]:.0%} for {shares.index[0]} to {shares.iloc[-1]:.0%} for "
     f"{shares.index[-1]}.",
-    data=ordered.reset_index(),
-)
-
-# %% tags=["hide-input"]
-figures.table(
-    pushes,
-    f"Expected suppression per position, K = {k}, β = {beta}, over about {positions:,} positions (another choice of "
-    "them gives slightly other numbers)",
+    data=pushes.loc[[*ordered.index, "anchor"]].reset_index(),
 )
 
 # %% tags=["hide-input"]
@@ -122,7 +116,7 @@ Markdown(
     f"Averaged first within users, drawing from the top {k} changes erroneous suppression by "
     f"**{change['erroneous'].text(1)}** against `hard` and informative suppression by "
     f"**{change['informative'].text(1)}** (95 % intervals over users; one world, one training seed, one policy). The "
-    "table averages over positions, so users with long histories weigh more in it: there it is "
+    "bars average over positions, so users with long histories weigh more in them: there it is "
     f"{signed(by_position['erroneous'], 1)} % and {signed(by_position['informative'], 1)} %. The anchor's push on "
     f"false negatives is {pushes.loc['anchor', 'erroneous']:.3f} per position, that of `topk` "
     f"{pushes.loc['topk', 'erroneous']:.3f}. A low bar is no merit by itself: `uniform` has one because it hardly "
@@ -134,8 +128,8 @@ Markdown(
 # ## The family
 #
 # A selector sees the scores of a position, the items that may not be rejected (always the positive, and by
-# `negatives.exclude` the user's own), popularity, and a random generator. Of most selectors the probability of each
-# item in one draw can be stated, and tests compare drawn frequencies with these *probabilities*.
+# `negatives.exclude` the user's own), popularity, and a random generator. Of all but `srns` and `ahns` the probability
+# of each item in one draw can be stated, and tests compare drawn frequencies with it.
 
 # %% tags=["hide-input"]
 whose = {"policy": "policy", "reference": "frozen reference", None: "none"}
@@ -143,7 +137,6 @@ rows = {
     "selector": list(SELECTORS),
     "what it draws": [selector.summary for selector in SELECTORS.values()],
     "scores": [whose[selector.scorer] for selector in SELECTORS.values()],
-    "probabilities": ["stated" if selector.probabilities else "–" for selector in SELECTORS.values()],
     "keys": [", ".join(selector.uses) or "–" for selector in SELECTORS.values()],
 }
 figures.table(pd.DataFrame(rows), "Every registered selector")
@@ -328,7 +321,7 @@ Markdown(
 # Guess first, then open the cell below the question: it computes the answer.
 #
 # **1. One dial, two selectors.** `topk_softmax` draws from the best $K$ in proportion to $e^{s/\tau}$. Which selector
-# does it become as $\tau \to 0$, and which as $\tau \to \infty$? Which column of the table of pushes shows it most
+# does it become as $\tau \to 0$, and which as $\tau \to \infty$? Which column of the pushes shows it most
 # clearly?
 
 # %% tags=["hide-cell"]

@@ -111,31 +111,6 @@ if facts["trials"]:
 Markdown(render("trials", **facts))
 
 # %% [markdown]
-# ## What was chosen
-
-# %% tags=["hide-input"]
-SHORT = LABELS | {
-    "training.lambda_ce": "anchor", "negatives.k": "K", "training.dropout": "dropout on", "change %": "change, %",
-}
-for dataset, part in sweeps.chosen(tried).items():
-    figures.table(
-        part.rename(columns=SHORT).round({"change, %": 2}),
-        f"{dataset.capitalize()}: the settings of the reported runs, and their validation NDCG@5 against the reference "
-        "on the tuning seed",
-    )
-
-# %% tags=["hide-input"]
-KEYS = {
-    "training.learning_rate": "learning rate", "training.id_learning_rate": "times that for IDs",
-    "encoder.dropout": "dropout",
-}
-figures.table(
-    tuning.references(grid, ledger).rename(columns=KEYS),
-    "The references: what was chosen of the trials of each, and its validation NDCG@5 on the tuning seed, all items "
-    "ranked",
-)
-
-# %% [markdown]
 # ## One setting at a time
 #
 # Around the settings chosen for `topk` on Toys, one is changed and the rest is kept; three seeds, test NDCG@5, all

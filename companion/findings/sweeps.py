@@ -15,6 +15,7 @@ from companion.findings.runs import MARK, began_elsewhere
 DATASET = "toys"
 SETTINGS = NAMES["settings"]  # by what a row's name begins with
 AS_CHOSEN = "topk", "hard_as_topk"
+DROPOUT = "training.dropout"
 
 
 def against_topk(grid: Grid, ledger: Ledger) -> pd.DataFrame:
@@ -74,6 +75,7 @@ def tried(trials: pd.DataFrame, grid: Grid) -> dict[str, Any]:
 def chosen(trials: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Of `tuning.trials` those that were chosen, by dataset; rows that began at another reference are marked."""
     trials = trials[trials["chosen"].astype(bool)]
+    trials = trials.assign(**{DROPOUT: trials[DROPOUT].map({True: "yes", False: "no"})})
     rows = [f"{row} {MARK}" if start else row for row, start in zip(trials["row"], trials["start %"], strict=True)]
     parts = trials.assign(row=rows).groupby("dataset")
     return {dataset: part.drop(columns=["chosen", "dataset", "start %"]) for dataset, part in parts}

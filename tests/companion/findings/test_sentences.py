@@ -20,7 +20,7 @@ def test_a_fact_that_is_missing_is_an_error():
 def test_what_pages_ask_for_is_there_and_nothing_else():
     book = FOLDER.parent
     pages = [book / "index.md", *FOLDER.glob("*.j2"), *(book.parent / "notebooks").glob("*.py")]
-    pages += (book.parent / "companion" / "site").glob("*.py")
+    pages += (book.parent / "companion").rglob("*.py")
     asked = r'(?:render|sentence)\("(\w+)"|(?:include|from) "(\w+)\.md\.j2"'
     names = {"".join(found) for page in pages for found in re.findall(asked, page.read_text(encoding="utf-8"))}
     assert names == {path.name.removesuffix(".md.j2") for path in FOLDER.glob("*.j2")}

@@ -96,7 +96,7 @@ def _trials():
         ("toys", "none", True, 1.0, None, None, 0.0, 9.0), ("toys", "topk", True, 1.0, 0.1, 5, 0.0, -1.0),
         ("toys", "topk", False, 0.0, 1.0, 20, 0.0, -5.0), ("toys", "short_topk", True, 0.5, 2.0, 50, -3.0, 2.0),
     ]  # fmt: skip
-    return pd.DataFrame(lines, columns=columns)
+    return pd.DataFrame(lines, columns=columns).assign(**{"training.dropout": [True, False, True, True]})
 
 
 def test_what_may_be_said_of_trials(filled):
@@ -112,6 +112,7 @@ def test_what_may_be_said_of_trials(filled):
 def test_what_is_left_on_other_seeds(filled):
     (table,) = sweeps.chosen(_trials()).values()
     assert table["row"].tolist() == ["none", "topk", "short_topk †"]
+    assert table["training.dropout"].tolist() == ["yes", "no", "yes"]
     again = sweeps.on_reported_seeds(_trials(), *filled)
     assert again.index.tolist() == [("toys", "topk"), ("toys", "short_topk")], "`none` has no runs"
     assert again["as tuned, %"].tolist() == [-1, 2] and (again["reported seeds, %"] > 5).all()
