@@ -43,8 +43,13 @@ results = costs.measured("results")
 cost = costs.curve(results, "cost")
 
 # %% tags=["hide-input"]
+sizes = {one["size"] for one in runs.pool(Grid.read(GRID), Ledger.open())["pools"]}
+added = costs.added(cost, costs.curve(results, "encoders"), costs.curve(results, "pool"), sorted(sizes))
+record("topk_over_plain_epoch", added["topk"])
+record("sparse_fusion_over_dense", added["fusion"])
 torch, dataset = results["versions"]["ours"]["torch"], results["dataset"].capitalize()
-Markdown(render("measured", date=results["date"], machine=results["machine"], torch=torch, dataset=dataset))
+measured = render("measured", date=results["date"], machine=results["machine"], torch=torch, dataset=dataset)
+Markdown(f"**The answer.** {render('alignment_cost', **added)}\n\n{measured}")
 
 # %% [markdown]
 # ## What alignment and experts add
@@ -72,13 +77,6 @@ figures.show(
     alt="A bar for each strategy: the cost of an alignment epoch relative to a plain one.",
     data=aligned.assign(relative=aligned["seconds"] / plain).drop(columns="x"),
 )
-
-# %% tags=["hide-input"]
-sizes = {one["size"] for one in runs.pool(Grid.read(GRID), Ledger.open())["pools"]}
-added = costs.added(cost, costs.curve(results, "encoders"), costs.curve(results, "pool"), sorted(sizes))
-record("topk_over_plain_epoch", added["topk"])
-record("sparse_fusion_over_dense", added["fusion"])
-Markdown(render("alignment_cost", **added))
 
 # %% [markdown]
 # ## How it grows

@@ -41,7 +41,11 @@ table = costs.tasks(results)
 
 # %% tags=["hide-input"]
 torch, dataset = results["versions"]["ours"]["torch"], results["dataset"].capitalize()
-Markdown(render("measured", date=results["date"], machine=results["machine"], torch=torch, dataset=dataset))
+measured = render("measured", date=results["date"], machine=results["machine"], torch=torch, dataset=dataset)
+equal = costs.measured("converged")
+best = costs.best_epochs(costs.converged(equal))
+said = render("peers", peer=costs.best_peer(table, "epoch-full").to_dict(), best=best, epochs=equal["epochs"])
+Markdown(f"**The answer.** {said}\n\n{measured}")
 
 # %% [markdown]
 # ## Seconds of an epoch
@@ -142,7 +146,6 @@ Markdown(render("time_to_quality", losses=losses))
 # were chosen on validation of such datasets, the others' by their authors on theirs.
 
 # %% tags=["hide-input"]
-equal = costs.measured("converged")
 ended = costs.converged(equal)
 of_epoch = ended.groupby(["library", "epoch"], sort=False)["NDCG@10"].agg(["mean", "min", "max"]).reset_index()
 fig = go.Figure()
@@ -162,7 +165,6 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-best = costs.best_epochs(ended)
 for library, value in best.set_index("library")["best NDCG@10"].items():
     record(f"best_ndcg10_{library}", value)
 figures.table(

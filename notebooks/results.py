@@ -41,6 +41,7 @@ from IPython.display import Markdown
 figures.setup()
 ledger, grid = Ledger.open(ledger_folder), Grid.read(GRID)
 real = grid.real
+Markdown(render("results", **answer.answer(grid, ledger)))
 
 # %% [markdown]
 # ```{margin}
@@ -117,7 +118,8 @@ NOTHING = {
 nothing = comparison.changes(grid, NOTHING, ledger)
 over_training = nothing["before"].str.endswith("none")
 sides = {"Over the reference": nothing[~over_training], "Over more training": nothing[over_training]}
-Markdown("\n\n".join(render("question", lead=lead, **answer.question(grid, part)) for lead, part in sides.items()))
+asked = {lead: answer.question(grid, part) for lead, part in sides.items()}
+Markdown("\n\n".join(render("question", lead=lead, question=found) for lead, found in asked.items()))
 
 # %% tags=["hide-input"]
 figures.show_changes(
@@ -149,7 +151,7 @@ RANDOM = {
     "towers, over any random item": ("towers_topk", "towers_uniform"),
 }
 random = comparison.changes(grid, RANDOM, ledger)
-Markdown(render("question", **answer.question(grid, random)))
+Markdown(render("question", question=answer.question(grid, random)))
 
 # %% tags=["hide-input"]
 figures.show_changes(
@@ -173,7 +175,7 @@ MIXTURE = {
     "towers, references, mixture or not": ("towers_moe", "towers"),
 }
 mixture = comparison.changes(grid, MIXTURE, ledger)
-Markdown(render("question", **answer.question(grid, mixture)))
+Markdown(render("question", question=answer.question(grid, mixture)))
 
 # %% tags=["hide-input"]
 figures.show_changes(

@@ -51,10 +51,10 @@ def _settings(grid: Grid, ledger: Ledger) -> dict[str, list[float]]:
 
 
 def mixture(grid: Grid, ledger: Ledger) -> dict[str, Any]:
-    """How often references and alignments on a sparse mixture are above or below those without one."""
+    """`question` of references and alignments on a sparse mixture, against those without one."""
     pairs = [(f"{base}_moe", base) for base in BASES]
     pairs += [(f"{prefix}topk_on_moe", f"{prefix}topk") for prefix in BASES.values()]
-    return _tally(changes(grid, pairs, ledger))
+    return question(grid, changes(grid, pairs, ledger))
 
 
 def question(grid: Grid, table: pd.DataFrame) -> dict[str, Any]:
