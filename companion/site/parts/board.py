@@ -26,7 +26,8 @@ def board(claims: list[Found], page: str = "") -> str:
         f'<span class="rodpo-mark {_look(kind)}" aria-hidden="true">{MARKS[kind]}</span>&nbsp;{kind}' for kind in seen
     )
     return (
-        '<div class="rodpo-table rodpo-board" role="region" aria-label="Verdicts on the claims" tabindex="0"><table>'
+        '<div class="rodpo-table rodpo-board" role="region" aria-label="Verdicts on the claims" tabindex="0">'
+        f'<table style="--columns:{len(columns) * len(PROTOCOLS)}">'
         f"<thead>{_head(columns)}</thead><tbody>{body}</tbody></table></div>"
         f'<p class="rodpo-legend">{legend}</p>{cards}'
     )
