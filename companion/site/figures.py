@@ -66,7 +66,8 @@ def setup() -> None:
 def slider(fig: go.Figure, groups: dict[str, list[int]], active: str, prefix: str) -> None:
     """Add a slider that shows one named group of traces at a time, `active` first; groups hold trace numbers.
 
-    Axes of numbers stay where they are. In the book it is a slider of the page's own, or buttons for up to four groups.
+    Axes of numbers stay where they are (see `show`). In the book it is a slider of the page's own, or buttons for up to
+    four groups.
     """
     visible = {name: [number in chosen for number in range(len(fig.data))] for name, chosen in groups.items()}
     for trace, is_shown in zip(fig.data, visible[active]):
@@ -75,26 +76,20 @@ def slider(fig: go.Figure, groups: dict[str, list[int]], active: str, prefix: st
     # Shorter than the figure: the first and the last label are centred under its ends.
     look = {"active": list(groups).index(active), "currentvalue": {"prefix": prefix}, "x": 0.08, "len": 0.8}
     fig.update_layout(sliders=[{"steps": steps, **look}])
-    _hold(fig)
 
 
 def _hold(fig: go.Figure) -> None:
     """Fix each axis of numbers whose range is not set to what holds all traces and their error bars."""
     for name, axis in (("x", fig.layout.xaxis), ("y", fig.layout.yaxis)):
         ends = [end for trace in fig.data for end in _ends(trace, name)]
-        if (
-            not ends
-            or not all(map(np.isfinite, ends))
-            or axis.range
-            or axis.autorange
-            or axis.type not in (None, "linear")
-        ):
+        free = not axis.range and not axis.autorange and axis.type in (None, "linear")
+        if not ends or not free or not all(map(np.isfinite, ends)):
             continue
+        along = "h" if name == "x" else "v"
+        bars = any(trace.type == "bar" and (trace.orientation or "v") == along for trace in fig.data)
+        if bars or axis.rangemode == "tozero":
+            ends.append(0.0)
         low, high = min(ends), max(ends)
-        if any(
-            trace.type == "bar" and (trace.orientation or "v") == ("h" if name == "x" else "v") for trace in fig.data
-        ):
-            low, high = min(low, 0.0), max(high, 0.0)
         margin = 0.05 * (high - low) or 1.0
         axis.range = [low - margin * (low != 0), high + margin * (high != 0)]
 
@@ -173,6 +168,8 @@ def show(
     """
     if not caption.strip() or not alt.strip():
         raise ValueError("a figure needs a caption and an alt text")
+    if fig.layout.sliders:
+        _hold(fig)
     native = fig._repr_mimebundle_()  # what plotly shows where its own form is not known, as in Colab
     words = {"caption": caption, "alt": alt, "data": None if data is None else table_html(data)}
     words |= {"live": live, "inputs": inputs} if live else {}

@@ -149,17 +149,20 @@ def test_a_slider_shows_one_group_at_a_time():
 
 
 def test_axes_of_numbers_stay_where_they_are():
-    fig = go.Figure([go.Scatter(x=["a", "b"], y=[n, 10.0 * n], error_y={"array": [2, 2]}) for n in (1, 2)])
-    figures.slider(fig, {"low": [0], "high": [1]}, "low", "")
-    assert fig.layout.xaxis.range is None
-    low, high = fig.layout.yaxis.range
-    assert low <= 1 and high >= 22
-    bars = go.Figure([go.Bar(y=[n, 2.0 * n]) for n in (1, 2)])
-    figures.slider(bars, {"low": [0], "high": [1]}, "low", "")
-    assert bars.layout.yaxis.range[0] == 0 and bars.layout.yaxis.range[1] >= 4, "bars begin at zero"
-    logarithmic = go.Figure([go.Scatter(y=[1.0]), go.Scatter(y=[100.0])]).update_yaxes(type="log")
-    figures.slider(logarithmic, {"low": [0], "high": [1]}, "low", "")
-    assert logarithmic.layout.yaxis.range is None
+    def shown(fig, **axis):
+        figures.slider(fig, {"low": [0], "high": [1]}, "low", "")
+        fig.update_yaxes(**axis)  # what a notebook does later counts
+        figures.show(fig, caption="What.", alt="What it shows.")
+        return fig.layout
+
+    layout = shown(go.Figure([go.Scatter(x=["a", "b"], y=[n, 10.0 * n], error_y={"array": [2, 2]}) for n in (1, 2)]))
+    assert layout.xaxis.range is None
+    assert layout.yaxis.range[0] <= 1 and layout.yaxis.range[1] >= 22
+    layout = shown(go.Figure([go.Bar(y=[n, 2.0 * n]) for n in (1, 2)]))
+    assert layout.yaxis.range[0] == 0 and layout.yaxis.range[1] >= 4, "bars begin at zero"
+    points = [go.Scatter(y=[1.0]), go.Scatter(y=[100.0])]
+    assert shown(go.Figure(points), type="log").yaxis.range is None
+    assert shown(go.Figure(points), rangemode="tozero").yaxis.range[0] == 0
 
 
 @pytest.mark.parametrize(
