@@ -49,7 +49,8 @@ record("topk_over_plain_epoch", added["topk"])
 record("sparse_fusion_over_dense", added["fusion"])
 torch, dataset = results["versions"]["ours"]["torch"], results["dataset"].capitalize()
 measured = render("measured", date=results["date"], machine=results["machine"], torch=torch, dataset=dataset)
-Markdown(f"**The answer.** {render('alignment_cost', **added)}\n\n{measured}")
+said = render("alignment_cost", **added)
+Markdown(f"**The answer.** {said}\n\n{measured}")
 
 # %% [markdown]
 # ## What alignment and experts add

@@ -50,16 +50,9 @@ def quality_tables(grid: Grid, table: pd.DataFrame, ledger: Ledger) -> dict[str,
     written = {column: table[column].map("{:.4f}".format) for column in names}
     written["test"] += table["deviation"].map(" ± {:.4f}".format).where(table["seeds"] > 1, "")
     written["row"] = [f"{key[1]} {MARK}" if key in elsewhere else key[1] for key in keys]
-    written["to run it again"] = [_command(grid, *key) for key in keys]
     table = table.assign(**written).drop(columns=["validation_masked", "deviation"]).rename(columns=names)
     parts = dict(list(table.groupby("dataset")))
     return {dataset: parts[dataset].drop(columns="dataset") for dataset in grid.real if dataset in parts}
-
-
-def _command(grid: Grid, dataset: str, row: str) -> str:
-    if row in grid.rows:
-        return f"`rodpo grid --datasets {dataset} --rows {row} --again`"
-    return f"`rodpo baseline --data $RODPO_DATA/{dataset} --name {row.removesuffix(' baseline')}`"
 
 
 def beside_published(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Text, tables and numbers of the book as HTML: nothing in the data escapes into markup."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from html import escape
 from typing import Any
 
@@ -9,7 +9,6 @@ import pandas as pd
 
 MAX_ROWS = 300
 _VERBATIM = re.compile(r"(`[^`]*`|\$[^$]*\$|\]\([^)]*\))")  # code, mathematics, where a link goes
-_COMMAND = re.compile(r"`[^`]+ [^`]+`")
 _NUMBER = re.compile(r"[+−-]?[\d,.]+(\s?%)?( ± [\d,.]+)?")
 
 
@@ -22,7 +21,11 @@ def table_html(
     classes = [' class="number"' if _is_numeric(column) else "" for _, column in shown.items()]
     markup = [prose if name in mathematics else _code for name in frame]
     head = "".join(f'<th scope="col"{look}>{prose(str(name))}</th>' for name, look in zip(frame, classes))
-    cells = ("".join(map(_td, row, classes, markup)) for row in shown.itertuples(index=False, name=None))
+    columns = list(zip(classes, markup, strict=True))
+    cells = (
+        "".join(f"<td{look}>{text(_cell(cell))}</td>" for cell, (look, text) in zip(row, columns, strict=True))
+        for row in shown.itertuples(index=False, name=None)
+    )
     body = "".join(f"<tr>{row}</tr>" for row in cells)
     title = f'<p class="rodpo-caption">{prose(caption)}</p>' if caption else ""  # outside, or it scrolls away
     note = f"<p>The first {rows} of {len(frame):,} rows.</p>" if len(frame) > rows else ""
@@ -37,14 +40,6 @@ def _is_numeric(column: pd.Series) -> bool:
     """Whether it holds numbers, or texts that are nothing else."""
     texts = column.map(type).eq(str)
     return column.dtype.kind in "iuf" or bool(len(column) and texts.all() and column.str.fullmatch(_NUMBER).all())
-
-
-def _td(cell: Any, look: str, markup: Callable[[str], str]) -> str:
-    """A cell; a command may wrap between its words only, not behind a hyphen."""
-    if isinstance(cell, str) and _COMMAND.fullmatch(cell):
-        words = " ".join(f"<span>{escape(word, quote=False)}</span>" for word in cell.strip("`").split())
-        return f'<td class="command"><code>{words}</code></td>'
-    return f"<td{look}>{markup(_cell(cell))}</td>"
 
 
 def _cell(value: Any) -> str:

@@ -119,10 +119,24 @@ def test_what_it_brings_to_reject_the_past(more):
         ["future purchases", "all items"], ["future purchases", "history dropped"],
     ]  # fmt: skip
     said = render("repeating", **negatives.repeating(*more, table)).splitlines()
-    assert said[0].startswith("- **World**: when nothing is excluded, `hard` spends 25\u00a0% of its draws")
-    assert [line.split(":")[0].strip() for line in said[1:]] == [
+    assert said[0].endswith("on what the user already has are, on World, 25\u00a0% for `hard`.")
+    assert [line.split(":")[0].strip() for line in said[1:] if line] == [
         "- `hard`, not repeating", "- `hard`, future purchases",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ranked", "dropped", "said"),
+    [
+        ((1, 2), (-2, -1), "it gains on Toys with all items ranked, and loses on Toys with the history dropped."),
+        ((-1, 1), (-1, 2), "in both protocols it changes nothing that shows."),
+    ],
+)
+def test_what_is_said_of_rejecting_the_past(ranked, dropped, said):
+    line = {"dataset": "Toys", "row": "hard", "step": "not repeating", "past": 9}
+    both = {"all items": ranked, "history dropped": dropped}
+    lines = [line | {"protocol": name, "low": low, "high": high} for name, (low, high) in both.items()]
+    assert render("repeating", changes=lines).endswith(f"- `hard`, not repeating: {said}")
 
 
 def test_changes_where_purchases_are_hidden(more):

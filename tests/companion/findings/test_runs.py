@@ -70,10 +70,9 @@ def test_the_ranks_that_are_drawn_from(ledger, tmp_path):
     assert facts == {"dataset": "World", "rows": (("topk", 1, 20), ("window", 4, 10))}
 
 
-def test_tables_of_quality_name_the_command_that_runs_a_row_again(grid, ledger):
+def test_tables_of_quality_begin_with_the_best_row(grid, ledger):
     (table,) = runs.quality_tables(grid, quality(grid, ledger), ledger).values()
     assert table["row"].tolist()[0] == "topk" and len(table) == 3, "the best first, nothing hidden"
-    assert table["to run it again"].tolist()[0] == "`rodpo grid --datasets world --rows topk --again`"
     assert (table["test ± its deviation"].str.count("±") == 1).all()
 
 

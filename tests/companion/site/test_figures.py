@@ -77,12 +77,6 @@ def test_a_long_table_is_cut_and_says_so():
     assert r"\(K\)" in html
 
 
-def test_a_command_in_a_table_has_room_to_wrap():
-    html = markup.table_html(pd.DataFrame({"run": ["`rodpo grid --rows topk`"], "row": ["`topk`"]}))
-    words = "<span>rodpo</span> <span>grid</span> <span>--rows</span> <span>topk</span>"
-    assert f'<td class="command"><code>{words}</code></td>' in html and "<td><code>topk</code></td>" in html
-
-
 def test_a_mean_with_its_deviation_is_a_number():
     html = markup.table_html(pd.DataFrame({"test": ["0.03375 ± 0.00044", "0.01487"], "text": ["a ± 1", "b"]}))
     assert html.count('<td class="number">') == 2 and '<th scope="col" class="number">test</th>' in html
