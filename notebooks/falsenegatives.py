@@ -98,31 +98,23 @@ Markdown(render("hits", **means))
 
 # %% tags=["hide-input"]
 drifts = negatives.drifts(grid, ledger, hidden)
-fig = go.Figure()
-for number, label in enumerate(negatives.DRIFTS.values()):
-    part = drifts.loc[label].reindex(hits.index)
-    fig.add_scatter(
-        x=hits.index, y=part["mean"], mode="markers", name=label, **figures.style(number),
-        error_y=figures.whiskers(part["mean"], part["low"], part["high"]),
-    )
-fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
-fig.update_layout(scattermode="group")
 out = negatives.out_of_scale(drifts.loc["hidden purchases", "mean"].reindex(hits.index))
-others = drifts.drop(index=out, level="row")
-low, high = others["low"].min(), others["high"].max()
+inside = drifts.drop(index=out, level="row")
+fig = figures.forest(inside.reset_index(), "mean", "row", "of", rows=hits.index[::-1])
+fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
+low, high = inside["low"].min(), inside["high"].max()
 reach = (high - low) / 4
-fig = fig.update_yaxes(title="score against its neighbours, logits", range=[low - reach, high + reach])
+fig.update_xaxes(title="score against its neighbours, logits", range=[low - reach, high + reach])
+fig.update_yaxes(range=[-0.5, len(hits) - 0.5])
+fig = fig.update_layout(height=160 + 30 * len(hits))
 
 # %% tags=["hide-input"]
 for name in out:
     far = drifts.xs(name, level="row")["mean"]
     up = far.mean() > 0
-    # Turned by a quarter, arrows as well: beside one another there is no room for them.
-    text = "<br>".join(f"{signed(value, 2)} →" if up else f"← {signed(value, 2)}" for value in far)
-    fig.add_annotation(
-        x=name, y=int(up), yref="y domain", yanchor="top" if up else "bottom", textangle=-90, font_size=10, text=text,
-        showarrow=False,
-    )
+    text = " and ".join(signed(value, 2) for value in far)
+    side = {"x": int(up), "xref": "x domain", "xanchor": "right" if up else "left"}
+    fig.add_annotation(y=name, text=f"{text} →" if up else f"← {text}", showarrow=False, **side)
 flat = f"; {listed(f'`{name}`' for name in out)}, out where the arrows say, would flatten the rest." if out else "."
 drift = negatives.drift(grid, ledger, hidden)
 record("intervals_below_zero", len(drift["below"]))
@@ -134,7 +126,7 @@ for label, value in drift["together"].items():
 figures.show(
     fig,
     caption="How far false negatives moved against candidates beside them, relative to continued cross-entropy, at "
-    f"each run's best epoch; intervals over seeds. Selectors that hit them more often stand further right{flat}",
+    f"each run's best epoch; intervals over seeds. Selectors that hit them more often stand higher{flat}",
     alt=f"Points with intervals for each selector and two kinds of false negatives; {len(drift['below'])} of "
     f"{len(drifts)} intervals lie below zero and {drift['above']} above.",
     data=drifts.reset_index(),
