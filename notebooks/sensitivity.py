@@ -121,8 +121,9 @@ swept = sweeps.against_topk(grid, ledger)
 fig, groups = go.Figure(), {}
 for (setting, selector), part in swept.groupby(["of", "selector"], sort=False):
     groups.setdefault(setting, []).append(len(fig.data))
+    values = [f"{value:g}" if value < 10_000 else "all items" for value in part["value"]]
     fig.add_scatter(
-        x=[f"{value:g}" for value in part["value"]], y=part["change %"], name=selector, mode="lines+markers",
+        x=values, y=part["change %"], name=selector, mode="lines+markers",
         **figures.style(selector), error_y=figures.whiskers(part["change %"], part["low"], part["high"]),
     )
 fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
