@@ -39,7 +39,8 @@ def test_a_parameter_that_papermill_takes_for_a_number_is_a_name_all_the_same(tm
     notebook = jupytext.read(PROJECT / "notebooks" / "yourdata.py")
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     names = {}
-    exec(cells.pop(0), names)
+    while "interactions" not in names:
+        exec(cells.pop(0), names)
     names |= {"interactions": 2024, "user_column": 1, "item_column": 2, "time_column": 3}
     while "dataset" not in names:
         exec(cells.pop(0), names)
