@@ -365,7 +365,7 @@ def test_ctrl_c_stops_in_a_sentence_and_the_run_goes_on(world_folder, tmp_path, 
 
     assert command(monkeypatch, capsys, *training(tmp_path / "whole"))[0] == 0
     with monkeypatch.context() as patch:
-        patch.setattr(train, "_report", lambda line: signal.raise_signal(signal.SIGINT))
+        patch.setattr(train, "report", lambda line: signal.raise_signal(signal.SIGINT))
         code, said = command(monkeypatch, capsys, *training(tmp_path / "run"))
     assert code == 130 and said.startswith("rodpo: Stopped;") and said.count("\n") == 1
     assert len(checkpoint.read_history(tmp_path / "run")) == 1 and not (tmp_path / "run" / checkpoint.MODEL).exists()

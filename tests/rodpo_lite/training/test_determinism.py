@@ -43,7 +43,7 @@ def run(world_folder, folder, **environment) -> tuple[str, list[dict], dict[str,
         tensors = load_file(folder / stage / "model.safetensors")
         for name, value in tensors.items():
             if name.endswith("qkv.bias"):  # the keys' part cancels in the softmax: what moves it is rounding alone
-                value.chunk(3)[1].zero_()
+                value.chunk(3, -1)[1].zero_()
             weights[f"{stage}.{name}"] = value
     return done.stdout.strip(), history, weights
 
