@@ -206,8 +206,7 @@ figures.table(recommend(best, dataset, user=0, top=5), f"What {dataset.user_ids[
 # ```bash
 # rodpo data import csv clicks.csv --items items.csv --out data/mine
 # rodpo train     --data data/mine --out runs/mine
-# rodpo align     --data data/mine --reference runs/mine --out runs/mine-topk -o negatives.name=topk \
-#     -o negatives.k=200 -o loss.beta=2 -o training.learning_rate=3.7e-4
+# rodpo align     --data data/mine --reference runs/mine --out runs/mine-topk --preset recommended
 # rodpo evaluate  --data data/mine --run runs/mine-topk
 # rodpo recommend --data data/mine --run runs/mine-topk --user c00000
 # ```

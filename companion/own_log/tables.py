@@ -9,13 +9,13 @@ from companion.evidence.grid import Grid
 from companion.evidence.ledger import Ledger
 from companion.findings import answer, costs
 from companion.own_log.decision import ALIGNMENTS, Decision, compare, users_needed
-from companion.own_log.trial import POOL, RECOMMENDED, REFERENCE, ROWS, SHARE, Trial
+from companion.own_log.trial import REFERENCE, ROWS, SHARE, Trial
 from rodpo_lite.config import AlignmentConfig
 from rodpo_lite.losses.preference import LossConfig
 from rodpo_lite.mechanism.rank_profiles import rank_profile
 from rodpo_lite.mechanism.relevance import future_relevance
 from rodpo_lite.sampling.selectors import NegativesConfig
-from rodpo_lite.settings import build
+from rodpo_lite.settings import build, read_preset
 from rodpo_lite.training.runs import load
 
 GAINS = (20, 10, 5, 2)  # percent, of which the report says how many users would show them
@@ -29,12 +29,12 @@ def card(grid: Grid, ledger: Ledger) -> dict[str, Any]:
 
     cost: of an epoch of alignment, in plain epochs.
     """
-    config = build(AlignmentConfig, RECOMMENDED | {"negatives": {"name": "topk", "k": POOL}})
-    training = config.training
-    facts = {"k": POOL, "share": SHARE, "beta": config.loss.beta, "rate": training.learning_rate}
+    config = build(AlignmentConfig, read_preset("recommended"))
+    training, k = config.training, config.negatives.k
+    facts = {"k": k, "share": SHARE, "beta": config.loss.beta, "rate": training.learning_rate}
     facts |= {"anchor": training.lambda_ce, "epochs": training.epochs}
     steps = costs.curve(costs.measured("results"), "pool").set_index("x")["seconds"]
-    return facts | {"pool": answer.answer(grid, ledger).get("pool", {"of": 0}), "cost": steps[POOL] / steps[0]}
+    return facts | {"pool": answer.answer(grid, ledger).get("pool", {"of": 0}), "cost": steps[k] / steps[0]}
 
 
 def models(trial: Trial) -> list[str]:

@@ -6,7 +6,6 @@ Test ranks are written for the models that are asked for and for no others.
 
 import tempfile
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,11 @@ from rodpo_lite.data.split import Part
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation import baselines, metrics
 from rodpo_lite.sampling.candidates import OwnedItems
-from rodpo_lite.settings import build
+from rodpo_lite.settings import build, read_preset
 from rodpo_lite.training import checkpoint, results, runs
 
 REFERENCE, ROWS = "reference", ("none", "uniform", "hard", "topk")
-POOL, SHARE = 200, 20  # K where the ledger chose it, and of a small catalogue one item in so many
-RECOMMENDED = {  # by the ledger's searches on three Amazon sets
-    "training": {"learning_rate": 3.7e-4, "lambda_ce": 1.0, "select_by": "masked.ndcg@5"},
-    "loss": {"name": "dpo", "beta": 2.0},
-}
+SHARE = 20  # of a small catalogue the pool holds one item in so many
 SEEDS = (1, 2, 3, 4, 5)
 SMALL = 100_000  # interactions; on fewer, a reference trains to the end of the decay of its rate in
 SHORT = (
@@ -41,13 +36,16 @@ ALIGNED = 1.5  # what an epoch of alignment takes, in epochs of a reference: two
 
 
 def recommended(dataset: Dataset) -> dict[str, Any]:
-    """The settings of an alignment: RECOMMENDED, with a pool that suits the catalogue.
+    """The preset of that name, with a pool that suits the catalogue.
 
     Where a user has every item, own items may be rejected, as nothing else is left.
     """
-    taken = int(OwnedItems.in_training(dataset).offsets.diff().max())
-    k = max(1, min(POOL, dataset.n_items // SHARE))
-    return deepcopy(RECOMMENDED) | {"negatives": {"k": k, "exclude": "train" if taken < dataset.n_items else "none"}}
+    preset, taken = read_preset("recommended"), int(OwnedItems.in_training(dataset).offsets.diff().max())
+    preset["negatives"] = {
+        "k": max(1, min(preset["negatives"]["k"], dataset.n_items // SHARE)),
+        "exclude": "train" if taken < dataset.n_items else "none",
+    }
+    return preset
 
 
 @dataclass(frozen=True)

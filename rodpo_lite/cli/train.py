@@ -15,6 +15,9 @@ Out = Annotated[Path, typer.Option("--out", help="run folder to write")]
 Preset = Annotated[
     str | None, typer.Option("--preset", help="named keys to start from: hm4sr, the paper's likely base")
 ]
+AlignmentPreset = Annotated[
+    str | None, typer.Option("--preset", help="named keys to start from: recommended, what the recorded searches chose")
+]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with configuration keys")]
 Override = Annotated[list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="set one configuration key")]
 Seeds = Annotated[
@@ -63,18 +66,19 @@ class WithRegistries(TyperCommand):
 
 def align(
     data: Data, reference: Annotated[Path, typer.Option("--reference", help="finished run to start from")], out: Out,
-    config: ConfigFile = None, override: Override = None, seeds: Seeds = None, resume: Resume = False,
+    preset: AlignmentPreset = None, config: ConfigFile = None, override: Override = None, seeds: Seeds = None,
+    resume: Resume = False,
 ) -> None:  # fmt: skip
     """Stage 2: align a policy with a preference loss, from a frozen reference.
 
-    Example: `rodpo align --data data/amazon/toys --reference runs/toys --out runs/toys-topk -o negatives.name=topk`
+    Example: `rodpo align --preset recommended --data data/amazon/toys --reference runs/toys --out runs/toys-topk`
     """
     from rodpo_lite.config import AlignmentConfig
     from rodpo_lite.data.planted import Planted
     from rodpo_lite.data.schema import read_dataset
     from rodpo_lite.training import runs
 
-    configs = _for_seeds(AlignmentConfig, config, override, seeds)
+    configs = _for_seeds(AlignmentConfig, config, override, seeds, preset)
     outs = _folders("--out", out, configs, seeds)
     references = _folders("--reference", reference, configs, seeds)
     dataset = read_dataset(data)

@@ -6,6 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from companion.evidence.grid import Grid
+from companion.evidence.ledger import Ledger
+from companion.evidence.plan import GRID
+from companion.findings.sentences import render
 from companion.own_log import tables
 from companion.own_log.decision import Decision, compare, decide
 from companion.own_log.trial import REFERENCE, ROWS, Trial, recommended
@@ -104,3 +108,13 @@ def test_how_many_users_would_be_enough(trial):
     needed = tables.enough(trial, decision)
     assert needed["gain %"].tolist() == [20, 10, 5, 2] and needed["users"].is_monotonic_increasing
     assert tables.enough(trial, Decision("too small", "topk", "none", None)).empty
+
+
+def test_the_card_names_the_settings_of_the_preset_and_what_is_on_record():
+    facts = tables.card(Grid.read(GRID), Ledger.open())
+    assert (facts["k"], facts["beta"], facts["rate"], facts["anchor"]) == (200, 2, 3.7e-4, 1) and facts["cost"] > 1
+    assert facts["pool"]["least"] < facts["pool"]["mean"] < facts["pool"]["most"]
+    said = render("card", **facts)
+    assert "K = 200, or of one item in 20 where the catalogue has fewer than 4,000" in said
+    losing = facts["pool"] | {"above": 0, "below": 3}
+    assert "**Try it?** No:" in render("card", **facts | {"pool": losing}) and "**Try it?** Yes," in said

@@ -22,7 +22,8 @@ from command_line import assert_refused, rodpo
         (["-o", "encoder.experts_per_row=9"], ["encoder.experts_per_row = 9", "encoder.experts = 8"]),
         (["-o", "seed"], ["takes key=value"]),
         (["--config", "missing.yaml"], ["missing.yaml cannot be read"]),
-        (["--preset", "hm4"], ["There is no preset 'hm4'; there is hm4sr."]),
+        (["--preset", "hm4"], ["There is no preset 'hm4'; there is hm4sr, recommended."]),
+        (["--preset", "recommended"], ["belongs to the other stage", "`rodpo align`"]),
         (["--nonsense"], ["No such option"]),
     ],
 )
@@ -36,6 +37,7 @@ def test_bad_training_input(arguments, expected, world_folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        (["--preset", "hm4sr"], ["encoder", "`rodpo train`"]),
         (["-o", "negatives.name=toppk"], ["negatives.name = 'toppk'", "none, uniform, popularity", "topk"]),
         (["-o", "loss.name=dop"], ["loss.name = 'dop'", "dpo"]),
         (["-o", "negatives.k=151"], ["negatives.k = 151", "larger than the catalogue", "150 items"]),
