@@ -324,14 +324,14 @@ figures.table(
 # ## What selection did
 #
 # A verdict says whether ranking changed; these counts say what was rejected on the way. Hidden purchases can be counted
-# only where some were hidden ([false negatives in real data](falsenegatives)); the validation item everywhere.
+# only where some were hidden ([false negatives in real data](falsenegatives)); the validation item everywhere. The push
+# is $\beta\sigma(-\beta h)$ for `dpo`.
 
 # %% tags=["hide-input"]
 for dataset, part in negatives.selection(grid, comparison.mechanism(grid, ledger)).items():
     figures.table(
         part,
-        f"{grid.label(dataset)}: what each alignment rejected in training, means over epochs and seeds; the push is "
-        "$\\beta\\sigma(-\\beta h)$ for `dpo`",
+        f"{grid.label(dataset)}: what each alignment rejected in training, means over epochs and seeds",
         rows=len(part),
     )
 

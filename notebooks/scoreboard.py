@@ -144,8 +144,8 @@ Markdown(render("verdicts", claims=again))
 
 # %% tags=["hide-input"]
 ran = [claim for claim in again if claim["tally"]]
-waiting = "<p>Declared in <code>workflow/claims-second.yaml</code>; none of its runs is on record yet.</p>"
-HTML(board(ran) if ran else waiting)
+waiting = Markdown("Declared in `workflow/claims-second.yaml`; none of its runs is on record yet.")
+HTML(board(ran)) if ran else waiting
 
 # %% [markdown]
 # ## The paper's own numbers
