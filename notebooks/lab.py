@@ -90,11 +90,11 @@ figures.show(
 record("hits_on_vanilla_of_hard", after.set_index(["selector", "item"])["hits"]["hard", "Vanilla"])
 
 # %% [markdown]
-# :::{admonition} What to take along
+# :::{dropdown} What to take along (guess first)
 # The hardest negative is the item that the model likes best, so wherever the model is good it is an item that people
-# like, and every step comes back to it. Where what stands on top is really unwanted, the same selector is the best
-# there is. $K$ moves between the two: a larger pool is wrong less often, and spends more on items that compete with
-# nothing.
+# like, and every step comes back to it. Where what stands on top is really unwanted, the same selector spends its push
+# where it counts. $K$ moves between the two: a larger pool is wrong less often, and spends more on items that compete
+# with nothing.
 # :::
 #
 # ### The same step in Python
@@ -220,5 +220,6 @@ figures.table(pd.DataFrame(table, columns=["K", "probability of vanilla", "the l
 # - The hardest negative is the best one as long as it is a negative. How many are not decides, and how hard each push
 #   is.
 # - $K$ trades wrong pushes for pushes that do not matter. It has no best value apart from the data.
+# - All of this is shown in small worlds whose truth is known. What real purchases say of it stands above.
 #
 # **Next:** [training](training).
