@@ -150,6 +150,8 @@ def test_a_bar_is_dragged_by_a_finger(live, live_page):
 def test_axes_stay_where_they_are(live):
     ticks = "return [...document.querySelectorAll('.lab-tick')].map((at) => [at.textContent, at.getAttribute('x')])"
     live.click("[data-selector=hard] .lab-heart")
+    drawn = "return [...document.querySelectorAll('.lab-chart svg')].every((at) => at.querySelector('.lab-tick'))"
+    assert live.wait(drawn, bool)
     before = live.run(ticks)
     live.run(
         "for (const input of document.querySelectorAll('.lab-controls input')) {"
