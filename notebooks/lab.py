@@ -135,7 +135,7 @@ Markdown(
 
 # %%
 world = World.train(Path(holder.name), seed)
-curves = lab.race(world, *lab.SCENARIOS["usual"])
+curves = lab.race(world, 1, lab.USUAL)
 
 # %% tags=["hide-input"]
 fig = go.Figure()
@@ -164,13 +164,13 @@ figures.show(
 # over users and seeds; [results](results) and [sensitivity](sensitivity) have all of it.
 
 # %% tags=["hide-input"]
-here = lab.ends(world)
-Markdown(render("lab", here=here.to_dict("index"), **lab.on_record(Grid.read(GRID), Ledger.open(ledger_folder))))
+ends = {name: lab.ends(world, *scenario)["NDCG@5 change %"].to_dict() for name, scenario in lab.SCENARIOS.items()}
+Markdown(render("lab", here=ends, lucks=lab.LUCKS, **lab.on_record(Grid.read(GRID), Ledger.open(ledger_folder))))
 
 # %% tags=["hide-input"]
-for scenario, change in here["hard"].items():
-    record(f"{scenario.replace(' ', '_')}_hard_percent", change)
-record("small_pool_topk_percent", here.loc["small pool", "topk"])
+for scenario, changes in ends.items():
+    for selector, change in changes.items():
+        record(f"{scenario.replace(' ', '_')}_{selector}_percent", change)
 record("bytes_of_the_world", len(str(world.payload())))
 
 # %% [markdown]

@@ -35,6 +35,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from companion.demonstrations import selection
+from companion.findings.sentences import listed
 from companion.site import figures
 from companion.site.pages import record, record_defaults
 from IPython.display import Markdown
@@ -75,9 +76,8 @@ of_topk = profiles["topk"]
 #
 # Expected suppression per position: *erroneous* is what lands on a false negative, *informative* the rest, and *noise*
 # the variance of one draw's push over its squared mean. Where probabilities are stated these are exact sums; `srns` and
-# `ahns` are drawn. The last row is what *every* strategy shares: the cross-entropy anchor
-# pushes each item by $\lambda_\mathrm{ce}\,\pi(j \mid S)$, here at $\lambda_\mathrm{ce} = 1$. In [the lab](lab) you
-# push by hand, for one user, with $K$ to drag.
+# `ahns` are drawn. The dotted line is what *every* strategy shares: the cross-entropy anchor pushes each item by
+# $\lambda_\mathrm{ce}\,\pi(j \mid S)$, here at $\lambda_\mathrm{ce} = 1$.
 
 # %% tags=["hide-input"]
 loss = LossConfig(beta=beta)
@@ -95,14 +95,13 @@ ordered = pushes.drop(index="anchor").sort_values("erroneous share", ascending=F
 shares = ordered["erroneous share"]
 fig = go.Figure(go.Bar(y=shares.index, x=shares, orientation="h"))
 fig.add_vline(x=pushes.loc["anchor", "erroneous share"], line_dash="dot", line_color=figures.GREY)
-fig.update_layout(height=420)
+fig.update_layout(height=340)
 fig.update_xaxes(title="erroneous share of the push", tickformat=".0%")
 fig.update_yaxes(autorange="reversed")
 figures.show(
     fig,
     caption="Which part of each selector's push lands on false negatives. Dotted: the same of the anchor, which no "
-    f"selector changes. K = {k}, β = {beta}, over about {positions:,} positions; another choice of them gives slightly "
-    "other numbers.",
+    f"selector changes. K = {k}, β = {beta}, over about {positions:,} positions.",
     alt=f"Horizontal bars from {shares.iloc[0]:.0%} for {shares.index[0]} to {shares.iloc[-1]:.0%} for "
     f"{shares.index[-1]}.",
     data=pushes.loc[[*ordered.index, "anchor"]].reset_index(),
@@ -110,33 +109,27 @@ figures.show(
 
 # %% tags=["hide-input"]
 usual = NegativesConfig()
-by_position = 100 * (pushes.loc["topk"] / pushes.loc["hard"] - 1)
 low, high = usual.ahns_beta / (1 + usual.ahns_alpha), usual.ahns_beta / usual.ahns_alpha
 Markdown(
     f"Averaged first within users, drawing from the top {k} changes erroneous suppression by "
     f"**{change['erroneous'].text(1)}** against `hard` and informative suppression by "
-    f"**{change['informative'].text(1)}** (95 % intervals over users; one world, one training seed, one policy). The "
-    "bars average over positions, so users with long histories weigh more in them: there it is "
-    f"{signed(by_position['erroneous'], 1)} % and {signed(by_position['informative'], 1)} %. The anchor's push on "
-    f"false negatives is {pushes.loc['anchor', 'erroneous']:.3f} per position, that of `topk` "
-    f"{pushes.loc['topk', 'erroneous']:.3f}. A low bar is no merit by itself: `uniform` has one because it hardly "
-    f"meets what is wanted, and `ahns` because it aims at middling scores, between {low:.2f} and {high:.2f} after the "
-    "sigmoid at its defaults. *Where the trade turns* asks for pushes near the top."
+    f"**{change['informative'].text(1)}** (95 % intervals over users; one world, one training seed, one policy). A low "
+    "bar is no merit by itself: `uniform` has one because it hardly meets what is wanted, and `ahns` because it aims "
+    f"at middling scores, between {low:.2f} and {high:.2f} after the sigmoid at its defaults."
 )
 
 # %% [markdown]
 # ## The family
 #
 # A selector sees the scores of a position, the items that may not be rejected (always the positive, and by
-# `negatives.exclude` the user's own), popularity, and a random generator. Of all but `srns` and `ahns` the probability
-# of each item in one draw can be stated, and tests compare drawn frequencies with it.
+# `negatives.exclude` the user's own), popularity, and a random generator. The scores are those of the policy unless it
+# says otherwise. Of all but `srns` and `ahns` the probability of each item in one draw can be stated, and tests compare
+# drawn frequencies with it.
 
 # %% tags=["hide-input"]
-whose = {"policy": "policy", "reference": "frozen reference", None: "none"}
 rows = {
     "selector": list(SELECTORS),
     "what it draws": [selector.summary for selector in SELECTORS.values()],
-    "scores": [whose[selector.scorer] for selector in SELECTORS.values()],
     "keys": [", ".join(selector.uses) or "–" for selector in SELECTORS.values()],
 }
 figures.table(pd.DataFrame(rows), "Every registered selector")
@@ -152,9 +145,7 @@ figures.table(pd.DataFrame(rows), "Every registered selector")
 # Leaving the hardest item for a pool saves mistakes and gives up hardness. As long as the pool's *informative* push is
 # above that of `hard`, fewer pushes are wrong **and** more are right. Where it falls below, every mistake saved costs a
 # right push. What counts as a right push is a choice: any push on an item that is not wanted, or only one on the best
-# 10, 20 or 50 items, which compete with the target for a place in the list. With such a limit it must turn just past
-# the limit, because the rest of the push is spent elsewhere; the question is what is left at the $K$ that one would
-# take.
+# 10, 20 or 50 items, which compete with the target for a place in the list.
 
 # %% tags=["hide-input"]
 betas = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
@@ -187,24 +178,20 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-def sentence(reading):
-    known = [turn for turn in turns[reading] if turn]
-    if not known:
-        return (
-            f"- Counted on {reading}, it turns nowhere: at every β from {betas[0]} to {betas[-1]} even the whole "
-            "catalogue has more right pushes than `hard`."
-        )
-    where = f"K = {min(known)}" + (f" to {max(known)}" if max(known) > min(known) else "")
-    return f"- Counted on {reading}, it turns at {where}, for {len(known)} of {len(betas)} values of β."
+def turned_at(reading):
+    known = [place for place in turns[reading] if place]
+    where = f"K = {min(known)}" + (f" to {max(known)}" if max(known) > min(known) else "") if known else "no K"
+    return f"counted on {reading}, at {where}"
 
 
 at_k = relative["all items"][:, k - 1]
 Markdown(
-    "In this world:\n\n" + "\n".join(map(sentence, readings)) + "\n\nWhat counts as right decides far more than "
-    "the β that weighs these pushes: over all its values, the informative push at K = "
-    f"{k} changes by {signed(at_k.min(), 1)} to {signed(at_k.max(), 1)} %. All are pushes on one policy, which was "
-    "aligned at one β and whose margins are small; what *training* at another β does is a question for the page on "
-    "sensitivity."
+    f"The trade turns, {listed(map(turned_at, readings))}, over {len(betas)} values of β from {betas[0]} to "
+    f"{betas[-1]}. A limit on what counts must turn it just past the limit, because the rest of the push is spent "
+    "elsewhere. What counts as right decides far more than the β that weighs these pushes: over all its values, the "
+    f"informative push at K = {k} changes by "
+    f"{signed(at_k.min(), 1)} to {signed(at_k.max(), 1)} %. What *training* at another β does is a "
+    "question for [sensitivity](sensitivity.html)."
 )
 
 # %% [markdown]
@@ -280,12 +267,10 @@ for name in drawn.index:
 # %% [markdown]
 # ## What it did to the false negatives
 #
-# Expected pushes are one thing, what training did with them another. For each aligned policy: how far did the score of
-# a false negative move, among the 20 candidates that the *reference* ranked best, and how far did the others? Scores
-# are known up to a constant, so each is measured against the mean move of the catalogue. The last two columns are about
-# the items' *vectors*: how far those of false negatives and those of the others in the pool of 20 turned away from the
-# reference, the paper's “embedding drift”. `none` is continued cross-entropy: the same epochs without a preference
-# loss.
+# Of the 20 candidates that the *reference* ranked best, how far did the scores of false negatives move in training, and
+# how far the others'? (Against the mean move of the catalogue, as scores are known up to a constant.) And how far did
+# their *vectors* turn away from the reference, the paper's “embedding drift”? `none` is continued cross-entropy: the
+# same epochs without a preference loss.
 
 # %% tags=["hide-input"]
 models = {name: run.model for name, run in aligned.items()}
@@ -296,7 +281,7 @@ for name, moved in drift["scores: false negatives"].items():
 figures.table(
     drift,
     "Drift from the reference, one training seed: of scores, and of item vectors (1 − cosine). The difference is "
-    "averaged within users first, over positions that have both kinds, so that it is not that of the two columns",
+    "averaged within users first",
 )
 
 # %% tags=["hide-input"]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from tiny_book import PROJECT
 
-from companion.demonstrations.lab_world import SIZES, Reference, World
+from companion.demonstrations.lab_world import SIZES, Reference, World, _rounded
 from companion.findings import power
 from companion.site import scripts, staging
 from rodpo_lite.evaluation import metrics
@@ -37,7 +37,7 @@ def random_world() -> World:
     owned, liked = rng.random((2, users, items)) < [[[0.03]], [[0.2]]]
     positive = rng.integers(items, size=len(user))
     owned[user, positive] = True
-    tables = [torch.from_numpy(rng.normal(size=(rows, 16)).round(1)) for rows in (items, len(user), users)]
+    tables = [_rounded(torch.from_numpy(rng.normal(size=(rows, 16)))) for rows in (items, len(user), users)]
     return World(user, positive, liked, owned, [Reference(epochs, *tables) for epochs in (6, 16, 48)])
 
 

@@ -1,7 +1,7 @@
 /* Long tables: a click on the head of a column sorts by it, a field above keeps the lines that hold what is typed. */
 "use strict";
 (() => {
-  const LONG = 12;
+  const LONG = 15;
 
   // A cell as a number where it begins with one, such as +1.2 %, 0.0355 ± 0.0004 or 11,924; else NaN.
   const number = (text) => parseFloat(text.replace("−", "-").replace(/,(?=\d{3})/g, ""));

@@ -100,11 +100,11 @@ def figure_html(
     else:
         begin = f'<figure class="rodpo-figure" data-live="{words["live"]}">{live}{_json(words["inputs"])}'
         end = f'<script defer src="../_static/{LAB}/{words["live"]}.js"></script>'
-    data = f"<details><summary>Data of this figure</summary>{words['data']}</details>" if words["data"] else ""
+    title = "Data of this figure" if words["data"] else "How this figure was made"
+    data = f'<details><summary>{title}</summary>{words["data"] or ""}<p class="rodpo-made">{escape(made)}</p></details>'
     return (
         f'{begin}<noscript><img src="{picture}" alt="{alt}" width="{WIDTH}" loading="lazy"></noscript>'
-        f"<figcaption>{prose(words['caption'])}</figcaption>{data}"
-        f'<p class="rodpo-made">{escape(made)}</p>{end}</figure>'
+        f"<figcaption>{prose(words['caption'])}</figcaption>{data}{end}</figure>"
     )
 
 

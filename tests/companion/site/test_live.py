@@ -6,7 +6,7 @@ import time
 import pandas as pd
 import pytest
 from chromium import Browser
-from live_page import BOOK
+from live_page import BOOK, random_world
 
 from companion.demonstrations import lab
 
@@ -215,10 +215,10 @@ def test_the_race_is_quick_small_and_leaves_the_page_alone(live):
     renderers = [process for process in processes if "--type=renderer" in process.cmdline()]
     size = lambda: sum(process.memory_info().rss for process in renderers) / 2**20  # noqa: E731
     worked = lambda: sum(sum(process.cpu_times()[:2]) for process in renderers)  # noqa: E731
-    before, most, start, races = size(), 0.0, worked(), 3
+    before, most, start, races = size(), 0.0, worked(), 2 * lab.LUCKS
     live.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     live.driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
-    for _ in range(races):
+    for _ in range(races // lab.LUCKS):
         live.click("[data-live=race] [data-do=run]")
         while not live.run(TOOK):
             most = max(most, size())
@@ -249,8 +249,30 @@ def test_the_races_of_the_guesses_are_those_of_python():
     forms = (BOOK / "live" / "race.html.j2").read_text(encoding="utf-8").split("<form")[1:]
     asked = [json.loads(form.split("data-settings='")[1].split("'")[0]) for form in forms]
     known = []
-    for reference, usual in lab.SCENARIOS.values():
+    for reference, usual, _ in lab.SCENARIOS.values():
         numbers = {"k": usual.k, "beta": usual.beta, "lambda": usual.lambda_ce, "rate": usual.rate}
         known.append(numbers | {"hidden": usual.hidden, "reference": reference})
     assert asked == known[:4]
-    assert all('data-seed="1"' in form for form in forms)
+
+
+def test_a_race_comes_to_what_python_says_and_forgets_it_when_a_slider_moves(live):
+    cells = "document.querySelectorAll(`[data-live=race] tbody [data-fill$='.${arguments[0]}']`)"
+    table = f"return [...{cells}].map((at) => at.textContent)"
+    drawn = "return document.querySelectorAll('[data-live=race] .lab-line').length"
+    live.click("[data-live=race] [data-do=run]")
+    assert live.wait(TOOK, bool, seconds=60)
+    expected = lab.ends(random_world(), 1, lab.USUAL, ["hard"]).loc["hard"]
+    change, before, wrong, share = live.run(table, "hard")
+    assert float(change.replace("−", "-")) == pytest.approx(expected["NDCG@5 change %"], abs=0.051) and before == "–"
+    push = expected["wrong push"] + expected["right push"]
+    assert float(share) == pytest.approx(100 * expected["wrong push"] / push, abs=1) and float(wrong) > 1
+    assert live.run(drawn) == 4 * lab.LUCKS + 3
+    live.click("[data-live=race] [data-do=luck]")
+    lucks = "return document.querySelector('[data-live=race] [data-fill=lucks]').textContent"
+    assert live.wait(lucks, str(lab.LUCKS + 1).__eq__, seconds=30)
+    ended = live.run(table, "hard")[0]
+    live.run(
+        "const at = document.querySelector('[data-live=race] [name=k]'); at.value = 0;"
+        "at.dispatchEvent(new Event('input', { bubbles: true }))"
+    )
+    assert live.run(table, "hard") == ["–", ended, "–", "–"] and live.run(drawn) == 0
