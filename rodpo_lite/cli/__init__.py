@@ -3,7 +3,7 @@
 import os
 import sys
 import warnings
-from importlib.metadata import entry_points
+from importlib.metadata import distribution
 from typing import Annotated, Any
 
 import typer
@@ -30,7 +30,8 @@ app.command()(train.train)
 app.command(cls=train.WithRegistries)(train.align)
 for command in (evaluate.evaluate, evaluate.baseline, evaluate.drift, evaluate.recommend):
     app.command()(command)
-for entry in entry_points(group="rodpo.commands"):  # those of the companion: grid, book, check, report
+# Those of the companion: grid, book, check, report. `entry_points` would look through every package that is installed.
+for entry in distribution("rodpo-lite").entry_points.select(group="rodpo.commands"):
     command = entry.load()
     app.add_typer(command, name=entry.name) if isinstance(command, typer.Typer) else app.command(entry.name)(command)
 

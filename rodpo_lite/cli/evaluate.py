@@ -112,7 +112,7 @@ def recommend(
     if out and out.suffix != ".parquet":
         raise InputError(f"--out {out} is not valid: recommendations are a Parquet file, so its name ends in .parquet.")
     from rodpo_lite.data.schema import read_dataset
-    from rodpo_lite.evaluation.recommend import recommend, write_recommendations
+    from rodpo_lite.evaluation.recommend import best_items, write_recommendations
     from rodpo_lite.training.runs import load
 
     dataset = read_dataset(data)
@@ -121,8 +121,7 @@ def recommend(
         users = write_recommendations(model, dataset, out, top)
         print(f"{out}: {users:,} users" + (f"; {left:,} have every item" if (left := dataset.n_users - users) else ""))
         return
-    best = recommend(model, dataset, dataset.user_called(user), top)
-    width = best["item"].str.len().max()
-    for rank, row in enumerate(best.itertuples(), start=1):
-        title = "" if row.title == row.item else row.title
-        print(f"{rank:3}  {row.score:8.4f}  {row.item:{width}}  {title}".rstrip())
+    best = best_items(model, dataset, dataset.user_called(user), top)
+    width = max(len(item) for item, _, _ in best)
+    for rank, (item, title, score) in enumerate(best, start=1):
+        print(f"{rank:3}  {score:8.4f}  {item:{width}}  {title if title != item else ''}".rstrip())

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -68,6 +67,8 @@ def plant(folder: Path, out: Path, share: float = 0.1, seed: int = 0, name: str 
     The result is called `name`, by default as the dataset with -planted. At least two training interactions per user
     and one per item stay. Raises InputError if so many cannot be hidden.
     """
+    import pandas as pd
+
     if not 0 < share < 1:
         raise InputError(f"--share {share} is not valid: it must lie between 0 and 1.")
     folder, dataset = Path(folder), read_dataset(folder)

@@ -19,14 +19,16 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import scipy
 
 from rodpo_lite.data import checks
 from rodpo_lite.errors import InputError, shown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT_VERSION = 1
 COMMON = 20  # items; a rarer attribute is no category
@@ -110,22 +112,23 @@ def read_dataset(folder: Path) -> Dataset:
     modalities = manifest["modalities"]
     items = checks.read_items(folder, modalities)
     interactions = checks.read_interactions(folder, len(items))
-    lengths = np.bincount(interactions["user"])
+    lengths = np.bincount(interactions.users)
     features = {name: checks.read_features(folder, name, entry, len(items)) for name, entry in modalities.items()}
-    counts = {"n_users": len(lengths), "n_items": len(items), "n_interactions": len(interactions)}
+    counts = {"n_users": len(lengths), "n_items": len(items), "n_interactions": len(interactions.items)}
     for key, count in counts.items():
         if (stated := manifest.get(key, count)) != count:
             raise InputError(f"{folder / 'dataset.json'} says {key} {shown(stated)}, but the files hold {count}.")
     unknown = [None] * len(items)
-    ids = items.get("id", items.get("asin", unknown))
+    named = {name: items[name].to_pylist() for name in ("text", "id", "asin") if name in items.column_names}
+    ids = named.get("id", named.get("asin", unknown))
     return Dataset(
         name=manifest["name"],
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
-        items=interactions["item"].to_numpy(np.int64, copy=True),
-        timestamps=interactions["timestamp"].to_numpy(np.float64, na_value=np.nan),
+        items=interactions.items.astype(np.int64),
+        timestamps=interactions.timestamps,
         features=features,
-        present={name: items[f"has_{name}"].to_numpy(bool, copy=True) for name in modalities},
-        titles=_names("item {}", items.get("text", unknown), ids),
+        present={name: checks.numbers(items[f"has_{name}"]) for name in modalities},
+        titles=_names("item {}", named.get("text", unknown), ids),
         item_ids=_names("{}", ids),
         user_ids=_names("{}", checks.read_users(folder, len(lengths))),
         manifest=manifest,
@@ -152,10 +155,10 @@ def locate(name: str) -> Path:
 def write_dataset(
     folder: Path,
     name: str,
-    interactions: pd.DataFrame,
-    items: pd.DataFrame,
+    interactions: "pd.DataFrame",
+    items: "pd.DataFrame",
     features: dict[str, np.ndarray] | None = None,
-    extra: dict[str, pd.DataFrame | np.ndarray] | None = None,
+    extra: "dict[str, pd.DataFrame | np.ndarray] | None" = None,
     **notes: Any,
 ) -> Path:
     """Write a dataset folder in the canonical format, beside its final place, then rename it there.
@@ -165,6 +168,8 @@ def write_dataset(
     files by name, such as users.parquet or an oracle. notes: source, licence, notes, and `origin`, a text per modality.
     Raises InputError if the folder exists or what would be written is not a valid dataset.
     """
+    import pandas as pd
+
     folder, features = Path(folder), features or {}
     origin = notes.pop("origin", {})
     if folder.exists():

@@ -1,9 +1,9 @@
 """Exact ranks of held-out targets over the full catalogue."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -12,6 +12,9 @@ from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import Part, leave_one_out
 from rodpo_lite.engine import Engine
 from rodpo_lite.model.recommender import Recommender, eval_mode
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NOT_FINITE = "a score is not finite"
 
@@ -27,8 +30,10 @@ class Ranks:
     masked: np.ndarray
     losses: np.ndarray | None = None
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """Columns user, rank, rank_masked (from 0), int32."""
+        import pandas as pd
+
         users = np.arange(len(self.unmasked))
         return pd.DataFrame({"user": users, "rank": self.unmasked, "rank_masked": self.masked}, dtype=np.int32)
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -17,25 +17,37 @@ from rodpo_lite.errors import InputError, printable
 from rodpo_lite.evaluation.ranking import encode_histories, padded_slices
 from rodpo_lite.model.recommender import Recommender
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 COLUMNS = pa.schema([("user", pa.string()), ("rank", pa.int32()), ("item", pa.string()), ("score", pa.float32())])
 
 
-def recommend(model: Recommender, dataset: Dataset, user: int, top: int = 10) -> pd.DataFrame:
+def recommend(model: Recommender, dataset: Dataset, user: int, top: int = 10) -> "pd.DataFrame":
     """The `top` items for a user, or all that are left, after their history: columns item (its id), title, score."""
+    import pandas as pd
+
+    return pd.DataFrame(best_items(model, dataset, user, top), columns=["item", "title", "score"])
+
+
+def best_items(model: Recommender, dataset: Dataset, user: int, top: int) -> list[tuple[str, str, float]]:
+    """The same as a list, as a terminal shows it: ids and titles in one line, and not too long a one."""
     if not 0 <= user < dataset.n_users:
         raise InputError(f"There is no user {user}: {dataset.name} has users 0 to {dataset.n_users - 1}.")
     ((_, items, scores),) = _best(model, dataset, np.array([user]), top)
     if not len(items):
         raise InputError(f"Nothing is left for {dataset.user_ids[user]}, who has every item of {dataset.name}.")
     ids, titles = ([printable(names[item])[:80] for item in items] for names in (dataset.item_ids, dataset.titles))
-    return pd.DataFrame({"item": ids, "title": titles, "score": scores})
+    return list(zip(ids, titles, scores.tolist(), strict=True))
 
 
-def recommend_all(model: Recommender, dataset: Dataset, top: int = 10) -> Iterator[pd.DataFrame]:
+def recommend_all(model: Recommender, dataset: Dataset, top: int = 10) -> "Iterator[pd.DataFrame]":
     """The same for every user, in tables of many users: columns user and item (ids as in the log), rank from 1, score.
 
     A user who has every item is in none of them.
     """
+    import pandas as pd
+
     user_ids, item_ids = (np.array(ids, object) for ids in (dataset.user_ids, dataset.item_ids))
     for users, items, scores in _best(model, dataset, np.arange(dataset.n_users), top):
         first = np.flatnonzero(np.diff(users, prepend=-1))

@@ -12,9 +12,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 
 from rodpo_lite import files
@@ -38,6 +37,9 @@ from rodpo_lite.training.reference import ReferenceObjective
 from rodpo_lite.training.replicas import can_stack, fit_together
 from rodpo_lite.training.trainer import Report, Trainer
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 @dataclass(frozen=True)
 class Run:
@@ -53,8 +55,10 @@ class Run:
         return self.record["config_hash"]
 
     @property
-    def history(self) -> pd.DataFrame:
+    def history(self) -> "pd.DataFrame":
         """What training reported, a row per epoch, without validation metrics."""
+        import pandas as pd
+
         lines = pd.DataFrame(checkpoint.read_history(self.folder))
         return lines.drop(columns=["valid", "valid_masked"]).set_index("epoch")
 

@@ -109,12 +109,14 @@ def test_help_loads_nothing_that_takes_long():
 
 
 @pytest.mark.parametrize("loss", ["full", "sampled"])
-def test_a_run_loads_neither_a_compiler_nor_widgets(world_folder, tmp_path, loss):
-    arguments = ["train", "--data", str(world_folder), "--out", str(tmp_path / "run"), "-o", f"training.loss={loss}"]
-    code = f"import sys; sys.argv[1:] = {arguments + SMALL!r}; from rodpo_lite.cli import main; main(); "
-    code += "print({'torch._dynamo', 'ipywidgets', 'scipy.sparse'} & {*sys.modules})"
+def test_training_and_recommending_load_no_compiler_no_widgets_and_no_pandas(world_folder, tmp_path, loss):
+    places = ["--data", str(world_folder), "--out", str(tmp_path / "run")]
+    train = ["train", *places, "-o", f"training.loss={loss}", *SMALL]
+    code = f"import sys; from rodpo_lite.cli import main; sys.argv[1:] = {train!r}; main(); sys.argv[1:] = "
+    code += f"{['recommend', *places[:2], '--run', places[3], '--user', '3']!r}; main(); "
+    code += "print({'torch._dynamo', 'ipywidgets', 'scipy.sparse', 'pandas'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("\nset()\n"), done.stdout
+    assert done.stdout.endswith("\nset()\n") and len(done.stdout.splitlines()) == 13, done.stdout
 
 
 def test_help_lists_every_selector_and_loss():

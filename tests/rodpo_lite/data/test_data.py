@@ -93,16 +93,16 @@ BROKEN = {
     ),
     "no column": (edit_interactions(lambda x: x.drop(columns="item")), "no column 'item'"),
     "a column twice": (repeat_column, "items.parquet"),
-    "wrong dtype": (edit_interactions(lambda x: x.astype({"item": float})), "'item' is float64, but must be int32"),
+    "wrong dtype": (edit_interactions(lambda x: x.astype({"item": float})), "'item' is double, but must be int32"),
     "wrong dtype of times": (
         edit_interactions(lambda x: x.assign(timestamp=x.position * 1.5)),
-        "'timestamp' is float64, but must be Int64",
+        "'timestamp' is double, but must be int64",
     ),
     "missing values": (
-        edit_interactions(lambda x: x.astype({"item": "Int32"})),
-        "'item' is Int32, but must be int32",
+        edit_interactions(lambda x: with_value("item", 3, pd.NA)(x.astype({"item": "Int32"}))),
+        "'item' has missing values, but must be int32",
     ),
-    "wrong mask dtype": (edit_items(lambda x: x.astype({"has_text": float})), "'has_text' is float64"),
+    "wrong mask dtype": (edit_items(lambda x: x.astype({"has_text": float})), "'has_text' is double, but must be bool"),
     "negative position": (edit_interactions(with_value("position", 0, -1)), "'position' has a value out of range: -1"),
     "item out of range": (edit_interactions(with_value("item", 3, 40)), "item 40 in row 3 is out of range"),
     "duplicate position": (

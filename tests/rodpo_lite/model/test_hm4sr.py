@@ -204,7 +204,8 @@ def test_attributes_are_read_and_checked(plain_folder):
 
     has = read_dataset(rewritten(lists)).attributes.toarray()
     assert has.shape == (40, 4) and has[:4].tolist() == [[0, 1, 0, 1], [0] * 4, [0] * 4, [0, 0, 0, 1]]
-    assert read_dataset(rewritten([None] * 40)).attributes is None
-    for wrong in ([["a"]] * 40, [[-1]] * 40, [[0.5]] * 40):
+    for unknown in ([None] * 40, [[]] * 40):
+        assert read_dataset(rewritten(unknown)).attributes is None
+    for wrong in ([["a"]] * 40, [[-1]] * 40, [[0.5]] * 40, [[1, None]] * 40, [1] * 40):
         with pytest.raises(InputError, match="attributes must hold lists of whole numbers"):
             read_dataset(rewritten(wrong))
