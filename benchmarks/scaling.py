@@ -42,8 +42,7 @@ from rodpo_lite.losses.cross_entropy import full_cross_entropy
 from rodpo_lite.model.capacity import dense_twin
 from rodpo_lite.model.config import EncoderConfig
 from rodpo_lite.model.recommender import Recommender
-from rodpo_lite.sampling.selectors import NegativesConfig
-from rodpo_lite.settings import build
+from rodpo_lite.settings import build, read_preset
 from rodpo_lite.training.alignment import AlignmentObjective
 from rodpo_lite.training.reference import ReferenceObjective
 from rodpo_lite.training.replicas import fit_together
@@ -51,6 +50,7 @@ from rodpo_lite.training.trainer import Trainer
 
 DEVICE = torch.device(options.device)
 POSITIONS = 2_667  # of a step, as in Beauty at 48 batches an epoch
+POOL = read_preset("recommended")["negatives"]["k"]  # what a user aligns with
 STEPS = 12  # of a measurement that takes no whole epoch
 FOLDER = tempfile.TemporaryDirectory()
 Timed = Callable[[], float]
@@ -86,7 +86,7 @@ def reference(dataset: Dataset, encoder: dict | None = None, seed: int = 0, **tr
     return trainer(objective, dataset, config, torch.Generator(DEVICE).manual_seed(seed))
 
 
-def alignment(dataset: Dataset, name: str, k: int = NegativesConfig().k, batches_per_epoch: int = 48) -> Trainer:
+def alignment(dataset: Dataset, name: str, k: int = POOL, batches_per_epoch: int = 48) -> Trainer:
     training = {"batches_per_epoch": batches_per_epoch, "device": options.device}
     config = build(AlignmentConfig, {"training": training, "negatives": {"name": name, "k": k}})
     torch.manual_seed(0)
@@ -229,7 +229,7 @@ def length(_: Dataset) -> Iterator[tuple[str, float, Timed]]:
 
 def pool(beauty: Dataset) -> Iterator[tuple[str, float, Timed]]:
     yield "none", 0, epoch_of(alignment(beauty, "none"), STEPS)
-    for k in (1, 5, 20, 50, 100, 200, 500, 1000, beauty.n_items):
+    for k in (1, 5, 20, 50, 100, 200, 500, 1000, 2000, beauty.n_items):
         yield "topk", k, epoch_of(alignment(beauty, "topk", k), STEPS)
 
 

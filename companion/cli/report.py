@@ -85,5 +85,8 @@ def _import(log: Path, work: Path, format: str, request: "Request") -> Path:
 
 
 def _clock(seconds: float) -> str:
-    """Such as `40 s` or `12 min`."""
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    """Such as `40 s`, `12 min`, `5 h` or `11 days`."""
+    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
