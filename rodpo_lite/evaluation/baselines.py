@@ -26,7 +26,8 @@ class BaselineConfig(Settings):
 
 NAMES = ("popularity", "item_knn", "content_knn")
 DECAYS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-BLOCK = 1000  # users that are scored at a time
+BLOCK = 1000  # users that are scored at a time, or fewer, and items
+SCORES = 2**24  # at a time
 
 
 def choose(dataset: Dataset, name: str) -> tuple[BaselineConfig, dict[float, float]]:
@@ -50,7 +51,8 @@ def rank(dataset: Dataset, config: BaselineConfig, part: Part) -> Ranks:
     start, end = leave_one_out(dataset).history(part)
     items, first, last = (torch.as_tensor(array) for array in (dataset.items, start, end))
     score, blocks = _scorer(dataset, config, start, end), []
-    for users in np.split(np.arange(dataset.n_users), np.arange(BLOCK, dataset.n_users, BLOCK)):
+    size = max(1, min(BLOCK, SCORES // dataset.n_items))
+    for users in np.split(np.arange(dataset.n_users), np.arange(size, dataset.n_users, size)):
         history = padded_slices(items, first[users], last[users], dataset.n_items)
         blocks.append(rank_targets(torch.as_tensor(score(users).astype(np.float32)), items[last[users]], history))
     return Ranks(*(torch.cat(ranks).numpy() for ranks in zip(*blocks, strict=True)))
@@ -73,10 +75,10 @@ def _scorer(dataset: Dataset, config: BaselineConfig, start: np.ndarray, end: np
 def _history_weights(dataset: Dataset, start: np.ndarray, end: np.ndarray, decay: float) -> "scipy.sparse.csr_array":
     """decay^age of every history item, [U, N]: the last item has age 0, and with decay 0 it is the only one."""
     length = end - start
-    user = np.repeat(np.arange(dataset.n_users), length)
+    user = np.repeat(np.arange(dataset.n_users, dtype=np.int32), length)
     place = np.arange(len(user)) - np.repeat(np.cumsum(length) - length, length)
     values = np.float64(decay) ** (length[user] - 1 - place)
-    item = dataset.items[start[user] + place]
+    item = dataset.items[start[user] + place].astype(np.int32)
     return scipy.sparse.csr_array(
         (values, (user, item)), (dataset.n_users, dataset.n_items)
     )  # repeated items are summed
@@ -88,9 +90,20 @@ def item_similarity(dataset: Dataset) -> "scipy.sparse.csr_array":
     taken.data[:] = 1.0
     norm = np.sqrt(np.maximum(taken.sum(0), 1))
     unit = taken @ scipy.sparse.diags_array(1 / norm)
-    similarity = (unit.T @ unit).tocsr()
-    similarity.setdiag(0)
-    return similarity
+    # Of a large log it takes most of the memory that there is, so block by block into its place; what of that is not
+    # filled is never touched.
+    most = int(np.square(np.diff(taken.indptr), dtype=np.int64).sum())
+    whole = np.int32 if most < 2**31 else np.int64
+    values, columns, starts = np.empty(most), np.empty(most, whole), np.zeros(dataset.n_items + 1, whole)
+    by_item = unit.T.tocsr()
+    for first in range(0, dataset.n_items, BLOCK):
+        block = by_item[first : first + BLOCK] @ unit
+        own = block.indices == np.repeat(np.arange(first, first + block.shape[0]), np.diff(block.indptr))
+        here = slice(starts[first], starts[first] + block.nnz)
+        values[here], columns[here] = np.where(own, 0, block.data), block.indices
+        starts[first + 1 : first + 1 + block.shape[0]] = starts[first] + block.indptr[1:]
+    ends = starts[-1]
+    return scipy.sparse.csr_array((values[:ends], columns[:ends], starts), (dataset.n_items, dataset.n_items))
 
 
 def content_vectors(dataset: Dataset) -> np.ndarray:
