@@ -10,7 +10,7 @@ from typing import Any
 
 from rodpo_lite import files
 from rodpo_lite.provenance import commit, versions
-from trust import faults, fuzz, memory, mutants
+from trust import faults, fuzz, memory, mutants, worlds
 
 COUNTS = Path(__file__).parent / "counts.json"
 SUITES: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -18,6 +18,7 @@ SUITES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "fuzz": partial(fuzz.try_all, fuzz.ALL),
     "mutants": mutants.try_all,
     "memory": memory.measure,
+    "worlds": worlds.judge_all,
 }
 
 
@@ -37,7 +38,9 @@ def main(names: list[str]) -> int:
     print(json.dumps(counts, indent=2))
     return int(
         any(
-            found.get(wrong) for found in counts.values() for wrong in ("unhandled", "different", "too_few", "too_much")
+            found.get(wrong)
+            for found in counts.values()
+            for wrong in ("unhandled", "different", "too_few", "too_much", "wrongly_kept")
         )
     )
 
