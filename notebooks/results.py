@@ -90,7 +90,7 @@ figures.show_changes(
     answer.lines(hardest)["what"].unique(),
     slide="taken",
     title="change of test NDCG@5 from the hardest item, %",
-    height=360,
+    height=320,
     caption="What the pool changes over the hardest item, as recorded, and where an alignment that validates no better "
     "than its reference gives way to it. A point at zero without an interval is the reference on both sides.",
     alt="For each base and protocol and each dataset, the change of test NDCG@5 from the hardest item to the pool.",
@@ -125,7 +125,7 @@ Markdown("\n\n".join(render("question", lead=lead, question=found) for lead, fou
 figures.show_changes(
     nothing,
     NOTHING,
-    height=360,
+    height=320,
     caption="What the pool changes over the reference that it started from, and over as many steps of plain "
     "cross-entropy.",
     alt="For each of four pairs of rows and each dataset, the change of test NDCG@5 around zero.",
@@ -157,7 +157,7 @@ Markdown(render("question", question=answer.question(grid, random)))
 figures.show_changes(
     random,
     RANDOM,
-    height=360,
+    height=320,
     caption="What drawing from the best K changes over drawing from the whole catalogue, each tuned, and with the "
     "settings of the pool on both sides.",
     alt="For each of three pairs of rows and each dataset, the change of test NDCG@5 around zero.",
@@ -181,7 +181,7 @@ Markdown(render("question", question=answer.question(grid, mixture)))
 figures.show_changes(
     mixture,
     MIXTURE,
-    height=420,
+    height=380,
     caption="What a sparse mixture changes. Its dense twin has the same active parameters.",
     alt="For each of five pairs of rows and each dataset, the change of test NDCG@5 around zero.",
 )
@@ -202,8 +202,7 @@ repetitions.show(*power.recorded(grid, ledger))
 # ## For whom?
 #
 # The change over the reference, split by how popular the test item is (its training interactions) and by how long the
-# history is. Each bar says what a group of users adds to the whole change, so that the bars of a dataset add up to it.
-# One in twenty of such intervals leaves zero out by chance.
+# history is. The bars of a dataset add up to its whole change.
 
 # %% tags=["hide-input"]
 by_group, fig, choices = changes.of_groups(grid, ledger), go.Figure(), {}
@@ -225,9 +224,8 @@ if choices:
     figures.show(
         fig,
         caption="What groups of users add to the change of test NDCG@5 from the reference, all items ranked: tenths "
-        "by popularity, least popular first, and for `topk` also groups by length of the history. Hover, or open the "
-        "data, for how many users a group has and from how many to how many interactions: many histories are equally "
-        "long, so groups differ in size.",
+        "by popularity, least popular first, and for `topk` also groups by length of the history. One in twenty of "
+        "such intervals leaves zero out by chance. The data below has the size of each group.",
         alt="Bars with intervals for groups of the users by popularity of the test item, under topk, hard and none, "
         "and for topk by length of the history.",
         data=by_group,
@@ -239,12 +237,10 @@ Markdown(render("groups", groups=changes.labelled(grid, by_group), **changes.pop
 # %% [markdown]
 # ## Does it come out the same again?
 #
-# The same settings and seeds on Toys, trained on two kinds of processor: one multiplied in bfloat16 (rounding to 8
-# bits), the other in 32 bits. Training amplifies rounding until nothing of the path is left in common, so the second
-# set is a repetition with other luck and the same users. If that is all, an estimate of the one falls into the 95 %
-# interval of the other in about five of six cases (and not in 95 of 100: both of them err), rather more often, for the
-# users are the same. The grid had moved to another machine; the second set is the one that counts everywhere else, the
-# first lies in `data/replication`.
+# The same settings and seeds on Toys were trained on two kinds of processor, one that multiplies in bfloat16 and one in
+# 32 bits. Training amplifies rounding until nothing of the path is left in common, so the second set, which counts
+# everywhere else, is a repetition with other luck and the same users. If that is all, an estimate of the one falls into
+# the interval of the other in about five of six cases: both of them err. The first set lies in `data/replication`.
 
 # %% tags=["hide-input"]
 AGAIN = [
@@ -257,6 +253,7 @@ figures.show_changes(
     again["what"].unique(),
     series="set",
     title="change of test NDCG@5 on Toys, %",
+    height=330,
     caption="Six changes on Toys, from two sets of five seeds each, with 95 % intervals over users and seeds.",
     alt="For each of six pairs of rows, two points with intervals, one for each set of runs.",
     hidden=["after", "before", "dataset"],
