@@ -102,8 +102,10 @@ record("hits_on_vanilla_of_hard", after.set_index(["selector", "item"])["hits"][
 # In the browser the step is written out by hand; here the same numbers come from the package, with its loss and
 # automatic differentiation. With $\pi$ the softmax of the scores $s$, and $s_\mathrm{ref}$ of the frozen reference,
 #
-# $$L = -\log\sigma(\beta h) - \lambda\log\pi(i^+), \qquad
-# h = \big[s(i^+) - s(i^-)\big] - \big[s_\mathrm{ref}(i^+) - s_\mathrm{ref}(i^-)\big] .$$ (eq-step)
+# $$\begin{aligned}
+# L &= -\log\sigma(\beta h) - \lambda\log\pi(i^+), \\
+# h &= \big[s(i^+) - s(i^-)\big] - \big[s_\mathrm{ref}(i^+) - s_\mathrm{ref}(i^-)\big] .
+# \end{aligned}$$ (eq-step)
 
 # %%
 reference, eligible = (table[None] for table in lab.tables_of(shop))  # [1, N]
