@@ -46,7 +46,8 @@ Markdown(render("results", **answer.answer(grid, ledger)))
 # %% [markdown]
 # ```{margin}
 # A comparison is one of a dataset, a base and a protocol, over five seeds; it is above or below zero where the 95 %
-# interval over users and seeds, crossed, leaves zero out. Both sides are tuned on validation, with as many trials.
+# interval over users and seeds, crossed, leaves zero out. Both sides are tuned on validation, with as many trials,
+# but for mixtures and some towers, which take settings from other rows ([every row](rows) says which).
 # ```
 #
 # (ask-the-ledger)=

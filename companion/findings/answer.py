@@ -17,15 +17,16 @@ def answer(grid: Grid, ledger: Ledger) -> dict[str, Any]:
 
     hard, pool, gap, any, mixture: `question` of the hardest item and of the pool over the reference, of the pool over
     the hardest item and over any item, and of the mixture over none. refused: seeds in which `hard` validates no better
-    than its reference. left: the gap where the reference may stay if it validates better. base, dropped: the least and
+    than its reference. left, kept: gap and pool where the reference may stay if it validates better. base, dropped: the least and
     the largest change by the other base, and by dropping the history. use: the settings that were chosen for the pool.
     """
     hard = _compared(grid, ledger, "hard", "")
     if hard.empty:
         return {"hard": _tally(hard)}
-    gap, left, pool, any_item = (
+    stays = {"or_reference": True}
+    gap, left, pool, kept, any_item = (
         question(grid, _compared(grid, ledger, "topk", other, **options))
-        for other, options in (("hard", {}), ("hard", {"or_reference": True}), ("", {}), ("uniform", {}))
+        for other, options in (("hard", {}), ("hard", stays), ("", {}), ("", stays), ("uniform", {}))
     )
     base = changes(grid, [("towers", "fused")], ledger)
     refused = [(given_up(one, ledger), len(one.seeds)) for one in _experiments(grid, hard["after"], hard["dataset"])]
@@ -34,7 +35,7 @@ def answer(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     return {
         "hard": _tally(hard) | {"refused": sum(times for times, _ in refused), "seeds": sum(of for _, of in refused)},
         "gap": gap | {"left": left},
-        "pool": pool,
+        "pool": pool | {"kept": kept},
         "any": any_item,
         "mixture": mixture(grid, ledger),
         "base": {"least": base["change %"].min(), "most": base["change %"].max()},

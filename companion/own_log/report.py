@@ -20,7 +20,10 @@ from rodpo_lite.provenance import machine, versions
 
 FOLDER = Path(__file__).parent
 NEEDED = "How many users would show a gain, in three logs of four"
-PUSH = "Of the push at the start of alignment, what lands on items that are taken later"
+PUSH = (
+    "Of the push at the start of alignment, what would land on items that are taken later, were only those taken so far "
+    "spared (the settings below say what alignment spares)"
+)
 
 
 def answer(trial: Trial, decision: Decision, quick: bool) -> tuple[str, str]:
