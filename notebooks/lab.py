@@ -56,8 +56,8 @@ holder = tempfile.TemporaryDirectory()
 # An ice-cream parlour sells twelve flavours. A customer took pistachio. The bars are what a model expects of this
 # customer: its *scores*, best first. One step of training pushes pistachio up and one other flavour down, the
 # *negative*, though nobody asked what the customer thinks of that one. The three columns start alike. They differ in
-# the flavour that they push down: the best of the rest, which is the *hardest* negative; one of the best $K$, the
-# *pool*; or any. β says how hard a push can be, and the *anchor* λ how much plain training goes along.
+# the flavour that they push down: the best of the rest, which is the *hardest* negative; one of the best $K$ as
+# they rank now, the *pool*; or any. β says how hard a push can be, and the *anchor* λ how much plain training goes along.
 
 # %% tags=["hide-input"]
 flavours = "Vanilla Chocolate Cherry Hazelnut Lemon Pistachio Coffee Mango Mint Coconut Liquorice Beetroot".split()
@@ -93,8 +93,8 @@ record("hits_on_vanilla_of_hard", after.set_index(["selector", "item"])["hits"][
 # :::{dropdown} What to take along (guess first)
 # The hardest negative is the item that the model likes best, so wherever the model is good it is an item that people
 # like, and every step comes back to it. Where what stands on top is really unwanted, the same selector spends its push
-# where it counts. $K$ moves between the two: a larger pool is wrong less often, and spends more on items that compete
-# with nothing.
+# where it counts. $K$ moves between the two: where likes stand on top, a larger pool is wrong less often, and it spends
+# more on items that compete with nothing.
 # :::
 #
 # ### The same step in Python
@@ -147,11 +147,12 @@ fig.update_xaxes(title="step")
 fig.update_yaxes(title="NDCG@5, change from the reference, %", range=[-20, 10])
 figures.show(
     fig,
-    caption="Four selectors, aligned from the same reference with the same luck. NDCG@5 is about what users would like "
+    caption="Four selectors, aligned from the same reference with the same luck; the data are those of the first race. "
+    "NDCG@5 is about what users would like "
     "and do not have yet, in lists without what they have. Without JavaScript, this is the race as it is set at first.",
     alt="Four curves of NDCG@5 over 200 steps, against the reference: the hardest negative falls below it, the others "
     "stay near it.",
-    data=curves,
+    data=curves.assign(**{push: curves[push] / lab.USUAL.beta for push in ("wrong push", "right push")}),
     live="race",
     inputs=world.payload(),
 )
