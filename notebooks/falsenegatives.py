@@ -239,8 +239,9 @@ Markdown(render("repeating", **negatives.repeating(grid, ledger, allowed)))
 #
 # - On real purchases, too, the hardest item is a false negative more often than a random one of the top $K$ is; known
 #   false negatives are a small share of all pushes for either.
-# - A dozen selectors, some of them against the trend, cannot show that wrong pushes *cause* worse rankings. *The more is
-#   hidden* changes their number on purpose, and the gap does not follow; but what is hidden is missing from training, too.
+# - A dozen selectors, some of them against the trend, cannot show that wrong pushes *cause* worse rankings. *The more
+#   is hidden* changes their number on purpose, and the gap does not follow; but what is hidden is also missing from
+#   training.
 # - Whether not repeating counts depends on what the protocol ranks, so a number without that label cannot be compared.
 #
 # ## Exercises

@@ -57,7 +57,8 @@ holder = tempfile.TemporaryDirectory()
 # customer: its *scores*, best first. One step of training pushes pistachio up and one other flavour down, the
 # *negative*, though nobody asked what the customer thinks of that one. The three columns start alike. They differ in
 # the flavour that they push down: the best of the rest, which is the *hardest* negative; one of the best $K$ as
-# they rank now, the *pool*; or any. β says how hard a push can be, and the *anchor* λ how much plain training goes along.
+# they rank now, the *pool*; or any. β says how hard a push can be, and the *anchor* λ how much plain training goes
+# along.
 
 # %% tags=["hide-input"]
 flavours = "Vanilla Chocolate Cherry Hazelnut Lemon Pistachio Coffee Mango Mint Coconut Liquorice Beetroot".split()

@@ -364,7 +364,7 @@ Markdown(
 # - The partition function drops out twice, once for the reward and once for the softmax; four scores are enough.
 # - The gradient touches two items, with weight $\beta\sigma(-\beta h)$. Everything now depends on *which item is
 #   rejected*.
-# - Training adds plain cross-entropy to it, the *anchor*, with the weight λ; [sensitivity](sensitivity) shows what comes
-#   of leaving it out.
+# - Training adds plain cross-entropy to it, the *anchor*, with the weight λ; [sensitivity](sensitivity) shows what
+#   comes of leaving it out.
 #
 # **Next:** [gradients under false negatives](gradients).

@@ -17,8 +17,9 @@ def answer(grid: Grid, ledger: Ledger) -> dict[str, Any]:
 
     hard, pool, gap, any, mixture: `question` of the hardest item and of the pool over the reference, of the pool over
     the hardest item and over any item, and of the mixture over none. refused: seeds in which `hard` validates no better
-    than its reference. left, kept: gap and pool where the reference may stay if it validates better. base, dropped: the least and
-    the largest change by the other base, and by dropping the history. use: the settings that were chosen for the pool.
+    than its reference. left, kept: gap and pool where the reference may stay if it validates better. base, dropped: the
+    least and the largest change by the other base, and by dropping the history. use: the settings that were chosen for
+    the pool.
     """
     hard = _compared(grid, ledger, "hard", "")
     if hard.empty:

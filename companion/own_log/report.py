@@ -21,8 +21,8 @@ from rodpo_lite.provenance import machine, versions
 FOLDER = Path(__file__).parent
 NEEDED = "How many users would show a gain, in three logs of four"
 PUSH = (
-    "Of the push at the start of alignment, what would land on items that are taken later, were only those taken so far "
-    "spared (the settings below say what alignment spares)"
+    "Of the push at the start of alignment, what would land on items that are taken later, were only those taken so "
+    "far spared (the settings below say what alignment spares)"
 )
 
 
