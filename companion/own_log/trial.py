@@ -136,11 +136,10 @@ class Trial:
         )
 
     def seconds(self, model: str) -> float:
-        """What training took, mean over the seeds; 0 of a baseline."""
+        """What training took, a seed; 0 of a baseline. Several train side by side, so an epoch's seconds are of all."""
         if model in self.baselines:
             return 0.0
-        histories = (checkpoint.read_history(folder) for folder in self.run_folders(model))
-        return float(np.mean([sum(line["epoch_seconds"] for line in history) for history in histories]))
+        return float(np.mean([files.read_json(folder / "run.json")["seconds"] for folder in self.run_folders(model)]))
 
     def best_run(self, model: str) -> Path:
         """Of a model's seeds the one that validates best."""
