@@ -285,5 +285,5 @@ def test_our_own_curves_are_measured(tmp_path, curve):
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     of = [(line["of"], line["x"]) for line in lines]
     assert len(of) == 2 * len(set(of)) and of[: len(of) // 2] == of[len(of) // 2 :], "they take turns"
-    assert len(set(of)) == {"encoders": 5, "inference": 5, "pool": 10}[curve]
+    assert len(set(of)) == {"encoders": 5, "inference": 5, "pool": 11}[curve]
     assert all(line["seconds"] > 0 for line in lines)
