@@ -25,7 +25,7 @@ Parts = dict[str, dict[str, np.ndarray]]  # NDCG@5 [S, U], or [1, U] of a baseli
 
 
 def judge_all(place: Path, worlds: int = WORLDS, sizes: WorldSizes = SIZES) -> dict[str, Any]:
-    """Count the verdicts of each kind of log over so many worlds, and the intervals that hold what was planted."""
+    """Count the verdicts of each kind of log over so many worlds."""
     verdicts: dict[str, Counter] = {"as it is": Counter(), "planted": Counter(), "small": Counter()}
     changes, gains = [], []
     for seed in range(worlds):

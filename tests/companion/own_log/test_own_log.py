@@ -15,6 +15,7 @@ from companion.own_log.decision import Decision, compare, decide
 from companion.own_log.trial import REFERENCE, ROWS, Trial, recommended
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.evaluation import metrics
+from rodpo_lite.training import checkpoint
 
 SMALL = {"epochs": 1, "batches_per_epoch": 4, "select_by": "masked.ndcg@5", "precision": "fp32"}
 
@@ -83,6 +84,13 @@ def test_models_side_by_side(trial):
     assert table.loc["topk", ["change %", "low", "high"]].tolist() == [expected.estimate, expected.low, expected.high]
     assert table.loc["topk", "NDCG@5, history dropped"] == pytest.approx(trial.ndcg("topk", "valid").mean())
     assert (table["seconds a seed"] > 0).tolist() == [False] * 3 + [True] * 5
+
+
+def test_seconds_are_of_one_seed(trial):
+    """Two seeds train side by side, so that an epoch's seconds are of both."""
+    epochs = checkpoint.read_history(trial.run_folders("topk")[0])
+    both = sum(line["epoch_seconds"] for line in epochs)
+    assert 2 * trial.seconds("topk") == pytest.approx(both, abs=0.11) and both > 0.11
 
 
 def test_what_is_taken_later_is_ranked_high_and_pushed_most_by_hard(trial):

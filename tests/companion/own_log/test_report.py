@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from import_cases import START, Row, store
 
-from companion.cli.report import report
+from companion.cli.report import _clock, report
 from companion.own_log.decision import Decision, decide
 from companion.own_log.report import answer, write
 from companion.own_log.tables import models
@@ -172,6 +172,14 @@ def test_the_rule_decides_with_what_the_trial_measured(trial):
     valid = {name: trial.ndcg(name, "valid") for name in models(trial)}
     decision = decide(valid, lambda name: trial.ndcg(name, "test"), worth=1000.0)
     assert decision.verdict in ("keep", "discard") and decision.test is not None, "nothing is worth ten times as much"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0 s"), (89, "89 s"), (720, "12 min"), (5400, "2 h"), (18_000, "5 h"), (1.02e6, "12 days")],
+)
+def test_how_long_is_said_in_words_of_its_size(seconds, said):
+    assert _clock(seconds) == said
 
 
 def test_the_command_is_an_entry_point():
