@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from tiny_book import PROJECT
 
-NEEDED = ("rodpo_lite", "companion", "workflow", "notebooks", "tests/baselines", "_config.yml", "book/_toc.yml")
+NEEDED = (
+    "rodpo_lite", "companion", "workflow", "notebooks", "data", "tests/baselines", "_config.yml", "book/_toc.yml",
+    "book/sentences",
+)  # fmt: skip
 MISTAKES = {
     "a wrong sign in a loss": (
         "rodpo_lite/losses/preference.py",
