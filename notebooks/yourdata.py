@@ -57,9 +57,9 @@ from companion.site import figures
 from companion.site.pages import record
 from companion.site.parts import repetitions
 
+from rodpo_lite.data.importers.columns import preview
 from rodpo_lite.data.importers.dataset import import_dataset
 from rodpo_lite.data.importers.request import Request
-from rodpo_lite.data.importers.tables import preview
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.evaluation.recommend import recommend
 from rodpo_lite.training import runs

@@ -1,8 +1,9 @@
 """`rodpo report`: from a log to a decision, in one HTML file."""
 
+import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +23,7 @@ def report(
     user: Annotated[str | None, typer.Option(help="column of users [default: found]")] = None,
     item: Annotated[str | None, typer.Option(help="column of items [default: found]")] = None,
     time_column: Annotated[str | None, typer.Option("--time", help="column of times [default: found]")] = None,
+    ties: Annotated[str, typer.Option(help="what is tied in time: hash, or file for the order of the file")] = "hash",
     work: Annotated[Path | None, typer.Option(help="folder of what is trained [default: beside --out]")] = None,
 ) -> None:
     """Train with and without preferences on a log, and say in one HTML file whether to keep, discard, or get more data.
@@ -41,7 +43,7 @@ def report(
     if out.suffix != ".html":
         raise InputError(f"--out {out} is not valid: the report is an HTML file, so its name ends in .html.")
     work = work or out.with_suffix(".quick" if quick else ".trial")
-    data = _import(log, work, format, Request(log, items, user=user, item=item, time=time_column))
+    data = _import(log, work, format, Request(log, items, user=user, item=item, time=time_column, ties=ties))
     trial = Trial.plan(read_dataset(data), data, work, quick)
     try:
         epoch = trial.epoch_seconds() if trial.left() else 0
@@ -75,13 +77,24 @@ def _import(log: Path, work: Path, format: str, request: "Request") -> Path:
     known = work / "log.json"
     if known.exists() and read_json(known) != source:
         raise InputError(
-            f"{work} holds a trial of another log, or of other options: remove it, or name another --work."
+            f"{work} holds a trial of {_other(read_json(known), source)}: remove it, or name another --work."
         )
-    lines = [] if folder == log or folder.exists() else import_dataset(format, request, folder, "log")
+    name = re.sub(r"[^\w-]+", "-", log.name.split(".")[0]) or "log"
+    lines = [] if folder == log or folder.exists() else import_dataset(format, request, folder, name)
     write_json(known, source)
     describe(folder)
     print("\n".join(lines), end="\n" * bool(lines))
     return folder
+
+
+def _other(known: dict[str, Any], source: dict[str, Any]) -> str:
+    """What a folder holds a trial of, in words, where that is not what was asked for."""
+    if not known.get("options") or {**known, "options": 0} != {**source, "options": 0}:
+        return "another log, or of this one before it changed"
+    before, now = known["options"], source["options"]
+    changed = [name for name in now if before.get(name) != now[name]]
+    of = [f"--{name} {before[name]}" if before.get(name, "None") != "None" else f"no --{name}" for name in changed]
+    return "another log" if "source" in changed else f"this log with {' and '.join(of)}"
 
 
 def _clock(seconds: float) -> str:

@@ -1,6 +1,7 @@
 """The report of a trial on one's own log: one HTML file that needs nothing else, with the answer in its first lines."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ def answer(trial: Trial, decision: Decision, quick: bool) -> tuple[str, str]:
     needed = tables.enough(trial, decision).to_dict("records")
     before, more = trial.seconds(REFERENCE), trial.seconds(decision.candidate)
     facts = {"decision": decision, "quick": quick, "users": trial.dataset.n_users, "needed": needed}
+    facts["timed"] = trial.dataset.first_time is not None
     text = _template("answer.j2", autoescape=False).render(facts | {"more": 100 * more / before})
     words, sentences = text.replace(" %", "\u00a0%").split("\n")
     return words, sentences
@@ -147,12 +149,11 @@ def _settings(trial: Trial) -> pd.DataFrame:
 
 
 def _use(trial: Trial, model: str) -> list[str]:
-    if model in trial.baselines:
-        return [f"rodpo baseline --data {trial.data} --name {model}"]
-    folders = f"--data {trial.data} --run {trial.best_run(model)}"
+    which = f"--baseline {model}" if model in trial.baselines else f"--run {shlex.quote(str(trial.best_run(model)))}"
+    command = f"rodpo recommend --data {shlex.quote(str(trial.data))} {which}"
     return [
-        f"rodpo recommend {folders} --user {printable(trial.dataset.user_ids[0])!r}",
-        f"rodpo recommend {folders} --all --out recommendations.parquet",
+        f"{command} --user {shlex.quote(printable(trial.dataset.user_ids[0]))}",
+        f"{command} --all --out recommendations.parquet",
     ]
 
 

@@ -162,11 +162,8 @@ class Trial:
         """Ranks on both parts, with the decay that validates best with the history dropped."""
         path = self.folder / f"{name}.parquet"
         if not path.exists():
-            tried = [baselines.BaselineConfig(name=name, decay=decay) for decay in baselines.DECAYS]
-            tried = tried[-1:] if name == "popularity" else tried
-            valid = [baselines.rank(self.dataset, config, "valid") for config in tried]
-            best = int(np.argmax([metrics.ndcg(ranks.masked).mean() for ranks in valid]))
-            parts = {"valid": valid[best], "test": baselines.rank(self.dataset, tried[best], "test")}
+            best, _ = baselines.choose(self.dataset, name, history=False)
+            parts = {part: baselines.rank(self.dataset, best, part) for part in ("valid", "test")}
             table = pd.concat([ranks.table().add_prefix(f"{part}_") for part, ranks in parts.items()], axis=1)
             files.write_bytes(path, table.to_parquet(index=False, compression="zstd"))
         return pd.read_parquet(path)

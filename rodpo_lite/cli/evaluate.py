@@ -94,29 +94,34 @@ def drift(
 
 
 def recommend(
-    data: Data, run: RunFolder,
+    data: Data,
+    run: Annotated[Path | None, typer.Option(help="finished run folder")] = None,
+    baseline: Annotated[str | None, typer.Option(help="instead of a run: popularity, item_knn or content_knn")] = None,
     user: Annotated[
         str | None, typer.Option(help="user id, as in what was imported; a number where no ids are known")
     ] = None,
     everyone: Annotated[bool, typer.Option("--all", help="for every user, into the Parquet file --out")] = False,
     out: Annotated[Path | None, typer.Option(help="Parquet file with user, rank, item and score")] = None,
     top: Annotated[int, typer.Option(help="how many items")] = 10,
-) -> None:  # fmt: skip
+) -> None:
     """Print the best items for a user after their whole history: rank, score, id and title; or write them for all.
+
+    What a baseline counts, as what users have in common, it counts in training, without each user's last two items.
 
     Example: `rodpo recommend --data data/amazon/toys --run runs/toys --user 7`, and for every user
     `rodpo recommend --data data/amazon/toys --run runs/toys --all --out recommendations.parquet`
     """
     if everyone == (user is not None) or everyone != (out is not None):
         raise InputError("Give either --user for one user, or --all and --out for every user.")
+    if (run is None) == (baseline is None):
+        raise InputError("Give either --run, a finished run folder, or --baseline, the name of a baseline.")
     if out and out.suffix != ".parquet":
         raise InputError(f"--out {out} is not valid: recommendations are a Parquet file, so its name ends in .parquet.")
     from rodpo_lite.data.schema import read_dataset
     from rodpo_lite.evaluation.recommend import best_items, write_recommendations
-    from rodpo_lite.training.runs import load
 
     dataset = read_dataset(data)
-    model = load(run, dataset).model
+    model = _model(dataset, run, baseline)
     if out:
         users = write_recommendations(model, dataset, out, top)
         print(f"{out}: {users:,} users" + (f"; {left:,} have every item" if (left := dataset.n_users - users) else ""))
@@ -125,3 +130,14 @@ def recommend(
     width = max(len(item) for item, _, _ in best)
     for rank, (item, title, score) in enumerate(best, start=1):
         print(f"{rank:3}  {score:8.4f}  {item:{width}}  {title if title != item else ''}".rstrip())
+
+
+def _model(dataset: Any, run: Path | None, baseline: str | None) -> Any:
+    """That of a run, or a baseline; how far this looks back is chosen on validation, with the history dropped."""
+    if run:
+        from rodpo_lite.training.runs import load
+
+        return load(run, dataset).model
+    from rodpo_lite.evaluation.baselines import choose
+
+    return choose(dataset, baseline, history=False)[0]

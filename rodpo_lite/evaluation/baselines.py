@@ -1,12 +1,13 @@
 """Plain baselines that train nothing: popularity, item-kNN and content-kNN, ranked like every model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
 import scipy
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import Part, leave_one_out, training_counts
@@ -30,19 +31,20 @@ BLOCK = 1000  # users that are scored at a time, or fewer, and items
 SCORES = 2**24  # at a time
 
 
-def choose(dataset: Dataset, name: str) -> tuple[BaselineConfig, dict[float, float]]:
-    """Choose the decay with the best validation NDCG@5, all items ranked; returns that baseline and NDCG@5 by decay.
+def choose(dataset: Dataset, name: str, history: bool = True) -> tuple[BaselineConfig, dict[float, float]]:
+    """Choose the decay with the best validation NDCG@5; returns that baseline and NDCG@5 by decay.
 
-    Raises InputError for a name that is not known and for content-kNN where items have no features.
+    history: whether items of the history are ranked, too. Raises InputError for a name that is not known and for
+    content-kNN where items have no features.
     """
     if name not in NAMES:
-        raise InputError(f"--name {name!r} is not valid: allowed are {', '.join(NAMES)}.")
+        raise InputError(f"The baseline {name!r} is not valid: allowed are {', '.join(NAMES)}.")
     if name == "content_knn" and not dataset.features:
         raise InputError(f"{dataset.name} has no item features, so there is no content_knn for it.")
-    by_decay = {
-        decay: float(metrics.ndcg(rank(dataset, BaselineConfig(name=name, decay=decay), "valid").unmasked).mean())
-        for decay in (DECAYS if name != "popularity" else (1.0,))
-    }
+    by_decay = {}
+    for decay in DECAYS if name != "popularity" else (1.0,):
+        ranks = rank(dataset, BaselineConfig(name=name, decay=decay), "valid")
+        by_decay[decay] = float(metrics.ndcg(ranks.unmasked if history else ranks.masked).mean())
     return BaselineConfig(name=name, decay=max(by_decay, key=by_decay.get)), by_decay
 
 
@@ -50,12 +52,23 @@ def rank(dataset: Dataset, config: BaselineConfig, part: Part) -> Ranks:
     """Ranks of every user's `part` target."""
     start, end = leave_one_out(dataset).history(part)
     items, first, last = (torch.as_tensor(array) for array in (dataset.items, start, end))
-    score, blocks = _scorer(dataset, config, start, end), []
-    size = max(1, min(BLOCK, SCORES // dataset.n_items))
-    for users in np.split(np.arange(dataset.n_users), np.arange(size, dataset.n_users, size)):
+    blocks = []
+    for users, scores in score(dataset, config, np.arange(dataset.n_users), start, end):
         history = padded_slices(items, first[users], last[users], dataset.n_items)
-        blocks.append(rank_targets(torch.as_tensor(score(users).astype(np.float32)), items[last[users]], history))
+        blocks.append(rank_targets(scores, items[last[users]], history))
     return Ranks(*(torch.cat(ranks).numpy() for ranks in zip(*blocks, strict=True)))
+
+
+def score(
+    dataset: Dataset, config: BaselineConfig, users: np.ndarray, start: np.ndarray, end: np.ndarray
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Yield users [B], a block of `users`, and their scores of all items [B, N], float32.
+
+    start, end [U]: of each user's history in `dataset.items`. What items have in common is of training alone.
+    """
+    scores, size = _scorer(dataset, config, start, end), max(1, min(BLOCK, SCORES // dataset.n_items))
+    for block in np.split(users, np.arange(size, len(users), size)):
+        yield block, torch.as_tensor(scores(block).astype(np.float32))
 
 
 def _scorer(dataset: Dataset, config: BaselineConfig, start: np.ndarray, end: np.ndarray) -> Callable:

@@ -1,6 +1,6 @@
 """The best items for a user or for all of them, and the vectors whose products rank them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,17 +20,24 @@ from rodpo_lite.model.recommender import Recommender
 if TYPE_CHECKING:
     import pandas as pd
 
+    from rodpo_lite.evaluation.baselines import BaselineConfig
+
+    Model = Recommender | BaselineConfig
+
 COLUMNS = pa.schema([("user", pa.string()), ("rank", pa.int32()), ("item", pa.string()), ("score", pa.float32())])
 
 
-def recommend(model: Recommender, dataset: Dataset, user: int, top: int = 10) -> "pd.DataFrame":
-    """The `top` items for a user, or all that are left, after their history: columns item (its id), title, score."""
+def recommend(model: "Model", dataset: Dataset, user: int, top: int = 10) -> "pd.DataFrame":
+    """The `top` items for a user, or all that are left, after their history: columns item (its id), title, score.
+
+    model: a recommender, or a baseline.
+    """
     import pandas as pd
 
     return pd.DataFrame(best_items(model, dataset, user, top), columns=["item", "title", "score"])
 
 
-def best_items(model: Recommender, dataset: Dataset, user: int, top: int) -> list[tuple[str, str, float]]:
+def best_items(model: "Model", dataset: Dataset, user: int, top: int) -> list[tuple[str, str, float]]:
     """The same as a list, as a terminal shows it: ids and titles in one line, and not too long a one."""
     if not 0 <= user < dataset.n_users:
         raise InputError(f"There is no user {user}: {dataset.name} has users 0 to {dataset.n_users - 1}.")
@@ -41,7 +48,7 @@ def best_items(model: Recommender, dataset: Dataset, user: int, top: int) -> lis
     return list(zip(ids, titles, scores.tolist(), strict=True))
 
 
-def recommend_all(model: Recommender, dataset: Dataset, top: int = 10) -> "Iterator[pd.DataFrame]":
+def recommend_all(model: "Model", dataset: Dataset, top: int = 10) -> "Iterator[pd.DataFrame]":
     """The same for every user, in tables of many users: columns user and item (ids as in the log), rank from 1, score.
 
     A user who has every item is in none of them.
@@ -55,7 +62,7 @@ def recommend_all(model: Recommender, dataset: Dataset, top: int = 10) -> "Itera
         yield pd.DataFrame({"user": user_ids[users], "rank": rank, "item": item_ids[items], "score": scores})
 
 
-def write_recommendations(model: Recommender, dataset: Dataset, out: str | Path, top: int = 10) -> int:
+def write_recommendations(model: "Model", dataset: Dataset, out: str | Path, top: int = 10) -> int:
     """Write what `recommend_all` yields to a Parquet file, table by table; returns the number of users in it."""
     users = 0
     with files.replacing(Path(out)) as staged, pq.ParquetWriter(staged, COLUMNS, compression="zstd") as writer:
@@ -76,24 +83,35 @@ def vectors(model: Recommender, dataset: Dataset) -> tuple[np.ndarray, np.ndarra
 
 
 @torch.no_grad()
-def _best(model: Recommender, dataset: Dataset, users: Sequence[int], top: int):
+def _best(model: "Model", dataset: Dataset, users: np.ndarray, top: int):
     """Yield users, their best items that they have not taken, and scores, all [rows], block by block in their order."""
     if top < 1:
         raise InputError(f"--top {top} is not valid: it must be at least 1.")
-    device = next(model.parameters()).device
+    for block, scores in _scores(model, dataset, users):
+        items, first, last = (
+            torch.as_tensor(array, device=scores.device)
+            for array in (dataset.items, dataset.offsets[block], dataset.offsets[block + 1])
+        )
+        _drop(scores, padded_slices(items, first, last, dataset.n_items))
+        best = scores.topk(min(top, dataset.n_items))  # [B, top]
+        left = torch.isfinite(best.values)
+        whose = left.nonzero()[:, 0].cpu().numpy()
+        yield block[whose], best.indices[left].cpu().numpy(), best.values[left].cpu().numpy()
+
+
+def _scores(model: "Model", dataset: Dataset, users: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Yield users [B] and their scores of all items [B, N], block by block in their order."""
+    if not isinstance(model, Recommender):
+        from rodpo_lite.evaluation import baselines
+
+        yield from baselines.score(dataset, model, users, dataset.offsets[:-1], dataset.offsets[1:])
+        return
     start, end = dataset.offsets[users], dataset.offsets[users + 1]
-    items = torch.as_tensor(dataset.items, device=device)
-    first, last = torch.as_tensor(start, device=device), torch.as_tensor(end, device=device)
-    rows = Engine(device).rows(dataset.n_items)
+    rows = Engine(next(model.parameters()).device).rows(dataset.n_items)
     for chosen, hidden, of_items in encode_histories(model, dataset, start, end, model.max_length):
         order = chosen.argsort()
         for block, states in zip(chosen[order].split(rows), hidden[order].split(rows), strict=True):
-            scores = states @ of_items.T
-            _drop(scores, padded_slices(items, first[block], last[block], dataset.n_items))
-            best = scores.topk(min(top, dataset.n_items))  # [B, top]
-            left = torch.isfinite(best.values)
-            whose = block[:, None].expand_as(left)[left].cpu().numpy()
-            yield users[whose], best.indices[left].cpu().numpy(), best.values[left].cpu().numpy()
+            yield users[block.cpu().numpy()], states @ of_items.T
 
 
 def _drop(scores: Tensor, history: Tensor) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from rodpo_lite.data.features import Made
-from rodpo_lite.data.importers import amazon, recbole, tables
+from rodpo_lite.data.importers import amazon, columns, recbole
 from rodpo_lite.data.importers.interactions import InteractionLog
 from rodpo_lite.data.importers.request import Request
 
@@ -31,8 +31,8 @@ FORMATS: dict[str, Format] = {
     "csv": Format(
         "A table with a column for users and one for items: text with any usual delimiter, JSON lines, Parquet, "
         "Feather or ORC, by its first bytes; another has the items' texts.",
-        tables.read_csv,
-        tables.read_csv_texts,
+        columns.read_csv,
+        columns.read_csv_texts,
         uses=("user", "item", "time", "rating", "delimiter", "text", "no_header", "encoding"),
     ),
     "recbole": Format(

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from rodpo_lite.data.features import Made
+from rodpo_lite.data.importers.columns import read_interactions
 from rodpo_lite.data.importers.files import join_text, read_records, texts_in, unpacked
 from rodpo_lite.data.importers.interactions import InteractionLog
 from rodpo_lite.data.importers.request import Request
-from rodpo_lite.data.importers.tables import read_interactions, record_table
+from rodpo_lite.data.importers.tables import record_table
 from rodpo_lite.errors import InputError
 
 TEXT_KEYS = ("title", "brand", "store", "categories", "category", "description", "features", "feature")

@@ -3,9 +3,10 @@
 import dataclasses
 from pathlib import Path
 
+from rodpo_lite.data.importers.columns import read_interactions, read_texts
 from rodpo_lite.data.importers.interactions import InteractionLog
 from rodpo_lite.data.importers.request import Request
-from rodpo_lite.data.importers.tables import Table, open_table, read_interactions, read_texts
+from rodpo_lite.data.importers.tables import Table, open_table
 from rodpo_lite.errors import InputError, shown
 
 TYPES = ("token", "token_seq", "float", "float_seq")
@@ -57,4 +58,4 @@ def _open_typed(path: Path, request: Request) -> Table:
                 f"with a type of {', '.join(TYPES)}; a table without types is read with the format csv."
             )
     texts = [column for column, kind in enumerate(types) if kind.startswith("token")]
-    return dataclasses.replace(table, columns=list(names), texts=texts, advice="name one with --{kind}")
+    return dataclasses.replace(table, columns=list(names), texts=texts, advice=Table.advice)

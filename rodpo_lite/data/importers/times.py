@@ -16,6 +16,7 @@ from rodpo_lite.errors import InputError, shown
 
 EARLIEST, LATEST = -2_208_988_800, 7_258_118_400  # 1900 and 2200, in Unix seconds: beyond, a unit was misread
 LIKELY = (631_152_000, 4_102_444_800)  # 1990 and 2100: what a log is likely to hold
+RECENT = (946_684_800, 2_051_222_400)  # 2000 and 2035
 UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 NUMBER, ISO = "a number", "ISO 8601"
 DATES = {"%Y": 4, "%Y%m": 6, "%Y%m%d": 8, "%Y%m%d%H%M": 12, "%Y%m%d%H%M%S": 14}  # as numbers, of so many digits
@@ -126,6 +127,16 @@ def count_likely(path: Path, values: Sequence[Any]) -> int:
     except InputError:
         return 0
     return len(np.unique(exact)) if LIKELY[0] <= seconds.min() and seconds.max() < LIKELY[1] else 0
+
+
+def hold_times(path: Path, values: Sequence[Any]) -> bool:
+    """Whether a column, whatever it is called, has times: dates, or different numbers as Unix times of late are."""
+    there = [value for value in map(written, values) if value is not None]
+    if not there or (found := numbers(there)) is None:
+        return count_likely(path, there) > 1
+    smallest, largest = found.min(), found.max()
+    units = any(per * RECENT[0] <= smallest < largest < per * RECENT[1] for per in UNITS.values())
+    return units or (smallest < largest and smallest >= 10**7 and _dates(found) is not None)
 
 
 def numbers(values: Sequence[Any]) -> np.ndarray | None:

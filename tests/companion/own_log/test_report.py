@@ -1,5 +1,6 @@
 """`rodpo report`: one HTML file with the answer first, and the command that makes it."""
 
+import dataclasses
 import json
 import re
 import tomllib
@@ -75,9 +76,8 @@ def test_the_answer_stands_first_and_the_page_needs_nothing_else(name, trial, tm
     figures = re.findall(r'<script type="application/json">(.*?)</script>', text, re.S)
     assert len(figures) == len(plots) == text.count("<figcaption>") and all(json.loads(one)["data"] for one in figures)
     used = decision.candidate if name == "Keep" else decision.incumbent
-    command = "baseline" if used == "item_knn" else "recommend"
-    assert f"rodpo {command} --data {trial.data}" in text
-    assert used == "item_knn" or str(trial.best_run(used)) in text
+    which = "--baseline item_knn" if used == "item_knn" else f"--run {trial.best_run(used)}"
+    assert f"rodpo recommend --data {trial.data} {which} --all" in text
 
 
 @pytest.mark.browser
@@ -112,6 +112,15 @@ def test_answers(name, expected, trial):
     assert "decides nothing" in answer(trial, DECISIONS[name], True)[0]
 
 
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("name", DECISIONS)
+def test_an_answer_warns_of_a_log_without_times(name, quick, trial):
+    unknown = dataclasses.replace(trial.dataset, timestamps=np.full(len(trial.dataset.items), np.nan))
+    untimed = dataclasses.replace(trial, dataset=unknown)
+    before, after = (answer(one, DECISIONS[name], quick)[1] for one in (trial, untimed))
+    assert after == before + " Beware: the log has no times, so that the order of events is a guess."
+
+
 def test_the_command_goes_from_a_table_to_a_first_look_and_goes_on(tmp_path, monkeypatch, capsys):
     chance = np.random.default_rng(0)
     rows = [
@@ -129,11 +138,13 @@ def test_the_command_goes_from_a_table_to_a_first_look_and_goes_on(tmp_path, mon
     out.unlink()
     report(log, out, quick=True)
     assert out.is_file() and trained == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.safetensors")}
-    with pytest.raises(InputError, match="holds a trial of another log, or of other options: remove it, or name"):
-        report(log, out, quick=True, user="item_id", item="user_id")
+    with pytest.raises(InputError, match="this log with no --user and --ties hash: remove it, or name"):
+        report(log, out, quick=True, user="user_id", ties="file")
     store(log, rows[:-1])
-    with pytest.raises(InputError, match="holds a trial of another log"):
+    with pytest.raises(InputError, match="holds a trial of another log, or of this one before it changed"):
         report(log, out, quick=True)
+    with pytest.raises(InputError, match="holds a trial of another log"):
+        report(store(tmp_path / "other.csv", rows), out, quick=True)
 
 
 EDGES = {  # user, item and place of each row

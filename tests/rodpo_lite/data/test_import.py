@@ -156,7 +156,10 @@ def test_ties_keep_the_order_of_the_file_on_request(tmp_path):
     [
         ("", "its first line is empty"),
         (table([]), "has no rows"),
-        (table(PLAIN, delimiter="^"), r"has no user column; .* are 'user_id\^item_id\^timestamp': .* with --delimiter"),
+        (
+            table(PLAIN, delimiter="^"),
+            r"has no user and no item column; .* are 'user_id\^item_id\^timestamp': .* with --delimiter",
+        ),
         (table(PLAIN[:2]), r"Nothing is left of .*users with fewer than 3 interactions \(1\)"),
         (table([("", "", "")] * 4), r"which has 4 rows: rows without user \(4\) were dropped"),
         (table(PLAIN) + "a,b\n", "Line 8 of .* has 2 fields, but the first line names 3 columns"),

@@ -187,7 +187,7 @@ def test_recbole_without_types_says_which_format_to_use(types, separator, tmp_pa
     refused(source, "must be a name and a type, .*; a table without types is read with the format csv", "recbole")
     refused(
         store(tmp_path / "b.inter", ROWS, (*TYPES[1:], "x:token"), "\t"),
-        "has no user column; .*: name one with --user",
+        "has no user column; .*: name what is missing with --user NAME",
         "recbole",
     )
 

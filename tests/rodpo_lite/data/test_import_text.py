@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from import_cases import log, sequences, store, text
+from import_cases import START, log, sequences, store, text
 from importing import imported, refused, write
 
 from rodpo_lite.data.importers import delimited
@@ -160,7 +160,7 @@ def test_a_table_without_a_header_keeps_its_first_row(separator, name, tmp_path)
     )
     refused(
         source,
-        "has no user column; its columns are '1', '2', '3', '4': give its number, as in --user 1",
+        "has no user and no item column; its columns are '1', '2', '3', '4': give numbers, as in --user 1 --item 2",
         no_header=True,
     )
     refused(
@@ -184,9 +184,51 @@ def test_a_header_that_seems_to_be_a_row_is_no_header(make, tmp_path):
 
 def test_a_first_line_without_numbers_is_told_how_it_may_be_a_row(tmp_path):
     source = store(tmp_path / "a", [(row.user, row.item) for row in ROWS], None, "\t")
-    refused(source, "has no user column; its columns are 'u0', .*give --no-header and a number, as in --user 1")
+    refused(
+        source,
+        "has no user and no item column; its columns are 'u0', .*give --no-header and numbers, as in --user 1 --item 2",
+    )
     with pytest.warns(Notice, match="no time column"):
         assert len(imported(source, no_header=True, user="1", item="2")[0].items) == len(ROWS)
+
+
+def test_all_that_is_missing_is_asked_for_at_once(tmp_path):
+    rows = [(row.user, row.item, f"{1 + n % 28}.5.2021") for n, row in enumerate(ROWS)]
+    source = store(tmp_path / "a", rows, ("Wer", "Was", "am Tag"))
+    refused(
+        source, "has no user and no item column; .* name what is missing with --user NAME --item NAME --time 'am Tag'"
+    )
+    refused(source, "has no item column; .*with --item NAME --time 'am Tag'", user="Wer")
+    refused(source, "has no item and no rating column; .*--item NAME --rating NAME", user="Wer", min_rating=3.0)
+
+
+DATED = {
+    "dates": lambda n: f"{1 + n % 28}.5.2021", "ISO 8601": lambda n: f"2021-05-{1 + n % 28:02}T12:00",
+    "Unix seconds": lambda n: START + n, "milliseconds": lambda n: 1000 * START + n,
+    "dates as numbers": lambda n: 20210501 + n % 28,
+}  # fmt: skip
+NO_TIMES = {
+    "prices": lambda n: f"{n}.99", "years": lambda n: 1990 + n % 30, "barcodes": lambda n: 4_006_381_333_931 + n,
+    "one day": lambda n: "2021-05-01", "words": lambda n: "May", "numbers of orders": lambda n: 10_000_000 + n,
+    "nothing": lambda n: "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("written", DATED)
+def test_times_that_are_not_called_so_are_not_left_out_in_silence(written, tmp_path):
+    rows = [(row.user, row.item, DATED[written](n), 7) for n, row in enumerate(ROWS)]
+    source = store(tmp_path / "a", rows, ("user", "item", "bought on", "price"))
+    refused(source, "there are times in 'bought on': give --time 'bought on', or --ties file if they are of something")
+    assert imported(source, time="bought on")[0].first_time is not None
+    with pytest.warns(Notice, match="no time column"):
+        assert imported(source, ties="file")[0].first_time is None
+
+
+@pytest.mark.parametrize("written", NO_TIMES)
+def test_what_is_no_time_is_not_taken_for_one(written, tmp_path):
+    rows = [(row.user, row.item, NO_TIMES[written](n)) for n, row in enumerate(ROWS)]
+    with pytest.warns(Notice, match="no time column"):
+        assert imported(store(tmp_path / "a", rows, ("user", "item", "x")))[0].first_time is None
 
 
 def test_names_that_are_numbers_may_name_columns(tmp_path):
