@@ -41,7 +41,7 @@ ledger, grid = Ledger.open(ledger_folder), Grid.read(GRID)
 hidden = "toys-planted"  # a tenth of the training purchases
 
 # %% tags=["hide-input"]
-Markdown("**The answer.** " + render("because", **negatives.because(grid, ledger)).removeprefix("- "))
+Markdown("**The answer.**\n\n" + render("because", **negatives.because(grid, ledger)))
 
 # %% [markdown]
 # ```{margin}

@@ -81,8 +81,8 @@ fig.update_layout(height=480, showlegend=False)
 fig.update_xaxes(title="score", range=[-1, 6])
 figures.show(
     fig,
-    caption="Twelve flavours under three selectors. Without JavaScript, this is what ten steps do: bars are scores "
-    "after them, strokes scores before.",
+    caption="Twelve flavours under three selectors.",
+    still="This is what ten steps do: bars are scores after them, strokes scores before.",
     alt="Three columns of twelve flavours, each with a bar for its score. In each, a step moves pistachio up and one "
     "other flavour down: the first in the left column, one of the best few in the middle, any in the right one.",
     data=after[["selector", "item", "score", "after", "hits", "pushed"]],
@@ -149,8 +149,8 @@ fig.update_yaxes(title="NDCG@5, change from the reference, %", range=[-20, 10])
 figures.show(
     fig,
     caption="Four selectors, aligned from the same reference with the same luck; the data are those of the first race. "
-    "NDCG@5 is about what users would like "
-    "and do not have yet, in lists without what they have. Without JavaScript, this is the race as it is set at first.",
+    "NDCG@5 is about what users would like and do not have yet, in lists without what they have.",
+    still="This is the race as it is set at first.",
     alt="Four curves of NDCG@5 over 200 steps, against the reference: the hardest negative falls below it, the others "
     "stay near it.",
     data=curves.assign(**{push: curves[push] / lab.USUAL.beta for push in ("wrong push", "right push")}),

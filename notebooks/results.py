@@ -65,7 +65,8 @@ fig.add_vline(x=0, line_dash="dot", line_color=figures.GREY)
 figures.show(
     fig,
     caption="Recorded runs over five seeds, with 95 % intervals over users and seeds. Nothing is corrected for how "
-    "many you ask: verdicts are on the scoreboard. Without JavaScript, this is the pool against four others.",
+    "many you ask: verdicts are on the scoreboard.",
+    still="This is the pool against four others.",
     alt="Changes of NDCG@5 with their intervals around zero, a line for each dataset, and a sentence that says on "
     "which of them a difference is shown.",
     data=shown.drop(columns=["base", "rejected", "protocol", "stays"]),

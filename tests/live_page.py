@@ -63,6 +63,7 @@ def write_live_page(folder: Path) -> Path:
     figures = ""
     for name, given in inputs.items():
         words = {"caption": "A caption.", "alt": f"The figure {name}.", "data": None, "live": name, "inputs": given}
+        words["still"] = "As it is at first."
         figures += staging.figure_html({}, words, f"{name}.svg", "made", staging.live_html(BOOK, words))
     page = folder / "notebooks" / "page.html"
     page.parent.mkdir()

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from companion.evidence.comparison import PUSHED, RANKED, changes, mechanism, over_seeds, require_rows
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import Ledger
-from companion.findings.changes import labelled
+from companion.findings.changes import labelled, popular
 from companion.findings.names import NAMES
 from companion.findings.runs import MARK, began_elsewhere
 
@@ -157,7 +157,8 @@ def because(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     """What was shown of the reason why, and what not: the push, what hiding more does, and two that should help.
 
     hidden: of `pushed`; trend: of `as_more_is_hidden`, of the dataset of which most shares are hidden, None where there
-    is one share alone; skipping, later: how many of NULLS are above and below, all items ranked, and of how many.
+    is one share alone; skipping, later: how many of NULLS are above and below, all items ranked, and of how many;
+    popular: in how many of `popular` more than half of the lead over the hardest item lies there.
     """
     sources = pd.Series({name: grid.source(name) for name in grid.planted})
     most = sources.value_counts().idxmax() if len(sources) else None
@@ -169,4 +170,6 @@ def because(grid: Grid, ledger: Ledger) -> dict[str, Any]:
         part = changes(grid, [pair], ledger, protocols=[RANKED])
         sure = {"above": int((part["low"] > 0).sum()), "below": int((part["high"] < 0).sum()), "of": len(part)}
         found[name] = sure
+    shares = popular(grid, ledger)["shares"]
+    found["popular"] = {"of": len(shares), "most": int((shares["share"] > 0.5).sum())}
     return pushed(grid, ledger) | found

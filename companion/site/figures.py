@@ -157,14 +157,15 @@ def whiskers(middle: Any, low: Any, high: Any) -> dict[str, Any]:
 
 def show(
     fig: go.Figure, *, caption: str, alt: str, data: pd.DataFrame | None = None, live: str | None = None,
-    inputs: JsonValue = None,
+    inputs: JsonValue = None, still: str = "",
 ) -> None:  # fmt: skip
     """Show a plotly figure with its caption: natively in a notebook, as accessible HTML in the book.
 
     caption: a sentence or two; `$…$` in it is mathematics. alt: what a reader who cannot see it must know. data: the
     numbers behind it, which the book offers as a collapsible table. live: the name of a figure that computes in the
     reader's browser (book/live/<name>.html.j2, book/_static/lab/<name>.js), which gets `inputs` and takes the place of
-    this one where scripts run. Raises ValueError without caption or alt.
+    this one where scripts run. still: a sentence on this one, which the other does not need. Raises ValueError
+    without caption or alt.
     """
     if not caption.strip() or not alt.strip():
         raise ValueError("a figure needs a caption and an alt text")
@@ -172,9 +173,9 @@ def show(
         _hold(fig)
     native = fig._repr_mimebundle_()  # what plotly shows where its own form is not known, as in Colab
     words = {"caption": caption, "alt": alt, "data": None if data is None else table_html(data)}
-    words |= {"live": live, "inputs": inputs} if live else {}
+    words |= {"live": live, "inputs": inputs, "still": still} if live else {}
     display({**native, PLOTLY: compact(fig), "text/plain": alt}, metadata={METADATA: words}, raw=True)
-    display(Markdown(f"*{caption}*"), metadata={METADATA: CAPTION})
+    display(Markdown(f"*{f'{caption} {still}'.strip()}*"), metadata={METADATA: CAPTION})
 
 
 def compact(fig: go.Figure) -> dict[str, Any]:

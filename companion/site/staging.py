@@ -96,14 +96,15 @@ def figure_html(
             '<figure class="rodpo-figure">'
             f'<div class="rodpo-plot" role="img" aria-label="{alt}" style="min-height:{height}px"></div>{_json(figure)}'
         )
-        end = ""
+        end, still = "", ""
     else:
         begin = f'<figure class="rodpo-figure" data-live="{words["live"]}">{live}{_json(words["inputs"])}'
         end = f'<script defer src="../_static/{LAB}/{words["live"]}.js"></script>'
+        still = f"<p>{prose(words['still'])}</p>"
     title = "Data of this figure" if words["data"] else "How this figure was made"
     data = f'<details><summary>{title}</summary>{words["data"] or ""}<p class="rodpo-made">{escape(made)}</p></details>'
     return (
-        f'{begin}<noscript><img src="{picture}" alt="{alt}" width="{WIDTH}" loading="lazy"></noscript>'
+        f'{begin}<noscript><img src="{picture}" alt="{alt}" width="{WIDTH}" loading="lazy">{still}</noscript>'
         f"<figcaption>{prose(words['caption'])}</figcaption>{data}{end}</figure>"
     )
 

@@ -72,10 +72,14 @@ class Power {
     const effect = this.down(this.controls.values().effect);
     mark(svg, "line", { class: "lab-true", x1: LEFT, x2: width, y1: effect, y2: effect });
     mark(svg, "text", { class: "lab-tick", x: (LEFT + width) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, svg.dataset.x);
+    if (!this.shown.length) {
+      mark(svg, "text", { class: "lab-tick lab-empty", x: (LEFT + width) / 2, y: this.down(10), "text-anchor": "middle" }, svg.dataset.empty);
+    }
     this.shown.forEach((one, place) => this.bar(one, place));
   }
 
   add(one) {
+    if (!this.shown.length) this.svg.querySelector(".lab-empty")?.remove();
     this.bar(one, this.shown.push(one) - 1);
   }
 

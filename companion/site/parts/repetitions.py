@@ -19,7 +19,8 @@ def show(before: np.ndarray, after: np.ndarray) -> None:
     figures.show(
         fig,
         caption="Drawn with replacement from what each user of Toys got from `topk` and from its reference, with five "
-        "seeds. Without JavaScript, this is how far an interval reaches on average.",
+        "seeds.",
+        still="This is how far an interval reaches on average.",
         alt="A hundred intervals around a true change, of which those that leave zero out are marked and counted.",
         data=reach,
         live="power",

@@ -76,6 +76,16 @@ def test_where_most_of_the_lead_lies():
     assert render("popular", shares=rows).startswith("**Less than half of")
 
 
+UNKNOWN = {"hidden": [], "trend": None, "popular": {"of": 0, "most": 0}}
+UNKNOWN |= {null: {"of": 0, "above": 0, "below": 0} for null in ("skipping", "later")}
+
+
+@pytest.mark.parametrize(("most", "said"), [(4, True), (3, False)])
+def test_where_most_of_the_lead_lies_is_said_if_it_lies_there(most, said):
+    text = render("because", **UNKNOWN | {"popular": {"of": 6, "most": most}})
+    assert ("the most popular, in 4 of 6 comparisons" in text) is said and (text == "") is not said
+
+
 def test_verdicts_are_counted():
     claims = [{"verdict": kind} for kind in ("mixed", "reproduced", "mixed")]
     assert render("verdicts", claims=claims) == "Of 3, 2 are mixed, 1 is reproduced."
@@ -85,7 +95,7 @@ def test_where_nothing_has_run_nothing_is_claimed():
     for name, facts in {
         "pool": {"pools": []},
         "popular": {"shares": []},
-        "because": {"hidden": [], "trend": None, "skipping": {"of": 0}, "later": {"of": 0}},
+        "because": UNKNOWN,
         "bases": {"changes": []},
         "others": {"changes": []},
         "precisions": {"usual": None},

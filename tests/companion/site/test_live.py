@@ -242,7 +242,10 @@ def test_nothing_keeps_a_reader_out_of_a_live_figure(live):
 def test_without_scripts_there_is_a_picture_with_its_caption(live_page):
     text = live_page.read_text(encoding="utf-8")
     assert text.count('role="group"') == 4 and text.count(" hidden>") >= 2
-    assert '<noscript><img src="pool.svg" alt="The figure pool."' in text and "<figcaption>A caption." in text
+    assert (
+        '<noscript><img src="pool.svg" alt="The figure pool."' in text and "<figcaption>A caption.</figcaption>" in text
+    )
+    assert text.count("<p>As it is at first.</p></noscript>") == 4
 
 
 def test_the_races_of_the_guesses_are_those_of_python():

@@ -22,7 +22,8 @@ def test_nothing_in_a_figure_closes_its_script_or_attribute():
 
 
 def test_nothing_in_the_inputs_of_a_live_figure_closes_its_script():
-    words = {"caption": "c", "alt": '"><b>', "data": None, "live": "pool", "inputs": {"title": "</script><b>"}}
+    words = {"caption": "c", "alt": '"><b>', "data": None, "live": "pool", "still": "<b>"}
+    words["inputs"] = {"title": "</script><b>"}
     html = staging.figure_html({}, words, "1.svg", "made", "<div></div>")
     assert html.count("<script") == html.count("</script>") == 2 and "<b>" not in html
     assert json.loads(re.search(r'json">(.*?)</script>', html)[1]) == words["inputs"]
