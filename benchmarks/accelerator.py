@@ -26,7 +26,7 @@ def summary(lines: list[dict], **about) -> dict:
     """What accelerator.json holds: about the machine and the data, and each curve with its points."""
     curves = {}
     for curve in CURVES:
-        own = [line for line in lines if line["curve"] == curve]
+        own = [line for line in lines if line.get("curve") == curve]
         process = Process(library="scaling", task=curve, round=0, date=about["date"], lines=own)
         curves[curve] = [point.model_dump() for point in points([process])]
     return {**about, "curves": curves}

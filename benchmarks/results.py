@@ -75,7 +75,7 @@ class Results(Record):
     dataset: str
     machine: Machine
     versions: dict[str, dict[str, str]]  # library → distribution → version
-    tasks: dict[str, dict[str, Outcome]]  # task → library → outcome
+    tasks: dict[str, dict[str, Outcome]] = {}  # task → library → outcome
     curves: dict[str, list[Point]] = {}  # of scaling.py
 
 

@@ -1,4 +1,4 @@
-"""Run every library side by side on the same data, in turn, and write benchmarks/results.json.
+"""Run every library side by side on the same data, in turn, and write benchmarks/results.json, and our own curves.
 
 python benchmarks/run.py                            all tasks, three rounds; what is finished is not run again
 python benchmarks/run.py --quick                    a small part of the data, one round, nothing written for good
@@ -72,8 +72,11 @@ def needless(store: Store, name: str, task: str) -> bool:
     return bool(earlier) and outcome(earlier).seconds is None
 
 
-def collect(store: Store, dataset: str, threads: int) -> Results:
-    """The summary of all that is stored, whichever run it came from."""
+def collect(store: Store, dataset: str, threads: int) -> dict[str, Results]:
+    """Summaries of all that is stored, whichever run it came from: `results` of tasks, and `curves`, each if any is.
+
+    They are apart, so that one may be measured again where the other was not.
+    """
     tasks: dict[str, dict[str, Outcome]] = {}
     versions: dict[str, dict[str, str]] = {}
     for task in TASKS:
@@ -81,11 +84,12 @@ def collect(store: Store, dataset: str, threads: int) -> Results:
             if processes := store.rounds(name, task):
                 tasks.setdefault(task, {})[name] = outcome(processes)
                 versions |= {name: processes[-1].stated("versions")} if processes[-1].stated("versions") else {}
-    curves = {curve: points(found) for curve in CURVES if (found := store.rounds("scaling", curve))}
-    date = datetime.date.today().isoformat()
-    return Results(
-        date=date, dataset=dataset, machine=machine(threads), versions=versions, tasks=tasks, curves=curves
-    )  # fmt: skip
+    about = {"date": datetime.date.today().isoformat(), "dataset": dataset, "machine": machine(threads)}
+    found = {"results": Results(versions=versions, tasks=tasks, **about)} if tasks else {}
+    if curves := {curve: rounds for curve in CURVES if (rounds := store.rounds("scaling", curve))}:
+        ours = {"ours": next(iter(curves.values()))[-1].stated("versions")}
+        found["curves"] = Results(versions=ours, curves={name: points(of) for name, of in curves.items()}, **about)
+    return found
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -127,11 +131,11 @@ def main(argv: list[str] | None = None) -> None:
             if store.get(name, task, number) is None and not needless(store, name, task):
                 if process := run_process(name, task, number, pythons[name], data, options):
                     store.put(process)
-    results = collect(store, data.stem, options.threads)
-    path = BENCH / "quick.json" if options.quick else HERE / "results.json"
-    write_atomically(path, results)
-    print(table(results))
-    print(f"\nwritten: {path}", file=sys.stderr)
+    for name, found in collect(store, data.stem, options.threads).items():
+        path = BENCH / f"quick-{name}.json" if options.quick else HERE / f"{name}.json"
+        write_atomically(path, found)
+        print(table(found))
+        print(f"\nwritten: {path}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ from rodpo_lite.losses.cross_entropy import full_cross_entropy
 from rodpo_lite.model.capacity import dense_twin
 from rodpo_lite.model.config import EncoderConfig
 from rodpo_lite.model.recommender import Recommender
+from rodpo_lite.provenance import versions
 from rodpo_lite.settings import build, read_preset
 from rodpo_lite.training.alignment import AlignmentObjective
 from rodpo_lite.training.reference import ReferenceObjective
@@ -259,6 +260,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     interactions = read_interactions(options.interactions)
+    print(json.dumps({"versions": versions()}), flush=True)
     for curve in options.curves:
         beauty = dataset_of(
             interactions.sequences, interactions.n_items, 64 if curve in ("encoders", "inference") else 0

@@ -16,7 +16,7 @@
 # **The question.** What do an alignment, a mixture and an epoch cost on two CPU cores, and what bounds that?
 #
 # ```{margin}
-# Numbers are read from `benchmarks/results.json`, which `make bench` writes, and from files beside it. Unless a section
+# Numbers are read from `benchmarks/curves.json`, which `make bench` writes, and from files beside it. Unless a section
 # says otherwise the model is SASRec {cite}`kang2018sasrec` with 2 blocks, width 64, 2 heads, at most 50 items, item IDs
 # only.
 # ```
@@ -39,16 +39,16 @@ from companion.site.pages import record
 from IPython.display import Markdown
 
 figures.setup()
-results = costs.measured("results")
-cost = costs.curve(results, "cost")
+ours = costs.measured("curves")
+cost = costs.curve(ours, "cost")
 
 # %% tags=["hide-input"]
 sizes = {one["size"] for one in runs.pool(Grid.read(GRID), Ledger.open())["pools"]}
-added = costs.added(cost, costs.curve(results, "encoders"), costs.curve(results, "pool"), sorted(sizes))
+added = costs.added(cost, costs.curve(ours, "encoders"), costs.curve(ours, "pool"), sorted(sizes))
 record("topk_over_plain_epoch", added["topk"])
 record("sparse_fusion_over_dense", added["fusion"])
-torch, dataset = results["versions"]["ours"]["torch"], results["dataset"].capitalize()
-measured = render("measured", date=results["date"], machine=results["machine"], torch=torch, dataset=dataset)
+torch, dataset = ours["versions"]["ours"]["torch"], ours["dataset"].capitalize()
+measured = render("measured", date=ours["date"], machine=ours["machine"], torch=torch, dataset=dataset)
 said = render("alignment_cost", **added)
 Markdown(f"**The answer.** {said}\n\n{measured}")
 
@@ -88,7 +88,7 @@ figures.show(
 
 # %% tags=["hide-input"]
 AXES = {"items": "Items", "users": "Users", "length": "History length", "pool": "Pool size"}
-curves = {name: costs.curve(results, name) for name in AXES}
+curves = {name: costs.curve(ours, name) for name in AXES}
 fig, pick = go.Figure(), {}
 for name, label in AXES.items():
     for number, (of, part) in enumerate(curves[name].query("x > 0").groupby("of", sort=False)):
@@ -111,7 +111,7 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-growth = costs.growth(curves, costs.curve(results, "seeds"))
+growth = costs.growth(curves, costs.curve(ours, "seeds"))
 record("sampled_step_spread_percent", growth["spread"])
 Markdown(render("growth", **growth))
 
@@ -141,19 +141,20 @@ figures.show(
 
 # %% tags=["hide-input"]
 of = {"cross_entropy": "reference, cross-entropy alone", "encoder": "reference, encoder alone"}
-products = costs.ratios(cost, "bf16 products", epoch="reference", **of)
+floor = costs.products(cost)
+products = costs.ratios(cost, floor, epoch="reference", **of)
 record("epoch_over_products", products["epoch"])
-Markdown(render("products", **products))
+Markdown(render("products", precision=floor.split()[0], **products))
 
 # %% [markdown]
 # ## On a GPU
 #
-# The same epochs of Beauty on a GPU, in bf16 on both devices unless a line says otherwise. The two differ in kind:
-# compare the ratios to the plain epoch of each.
+# The same epochs of Beauty on a GPU, in bf16 there unless a line says otherwise. The two differ in kind: compare the
+# ratios to the plain epoch of each.
 
 # %% tags=["hide-input"]
 gpu = costs.measured("accelerator")
-of_gpu = costs.on_a_gpu(gpu, results)
+of_gpu = costs.on_a_gpu(gpu, ours)
 figures.table(
     of_gpu.round({"GPU, s": 2, "GPU, ratio": 2, "CPU, s": 1, "CPU, ratio": 2}),
     f"Median seconds of an epoch of {gpu['dataset'].capitalize()} on one {gpu['accelerator']} (torch "
@@ -245,7 +246,7 @@ figures.table(
 # preference loss at all.
 # :::
 #
-# **3. Does it hold on your machine?** `make bench ARGS="--only ours --fresh"` measures ours again. Which of the ratios
+# **3. Does it hold on your machine?** `make bench ARGS="--only scaling --fresh"` measures ours again. Which of the ratios
 # above moves?
 #
 # :::{dropdown} Answer

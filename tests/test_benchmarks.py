@@ -162,7 +162,8 @@ def test_finished_processes_are_found_again_and_summarised(tmp_path):
     assert [p.round for p in again.rounds("ours", "epoch-full")] == [0, 1]
     assert needless(again, "recbole", "epoch-bce") and not needless(again, "ours", "epoch-full")
 
-    results = collect(again, "beauty", threads=2)
+    assert set(found := collect(again, "beauty", threads=2)) == {"results"}
+    results = found["results"]
     assert Results.model_validate_json(results.model_dump_json()) == results
     assert results.versions == {"ours": {"torch": "2"}}
     text = table(results)
@@ -174,8 +175,11 @@ def test_curves_are_summarised_point_by_point(tmp_path):
     store, line = Store(tmp_path), {"of": "topk", "x": 20}
     for number in range(2):
         lines = [line | {"seconds": 0.1 + number}, line | {"seconds": 0.3}, {"of": "none", "x": 0, "seconds": 0.05}]
+        lines = [{"versions": {"torch": "2"}}, *lines]
         store.put(process(lines, library="scaling", task="pool", number=number))
-    results = collect(store, "beauty", threads=2)
+    assert set(found := collect(store, "beauty", threads=2)) == {"curves"}
+    results = found["curves"]
+    assert results.versions == {"ours": {"torch": "2"}}
     assert [(point.of, point.x, point.seconds.raw) for point in results.curves["pool"]] == [
         ("topk", 20, [0.1, 0.3, 1.1, 0.3]),
         ("none", 0, [0.05, 0.05]),
@@ -282,7 +286,8 @@ def test_our_own_curves_are_measured(tmp_path, curve):
     command = [sys.executable, str(BENCHMARKS / "scaling.py"), curve, "--interactions", str(path), "--repeats", "2"]
     done = subprocess.run([*command, "--threads", "1"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    first, *lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert set(first["versions"]) >= {"torch", "rodpo_lite"}
     of = [(line["of"], line["x"]) for line in lines]
     assert len(of) == 2 * len(set(of)) and of[: len(of) // 2] == of[len(of) // 2 :], "they take turns"
     assert len(set(of)) == {"encoders": 5, "inference": 5, "pool": 11}[curve]

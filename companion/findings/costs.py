@@ -12,7 +12,7 @@ from companion.findings.names import NAMES
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation.statistics import seed_mean
 from rodpo_lite.files import read_json
-from rodpo_lite.sampling.selectors import NegativesConfig
+from rodpo_lite.settings import read_preset
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 LIBRARIES, EPOCHS, QUALITY = (NAMES[kind] for kind in ("libraries", "epochs", "quality"))
@@ -24,7 +24,7 @@ def measured(name: str, folder: Path = FOLDER) -> dict[str, Any]:
     """What `benchmarks/` left in <name>.json; raises InputError, which names the command, where that is missing."""
     path = folder / f"{name}.json"
     if not path.is_file():
-        command = "make bench" if name == "results" else f"python benchmarks/{name}.py"
+        command = "make bench" if name in ("results", "curves") else f"python benchmarks/{name}.py"
         raise InputError(f"{path} does not exist; `{command}` writes it.")
     return read_json(path)
 
@@ -110,6 +110,11 @@ def ratios(table: pd.DataFrame, to: str, **of: str) -> dict[str, float]:
     return {name: float(medians[line] / medians[to]) for name, line in of.items()}
 
 
+def products(cost: pd.DataFrame) -> str:
+    """The line of the plain products in the precision in which they are faster, which is that of the epoch."""
+    return cost[cost["of"].isin(("bf16 products", "fp32 products"))].sort_values("seconds")["of"].iloc[0]
+
+
 def _sparse(table: pd.DataFrame) -> dict[str, float]:
     """By place, medians of a sparse mixture over its dense twin."""
     fusion = ratios(table, "dense twin of the fusion", fusion="sparse fusion")
@@ -137,14 +142,15 @@ def time_to_quality(table: pd.DataFrame) -> list[dict[str, Any]]:
 def added(cost: pd.DataFrame, encoders: pd.DataFrame, pool: pd.DataFrame, sizes: Iterable[int] = ()) -> dict[str, Any]:
     """How many times a plain epoch one with `topk` takes, and a sparse mixture its dense twin.
 
-    chosen: of a step, over one without a preference loss, for those of the pool sizes that were measured.
+    k: the pool of that epoch. chosen: of a step, over one without a preference loss, for those of the pool sizes that
+    were measured.
     """
     steps = pool.set_index("x")["seconds"]
     chosen = [{"k": int(size), "times": steps[size] / steps[0]} for size in sizes if size in steps.index]
     return (
         ratios(cost, "reference", topk="alignment, topk")
         | _sparse(encoders)
-        | {"k": NegativesConfig().k, "chosen": chosen}
+        | {"k": read_preset("recommended")["negatives"]["k"], "chosen": chosen}
     )
 
 

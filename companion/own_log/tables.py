@@ -33,7 +33,7 @@ def card(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     training, k = config.training, config.negatives.k
     facts = {"k": k, "share": SHARE, "beta": config.loss.beta, "rate": training.learning_rate}
     facts |= {"anchor": training.lambda_ce, "epochs": training.epochs}
-    steps = costs.curve(costs.measured("results"), "pool").set_index("x")["seconds"]
+    steps = costs.curve(costs.measured("curves"), "pool").set_index("x")["seconds"]
     return facts | {"pool": answer.answer(grid, ledger).get("pool", {"of": 0}), "cost": steps[k] / steps[0]}
 
 

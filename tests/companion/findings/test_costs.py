@@ -97,7 +97,7 @@ def test_missing_measurements_name_the_command(tmp_path):
 
 
 def test_the_committed_measurements_are_whole():
-    """Three rounds of every task that ours has, in the file that the chapter reads."""
+    """Three rounds of every task that ours has, and of every point of our own curves, in the files that chapters read."""
     found = costs.measured("results")
     for task in (*costs.EPOCHS, "evaluate", "import", *costs.QUALITY):
         assert len(found["tasks"][task]["ours"]["seconds"]["raw"]) >= 3, task
@@ -105,6 +105,9 @@ def test_the_committed_measurements_are_whole():
     ours = table[table["library"] == "rodpo_lite"].set_index("task")
     assert set(costs.EPOCHS) | {"evaluate", "import", *costs.QUALITY} <= set(ours.index)
     assert (ours["least"] <= ours["seconds"]).all() and (ours["seconds"] <= ours["most"]).all()
+    for name, points in (found := costs.measured("curves"))["curves"].items():
+        assert points and all(len(point["seconds"]["raw"]) >= 3 for point in points), name
+    assert found["versions"]["ours"]["torch"]
 
 
 def _curve(*lines):
@@ -117,6 +120,10 @@ def test_what_an_epoch_adds_to_its_products():
     cost = _curve(*((of, 1, seconds) for of, seconds in epochs))
     fusions = [("sparse fusion", 6), ("dense twin of the fusion", 3), ("sparse feedforward", 5)]
     encoders = _curve(*((of, 1, seconds) for of, seconds in [*fusions, ("dense twin of the feedforward", 4)]))
+    assert costs.products(cost) == "bf16 products"
+    assert (
+        costs.products(_curve(("fp32 products", 1, 2), ("reference", 1, 1), ("bf16 products", 1, 3))) == "fp32 products"
+    )
     pool = _curve(("topk", 0, 2), ("topk", 5, 3))
     added = costs.added(cost, encoders, pool, [5, 7])
     assert (added["topk"], added["fusion"], added["feedforward"]) == (1.5, 2, 1.25)
