@@ -246,8 +246,8 @@ figures.table(
 # preference loss at all.
 # :::
 #
-# **3. Does it hold on your machine?** `make bench ARGS="--only scaling --fresh"` measures ours again. Which of the ratios
-# above moves?
+# **3. Does it hold on your machine?** `make bench ARGS="--only scaling --fresh"` measures ours again. Which of the
+# ratios above moves?
 #
 # :::{dropdown} Answer
 # Nobody can say beforehand, which is why it is a question: the page holds for the machine that it names. Seconds will

@@ -162,7 +162,8 @@ def test_finished_processes_are_found_again_and_summarised(tmp_path):
     assert [p.round for p in again.rounds("ours", "epoch-full")] == [0, 1]
     assert needless(again, "recbole", "epoch-bce") and not needless(again, "ours", "epoch-full")
 
-    assert set(found := collect(again, "beauty", threads=2)) == {"results"}
+    found = collect(again, "beauty", threads=2)
+    assert set(found) == {"results"}
     results = found["results"]
     assert Results.model_validate_json(results.model_dump_json()) == results
     assert results.versions == {"ours": {"torch": "2"}}
@@ -177,7 +178,8 @@ def test_curves_are_summarised_point_by_point(tmp_path):
         lines = [line | {"seconds": 0.1 + number}, line | {"seconds": 0.3}, {"of": "none", "x": 0, "seconds": 0.05}]
         lines = [{"versions": {"torch": "2"}}, *lines]
         store.put(process(lines, library="scaling", task="pool", number=number))
-    assert set(found := collect(store, "beauty", threads=2)) == {"curves"}
+    found = collect(store, "beauty", threads=2)
+    assert set(found) == {"curves"}
     results = found["curves"]
     assert results.versions == {"ours": {"torch": "2"}}
     assert [(point.of, point.x, point.seconds.raw) for point in results.curves["pool"]] == [

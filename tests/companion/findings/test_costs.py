@@ -97,7 +97,7 @@ def test_missing_measurements_name_the_command(tmp_path):
 
 
 def test_the_committed_measurements_are_whole():
-    """Three rounds of every task that ours has, and of every point of our own curves, in the files that chapters read."""
+    """Three measurements of every task that ours has, and of our own curves, in the files that chapters read."""
     found = costs.measured("results")
     for task in (*costs.EPOCHS, "evaluate", "import", *costs.QUALITY):
         assert len(found["tasks"][task]["ours"]["seconds"]["raw"]) >= 3, task
