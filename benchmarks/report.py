@@ -17,6 +17,7 @@ NAMES = {
 CURVE_NAMES = {
     "cost": "Ours: an epoch, and the plain products of its cross-entropy",
     "encoders": "Ours: an epoch by encoder",
+    "inference": "Ours: all users ranked, by encoder",
     "items": "Ours: a step over the items of the catalogue",
     "users": "Ours: an epoch over users",
     "length": "Ours: a step of as many positions over the length of a history",

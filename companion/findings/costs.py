@@ -110,9 +110,9 @@ def ratios(table: pd.DataFrame, to: str, **of: str) -> dict[str, float]:
     return {name: float(medians[line] / medians[to]) for name, line in of.items()}
 
 
-def products(cost: pd.DataFrame) -> str:
-    """The line of the plain products in the precision in which they are faster, which is that of the epoch."""
-    return cost[cost["of"].isin(("bf16 products", "fp32 products"))].sort_values("seconds")["of"].iloc[0]
+def products(cost: pd.DataFrame) -> tuple[str, str]:
+    """The lines of the plain products in the faster precision, which is that of the epoch, and in the other."""
+    return tuple(cost[cost["of"].str.endswith(" products")].sort_values("seconds")["of"])
 
 
 def _sparse(table: pd.DataFrame) -> dict[str, float]:

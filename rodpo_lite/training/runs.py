@@ -254,7 +254,7 @@ def _train(jobs: list[tuple[dict[str, Any], Trainer]], resume: bool) -> None:
             computed_in(trainer.stretches),
             best_epoch=best["epoch"],
             epochs_run=len(trainer.history),
-            seconds=round(seconds / (len(jobs) if together else 1), 1),
+            seconds=round(seconds / (len(jobs) if together else 1), 3),
             parameters=counts.total,
             active_parameters=counts.active,
             valid=best["valid"],

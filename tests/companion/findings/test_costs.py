@@ -120,10 +120,8 @@ def test_what_an_epoch_adds_to_its_products():
     cost = _curve(*((of, 1, seconds) for of, seconds in epochs))
     fusions = [("sparse fusion", 6), ("dense twin of the fusion", 3), ("sparse feedforward", 5)]
     encoders = _curve(*((of, 1, seconds) for of, seconds in [*fusions, ("dense twin of the feedforward", 4)]))
-    assert costs.products(cost) == "bf16 products"
-    assert (
-        costs.products(_curve(("fp32 products", 1, 2), ("reference", 1, 1), ("bf16 products", 1, 3))) == "fp32 products"
-    )
+    lines = [("fp32 products", 1, 2), ("reference", 1, 1), ("bf16 products", 1, 3)]
+    assert costs.products(_curve(*lines)) == ("fp32 products", "bf16 products")
     pool = _curve(("topk", 0, 2), ("topk", 5, 3))
     added = costs.added(cost, encoders, pool, [5, 7])
     assert (added["topk"], added["fusion"], added["feedforward"]) == (1.5, 2, 1.25)

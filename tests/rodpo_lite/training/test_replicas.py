@@ -183,7 +183,7 @@ def test_runs_that_share_their_time_state_a_share_of_it(world, tmp_path):
 
     for record, folder in zip(runs.train_seeds(world, configs, folders, progress=slow), folders, strict=True):
         seconds = sum(line["epoch_seconds"] for line in read_history(folder))
-        assert seconds > 0.5 and record["seconds"] == round(seconds / 2, 1)
+        assert seconds > 0.5 and record["seconds"] == round(seconds / 2, 3)
 
 
 @pytest.mark.parametrize(
