@@ -75,10 +75,15 @@ def users_needed(change: Comparison, users: int, seeds: int, gain: float, tests:
 
     change: that on validation of so many `users` and `seeds`. Its error is taken to shrink with the root of the number
     of users, which is too good where seeds differ more than users do, and its degrees of freedom to be the fewest that
-    so many seeds can have; of one seed, which says nothing of others, those of SEEDS.
+    so many seeds can have.
     """
-    limits = scipy.stats.t.ppf([1 - 0.025 / tests, POWER], (seeds if seeds > 1 else len(SEEDS)) - 1)
+    limits = scipy.stats.t.ppf([1 - 0.025 / tests, POWER], seeds_counted(seeds) - 1)
     return int(np.ceil(users * (limits.sum() * change.error / gain) ** 2))
+
+
+def seeds_counted(seeds: int) -> int:
+    """Those that a number of users is counted with: of one, which says nothing of others, those of a whole trial."""
+    return seeds if seeds > 1 else len(SEEDS)
 
 
 def compare(before: np.ndarray, after: np.ndarray) -> Comparison:

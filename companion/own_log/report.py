@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from companion.own_log import tables
-from companion.own_log.decision import ALIGNMENTS, Decision
+from companion.own_log.decision import ALIGNMENTS, Decision, seeds_counted
 from companion.own_log.trial import REFERENCE, Trial
 from companion.site import figures
 from companion.site.markup import table_html
@@ -56,6 +56,7 @@ def write(trial: Trial, decision: Decision, out: Path, quick: bool = False, wort
         "account": _account(trial),
         "compared": _html(models_picture(compared, decision.incumbent)),
         "needed": len(needed),
+        "counted": seeds_counted(len(trial.seeds)),
         "needed_table": table_html(_with_commas(needed), NEEDED),
         "later": _html(later_picture(later)),
         "push": table_html(push, PUSH),
