@@ -73,7 +73,7 @@ class Power {
     mark(svg, "line", { class: "lab-true", x1: LEFT, x2: width, y1: effect, y2: effect });
     mark(svg, "text", { class: "lab-tick", x: (LEFT + width) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, svg.dataset.x);
     if (!this.shown.length) {
-      mark(svg, "text", { class: "lab-tick lab-empty", x: (LEFT + width) / 2, y: this.down(10), "text-anchor": "middle" }, svg.dataset.empty);
+      mark(svg, "text", { class: "lab-empty", x: (LEFT + width) / 2, y: this.down(10), "text-anchor": "middle" }, svg.dataset.empty);
     }
     this.shown.forEach((one, place) => this.bar(one, place));
   }

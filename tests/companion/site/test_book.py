@@ -245,7 +245,7 @@ EVERY = {"ledger", "costs", "data", "losses", "figures", "plain"}
     ("workflow/Snakefile", set()),
     ("benchmarks/results.json", {"costs"}),
     ("book/sentences/names.yml", {"costs"}),
-    ("data/amazon/toys/dataset.json", {"ledger", "costs", "data"}),
+    ("data/amazon/toys/dataset.json", {"ledger", "data"}),
     ("companion/evidence/ledger.py", {"ledger"}),
     ("rodpo_lite/losses/preference.py", {"ledger", "losses"}),
     ("companion/site/template.yml", {"figures"}),
@@ -269,7 +269,7 @@ def test_what_a_killed_write_leaves_makes_no_page_stale(project, path):
 
 def test_real_data_elsewhere_counts(project, tmp_path, monkeypatch):
     monkeypatch.setenv("RODPO_DATA", str(tmp_path / "elsewhere"))
-    assert project("elsewhere/toys/dataset.json") == {"ledger", "costs", "data"}
+    assert project("elsewhere/toys/dataset.json") == {"ledger", "data"}
     assert project("data/amazon/toys/dataset.json") == set()
 
 
