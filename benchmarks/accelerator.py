@@ -43,6 +43,7 @@ def main() -> None:
 
     from rodpo_lite.files import write_json
     from rodpo_lite.provenance import commit, versions
+    from rodpo_lite.settings import read_preset
 
     if not torch.cuda.is_available():
         sys.exit("There is no CUDA device here; on a CPU `make bench` measures the same.")
@@ -51,7 +52,7 @@ def main() -> None:
     done = subprocess.run([*command, "--largest", "5"], stdout=subprocess.PIPE, text=True, check=True)
     about = {"date": datetime.date.today().isoformat(), "dataset": options.dataset, "commit": commit()}
     about |= {"accelerator": torch.cuda.get_device_name(), "cpu": machine(1).cpu, "versions": versions()}
-    about["measured"] = f"{options.repeats} times each"
+    about |= {"measured": f"{options.repeats} times each", "k": read_preset("recommended")["negatives"]["k"]}
     write_json(options.out, summary([json.loads(line) for line in done.stdout.splitlines()], **about))
 
 

@@ -158,9 +158,9 @@ of_gpu = costs.on_a_gpu(gpu, ours)
 figures.table(
     of_gpu.round({"GPU, s": 2, "GPU, ratio": 2, "CPU, s": 1, "CPU, ratio": 2}),
     f"Median seconds of an epoch of {gpu['dataset'].capitalize()} on one {gpu['accelerator']} (torch "
-    f"{gpu['versions']['torch']}; {gpu['measured']}) and on the CPU above; ratios are to the plain epoch on the same "
-    "device, of alignments to the reference and of encoders, which have random features in two modalities, to the "
-    "linear fusion",
+    f"{gpu['versions']['torch']}; {gpu['measured']}; K = {gpu['k']}) and on the CPU above; ratios are to the plain "
+    "epoch on the same device, of alignments to the reference and of encoders, which have random features in two "
+    "modalities, to the linear fusion",
     rows=len(of_gpu),
 )
 
@@ -203,7 +203,7 @@ Markdown(render("precision_cost", **changed))
 #
 # - Compare times within a figure, where everything took turns. The plain epoch of Beauty was measured at different
 #   hours, and those differ by more than some strategies do.
-# - Exact cross-entropy over a catalogue of ten thousand items needs no GPU: an epoch is a few seconds on two cores.
+# - Exact cross-entropy over a catalogue of ten thousand items needs no GPU: an epoch takes seconds on two cores.
 # - Scores for the selection are a by-product of the anchor; finding the best of them is not, and takes what the bars of
 #   the strategies differ by.
 # - On a large catalogue sampling makes a step cheaper; exercise 1 says from where on, and by how much.
