@@ -126,7 +126,7 @@ for label, value in drift["together"].items():
 figures.show(
     fig,
     caption="How far false negatives moved against candidates beside them, relative to continued cross-entropy, at "
-    f"each run's best epoch; intervals over seeds. Selectors that hit them more often stand higher{flat}",
+    f"each run's best epoch; intervals over seeds. The rows are in the order of hits, most at the top{flat}",
     alt=f"Points with intervals for each selector and two kinds of false negatives; {len(drift['below'])} of "
     f"{len(drifts)} intervals lie below zero and {drift['above']} above.",
     data=drifts.reset_index(),
@@ -239,7 +239,7 @@ Markdown(render("repeating", **negatives.repeating(grid, ledger, allowed)))
 #
 # - On real purchases, too, the hardest item is a false negative more often than a random one of the top $K$ is; known
 #   false negatives are a small share of all pushes for either.
-# - A dozen selectors, some of them against the trend, cannot show that wrong pushes *cause* worse rankings. *The more
+# - So few selectors, some of them against the trend, cannot show that wrong pushes *cause* worse rankings. *The more
 #   is hidden* changes their number on purpose, and the gap does not follow; but what is hidden is also missing from
 #   training.
 # - Whether not repeating counts depends on what the protocol ranks, so a number without that label cannot be compared.
