@@ -46,7 +46,10 @@ READS = {  # files that a module reads, below the project: a page depends on the
     "companion/findings/runs.py": "data/published.csv",
     "companion/findings/names.py": "book/sentences/names.yml",
     "companion/findings/sentences.py": "book/sentences/*.j2",
+    "companion/own_log/report.py": "companion/own_log/*.j2",
     "rodpo_lite/data/schema.py": DATASETS,
+    "rodpo_lite/data/importers/tables.py": "rodpo_lite/data/importers/columns.yml",
+    "rodpo_lite/settings.py": "rodpo_lite/presets/*.yaml",
 }
 BUILDS = "builds the book, or checks it,"  # while it holds the folder
 

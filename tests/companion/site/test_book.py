@@ -245,6 +245,7 @@ EVERY = {"ledger", "costs", "data", "losses", "figures", "plain"}
     ("workflow/Snakefile", set()),
     ("benchmarks/results.json", {"costs"}),
     ("book/sentences/names.yml", {"costs"}),
+    ("rodpo_lite/presets/recommended.yaml", EVERY - {"data"}),
     ("data/amazon/toys/dataset.json", {"ledger", "data"}),
     ("companion/evidence/ledger.py", {"ledger"}),
     ("rodpo_lite/losses/preference.py", {"ledger", "losses"}),
