@@ -19,7 +19,7 @@ from scipy.stats import qmc
 
 from companion.evidence.declaration import Method, PlantedDataset, Range, Seeds, Study, Tuning
 from companion.evidence.ledger import Ledger
-from rodpo_lite.config import AlignmentConfig, ReferenceConfig
+from rodpo_lite.config import ENGINE_KEYS, AlignmentConfig, ReferenceConfig
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import read_json, read_yaml
 from rodpo_lite.settings import Settings, build, nested
@@ -214,6 +214,8 @@ class Experiment:
         row = self.grid.drift
         if self.dataset not in self.grid.planted or not self.reference or row in (None, self.name):
             return None
+        if self.grid.rows[row].reference != self.method.reference:
+            return None
         return Experiment(self.grid, self.dataset, row)
 
     @property
@@ -283,6 +285,8 @@ class Experiment:
             return {}
         rows = ledger.of(self.config(settings, 0), start.config(of_start, 0).encoder)
         rows = rows[(rows["dataset"] == self.dataset) & rows["seed"].isin(self.seeds)]
+        engine = {key: settings[f"training.{key}"] for key in ENGINE_KEYS if f"training.{key}" in settings}
+        rows = rows[rows["config"].map(lambda config: config["training"].items() >= engine.items()).astype(bool)]
         if self.reference:
             starts = {seed: ledger.by_file.at[file, "id"] for seed, file in self.reference.recorded(ledger).items()}
             rows = rows[rows["reference"] == rows["seed"].map(starts)]

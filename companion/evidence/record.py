@@ -19,7 +19,7 @@ from rodpo_lite.settings import build
 from rodpo_lite.training import checkpoint
 
 _KINDS_OF_NEGATIVES = [f"{kind}_{what}" for kind in ("past", "future", "planted") for what in ("rate", "share")]
-SELECTION = ("margin", "suppression", "effective_negatives", "repeat_rate", *_KINDS_OF_NEGATIVES)
+SELECTION = ("margin", "suppression", "effective_negatives", "repeat_rate", "right_share", *_KINDS_OF_NEGATIVES)
 PARTS = ("valid", "valid_masked", "test", "test_masked")
 COLUMNS = ("stage", "seed", "reference", "reference_weights", "weights", "precision", "device", "seconds")
 

@@ -59,7 +59,7 @@ def exclusions(rule: str, users: Tensor, rows: Tensor, positives: Tensor, owned:
 
     Shapes: users, rows (index of the last known interaction in `Dataset.items`) and positives are [P]; the result is
     [P, M], sorted and unique in each row, padded with N. `none` adds nothing, `past` the user's items up to that row,
-    `train` all training items of the user.
+    `train` and `planted` all that are in `owned`: training items, and for the latter what was planted, too.
     """
     positive = positives[:, None]
     if rule == "none":
@@ -102,6 +102,14 @@ class OwnedItems:
     def in_training(cls, dataset: Dataset, device="cpu") -> "OwnedItems":
         """Collect the training items of every user."""
         return cls.within(dataset.items, *leave_one_out(dataset).history("valid"), dataset.n_items, device)
+
+    def with_planted(self, keys: Tensor) -> "OwnedItems":
+        """The same with further pairs, keys user · N + item, which are in no row: first_row is -1."""
+        new = keys[~torch.isin(keys, self.keys)]
+        keys, order = torch.cat([self.keys, new]).sort()
+        first_row = torch.cat([self.first_row, torch.full_like(new, -1)])[order]
+        users = torch.arange(len(self.offsets), device=keys.device)
+        return OwnedItems(torch.searchsorted(keys, users * self.n_items), keys, first_row, self.n_items)
 
     def items_of(self, users: Tensor) -> tuple[Tensor, Tensor]:
         """Items and first rows of the given users, both [P, M], padded with N and 0."""

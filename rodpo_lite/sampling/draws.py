@@ -1,10 +1,25 @@
 """Parts of selectors: the best items, draws of items under exclusion, probabilities by rank."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from rodpo_lite.sampling.candidates import Candidates, item_mask, repeats
 from rodpo_lite.sampling.top_k import TopK, at_ranks, best, largest
+
+
+def less_popular(candidates: Candidates, gamma: float) -> Candidates:
+    """The same, ranked by s - γ log n, n being the training interactions of an item.
+
+    The best possible scores of a cross-entropy are log p(j | S), so that with γ = 1 the pointwise mutual information of
+    item and history ranks: how much more likely than to everybody an item is to this user.
+    """
+    if gamma == 0:
+        return candidates
+    penalty, rescore = gamma * candidates.popularity.clamp(min=1).to(torch.float32).log(), candidates.rescore
+    exact = rescore and (lambda items: rescore(items) - penalty[items])
+    return replace(candidates, scores=candidates.scores - penalty.to(candidates.scores.dtype), rescore=exact)
 
 
 def best_items(candidates: Candidates, depth: int) -> TopK:

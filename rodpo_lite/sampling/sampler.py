@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rodpo_lite.data.planted import Planted
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import training_counts
 from rodpo_lite.engine import Engine
@@ -33,11 +34,16 @@ class NegativeSampler:
     selector sees is numbered within it, and where it holds nothing eligible, uniform items of the catalogue are taken.
     """
 
-    def __init__(self, dataset: Dataset, config: NegativesConfig, engine: Engine, generator: torch.Generator):
+    def __init__(
+        self, dataset: Dataset, config: NegativesConfig, engine: Engine, generator: torch.Generator,
+        planted: Planted | None = None,
+    ):  # fmt: skip
         self.config, self.engine, self.generator, self.epoch = config, engine, generator, 0
         self.selector = SELECTORS[config.name]
         self.rows = engine.rows(dataset.n_items)
         self.owned = OwnedItems.in_training(dataset, engine.device)
+        if config.exclude == "planted" and planted is not None:
+            self.owned = self.owned.with_planted(planted.keys)
         self.popularity = torch.as_tensor(training_counts(dataset), device=engine.device)
         self.state = self.selector.state(len(dataset.items), engine.device)
 

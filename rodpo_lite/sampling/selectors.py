@@ -22,6 +22,7 @@ from rodpo_lite.sampling.draws import (
     by_rank,
     distinct_items,
     items_at,
+    less_popular,
     ranks,
     uniform_items,
     weighted_items,
@@ -37,8 +38,10 @@ class NegativesConfig(Settings):
     )
     k: int = Field(20, ge=1, description="pool size K")
     n: int = Field(1, ge=1, description="negatives per position, drawn independently")
-    exclude: Literal["none", "past", "train"] = Field(
-        "train", description="the user's own items that are never selected: none, those so far, all training items"
+    exclude: Literal["none", "past", "train", "planted"] = Field(
+        "train",
+        description="the user's own items that are never selected: none, those so far, all training items, or these "
+        "and what was planted, which nobody knows in use",
     )
     refresh: Literal["step", "epoch"] = Field(
         "step",
@@ -46,6 +49,9 @@ class NegativesConfig(Settings):
     )
     pool: Literal["catalogue", "sample"] = Field(
         "catalogue", description="what is selected from: every item, or the sample of training.loss = sampled"
+    )
+    popularity_penalty: float = Field(
+        0.0, ge=0, description="γ of hard and topk, which rank by score - γ log(training interactions)"
     )
     temperature: float = Field(1.0, gt=0, description="τ of topk_softmax")
     skip: int = Field(5, ge=0, description="m of rank_window: so many of the best are never selected")
@@ -78,11 +84,12 @@ def _weighted_probabilities(candidates: Candidates, weights: Tensor) -> Tensor:
 
 def hard(candidates: Candidates, config: NegativesConfig, generator: torch.Generator) -> Tensor:
     """The eligible item with the highest score: `topk` with K = 1."""
-    return best_items(candidates, 1).indices.expand(-1, config.n)
+    return best_items(less_popular(candidates, config.popularity_penalty), 1).indices.expand(-1, config.n)
 
 
 def _hard_probabilities(candidates: Candidates, config: NegativesConfig) -> Tensor:
-    return by_rank(candidates, torch.ones_like(candidates.eligible, dtype=torch.double))
+    ranked = less_popular(candidates, config.popularity_penalty)
+    return by_rank(ranked, torch.ones_like(candidates.eligible, dtype=torch.double))
 
 
 def topk(candidates: Candidates, config: NegativesConfig, generator: torch.Generator) -> Tensor:
@@ -91,12 +98,13 @@ def topk(candidates: Candidates, config: NegativesConfig, generator: torch.Gener
     Whether the paper draws uniformly, and whether policy or reference ranks the pool, is not known to us.
     """
     size = candidates.eligible.clamp(max=config.k)
-    return items_at(candidates, below(size, config.n, generator))
+    return items_at(less_popular(candidates, config.popularity_penalty), below(size, config.n, generator))
 
 
 def _topk_probabilities(candidates: Candidates, config: NegativesConfig) -> Tensor:
     size = candidates.eligible.clamp(max=config.k)
-    return by_rank(candidates, (ranks(candidates, config.k) < size).double() / size)
+    ranked = less_popular(candidates, config.popularity_penalty)
+    return by_rank(ranked, (ranks(candidates, config.k) < size).double() / size)
 
 
 def topk_softmax(candidates: Candidates, config: NegativesConfig, generator: torch.Generator) -> Tensor:
@@ -220,17 +228,18 @@ class Selector:
         return self.note or (self.draw.__doc__ or "").strip().splitlines()[0]
 
 
+PENALTY = ("popularity_penalty",)
 SELECTORS: dict[str, Selector] = {
     "uniform": Selector(uniform, lambda c, _: _weighted_probabilities(c, torch.zeros_like(c.popularity)), None),
     "popularity": Selector(popularity, lambda c, _: _weighted_probabilities(c, c.popularity**0.75), None),
     "in_batch": Selector(in_batch, lambda c, _: _weighted_probabilities(c, c.in_batch), None),
-    "hard": Selector(hard, _hard_probabilities),
+    "hard": Selector(hard, _hard_probabilities, uses=PENALTY),
     "static_hard": Selector(
-        hard, _hard_probabilities, "reference", note="The eligible item that the frozen reference scores highest."
+        hard, _hard_probabilities, "reference", PENALTY, note="The eligible item that the frozen reference scores highest."
     ),
-    "topk": Selector(topk, _topk_probabilities, uses=("k",)),
+    "topk": Selector(topk, _topk_probabilities, uses=("k", *PENALTY)),
     "static_topk": Selector(
-        topk, _topk_probabilities, "reference", ("k",), note="Uniform over the K best of the frozen reference."
+        topk, _topk_probabilities, "reference", ("k", *PENALTY), note="Uniform over the K best of the frozen reference."
     ),
     "topk_softmax": Selector(topk_softmax, _topk_softmax_probabilities, uses=("k", "temperature")),
     "rank_window": Selector(rank_window, _rank_window_probabilities, uses=("skip", "k")),

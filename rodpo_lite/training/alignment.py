@@ -45,7 +45,7 @@ class AlignmentObjective(Objective):
         policy.items.id.sparse = config.training.loss == "sampled"
         self.proposal = proposal(dataset, config.training, self.engine)
         if config.negatives.name != "none":
-            self.sampler = NegativeSampler(dataset, config.negatives, self.engine, generator)
+            self.sampler = NegativeSampler(dataset, config.negatives, self.engine, generator, planted)
             self.sequences = PackedSequences.for_training(dataset, policy.max_length, device)
             self.reference = FrozenStates(reference, dataset, self.sequences, self.engine)
             self.state = self.sampler.state

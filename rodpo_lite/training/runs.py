@@ -135,7 +135,7 @@ def align_seeds(
     planted = planted.to(engine.device) if planted else None
     with ExitStack() as locks:
         for folder, config, out in zip(references, configs, outs, strict=True):
-            _check_negatives(dataset, config)
+            _check_negatives(dataset, config, planted)
             reference = load(folder, dataset, engine.device)
             inputs = {"reference": reference.id, "reference_weights": sha256(Path(folder) / checkpoint.MODEL)}
             record = _new_record(dataset, config, reference.encoder, inputs)
@@ -184,7 +184,7 @@ def _check_trainable(dataset: Dataset, config: ReferenceConfig) -> None:
         raise InputError(f"encoder.placeholder = true, but {dataset.name} has {missing}; leave it out.")
 
 
-def _check_negatives(dataset: Dataset, config: AlignmentConfig) -> None:
+def _check_negatives(dataset: Dataset, config: AlignmentConfig, planted: Planted | None) -> None:
     """Every position must have something that may be rejected, and what is counted must fit into the catalogue."""
     negatives = config.negatives
     if negatives.name == "none":
@@ -195,10 +195,17 @@ def _check_negatives(dataset: Dataset, config: AlignmentConfig) -> None:
         if (value := getattr(negatives, key)) > dataset.n_items:
             catalogue = f"the catalogue of {dataset.name}, which has {dataset.n_items} items"
             raise InputError(f"negatives.{key} = {value} is larger than {catalogue}.")
-    counts = OwnedItems.in_training(dataset).offsets.diff()
+    owned = OwnedItems.in_training(dataset)
+    if negatives.exclude == "planted":
+        if planted is None:
+            raise InputError(
+                f"negatives.exclude = planted, but nothing is planted in {dataset.name}; `rodpo data plant` does that."
+            )
+        owned = owned.with_planted(planted.keys.cpu())
+    counts = owned.offsets.diff()
     if negatives.exclude != "none" and int(counts.max()) >= dataset.n_items:
         raise InputError(
-            f"User {dataset.user_ids[int(counts.argmax())]} has the whole catalogue among the training items, "
+            f"User {dataset.user_ids[int(counts.argmax())]} has the whole catalogue among the items that are spared, "
             "so nothing is left to reject; use negatives.exclude=none or drop that user."
         )
 
