@@ -235,7 +235,11 @@ SELECTORS: dict[str, Selector] = {
     "in_batch": Selector(in_batch, lambda c, _: _weighted_probabilities(c, c.in_batch), None),
     "hard": Selector(hard, _hard_probabilities, uses=PENALTY),
     "static_hard": Selector(
-        hard, _hard_probabilities, "reference", PENALTY, note="The eligible item that the frozen reference scores highest."
+        hard,
+        _hard_probabilities,
+        "reference",
+        PENALTY,
+        note="The eligible item that the frozen reference scores highest.",
     ),
     "topk": Selector(topk, _topk_probabilities, uses=("k", *PENALTY)),
     "static_topk": Selector(

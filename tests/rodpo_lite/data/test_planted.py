@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from rodpo_lite.config import AlignmentConfig, ReferenceConfig
 from rodpo_lite.data.batches import PackedBatch, PackedSequences
 from rodpo_lite.data.planted import PLANTED, Planted, plant
 from rodpo_lite.data.schema import read_dataset
@@ -14,6 +15,8 @@ from rodpo_lite.data.split import leave_one_out
 from rodpo_lite.errors import InputError
 from rodpo_lite.mechanism.diagnostics import SelectionDiagnostics
 from rodpo_lite.sampling.candidates import OwnedItems
+from rodpo_lite.settings import build
+from rodpo_lite.training import checkpoint, runs
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,32 @@ def test_a_hidden_item_is_a_false_negative_before_its_time_only(world, planted_f
         mine = record.loc[record["user"] == user, "item"]
         expected = {item for item in mine if sequence.index(item) > last_known}
         assert set(hits[position].nonzero()[:, 0].tolist()) == expected
+
+
+def test_what_was_planted_can_be_spared(planted_folder, tmp_path):
+    """An oracle: nothing that was hidden is rejected, at any time; everything else may be as before."""
+    left = read_dataset(planted_folder)
+    planted = Planted.of(left, planted_folder)
+    config = build(ReferenceConfig, {"training": {"epochs": 1, "batches_per_epoch": 2}, "encoder": {"width": 8}})
+    runs.train(left, config, tmp_path / "reference")
+
+    def align(out, rule, known):
+        given = {"training": {"epochs": 1, "batches_per_epoch": 2}, "negatives": {"name": "topk", "exclude": rule}}
+        config = build(AlignmentConfig, given | {"negatives": given["negatives"] | {"k": left.n_items}})
+        runs.align(left, tmp_path / "reference", config, tmp_path / out, planted=known)
+        return checkpoint.read_history(tmp_path / out)[0]
+
+    assert align("train", "train", planted)["planted_rate"] > 0
+    assert align("spared", "planted", planted)["planted_rate"] == 0
+    with pytest.raises(InputError, match=r"nothing is planted in .*rodpo data plant"):
+        align("unknown", "planted", None)
+
+
+def test_spared_items_join_those_that_a_user_owns():
+    owned = OwnedItems.within(np.array([5, 3, 7]), np.array([0, 2]), np.array([2, 3]), 9)
+    both = owned.with_planted(torch.tensor([4, 5, 9 + 1]))  # user 0: 4 and 5, which is known; user 1: 1
+    items, rows = both.items_of(torch.tensor([0, 1]))
+    assert items.tolist() == [[3, 4, 5], [1, 7, 9]] and rows.tolist() == [[1, -1, 0], [-1, 2, 0]]
 
 
 def test_ids_of_users_stay(plain_folder, tmp_path):

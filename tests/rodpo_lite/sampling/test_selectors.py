@@ -93,7 +93,10 @@ def test_probabilities_are_a_distribution_over_eligible_items(block, name):
     assert float((chance * block.candidates.is_excluded).sum()) == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize("settings", [{}, {"k": 3, "candidates": 4}, {"k": 3, "candidates": 2, "skip": 4}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"k": 3, "candidates": 4}, {"k": 3, "candidates": 2, "skip": 4}, {"k": 3, "popularity_penalty": 2}],
+)
 @pytest.mark.parametrize("name", WITH_PROBABILITIES)
 def test_drawn_frequencies_follow_the_stated_probabilities(name, settings):
     """Chi-square at level 0.001 on 20,000 draws from one fixed score vector."""
@@ -108,6 +111,20 @@ def test_drawn_frequencies_follow_the_stated_probabilities(name, settings):
     if (chance > 1e-12).sum() > 1:
         possible = chance > 1e-12
         assert stats.chisquare(counts[possible], 20_000 * chance[possible]).pvalue > 0.001
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+@pytest.mark.parametrize("name, k", [("hard", 1), ("topk", 1), ("static_hard", 1), ("static_topk", 1)])
+def test_popular_items_are_less_hard_by_the_penalty(name, k, rounded):
+    scores = torch.tensor([[2.0, 1.9, 0.0, 5.0]])
+    block = block_of(scores, [[3]], popularity=torch.tensor([8, 2, 0, 1]), popularity_penalty=0.5, k=k)
+    if rounded:  # the block says the opposite, and is looked at again
+        candidates = dataclasses.replace(block.candidates, rescore=lambda items: scores[0, items])
+        candidates = dataclasses.replace(candidates, scores=torch.tensor([[1.0, 0.9, 1.0, -torch.inf]]))
+        block = block._replace(candidates=candidates)
+    assert draw(name, block).tolist() == [[1]], "2 - ½ log 8 is less than 1.9 - ½ log 2"
+    kept = block.config.model_copy(update={"popularity_penalty": 0.0})
+    assert draw(name, block._replace(config=kept)).tolist() == [[0]]
 
 
 def test_candidates_by_rejection_follow_the_same_probabilities():
