@@ -83,6 +83,21 @@ def assess(question: Intervention, grid: Grid, ledger: Ledger) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "smallest", "verdict"])
 
 
+def answers(grid: Grid, ledger: Ledger) -> dict[str, dict[str, Any]]:
+    """What the ledger says to each committed question: asks, and members, the rows of `assess` that have run."""
+    found = {}
+    for name, question in read(grid).items():
+        table = assess(question, grid, ledger).dropna(subset="estimate")
+        found[name] = {"asks": question.asks, "members": table.assign(dataset=table["dataset"].map(grid.label))}
+    return found
+
+
+def closed(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """The members of all `answers` as readers see them, the verdict last."""
+    table = pd.concat([one["members"] for one in found.values()])
+    return table.drop(columns="smallest").rename(columns={"gap %": "lead %", "estimate": "closed %"})
+
+
 def _effects(gap: Sides, instead: Sides, ledger: Ledger, protocol: str) -> tuple[Comparison, Comparison, Comparison]:
     """The gap and what stands in its place, each in % of its lower row, and how much of the gap is closed, in % of it.
 

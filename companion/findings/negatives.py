@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 
 from companion.evidence.comparison import PUSHED, RANKED, changes, mechanism, over_seeds, require_rows
 from companion.evidence.grid import Experiment, Grid
+from companion.evidence.interventions import BESIDE, answers
 from companion.evidence.ledger import Ledger
 from companion.findings.changes import labelled, popular
 from companion.findings.names import NAMES
@@ -154,10 +155,10 @@ NULLS = {"skipping": ("rank_window", "topk"), "later": ("topk", "topk_past")}  #
 
 
 def because(grid: Grid, ledger: Ledger) -> dict[str, Any]:
-    """What was shown of the reason why, and what not: the push, what hiding more does, and two that should help.
+    """What was shown of the reason why, and what not: the push, what sparing and hiding does, two that should help.
 
-    hidden: of `pushed`; trend: of `as_more_is_hidden`, of the dataset of which most shares are hidden, None where there
-    is one share alone; skipping, later: how many of NULLS are above and below, all items ranked, and of how many;
+    hidden: of `pushed`; spared: members of the intervention of that name that decide; trend: of `as_more_is_hidden`, of
+    the dataset of which most shares are hidden, None where there is one share alone; skipping, later: how many of NULLS are above and below, all items ranked, and of how many;
     popular: in how many of `popular` more than half of the lead over the hardest item lies there.
     """
     sources = pd.Series({name: grid.source(name) for name in grid.planted})
@@ -172,4 +173,5 @@ def because(grid: Grid, ledger: Ledger) -> dict[str, Any]:
         found[name] = sure
     shares = popular(grid, ledger)["shares"]
     found["popular"] = {"of": len(shares), "most": int((shares["share"] > 0.5).sum())}
+    found["spared"] = answers(grid, ledger)["spared"]["members"].query("verdict != @BESIDE")
     return pushed(grid, ledger) | found
