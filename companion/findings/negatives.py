@@ -20,8 +20,10 @@ EXCLUSIONS = {"not repeating": ("_all", "_past"), "future purchases": ("_past", 
 
 
 def _counted(grid: Grid, ledger: Ledger, dataset: str) -> pd.DataFrame:
-    """`mechanism` of a dataset; raises InputError where hard, topk or uniform has no run."""
-    return require_rows(mechanism(grid, ledger), dataset, ("hard", "topk", "uniform"))
+    """`mechanism` of the rows that start where topk does; InputError where hard, topk or uniform has no run."""
+    alike = [name for name, row in grid.rows.items() if row.reference == grid.rows["topk"].reference]
+    counted = mechanism(grid, ledger)
+    return require_rows(counted[counted["row"].isin(alike)], dataset, ("hard", "topk", "uniform"))
 
 
 def hits(grid: Grid, ledger: Ledger, dataset: str) -> dict[str, Any]:
