@@ -194,7 +194,8 @@ Markdown(render("more_hidden", **negatives.as_more_is_hidden(over_hard, comparis
 # %% [markdown]
 # ```{margin}
 # Declared in `workflow/interventions.yaml` before the runs; all start from the same references, and each row keeps the
-# settings that were chosen for it.
+# settings that were chosen for it. What nobody hid, such as the validation item or what a user would have liked, may
+# still be rejected.
 # ```
 #
 # ## Change the cause
@@ -272,9 +273,9 @@ Markdown(render("repeating", **negatives.repeating(grid, ledger, allowed)))
 #
 # - On real purchases, too, the hardest item is a false negative more often than a random one of the top $K$ is; known
 #   false negatives are a small share of all pushes for either.
-# - So few selectors, some of them against the trend, cannot show that wrong pushes *cause* worse rankings. *The more
-#   is hidden* changes their number on purpose, and the gap does not follow; but what is hidden is also missing from
-#   training.
+# - So few selectors, some of them against the trend, cannot show that wrong pushes *cause* worse rankings. Two things
+#   can: *the more is hidden* changes their number, *change the cause* takes the known ones away and leaves the rest as
+#   it was.
 # - Whether not repeating counts depends on what the protocol ranks, so a number without that label cannot be compared.
 #
 # ## Exercises
