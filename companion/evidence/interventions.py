@@ -1,5 +1,6 @@
 """Interventions: how much of a gap goes away when one thing is changed (workflow/interventions.yaml)."""
 
+import re
 from collections.abc import Iterator
 from itertools import chain, product
 from pathlib import Path
@@ -96,6 +97,13 @@ def closed(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """The members of all `answers` as readers see them, the verdict last."""
     table = pd.concat([one["members"] for one in found.values()])
     return table.drop(columns="smallest").rename(columns={"gap %": "lead %", "estimate": "closed %"})
+
+
+def metrics(found: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """How much of the gap is closed, %, by what a check of the book calls it."""
+    rows = [(name, row) for name, one in found.items() for row in one["members"].to_dict("records")]
+    names = [f"closed_{name}_{row['what']}_{row['dataset']}_{row['protocol']}" for name, row in rows]
+    return {re.sub(r"\W+", "_", name): row["estimate"] for name, (_, row) in zip(names, rows, strict=True)}
 
 
 def _effects(gap: Sides, instead: Sides, ledger: Ledger, protocol: str) -> tuple[Comparison, Comparison, Comparison]:

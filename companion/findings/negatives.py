@@ -160,8 +160,9 @@ def because(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     """What was shown of the reason why, and what not: the push, what sparing and hiding does, two that should help.
 
     hidden: of `pushed`; spared: members of the intervention of that name that decide; trend: of `as_more_is_hidden`, of
-    the dataset of which most shares are hidden, None where there is one share alone; skipping, later: how many of NULLS are above and below, all items ranked, and of how many;
-    popular: in how many of `popular` more than half of the lead over the hardest item lies there.
+    the dataset of which most shares are hidden, None where there is one share alone; skipping, later: how many of NULLS
+    are above and below, all items ranked, and of how many; popular: in how many of `popular` more than half of the lead
+    over the hardest item lies there.
     """
     sources = pd.Series({name: grid.source(name) for name in grid.planted})
     most = sources.value_counts().idxmax() if len(sources) else None
@@ -175,5 +176,6 @@ def because(grid: Grid, ledger: Ledger) -> dict[str, Any]:
         found[name] = sure
     shares = popular(grid, ledger)["shares"]
     found["popular"] = {"of": len(shares), "most": int((shares["share"] > 0.5).sum())}
-    found["spared"] = answers(grid, ledger)["spared"]["members"].query("verdict != @BESIDE")
+    spared = answers(grid, ledger)["spared"]["members"]
+    found["spared"] = spared[spared["verdict"] != BESIDE]
     return pushed(grid, ledger) | found

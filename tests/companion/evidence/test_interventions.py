@@ -9,6 +9,7 @@ from companion.evidence.grid import Experiment, Grid
 from companion.evidence.interventions import BESIDE, NOT_RUN, assess, verdict
 from companion.evidence.ledger import Ledger
 from companion.evidence.plan import GRID
+from companion.findings.sentences import render
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation import metrics
 from rodpo_lite.evaluation.statistics import Comparison, crossed_change
@@ -96,3 +97,15 @@ def test_a_wrong_declaration_is_refused(text, said, grid, tmp_path):
     )
     with pytest.raises(InputError, match=said):
         interventions.read(grid, tmp_path / "interventions.yaml")
+
+
+def test_what_readers_and_checks_see(question, grid, ledger, monkeypatch):
+    monkeypatch.setattr(interventions, "read", lambda _: {"question": question})
+    found = interventions.answers(grid, ledger)
+    table = interventions.closed(found)
+    assert set(table["dataset"]) == {"World", "World, 10 % hidden"} and table.columns[-1] == "verdict"
+    assert interventions.metrics(found)["closed_question_everything_World_10_hidden_all_items"] == pytest.approx(100)
+    said = render("intervention", **found["question"])
+    assert said.startswith("**how much?**") and "Most of it: everything, +100" in said and "decides" not in said
+    empty = {"asks": "why?", "members": found["question"]["members"].head(0)}
+    assert render("intervention", **empty) == "**why?** *These runs are not on record yet.*"
