@@ -136,29 +136,39 @@ figures.show(
 Markdown(render("drift", **drift))
 
 # %% [markdown]
-# ## What it did to the ranking
-#
 # ```{margin}
-# Rows marked † began at a reference that was trained once more, on a GPU, so that its luck is in their change.
+# Declared in `workflow/interventions.yaml` before the runs; all start from the same references, and each row keeps the
+# settings that were chosen for it. What nobody hid, such as the validation item or what a user would have liked, may
+# still be rejected.
 # ```
 #
-# Against the reference. The target is the ordinary test item; hidden purchases are not among the targets.
+# ## Change the cause
+#
+# Selectors differ in more than in what they hit ([every row](rows) has what each does to the ranking). So one thing is
+# changed at a time: nothing that was hidden can be rejected; popular items are not the hardest, because candidates rank
+# by $s-\log n$; or the loss expects wrong labels and the hardest item stays. How much of the pool's lead over the
+# hardest item goes?
 
 # %% tags=["hide-input"]
-ranked = negatives.over_the_reference(grid, ledger, hidden, [*hits.index[::-1], "none"])
+answers = interventions.answers(grid, ledger)
+closed = interventions.closed(answers)
 figures.show_changes(
-    ranked,
-    ranked["row"].unique(),
-    by="row",
-    series="before",
-    slide=None,
-    title="test NDCG@5 against the reference, %",
-    height=160 + 30 * ranked["row"].nunique(),
-    caption="Change of test NDCG@5 on Toys with a tenth of training hidden, all items ranked; intervals over users and "
-    "seeds.",
-    alt="A dot with an interval for continued cross-entropy and for each selector, around a vertical line at zero.",
-    hidden=["before"],
+    closed,
+    closed["what"].unique(),
+    value="closed %",
+    series="protocol",
+    slide="dataset",
+    title="of the pool's lead that goes, %",
+    caption="How much of the lead of `topk` over `hard` in test NDCG@5 goes when one thing is changed: at 100 all of "
+    "it, below 0 it grows. Intervals over users and seeds.",
+    alt="Points with intervals for each change, in both protocols, between nothing and all of the lead.",
+    hidden=[],
 )
+for name, value in interventions.metrics(answers).items():
+    record(name, value)
+
+# %% tags=["hide-input"]
+Markdown("\n\n".join(render("intervention", **answer) for answer in answers.values()))
 
 # %% [markdown]
 # ## The more is hidden
@@ -190,40 +200,6 @@ if gaps["dataset"].nunique() > 1:
     )
     record("gap_over_hard_where_most_is_hidden", over_hard["change %"].iloc[-1])
 Markdown(render("more_hidden", **negatives.as_more_is_hidden(over_hard, comparison.mechanism(grid, ledger))))
-
-# %% [markdown]
-# ```{margin}
-# Declared in `workflow/interventions.yaml` before the runs; all start from the same references, and each row keeps the
-# settings that were chosen for it. What nobody hid, such as the validation item or what a user would have liked, may
-# still be rejected.
-# ```
-#
-# ## Change the cause
-#
-# Selectors differ in more than in what they hit. So one thing is changed at a time: nothing that was hidden can be
-# rejected; popular items are not the hardest, because candidates rank by $s-\log n$; or the loss expects wrong labels
-# and the hardest item stays. How much of the pool's lead over the hardest item goes?
-
-# %% tags=["hide-input"]
-answers = interventions.answers(grid, ledger)
-closed = interventions.closed(answers)
-figures.show_changes(
-    closed,
-    closed["what"].unique(),
-    value="closed %",
-    series="protocol",
-    slide="dataset",
-    title="of the pool's lead that goes, %",
-    caption="How much of the lead of `topk` over `hard` in test NDCG@5 goes when one thing is changed: at 100 all of "
-    "it, below 0 it grows. Intervals over users and seeds.",
-    alt="Points with intervals for each change, in both protocols, between nothing and all of the lead.",
-    hidden=[],
-)
-for name, value in interventions.metrics(answers).items():
-    record(name, value)
-
-# %% tags=["hide-input"]
-Markdown("\n\n".join(render("intervention", **answer) for answer in answers.values()))
 
 # %% [markdown]
 # ## Learning not to repeat

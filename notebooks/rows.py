@@ -336,6 +336,33 @@ for dataset, part in negatives.selection(grid, comparison.mechanism(grid, ledger
     )
 
 # %% [markdown]
+# ```{margin}
+# Rows marked † began at a reference that was trained once more, on a GPU, so that its luck is in their change.
+# ```
+#
+# ## Where purchases are hidden
+#
+# Against the reference, with a tenth of the training purchases of Toys hidden. The target is the ordinary test item.
+
+# %% tags=["hide-input"]
+hidden = "toys-planted"
+often = negatives.hits(grid, ledger, hidden)["hidden"]
+ranked = negatives.over_the_reference(grid, ledger, hidden, [*often.index[::-1], "none"])
+figures.show_changes(
+    ranked,
+    ranked["row"].unique(),
+    by="row",
+    series="before",
+    slide=None,
+    title="test NDCG@5 against the reference, %",
+    height=160 + 30 * ranked["row"].nunique(),
+    caption="Change of test NDCG@5 on Toys with a tenth of training hidden, all items ranked, by how often a selector "
+    "hits what is hidden, most at the top; intervals over users and seeds.",
+    alt="A dot with an interval for continued cross-entropy and for each selector, around a vertical line at zero.",
+    hidden=["before"],
+)
+
+# %% [markdown]
 # ## Before and after
 #
 # What a user would be shown, all items ranked, by the reference and by four of its continuations. The users are drawn
