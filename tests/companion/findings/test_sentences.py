@@ -76,7 +76,7 @@ def test_where_most_of_the_lead_lies():
     assert render("popular", shares=rows).startswith("**Less than half of")
 
 
-UNKNOWN = {"hidden": [], "trend": None, "popular": {"of": 0, "most": 0}}
+UNKNOWN = {"hidden": [], "spared": [], "trend": None, "popular": {"of": 0, "most": 0}}
 UNKNOWN |= {null: {"of": 0, "above": 0, "below": 0} for null in ("skipping", "later")}
 
 
@@ -84,6 +84,29 @@ UNKNOWN |= {null: {"of": 0, "above": 0, "below": 0} for null in ("skipping", "la
 def test_where_most_of_the_lead_lies_is_said_if_it_lies_there(most, said):
     text = render("because", **UNKNOWN | {"popular": {"of": 6, "most": most}})
     assert ("the most popular, in 4 of 6 comparisons" in text) is said and (text == "") is not said
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "trend", "said"),
+    [
+        (["most of it", "most of it"], -1.0, "they are most of why"),
+        (["most of it", "at most half"], -1.0, "they are a part of why"),
+        (["at most half", "at most half"], 1.0, "those that are known are not most of why"),
+        (["at most half", "not shown"], 1.0, "that they are why is not shown"),
+        ([], -1.0, "that they are why is not shown"),
+        ([], 1.0, "more of them make a larger gap"),
+    ],
+)
+def test_whether_wrong_pushes_are_why_is_said_by_what_sparing_them_leaves(verdicts, trend, said):
+    pushed = {"dataset": "W", "share": -80.0, "amount": -30.0}
+    spared = [
+        {"verdict": verdict, "estimate": 10.0, "high": high, "protocol": protocol}
+        for verdict, high, protocol in zip(verdicts, (34.0, 28.0), ("all items", "history dropped"))
+    ]
+    line = {"estimate": trend, "low": trend - 0.5, "high": trend + 0.5}
+    text = render("because", **UNKNOWN | {"hidden": [pushed], "spared": spared, "trend": line})
+    assert f"real; {said}.**" in text and ("10\u00a0% with all items ranked" in text) == bool(verdicts)
+    assert ("34\u00a0%" in text) == bool(verdicts)
 
 
 def test_verdicts_are_counted():
