@@ -108,4 +108,4 @@ def test_what_readers_and_checks_see(question, grid, ledger, monkeypatch):
     said = render("intervention", **found["question"])
     assert said.startswith("**how much?**") and "Most of it: everything, +100" in said and "decides" not in said
     empty = {"asks": "why?", "members": found["question"]["members"].head(0)}
-    assert render("intervention", **empty) == "**why?** *These runs are not on record yet.*"
+    assert render("intervention", **empty) == "*Declared and not run yet: why?*"
