@@ -42,7 +42,7 @@ class NegativeSampler:
         self.selector = SELECTORS[config.name]
         self.rows = engine.rows(dataset.n_items)
         self.owned = OwnedItems.in_training(dataset, engine.device)
-        if config.exclude == "planted" and planted is not None:
+        if config.exclude == "planted":  # a run checks that there are some
             self.owned = self.owned.with_planted(planted.keys)
         self.popularity = torch.as_tensor(training_counts(dataset), device=engine.device)
         self.state = self.selector.state(len(dataset.items), engine.device)

@@ -13,7 +13,7 @@ import pandas as pd
 from companion.evidence.grid import Grid
 from companion.findings.explorer import BASES, REJECTED
 from companion.findings.sentences import render
-from rodpo_lite.evaluation.statistics import Interval, signed
+from rodpo_lite.evaluation.statistics import signed
 
 SHOWN = ("hard", "uniform", "topk", "topk_on_moe")
 AGAINST = {"reference": "the reference", "none": "more training"}
@@ -82,7 +82,7 @@ def _dataset(label: str, part: pd.DataFrame, ends: tuple[int, int]) -> str:
             f'<tr>{head}<th scope="row">{escape(REJECTED[name])}</th>'
             f'<td class="track {kind}" aria-hidden="true"><i style="left:{left:.1f}%;right:{right:.1f}%"></i>'
             f'<b style="left:{_across(change, ends):.1f}%">{mark}</b></td>'
-            f'<td class="number" title="{Interval(change, low, high).text(1)}">{signed(change, 1)} %</td></tr>'
+            f'<td class="number">{signed(change, 1)} %</td></tr>'
         )
     return "".join(rows)
 
