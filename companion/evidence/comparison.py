@@ -1,7 +1,7 @@
 """Rows of the grid side by side, from what the ledger holds: how good, how different, and for whom."""
 
-from collections.abc import Iterable
-from itertools import product
+from collections.abc import Iterable, Sequence
+from itertools import chain, product
 
 import numpy as np
 import pandas as pd
@@ -104,28 +104,40 @@ def over_seeds(runs: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def paired_seeds(after: Experiment, before: Experiment, ledger: Ledger, or_reference: bool = False) -> list[Pair]:
-    """Files of the records (after, before) of each seed that both experiments have.
+    """Files of the records (after, before) of each seed that both experiments have, as `alike_seeds` chooses them.
 
-    Of several with one seed, two that began at the same weights; where none did, two of the same device and precision;
-    else those that each experiment prefers. or_reference: an alignment that validates no better than its reference
-    gives way to it, if that is on record. Raises InputError if they were computed on different editions of the dataset.
+    or_reference: an alignment that validates no better than its reference gives way to it, if that is on record.
     """
-    first, second = (experiment.candidates(ledger) for experiment in (after, before))
-    by_file = ledger.by_file
-    alike = [by_file["reference_weights"].fillna(by_file["weights"]), by_file["device"] + by_file["precision"]]
-    pairs = [_alike(first[seed], second[seed], alike) for seed in sorted(set(first) & set(second))]
-    ledger.check_one_edition([file for pair in pairs for file in pair])
+    pairs = alike_seeds((after, before), ledger)
     if or_reference and pairs:
         sides = zip((after, before), zip(*pairs, strict=True), strict=True)
         return list(zip(*(_or_reference(side, files, ledger) for side, files in sides), strict=True))
     return pairs
 
 
-def _alike(first: list[str], second: list[str], in_what: list[pd.Series]) -> Pair:
-    """The first two, one of each list, that share a value by file, of the earliest of `in_what`; else the first."""
-    pairs = list(product(first, second))
-    alike = (pair for values in in_what for pair in pairs if values[pair[0]] == values[pair[1]])
-    return next(alike, pairs[0])
+def alike_seeds(experiments: Sequence[Experiment], ledger: Ledger) -> list[tuple[str, ...]]:
+    """Files of the records of each seed that all of these experiments have, one for each experiment.
+
+    Of several with one seed, those that began at the same weights; where none did, those of the same device and
+    precision; else those that each experiment prefers. Raises InputError if they were computed on different editions
+    of the dataset.
+    """
+    candidates = [experiment.candidates(ledger) for experiment in experiments]
+    by_file = ledger.by_file
+    in_what = [by_file["reference_weights"].fillna(by_file["weights"]), by_file["device"] + by_file["precision"]]
+    chosen = [
+        _alike([of_one[seed] for of_one in candidates], in_what)
+        for seed in sorted(set.intersection(*map(set, candidates)))
+    ]
+    ledger.check_one_edition(chain.from_iterable(chosen))
+    return chosen
+
+
+def _alike(files: list[list[str]], in_what: list[pd.Series]) -> tuple[str, ...]:
+    """The first choice, one of each list, that shares a value by file, of the earliest of `in_what`; else the first."""
+    choices = list(product(*files))
+    alike = (one for values in in_what for one in choices if (values[list(one)] == values[one[0]]).all())
+    return next(alike, choices[0])
 
 
 def _or_reference(experiment: Experiment, files: Iterable[str], ledger: Ledger) -> list[str]:

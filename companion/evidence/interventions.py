@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from companion.evidence.claims import NOT_RUN
-from companion.evidence.comparison import Pair, arms, paired_seeds
+from companion.evidence.comparison import Pair, alike_seeds, arms
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import PROTOCOLS, Ledger
 from companion.evidence.plan import WORKFLOW
@@ -111,7 +111,12 @@ def _effects(gap: Sides, instead: Sides, ledger: Ledger, protocol: str) -> tuple
 
     The last to first order, as in `crossed_change`, which is good where the gap is sure; elsewhere there is no verdict.
     """
-    pairs = [arms(paired_seeds(*sides, ledger), ledger, PROTOCOLS[protocol]) for sides in (gap, instead)]
+    experiments = list(dict.fromkeys((*gap, *instead)))
+    files = [dict(zip(experiments, of_seed, strict=True)) for of_seed in alike_seeds(experiments, ledger)]
+    pairs = [
+        arms([(of_seed[after], of_seed[before]) for of_seed in files], ledger, PROTOCOLS[protocol])
+        for after, before in (gap, instead)
+    ]
     before, after = (high - low for low, high in pairs)
     return *(crossed_change(*pair) for pair in pairs), crossed_change(before, after).negated()
 

@@ -1,6 +1,7 @@
 """Rows side by side: means by hand, parts that add up, and a ledger that can be recomputed."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -148,6 +149,19 @@ def test_a_pair_began_at_the_same_weights_where_the_ledger_has_such_runs(grid, f
     assert found[0] == ("world-align-topk1.json", "world-reference-base1.json")
     worse = both.assign(**{"valid.ndcg@5": both["valid.ndcg@5"].where(both["strategy"] != "hard", 0.0)})
     assert comparison.given_up(hard, with_records(folder, worse)) == 2, "what the first one began at is not on record"
+
+
+def test_more_than_two_rows_began_at_the_same_weights_where_they_can(folder):
+    """Two of three rows were repeated from a reference that was trained again, where the third one has its only run."""
+    first = Ledger(folder).records.query("stage == 'align' and dataset == 'world'").assign(reference_weights="first")
+    again = first.assign(file="again-" + first["file"], reference_weights="again")
+    ledger = with_records(folder, pd.concat([first, again], ignore_index=True))
+    files = ["world-align-topk1.json", "world-align-hard1.json"]
+    repeated = [SimpleNamespace(candidates=lambda _, file=file: {1: [file, f"again-{file}"]}) for file in files]
+    once = SimpleNamespace(candidates=lambda _: {1: ["again-world-align-topk2.json"], 2: ["world-align-topk2.json"]})
+    assert comparison.alike_seeds(repeated, ledger) == [tuple(files)]
+    found = comparison.alike_seeds([*repeated, once], ledger)
+    assert found == [("again-" + files[0], "again-" + files[1], "again-world-align-topk2.json")]
 
 
 def test_an_alignment_that_validates_no_better_gives_way_to_its_reference(grid, folder):
