@@ -35,6 +35,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from companion.demonstrations import selection
+from companion.findings.sentences import render
 from companion.site import figures
 from companion.site.pages import record
 from IPython.display import Markdown
@@ -197,6 +198,32 @@ figures.table(
 )
 record("autograd_error_below_1e-12", bool(ways["autograd − closed form"].abs().max() < 1e-12))
 record("monte_carlo_within_4_errors", bool(ways["gap in errors"].abs().max() < 4))
+
+# %% [markdown]
+# ## Would a loss find out?
+#
+# ```{margin}
+# `rpo` starts at a tenth of wrong labels. Its authors show that the share comes out right *if the model is
+# calibrated*: here, if $\sigma(\beta h)$ were the chance that the label is right.
+# ```
+#
+# The sampler avoids wrong pairs without knowing which ones they are. A loss could try to know: `rpo`
+# {cite}`cao2025rpo` takes each pair the wrong way round with some probability, by its margin, and learns from all pairs
+# how common that is, as [the family](objective) writes down. In this world it can be checked.
+
+# %% tags=["hide-input"]
+epochs = 4
+believed = world.believed(selectors.values(), beta, epochs)
+last = believed[f"believed, epoch {epochs}"]
+figures.table(
+    believed.drop(columns="margin").round(1),
+    "Percent of the rejected items that the user wants, and of the pairs that `rpo` believes to be the wrong way "
+    f"round; K = {k}, β = {beta}",
+)
+for name in believed.index:
+    record(f"wrong_percent_{name}", believed.at[name, "wrong"])
+    record(f"believed_wrong_percent_{name}", last[name])
+Markdown(render("believed", **believed[["wrong", "margin"]], last=last, epochs=epochs))
 
 # %% [markdown]
 # ## The push that every strategy shares

@@ -19,7 +19,7 @@ from rodpo_lite.mechanism.relevance import Relevance, oracle_relevance
 from rodpo_lite.model.recommender import Recommender
 from rodpo_lite.sampling.selectors import SELECTORS, NegativesConfig
 from rodpo_lite.settings import build
-from rodpo_lite.training import runs
+from rodpo_lite.training import checkpoint, runs
 
 PARTS = ["erroneous", "informative"]  # of suppression
 
@@ -43,11 +43,27 @@ class SmallWorld:
         relevance = oracle_relevance(dataset, Oracle.of(dataset, world))
         return cls(dataset, relevance, folder, seed, runs.load(folder / "reference", dataset))
 
-    def align(self, name: str, k: int, beta: float) -> runs.Run:
-        training = {"epochs": 3, "learning_rate": 5e-4, "precision": "fp32"}
-        config = {"seed": self.seed, "negatives": {"name": name, "k": k}, "loss": {"beta": beta}, "training": training}
-        runs.align(self.dataset, self.folder / "reference", build(AlignmentConfig, config), self.folder / name)
-        return runs.load(self.folder / name, self.dataset)
+    def align(self, name: str, k: int, beta: float, loss: str = "dpo", epochs: int = 3) -> runs.Run:
+        training, out = {"epochs": epochs, "learning_rate": 5e-4, "precision": "fp32"}, self.folder / f"{name}-{loss}"
+        config = {"seed": self.seed, "negatives": {"name": name, "k": k}, "loss": {"name": loss, "beta": beta}}
+        runs.align(
+            self.dataset, self.folder / "reference", build(AlignmentConfig, config | {"training": training}), out
+        )
+        return runs.load(out, self.dataset)
+
+    def believed(self, selectors: Iterable[NegativesConfig], beta: float, epochs: int) -> pd.DataFrame:
+        """By selector, what `rpo` makes of its pairs: `wrong`, percent of the rejected items that are wanted under the
+        policy that it aligns; `believed, epoch <n>`, percent of pairs that it believes to be the wrong way round; and
+        `margin`, its mean in the first epoch."""
+        rows = {}
+        for negatives in selectors:
+            run = self.align(negatives.name, negatives.k, beta, "rpo", epochs)
+            profile = self.profile(run.model)
+            wanted = (profile.probabilities(negatives) * profile.false_negative).sum(1).mean()
+            history = checkpoint.read_history(self.folder / f"{negatives.name}-rpo")
+            believed = {f"believed, epoch {line['epoch']}": 100 * (1 - line["right_share"]) for line in history}
+            rows[negatives.name] = {"wrong": 100 * wanted, **believed, "margin": history[0]["margin"]}
+        return pd.DataFrame(rows).T.rename_axis("selector")
 
     def profile(self, policy: Recommender, positions: int = 4000, exclude: str = "train") -> RankProfile:
         """Profile a policy against the reference on about `positions` next-item predictions."""

@@ -1,15 +1,18 @@
 """What selectors push, as the chapters on gradients and selection sum it up."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from companion.demonstrations import selection
+from companion.findings.sentences import render
 from rodpo_lite.data.synthetic import Oracle
 from rodpo_lite.losses.preference import LossConfig
 from rodpo_lite.mechanism.relevance import oracle_relevance
 from rodpo_lite.sampling.selectors import NegativesConfig
-from rodpo_lite.training import runs
+from rodpo_lite.training import checkpoint, runs
 
 TABLE = pd.DataFrame({"erroneous": [3.0, 1.0, 2.0], "informative": [1.0, 1.0, 0.0]}, index=[7, 7, 8])
 
@@ -81,3 +84,31 @@ def test_nothing_has_moved_at_the_reference(small, profile):
     row = selection.drift(profile, small.reference.model, small.reference.model, profile)
     moved = [value for name, value in row.items() if name != "± 95 %"]
     assert moved == pytest.approx([0] * 5, abs=1e-6)
+
+
+def test_what_a_loss_believes_stands_beside_what_is_wrong(small, tmp_path):
+    """`folder` of the world is where policies are written: a copy keeps those of other tests apart."""
+    (tmp_path / "reference").symlink_to(small.folder / "reference")
+    world = replace(small, folder=tmp_path)
+    (row,) = world.believed([NegativesConfig(name="uniform", k=5)], beta=0.5, epochs=2).to_dict("records")
+    history = checkpoint.read_history(tmp_path / "uniform-rpo")
+    assert [row[f"believed, epoch {n}"] for n in (1, 2)] == [100 * (1 - line["right_share"]) for line in history]
+    same = small.profile(small.reference.model)
+    chance = 100 * (same.false_negative.sum(1) / same.eligible).mean()
+    assert row["wrong"] == pytest.approx(chance), "a uniform draw does not care where the policy ranks what is wanted"
+    assert row["margin"] == history[0]["margin"] and 0 < row["believed, epoch 2"] < 100
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        ({"hard": 20, "topk": 12}, "It finds out**"),
+        ({"hard": 20, "topk": 80}, "It finds out for `hard` alone**"),
+        ({"hard": 90, "topk": 80}, "It does not find out**"),
+    ],
+)
+def test_the_sentence_on_what_a_loss_believes_follows_the_numbers(last, said):
+    facts = {"wrong": {"hard": 24.0, "topk": 12.0}, "margin": {"hard": -0.5, "topk": 0.25}, "epochs": 4}
+    text = render("believed", last=last, **facts).replace("\xa0", " ")
+    assert said in text.splitlines()[0].replace(".**", "**") and f"{last['topk']} % of the pairs of `topk`" in text
+    assert ("−0.50 for `hard`, +0.25" in text) == ("finds out**" not in said)
