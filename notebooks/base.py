@@ -127,10 +127,52 @@ for (base, table), what in zip(parts.items(), ("taken away from", "given to"), s
     )
 
 # %% [markdown]
+# ## Does the pool cure memorising?
+#
+# ```{margin}
+# References differ in more than in what they memorise, so this is a look and no experiment. p: how often chance does as
+# much, if references change places within their datasets.
+# ```
+#
+# A base is kept at the epoch that is best with all items ranked. What it had with the history dropped, and has lost by
+# then, it gave for learning what its users have already. If an alignment with the pool is a cure of that, it should
+# gain most where most was lost.
+
+# %% tags=["hide-input"]
+cured = bases.cures(grid, ledger)
+fig, groups = go.Figure(), {}
+for (protocol, dataset), part in cured.groupby(["protocol", "dataset"], sort=False):
+    groups.setdefault(protocol, []).append(len(fig.data))
+    fig.add_scatter(
+        x=part["memorised, %"], y=part["change %"], mode="markers", name=grid.label(dataset), text=part["before"],
+        **figures.style(grid.datasets.index(dataset)),
+        error_y=figures.whiskers(part["change %"], part["low"], part["high"]),
+    )  # fmt: skip
+fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
+fig.update_xaxes(title="lost with the history dropped by the epoch that was kept, %")
+fig = fig.update_yaxes(title="pool over its reference, %")
+
+# %% tags=["hide-input"]
+goes = bases.goes_with(cured)
+for protocol, one in goes.items():
+    record(f"correlation_of_memory_and_gain_{protocol.replace(' ', '_')}", one["correlation"])
+if groups:
+    figures.slider(fig, groups, "history dropped", "Ranked: ")
+    figures.show(
+        fig,
+        caption="What the pool gains in test NDCG@5 over each reference, by how much that had memorised on validation; "
+        "intervals over users and seeds.",
+        alt="Points with intervals: the gain of the pool over what each reference lost to memory.",
+        data=cured[["dataset", "before", "protocol", "memorised, %", "change %", "low", "high"]],
+    )
+Markdown(render("cures", goes=goes))
+
+# %% [markdown]
 # ## Takeaways
 #
 # - Which base is better depends on the protocol: one that has learned not to repeat what the user has is ahead with all
 #   items ranked.
-# - An alignment of a base that memorises may be a cure of that; [results](results) has it on each base.
+# - Whether an alignment cures a base of memorising is asked above across references; [results](results) has what it
+#   gains on each base.
 #
 # **Next:** [the sparse mixture](experts).

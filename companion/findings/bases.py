@@ -1,8 +1,10 @@
-"""The bases that are aligned: how good they become along training, when they memorise, and what makes them work."""
+"""The bases that are aligned: how good they become along training, what makes them work, when they memorise and whether
+an alignment cures that."""
 
+import numpy as np
 import pandas as pd
 
-from companion.evidence.comparison import paired_seeds
+from companion.evidence.comparison import changes, paired_seeds
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import PROTOCOLS, Ledger
 from companion.evidence.record import Record
@@ -10,6 +12,11 @@ from rodpo_lite.evaluation.statistics import seed_change
 
 BASES, DATASET = ("fused", "towers", "hm4sr"), "toys-timed"  # rows, and where all of them run
 PARTS = dict(zip(PROTOCOLS, ("valid", "valid_masked"), strict=True))
+ALIGNED = {  # a reference, and the row that the pool makes of it
+    "fused": "topk", "fused_moe": "topk_on_moe", "fused_twin": "topk_on_twin", "short": "short_topk",
+    "towers": "towers_topk", "towers_moe": "towers_topk_on_moe",
+    "hm4sr": "hm4sr_topk", "hm4sr_moe": "hm4sr_topk_on_moe", "hm4sr_twin": "hm4sr_topk_on_twin",
+}  # fmt: skip
 
 
 def along_training(grid: Grid, ledger: Ledger) -> pd.DataFrame:
@@ -56,3 +63,41 @@ def parts(grid: Grid, ledger: Ledger, base: str) -> pd.DataFrame:
             one = seed_change(before, after)
             rows.append((name.partition(".")[2], protocol, len(files), one.estimate, one.low, one.high))
     return pd.DataFrame(rows, columns=["part", "protocol", "seeds", "change %", "low", "high"])
+
+
+def cures(grid: Grid, ledger: Ledger) -> pd.DataFrame:
+    """What the pool gains over each reference, beside how much that memorised: `changes` with a column memorised, %.
+
+    Memorised is what of the best validation NDCG@5 with the history dropped is lost by the epoch that was kept, which
+    is the best with all items ranked; mean over seeds.
+    """
+    table = changes(grid, {base: (row, base) for base, row in ALIGNED.items()}, ledger, grid.known)
+    memorised = {}
+    for dataset, base in table[["dataset", "before"]].drop_duplicates().itertuples(index=False):
+        records = [Record.read(ledger.folder / f) for f in Experiment(grid, dataset, base).recorded(ledger).values()]
+        memorised[dataset, base] = float(np.mean([_lost(record) for record in records]))
+    where = zip(table["dataset"], table["before"], strict=True)
+    return table.assign(**{"memorised, %": [memorised[one] for one in where]})
+
+
+def _lost(record: Record) -> float:
+    """Percent of the best validation NDCG@5 with the history dropped that a reference has lost where it was kept."""
+    dropped = {line["epoch"]: line["valid_masked.ndcg@5"] for line in record.curve}
+    return 100 * (1 - dropped[record.best_epoch] / max(dropped.values()))
+
+
+def goes_with(points: pd.DataFrame, draws: int = 9999) -> dict[str, dict[str, float]]:
+    """Whether the pool gains more where more was memorised, within datasets, by protocol: `correlation` of the ranks,
+    `p` of as large a one, in either direction, if references change places within their datasets, and `references`."""
+    found, random = {}, np.random.default_rng(0)
+    for protocol, part in points.sort_values("dataset").groupby("protocol", sort=False):
+        by_dataset = part.groupby("dataset")
+        ranks = by_dataset[["memorised, %", "change %"]].rank(pct=True)
+        memorised, gains = (ranks - ranks.groupby(part["dataset"]).transform("mean")).to_numpy().T
+        places = (by_dataset.ngroup().to_numpy() + random.random((draws, len(part)))).argsort(1)
+        size = np.sqrt((memorised @ memorised) * (gains @ gains))
+        if size > 0:
+            correlation, by_chance = memorised @ gains / size, memorised[places] @ gains / size
+            p = (1 + (np.abs(by_chance) >= abs(correlation) - 1e-9).sum()) / (1 + draws)
+            found[protocol] = {"correlation": correlation, "p": p, "references": len(part)}
+    return found

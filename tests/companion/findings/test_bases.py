@@ -1,5 +1,7 @@
 """The bases: curves over seeds, where they begin to memorise, and what their parts are worth."""
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -7,6 +9,8 @@ from companion.evidence.grid import Grid
 from companion.evidence.ledger import Ledger
 from companion.evidence.plan import GRID
 from companion.findings import bases
+from companion.findings.sentences import render
+from rodpo_lite.files import write_json
 
 
 def _curve(base, ranked, dropped, seeds=2):
@@ -30,3 +34,45 @@ def test_where_nothing_is_on_record_there_is_nothing_to_show(tmp_path):
     assert bases.along_training(grid, Ledger(tmp_path)).empty
     assert bases.memorising(bases.along_training(grid, Ledger(tmp_path))).empty
     assert bases.parts(grid, Ledger(tmp_path), "hm4sr").empty
+
+
+def test_what_a_reference_memorised_is_what_it_lost_by_the_epoch_that_was_kept(folder, grid, monkeypatch):
+    monkeypatch.setattr(bases, "ALIGNED", {"base": "topk", "other": "nothing"})
+    for seed, (kept, dropped) in {1: (3, (0.1, 0.2, 0.15)), 2: (2, (0.1, 0.2, 0.1)), 3: (1, (0.1, 0.1, 0.2))}.items():
+        path = folder / f"world-reference-base{seed}.json"
+        curve = [{"epoch": n, "loss": 1.0, "valid_masked.ndcg@5": one} for n, one in enumerate(dropped, 1)]
+        write_json(path, json.loads(path.read_text()) | {"best_epoch": kept, "curve": curve})
+    points = bases.cures(grid, Ledger(folder))
+    assert points["dataset"].unique().tolist() == ["world"], "where something is hidden other things matter, too"
+    assert points["memorised, %"].tolist() == pytest.approx([(25 + 0 + 50) / 3] * 2)
+    assert (points["change %"] > 50).all() and points["before"].tolist() == ["base"] * 2
+
+
+def _points(memorised, gains):
+    """Two datasets of four references each; the second one memorises ten times as much and gains ten times less."""
+    rows = [("a", m, g, "all items") for m, g in zip(memorised, gains, strict=True)]
+    rows += [("b", 10 * m, g / 10, "all items") for m, g in zip(memorised, gains, strict=True)]
+    return pd.DataFrame(rows, columns=["dataset", "memorised, %", "change %", "protocol"])
+
+
+@pytest.mark.parametrize(
+    ("gains", "correlation", "sure", "said"),
+    [
+        ((1, 2, 3, 4), 1, True, "So it is."),
+        ((4, 3, 2, 1), -1, True, "the other way round"),
+        ((2, 4, 1, 3), 0, False, "cannot"),
+    ],
+)
+def test_gains_go_with_memory_within_datasets(gains, correlation, sure, said):
+    found = bases.goes_with(_points((1, 2, 3, 4), gains))
+    one = found["all items"]
+    assert one["correlation"] == pytest.approx(correlation) and one["references"] == 8
+    assert (one["p"] < 0.05) == sure and 0 < one["p"] <= 1
+    if sure:  # of 4!² orders, the one seen and its reverse are as far from 0
+        assert one["p"] == pytest.approx(2 / 576, abs=0.002)
+    assert said in render("cures", goes=found)
+
+
+def test_nothing_goes_with_memory_where_there_is_no_spread():
+    assert bases.goes_with(_points((1, 1, 1, 1), (1, 2, 3, 4))) == {}
+    assert render("cures", goes={}) == "*Not on record yet.*"
