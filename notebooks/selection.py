@@ -52,8 +52,8 @@ holder = tempfile.TemporaryDirectory()
 # %% [markdown]
 # ## Scores, the best K, one at random
 #
-# As it stands in the package. `items_at` finds the item of a rank without sorting the catalogue; `below` draws a whole
-# number below K.
+# As it stands in the package. `of_ranks` draws from the best without sorting the catalogue: where they are many, items
+# are proposed at random until one of them scores at least what the K-th does.
 
 # %% tags=["hide-input"]
 figures.source(selectors.topk, selectors.hard, selectors.uniform)

@@ -1,6 +1,6 @@
 """Which items may be rejected at a position, and everything that a selector may look at."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import leave_one_out
+from rodpo_lite.model.recommender import pair_scores
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Candidates:
     positive_scores [R]: the positive's, from the same scorer. excluded [R, M]: sorted unique ids of the items that must
     not be selected, padded with N. popularity [N]: training interactions of each item. in_batch [N]: how often each
     item is a positive of this batch. rows [R]: which training positions these are, as indices into `Dataset.items`.
-    state: what a selector remembers between steps; saved with the checkpoint. rescore: exact scores [R, n] of items
-    [R, n], for scores that are a rounded block; None where they are exact.
+    state: what a selector remembers between steps; saved with the checkpoint. exact: for scores that are a rounded
+    block; None where they are exact themselves.
     """
 
     scores: Tensor
@@ -33,7 +34,7 @@ class Candidates:
     rows: Tensor
     epoch: int = 1
     state: dict[str, Tensor] = field(default_factory=dict)
-    rescore: Callable[[Tensor], Tensor] | None = None
+    exact: "ExactScores | None" = None
 
     @property
     def n_items(self) -> int:
@@ -52,6 +53,25 @@ class Candidates:
     def is_excluded(self) -> Tensor:
         """Mask over the catalogue, [R, N]."""
         return item_mask(self.excluded, self.n_items)
+
+
+@dataclass(frozen=True)
+class ExactScores:
+    """Scores of a block before they were rounded: hidden states [R, C], vectors [N, C], less a penalty [N] if any."""
+
+    hidden: Tensor
+    vectors: Tensor
+    penalty: Tensor | None = None
+
+    def at(self, items: Tensor) -> Tensor:
+        """Of items [R, n]."""
+        scores = pair_scores(self.hidden, self.vectors, items)
+        return scores if self.penalty is None else scores - self.penalty[items]
+
+    def of(self, rows: Tensor) -> Tensor:
+        """Of all items, for r of the positions, [r, N]."""
+        scores = self.hidden[rows] @ self.vectors.T
+        return scores if self.penalty is None else scores - self.penalty
 
 
 def exclusions(rule: str, users: Tensor, rows: Tensor, positives: Tensor, owned: "OwnedItems") -> Tensor:

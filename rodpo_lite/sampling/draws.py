@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rodpo_lite.sampling.candidates import Candidates, item_mask, repeats
-from rodpo_lite.sampling.top_k import TopK, at_ranks, best, largest
+from rodpo_lite.sampling.top_k import TopK, best, kth_largest, largest
 
 
 def less_popular(candidates: Candidates, gamma: float) -> Candidates:
@@ -17,39 +17,88 @@ def less_popular(candidates: Candidates, gamma: float) -> Candidates:
     """
     if gamma == 0:
         return candidates
-    penalty, rescore = gamma * candidates.popularity.clamp(min=1).to(torch.float32).log(), candidates.rescore
-    exact = rescore and (lambda items: rescore(items) - penalty[items])
-    return replace(candidates, scores=candidates.scores - penalty.to(candidates.scores.dtype), rescore=exact)
+    penalty = gamma * candidates.popularity.clamp(min=1).to(torch.float32).log()
+    exact = candidates.exact and replace(candidates.exact, penalty=penalty)
+    return replace(candidates, scores=candidates.scores - penalty.to(candidates.scores.dtype), exact=exact)
 
 
 def best_items(candidates: Candidates, depth: int) -> TopK:
     """The `depth` best by exact scores; where scores are rounded, a few more than the best of these are looked at."""
-    if candidates.rescore is None:
+    if candidates.exact is None:
         return best(candidates.scores, depth)
     wide = best(candidates.scores, depth + depth // 4 + 4, ordered=False)
-    exact = candidates.rescore(wide.indices).masked_fill(wide.values.isneginf(), -torch.inf)
+    exact = candidates.exact.at(wide.indices).masked_fill(wide.values.isneginf(), -torch.inf)
     values, place = largest(exact, min(depth, candidates.n_items))
     return TopK(values, wide.indices.gather(1, place))
 
 
-def items_at(candidates: Candidates, ranks: Tensor) -> Tensor:
-    """The eligible items of these ranks [R, n], 0 for the best, by exact scores.
+def of_ranks(candidates: Candidates, first: Tensor, size: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Uniform over the eligible items of ranks first to first + size - 1 by exact scores, [R, n]; both [R, 1].
 
-    Where scores are rounded, those a little above and below a rank are looked at again.
+    Nothing is put in order, unless the ranks are few: items are proposed at random, and the first one is taken that is
+    among the best. For that the score of the last rank is enough.
     """
-    if candidates.rescore is None:
-        return at_ranks(candidates.scores, ranks)
-    depth = int(ranks.max()) + 1
-    margin = depth // 4 + 4
-    pool = best(candidates.scores, depth + margin)  # as many as there are
-    width = min(2 * margin + 1, pool.indices.shape[1])
-    first = (ranks - margin).clamp(0, pool.indices.shape[1] - width)  # [R, n]
-    window = (first[:, :, None] + torch.arange(width, device=ranks.device)).flatten(1)  # [R, n W]
-    items = pool.indices.gather(1, window)
-    exact = candidates.rescore(items).masked_fill(pool.values.gather(1, window).isneginf(), -torch.inf)
-    order = exact.unflatten(1, (-1, width)).argsort(2, descending=True)  # [R, n, W]
-    place = order.gather(2, (ranks - first)[:, :, None])
-    return items.unflatten(1, (-1, width)).gather(2, place)[:, :, 0]
+    depth, scores = int((first + size).max()), candidates.scores
+    drawn = torch.full((len(scores) * n,), -1, device=scores.device)
+    if candidates.n_items <= RARE * depth:
+        _propose(candidates, first, depth, drawn, generator)
+    if bool((drawn < 0).any()):  # the ranks are few, or rounding was much worse than it should be
+        in_order = best_items(candidates, depth).indices.gather(1, first + below(size, n, generator))
+        drawn = torch.where(drawn < 0, in_order.flatten(), drawn)
+    return drawn.view(-1, n)
+
+
+RARE = 100  # proposals for one that is among the best: from here on it is cheaper to look for all of these
+ROUNDS = 50  # each leaves some 13 % of the rows
+
+
+def _propose(candidates: Candidates, first: Tensor, depth: int, drawn: Tensor, generator: torch.Generator) -> None:
+    """Fill in items [R n] that were proposed at random and are among the `depth` best, but not the `first` [R, 1]."""
+    scores, above = candidates.scores, None
+    if bool(first.any()):
+        above = best_items(candidates, int(first.max())).indices  # [R, m], of no interest from rank `first` on
+        above = above.masked_fill(torch.arange(above.shape[1], device=above.device) >= first, -1)
+    bound = kth_largest(scores, depth).float()[:, 0]
+    # A rounded score and the bound may both be off by more than half a step of bf16: these are one and a half to three.
+    slack = torch.zeros_like(bound) if candidates.exact is None else bound.abs() * 3 / 256
+    at_once, n = 2 * -(-candidates.n_items // depth), len(drawn) // len(scores)
+    pending, everyone = (torch.arange(count, device=scores.device) for count in (len(drawn), len(scores)))
+    for _ in range(ROUNDS):
+        rows = pending // n
+        proposed = torch.randint(candidates.n_items, (len(rows), at_once), generator=generator, device=scores.device)
+        score = (scores if torch.equal(rows, everyone) else scores[rows]).gather(1, proposed).float()  # [p, M]
+        taken = (score >= (bound - slack)[rows, None]) & ~score.isneginf()
+        if above is not None:
+            taken &= ~(proposed[:, :, None] == above[rows, None]).any(2)
+        place = taken.to(torch.uint8).argmax(1, keepdim=True)  # the first one
+        item, accepted = proposed.gather(1, place)[:, 0], taken.any(1)
+        close = (accepted & (score.gather(1, place)[:, 0] <= (bound + slack)[rows])).nonzero()[:, 0]
+        if len(close):
+            accepted[close] = _among(candidates, rows[close], item[close], depth)
+        drawn[pending[accepted]] = item[accepted]
+        pending = pending[~accepted]
+        if not len(pending):
+            break
+
+
+def _among(candidates: Candidates, rows: Tensor, items: Tensor, depth: int) -> Tensor:
+    """Whether one item for each of these rows [r] is among the `depth` best by exact scores; of equal ones, as many as
+    there is room for, in the order of ids."""
+    scores = candidates.scores[rows] if candidates.exact is None else candidates.exact.of(rows)  # [r, N]
+    excluded, own = candidates.excluded[rows], scores.gather(1, items[:, None])
+    real, theirs = excluded < candidates.n_items, scores.gather(1, excluded.clamp(max=candidates.n_items - 1))
+    among = (scores >= own).sum(1) - (real & (theirs >= own)).sum(1) <= depth
+    rest = (~among).nonzero()[:, 0]  # there are too many as good or better; are there too many better?
+    if len(rest):
+        scores, own, real, theirs = scores[rest], own[rest], real[rest], theirs[rest]
+        better = (scores > own).sum(1) - (real & (theirs > own)).sum(1)
+        equal = (better < depth).nonzero()[:, 0]
+        if len(equal):
+            before = torch.arange(candidates.n_items, device=items.device) < items[rest[equal], None]
+            better[equal] += (before & (scores[equal] == own[equal])).sum(1)
+            better[equal] -= ((excluded[rest[equal]] < items[rest[equal], None]) & (theirs[equal] == own[equal])).sum(1)
+            among[rest[equal]] = better[equal] < depth
+    return among
 
 
 def ranks(candidates: Candidates, depth: int) -> Tensor:

@@ -1,7 +1,6 @@
 """Negative sampling for a training step: shows a selector its candidates, block by block."""
 
 from contextlib import nullcontext
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,8 +12,8 @@ from rodpo_lite.data.split import training_counts
 from rodpo_lite.engine import Engine
 from rodpo_lite.losses.cross_entropy import Observer
 from rodpo_lite.losses.sampled_softmax import Step
-from rodpo_lite.model.recommender import pair_scores, score_blocks
-from rodpo_lite.sampling.candidates import Candidates, OwnedItems, exclusions, masked, renumbered
+from rodpo_lite.model.recommender import score_blocks
+from rodpo_lite.sampling.candidates import Candidates, ExactScores, OwnedItems, exclusions, masked, renumbered
 from rodpo_lite.sampling.draws import uniform_items
 from rodpo_lite.sampling.selectors import SELECTORS, NegativesConfig
 
@@ -78,9 +77,9 @@ class NegativeSampler:
         @torch.no_grad()
         def select(block: slice, scores: Tensor) -> None:
             positive = scored.positive[block] if scored else scores
-            rescore = partial(pair_scores, scored.hidden[block], scored.vectors) if rounded else None
+            exact = ExactScores(scored.hidden[block], scored.vectors) if rounded else None
             seen = scores, positive, excluded[block], *counts, batch.rows[block]
-            candidates = Candidates(*seen, self.epoch, self.state, rescore)
+            candidates = Candidates(*seen, self.epoch, self.state, exact)
             with masked(scores, excluded[block]) if scored else nullcontext():
                 drawn = draw(candidates, config, self.generator)
             negatives[block] = drawn if pool is None else pool[drawn]

@@ -21,8 +21,8 @@ from rodpo_lite.sampling.draws import (
     best_items,
     by_rank,
     distinct_items,
-    items_at,
     less_popular,
+    of_ranks,
     ranks,
     uniform_items,
     weighted_items,
@@ -98,7 +98,8 @@ def topk(candidates: Candidates, config: NegativesConfig, generator: torch.Gener
     Whether the paper draws uniformly, and whether policy or reference ranks the pool, is not known to us.
     """
     size = candidates.eligible.clamp(max=config.k)
-    return items_at(less_popular(candidates, config.popularity_penalty), below(size, config.n, generator))
+    ranked = less_popular(candidates, config.popularity_penalty)
+    return of_ranks(ranked, torch.zeros_like(size), size, config.n, generator)
 
 
 def _topk_probabilities(candidates: Candidates, config: NegativesConfig) -> Tensor:
@@ -121,8 +122,7 @@ def _topk_softmax_probabilities(candidates: Candidates, config: NegativesConfig)
 
 def rank_window(candidates: Candidates, config: NegativesConfig, generator: torch.Generator) -> Tensor:
     """Uniform over ranks m to m + K - 1, or over the last K where there are fewer."""
-    first, size = _window(candidates, config)
-    return items_at(candidates, first + below(size, config.n, generator))
+    return of_ranks(candidates, *_window(candidates, config), config.n, generator)
 
 
 def _rank_window_probabilities(candidates: Candidates, config: NegativesConfig) -> Tensor:

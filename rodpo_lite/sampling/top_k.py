@@ -40,37 +40,22 @@ def best(scores: Tensor, depth: int, ordered: bool = True) -> TopK:
     return TopK(values, items.gather(1, place))
 
 
-def at_ranks(scores: Tensor, ranks: Tensor) -> Tensor:
-    """The items of rows of scores [R, N] that have these ranks [R, n], 0 for the best, without the items above them.
+def kth_largest(scores: Tensor, k: int) -> Tensor:
+    """The score of rank k of each row [R, N], from 1 for the best, as [R, 1]; -inf where there are fewer."""
+    place = scores.shape[1] - k
+    if place < 0:
+        return scores.new_full((len(scores), 1), -torch.inf)
+    if scores.is_cuda or scores.element_size() not in (2, 4):
+        return scores.topk(k, dim=1, sorted=False).values.amin(1, keepdim=True)
+    found = _of_place(scores.view(INTEGERS[scores.element_size()]), place)
+    if bool((found < 0).any()):  # the bits of floating-point numbers are in their order where these are not negative
+        found = _as_integers(_of_place(_as_integers(scores), place).view(scores.dtype))
+    return found.view(scores.dtype)
 
-    Which of equal scores comes first is not fixed, but each has one rank.
-    """
-    depth = int(ranks.max()) + 1
-    if scores.is_cuda or scores.dtype != torch.float32:
-        return best(scores, depth).indices.gather(1, ranks)
-    (rows, n_items), values, groups = scores.shape, scores.numpy(), scores.shape[1] // GROUP
-    if groups > 2 * depth:  # as many group maxima are no better than as many of the best items
-        bound = scores[:, : groups * GROUP].unflatten(1, (GROUP, groups)).amax(1).numpy()
-    else:
-        bound = values.copy()
-    bound.partition(bound.shape[1] - depth, axis=1)
-    flat = np.flatnonzero(values >= bound[:, -depth, None])  # the best items, and a few more
-    ends = np.searchsorted(flat, n_items * np.arange(1, rows + 1))
-    counts = np.diff(ends, prepend=0)
-    column = np.arange(counts.max())
-    pool = flat[np.minimum((ends - counts)[:, None] + column, len(flat) - 1)]  # [R, W]
-    of_pool = values.reshape(-1)[pool]
-    of_pool[column >= counts[:, None]] = -np.inf
-    at_rank = np.take_along_axis(np.sort(of_pool, axis=1), len(column) - 1 - ranks.numpy(), 1)  # [R, n]
-    places = []
-    for score, rank in zip(at_rank.T, ranks.numpy().T, strict=True):
-        equal = of_pool == score[:, None]
-        place = equal.argmax(1)
-        if (several := equal.sum(1) > 1).any():  # then as far down among them as the rank is below the first one's
-            among = rank[several] - (of_pool[several] > score[several, None]).sum(1)
-            place[several] = (equal[several].cumsum(1) > among[:, None]).argmax(1)
-        places.append(place)
-    return torch.from_numpy(np.take_along_axis(pool, np.stack(places, 1), 1) % n_items)
+
+def _of_place(keys: Tensor, place: int) -> Tensor:
+    """What stands at a place of each row of integers [R, N], smallest first, as [R, 1], by vector instructions."""
+    return torch.from_numpy(np.partition(keys.numpy(), place, axis=1)[:, place, None])
 
 
 def largest(scores: Tensor, depth: int, ordered: bool = True) -> TopK:

@@ -12,7 +12,7 @@ from scipy import stats
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from rodpo_lite.sampling.candidates import Candidates, OwnedItems, exclusions, item_mask
+from rodpo_lite.sampling.candidates import Candidates, ExactScores, OwnedItems, exclusions, item_mask
 from rodpo_lite.sampling.selectors import SELECTORS, NegativesConfig
 
 WITH_PROBABILITIES = sorted(name for name, selector in SELECTORS.items() if selector.probabilities)
@@ -44,6 +44,20 @@ def block_of(scores: torch.Tensor, excluded: list[list[int]], **values) -> Block
         state=state,
     )
     return Block(candidates, NegativesConfig(**values))
+
+
+def rounded_of(exact: torch.Tensor, excluded: list[list[int]], **values) -> tuple[Block, list[int]]:
+    """`block_of` scores that were rounded to bf16, and how many items of a row are looked at again, each time."""
+    looked_at = []
+
+    class Watched(ExactScores):
+        def at(self, items):
+            looked_at.append(items.shape[1])
+            return super().at(items)
+
+    block = block_of(exact.bfloat16(), excluded, **values)
+    candidates = dataclasses.replace(block.candidates, exact=Watched(exact, torch.eye(exact.shape[1])))
+    return block._replace(candidates=candidates), looked_at
 
 
 def draw(name: str, block: Block, seed: int = 0) -> torch.Tensor:
@@ -119,7 +133,7 @@ def test_popular_items_are_less_hard_by_the_penalty(name, k, rounded):
     scores = torch.tensor([[2.0, 1.9, 0.0, 5.0]])
     block = block_of(scores, [[3]], popularity=torch.tensor([8, 2, 0, 1]), popularity_penalty=0.5, k=k)
     if rounded:  # the block says the opposite, and is looked at again
-        candidates = dataclasses.replace(block.candidates, rescore=lambda items: scores[0, items])
+        candidates = dataclasses.replace(block.candidates, exact=ExactScores(scores, torch.eye(4)))
         candidates = dataclasses.replace(candidates, scores=torch.tensor([[1.0, 0.9, 1.0, -torch.inf]]))
         block = block._replace(candidates=candidates)
     assert draw(name, block).tolist() == [[1]], "2 - ½ log 8 is less than 1.9 - ½ log 2"
@@ -319,36 +333,45 @@ def test_rounded_scores_rank_the_pool_by_exact_ones(name):
     """Where exact scores are to be had beside rounded ones, probabilities are those of the exact ones."""
     exact = torch.randn(50, 300, generator=torch.Generator().manual_seed(0))
     excluded, values = [[row, 200] for row in range(50)], {"k": 10, "skip": 3}
-    rounded = block_of(exact.bfloat16().float(), excluded, **values)
-    rescored = []
-
-    def rescore(items):
-        rescored.append(items.shape[1])
-        return exact.gather(1, items)
-
-    rounded = Block(dataclasses.replace(rounded.candidates, rescore=rescore), rounded.config)
+    rounded, looked_at = rounded_of(exact, excluded, **values)
     chance = probabilities(name, rounded)
     torch.testing.assert_close(chance, probabilities(name, block_of(exact, excluded, **values)))
     depth = {"hard": 1, "rank_window": 13}.get(name, 10)
-    assert depth <= max(rescored) <= 2 * depth + 10, "only a few more than the pool are looked at again"
+    assert depth <= max(looked_at) <= 2 * depth + 10, "only a few more than the pool are looked at again"
     everything = Block(rounded.candidates, NegativesConfig(k=500))
     assert probabilities("topk", everything)[0].count_nonzero() == 298
 
 
 @pytest.mark.parametrize("name", ["topk", "rank_window"])
-def test_rounded_scores_draw_what_exact_ones_draw(name):
-    exact = torch.randn(50, 300, generator=torch.Generator().manual_seed(0))
-    excluded, values = [[row, 200] for row in range(50)], {"k": 40, "skip": 3, "n": 2}
-    rounded = block_of(exact.bfloat16().float(), excluded, **values)
-    rescored = []
+@pytest.mark.parametrize("k", [2, 40])  # in order, and by proposals
+def test_rounded_scores_draw_from_what_is_best_by_exact_ones(name, k):
+    """All of it, in 2,000 draws, and nothing else."""
+    exact = torch.randn(20, 300, generator=torch.Generator().manual_seed(0))
+    excluded, values = [[row, 200] for row in range(20)], {"k": k, "skip": 3, "n": 2000}
+    rounded, _ = rounded_of(exact, excluded, **values)
+    wanted = probabilities(name, block_of(exact, excluded, **values)) > 0
+    assert (rounded.candidates.scores.sort(1).values.diff(1)[:, -43:] == 0).any(), "some of them are equal, if rounded"
+    for block in (rounded, block_of(exact, excluded, **values)):
+        drawn = torch.zeros_like(wanted).scatter_(1, draw(name, block), True)
+        assert torch.equal(drawn, wanted)
 
-    def rescore(items):
-        rescored.append(items.shape[1])
-        return exact.gather(1, items)
 
-    rounded = Block(dataclasses.replace(rounded.candidates, rescore=rescore), rounded.config)
-    found = [draw(name, block, 4) for block in (rounded, block_of(exact, excluded, **values))]
-    assert torch.equal(*found) and max(rescored) < 2 * 40, "looks at fewer than the pool for each draw"
+@pytest.mark.parametrize("k", [1, 3, 4, 6, 7])
+def test_of_equal_scores_as_many_are_drawn_as_there_is_room_for(k):
+    scores = torch.tensor([2.0, 1.0, 1.0, 5.0, 1.0, 1.0, 0.5]).expand(50, -1)
+    block = block_of(scores, [[4]] * 50, k=k, n=500)
+    drawn = draw("topk", block)
+    assert {len(set(row)) for row in drawn.tolist()} == {min(k, 6)}
+    assert set(drawn.flatten().tolist()) == set([3, 0, 1, 2, 5, 6][:k]), "of equal ones those of smaller ids"
+
+
+def test_proposals_are_uniform_over_the_best():
+    """Chi-square at level 0.001: 30 of 300 items, by rounded scores of which many are equal at the border."""
+    exact = torch.randn(1, 300, generator=torch.Generator().manual_seed(3)).mul(0.02).add(1).expand(2000, -1)
+    for block in (rounded_of(exact, [[7]] * 2000, k=30, n=5)[0], block_of(exact, [[7]] * 2000, k=30, n=5)):
+        counts = np.bincount(draw("topk", block).flatten().numpy(), minlength=300)
+        assert set(np.flatnonzero(counts)) == set(exact[0].scatter(0, torch.tensor([7]), -9).topk(30).indices.tolist())
+        assert stats.chisquare(counts[counts > 0]).pvalue > 0.001
 
 
 def test_the_pool_is_that_of_the_given_scores():

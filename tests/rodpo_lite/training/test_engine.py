@@ -22,7 +22,7 @@ from rodpo_lite.model.recommender import Recommender, pair_scores
 from rodpo_lite.sampling.candidates import masked
 from rodpo_lite.sampling.sampler import NegativeSampler, Scored
 from rodpo_lite.sampling.selectors import NegativesConfig
-from rodpo_lite.sampling.top_k import at_ranks, best
+from rodpo_lite.sampling.top_k import best, kth_largest
 from rodpo_lite.training.alignment import FrozenStates
 
 CPU = torch.device("cpu")
@@ -171,16 +171,21 @@ def test_the_best_are_the_best(n_items, depth, seed, dtype):
     assert all(len(set(row)) == len(row) for row in found.indices.tolist())
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 400), st.integers(1, 40), st.integers(0, 2**31), st.sampled_from([torch.bfloat16, torch.float32]))
-def test_each_rank_has_its_item(n_items, depth, seed, dtype):
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(1, 400),
+    st.integers(1, 40),
+    st.integers(0, 2**31),
+    st.sampled_from([-9.0, 0.0, 9.0]),
+    st.sampled_from([torch.bfloat16, torch.float32, torch.float64]),
+)
+def test_the_score_of_a_rank(n_items, k, seed, shift, dtype):
     generator = torch.Generator().manual_seed(seed)
-    scores = torch.randn(5, n_items, generator=generator).round(decimals=1).to(dtype)  # with ties
+    scores = (shift + torch.randn(5, n_items, generator=generator)).round(decimals=1).to(dtype)  # with ties
     scores[torch.rand(5, n_items, generator=generator) < 0.2] = -torch.inf
-    ranks = torch.stack([torch.randperm(min(depth, n_items), generator=generator) for _ in range(5)])
-    found = at_ranks(scores, ranks)
-    assert torch.equal(scores.gather(1, found), scores.sort(1, descending=True).values.gather(1, ranks))
-    assert all(len(set(row)) == len(row) for row in found.tolist()), "of equal scores, each has a rank of its own"
+    found = kth_largest(scores, k)
+    beyond = torch.full((5, 1), -torch.inf, dtype=dtype)
+    assert torch.equal(found, scores.sort(1, descending=True).values[:, k - 1, None] if k <= n_items else beyond)
 
 
 @pytest.mark.parametrize("blocks", ["of the cross-entropy", "of its own"])
