@@ -168,7 +168,8 @@ for name, value in interventions.metrics(answers).items():
     record(name, value)
 
 # %% tags=["hide-input"]
-Markdown("\n\n".join(render("intervention", **answer) for answer in answers.values()))
+said = [render("intervention", **answer) for answer in answers.values()]
+Markdown("\n\n".join([*said, render("believes", **negatives.believed(grid, ledger, hidden))]))
 
 # %% [markdown]
 # ## The more is hidden

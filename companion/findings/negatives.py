@@ -11,9 +11,11 @@ from companion.evidence.comparison import PUSHED, RANKED, changes, mechanism, ov
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.interventions import BESIDE, answers
 from companion.evidence.ledger import Ledger
+from companion.evidence.record import Record
 from companion.findings.changes import labelled, popular
 from companion.findings.names import NAMES
 from companion.findings.runs import MARK, began_elsewhere
+from rodpo_lite.evaluation.statistics import seed_mean
 
 DRIFTS, SELECTION = NAMES["drifts"], NAMES["selection"]
 EXCLUSIONS = {"not repeating": ("_all", "_past"), "future purchases": ("_past", "")}  # rows after and before
@@ -95,6 +97,26 @@ def pushed(grid: Grid, ledger: Ledger) -> dict[str, pd.DataFrame]:
     hidden = more.loc[[name for name in both if name in grid.planted and grid.tier("topk", name) == "A"]]
     validation = rejects.loc[[name for name in both if name in grid.real]]
     return {"hidden": labelled(grid, hidden.reset_index()), "validation": labelled(grid, validation.reset_index())}
+
+
+def believed(grid: Grid, ledger: Ledger, dataset: str) -> dict[str, Any]:
+    """What share of its pairs `rpo` believes to be the wrong way round when it ends, and what share rejects a hidden
+    purchase, in percent: a row for each selector, Student's interval over seeds."""
+    rows = []
+    for experiment in grid.experiments([dataset]):
+        chosen = experiment.chosen(ledger) or {}
+        if chosen.get("loss.name") != "rpo" or not (files := experiment.recorded(ledger).values()):
+            continue
+        curves = [Record.read(ledger.folder / file).curve for file in files]
+        wrong, hidden = (
+            seed_mean(100 * np.array(values))
+            for values in (
+                [1 - curve[-1]["right_share"] for curve in curves],
+                [np.mean([line["planted_rate"] for line in curve]) for curve in curves],
+            )
+        )
+        rows.append({"row": chosen["negatives.name"], "hidden": hidden.estimate} | vars(wrong))
+    return {"dataset": grid.label(dataset), "rows": rows}
 
 
 def over_the_reference(grid: Grid, ledger: Ledger, dataset: str, rows: list[str]) -> pd.DataFrame:

@@ -1,5 +1,7 @@
 """False negatives: who hits them, what is pushed, who sinks, in numbers that are known."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +11,10 @@ from tiny_ledger import with_records
 from companion.evidence.comparison import mechanism
 from companion.evidence.grid import Grid
 from companion.evidence.ledger import Ledger
+from companion.evidence.plan import GRID
 from companion.findings import negatives
 from companion.findings.sentences import render
+from rodpo_lite.files import write_json
 
 
 def test_where_pushes_went(grid, folder, ledger):
@@ -151,3 +155,22 @@ def test_changes_where_purchases_are_hidden(more):
         ["topk", "hard"],
     )
     assert ranked["row"].tolist() == ["topk", "hard"] and ranked["before"].unique() == ["fused"]
+
+
+def test_what_a_loss_believes_stands_beside_what_was_hidden(tmp_path):
+    declared = tiny_ledger.DECLARED.replace("{negatives.name: topk}", "{negatives.name: topk, loss.name: rpo}")
+    (tmp_path / "grid.yaml").write_text(declared)
+    grid = Grid.read(tmp_path / "grid.yaml")
+    folder = tiny_ledger.fill(grid, tmp_path / "ledger")
+    for seed, right in ((1, 0.25), (2, 0.35), (3, 0.3)):
+        path = folder / f"world-planted-align-topk{seed}.json"
+        curve = [{"epoch": 1, "right_share": 0.9, "planted_rate": 0.001}]
+        curve += [{"epoch": 2, "right_share": right, "planted_rate": 0.003}]
+        write_json(path, json.loads(path.read_text()) | {"curve": curve})
+    found = negatives.believed(grid, Ledger(folder), "world-planted")
+    (row,) = found["rows"]
+    assert row["row"] == "topk" and row["estimate"] == pytest.approx(70) and row["hidden"] == pytest.approx(0.2)
+    assert row["low"] == pytest.approx(70 - 4.303 * 5 / 3**0.5, abs=0.01), "Student's, of two degrees of freedom"
+    said = render("believes", **found).replace("\xa0", " ")
+    assert "70 % of the pairs of `topk` to be the wrong way round (58 to 82 %)." in said and "0.20 %." in said
+    assert not render("believes", **negatives.believed(Grid.read(GRID), Ledger(tmp_path), "toys-planted"))
