@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rodpo_lite.sampling.candidates import Candidates, item_mask, repeats
@@ -85,19 +86,13 @@ def _among(candidates: Candidates, rows: Tensor, items: Tensor, depth: int) -> T
     """Whether one item for each of these rows [r] is among the `depth` best by exact scores; of equal ones, as many as
     there is room for, in the order of ids."""
     scores = candidates.scores[rows] if candidates.exact is None else candidates.exact.of(rows)  # [r, N]
-    excluded, own = candidates.excluded[rows], scores.gather(1, items[:, None])
-    real, theirs = excluded < candidates.n_items, scores.gather(1, excluded.clamp(max=candidates.n_items - 1))
-    among = (scores >= own).sum(1) - (real & (theirs >= own)).sum(1) <= depth
-    rest = (~among).nonzero()[:, 0]  # there are too many as good or better; are there too many better?
-    if len(rest):
-        scores, own, real, theirs = scores[rest], own[rest], real[rest], theirs[rest]
-        better = (scores > own).sum(1) - (real & (theirs > own)).sum(1)
-        equal = (better < depth).nonzero()[:, 0]
-        if len(equal):
-            before = torch.arange(candidates.n_items, device=items.device) < items[rest[equal], None]
-            better[equal] += (before & (scores[equal] == own[equal])).sum(1)
-            better[equal] -= ((excluded[rest[equal]] < items[rest[equal], None]) & (theirs[equal] == own[equal])).sum(1)
-            among[rest[equal]] = better[equal] < depth
+    scores = F.pad(scores, (0, 1)).scatter_(1, candidates.excluded[rows], -torch.inf)[:, :-1]
+    own = scores.gather(1, items[:, None])
+    among = (scores >= own).sum(1) <= depth
+    left = ~among  # there are too many as good or better: the equal ones after it do not count
+    scores, own = scores[left], own[left]
+    before = torch.arange(scores.shape[1], device=items.device) < items[left, None]
+    among[left] = ((scores > own) | ((scores == own) & before)).sum(1) < depth
     return among
 
 
