@@ -34,7 +34,7 @@ from companion.site import figures
 from companion.site.pages import record
 from IPython.display import Markdown, display
 
-from rodpo_lite.evaluation.statistics import signed
+from rodpo_lite.evaluation.statistics import Interval, signed
 
 figures.setup()
 ledger, grid = Ledger.open(ledger_folder), Grid.read(GRID)
@@ -168,8 +168,16 @@ for name, value in interventions.metrics(answers).items():
     record(name, value)
 
 # %% tags=["hide-input"]
-said = [render("intervention", **answer) for answer in answers.values()]
-Markdown("\n\n".join([*said, render("believes", **negatives.believed(grid, ledger, hidden))]))
+said = {name: render("intervention", **answer) for name, answer in answers.items()}
+whom = negatives.for_whom_popular(grid, ledger, hidden)
+said["popular"] += "\n\n" + render("for_whom_popular", changes=whom)
+said["loss"] += "\n\n" + render("believes", **negatives.believed(grid, ledger, hidden))
+display(Markdown("\n\n".join(said.values())))
+if len(whom):
+    texts = [Interval(*row).text(1) for row in whom[["change %", "low", "high"]].itertuples(index=False)]
+    by_users = whom.assign(change=texts).pivot(index=["what", "protocol"], columns="users", values="change")
+    by_users = by_users[["popular", "others"]].reset_index()
+    figures.table(by_users, "Change of test NDCG@5 by the popularity of the next item")
 
 # %% [markdown]
 # ## The more is hidden

@@ -7,15 +7,24 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from companion.evidence.comparison import PUSHED, RANKED, changes, mechanism, over_seeds, require_rows
+from companion.evidence.comparison import (
+    PUSHED,
+    RANKED,
+    alike_seeds,
+    arms,
+    changes,
+    mechanism,
+    over_seeds,
+    require_rows,
+)
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.interventions import BESIDE, answers
-from companion.evidence.ledger import Ledger
+from companion.evidence.ledger import PROTOCOLS, Ledger
 from companion.evidence.record import Record
-from companion.findings.changes import labelled, popular
+from companion.findings.changes import POPULARITY, TENTHS, labelled, popular
 from companion.findings.names import NAMES
 from companion.findings.runs import MARK, began_elsewhere
-from rodpo_lite.evaluation.statistics import seed_mean
+from rodpo_lite.evaluation.statistics import crossed_change, seed_mean
 
 DRIFTS, SELECTION = NAMES["drifts"], NAMES["selection"]
 EXCLUSIONS = {"not repeating": ("_all", "_past"), "future purchases": ("_past", "")}  # rows after and before
@@ -119,6 +128,27 @@ def believed(grid: Grid, ledger: Ledger, dataset: str) -> dict[str, Any]:
     return {"dataset": grid.label(dataset), "rows": rows}
 
 
+def for_whom_popular(grid: Grid, ledger: Ledger, dataset: str) -> pd.DataFrame:
+    """What taking popularity off the scores changes for whom: test NDCG@5 of pairs of PENALISED, by protocol, of the
+    tenth of the users whose next item is the most popular and of the others, where each seed is on record."""
+    tenth, lines = ledger.users(dataset)[POPULARITY].rank(pct=True, method="max") > 1 - 1 / TENTHS, []
+    for label, (after, before) in PENALISED.items():
+        files = alike_seeds([Experiment(grid, dataset, name) for name in (after, before)], ledger)
+        for protocol, column in PROTOCOLS.items() if len(files) == len(grid.seeds_of(after, dataset)) else ():
+            first, second = arms(files, ledger, column)
+            for users, group in (("popular", tenth), ("others", ~tenth)):
+                one = crossed_change(first[:, group], second[:, group])
+                lines.append((label, protocol, users, one.estimate, one.low, one.high))
+    return pd.DataFrame(lines, columns=["what", "protocol", "users", "change %", "low", "high"])
+
+
+PENALISED = {  # rows after and before
+    "topk over hard": ("cause.topk", "cause.hard"),
+    "topk over hard, both by s - log n": ("cause.topk_less_popular", "cause.hard_less_popular"),
+    "hard by s - log n over hard": ("cause.hard_less_popular", "cause.hard"),
+}
+
+
 def over_the_reference(grid: Grid, ledger: Ledger, dataset: str, rows: list[str]) -> pd.DataFrame:
     """Change of test NDCG@5 over `fused`, all items ranked; rows that `began_elsewhere` are marked."""
     elsewhere = began_elsewhere(grid, ledger, [dataset])
@@ -175,16 +205,17 @@ def repeating(grid: Grid, ledger: Ledger, table: pd.DataFrame) -> dict[str, pd.D
     return {"changes": labelled(grid, table.assign(past=past))}
 
 
+CAUSES = {"spared": "hidden purchases spared", "popular": "both by s - log n"}  # questions, and what is changed
 NULLS = {"skipping": ("rank_window", "topk"), "later": ("topk", "topk_past")}  # what should help, were they the cause
 
 
 def because(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     """What was shown of the reason why, and what not: the push, what sparing and hiding does, two that should help.
 
-    hidden: of `pushed`; spared: members of the intervention of that name that decide; trend: of `as_more_is_hidden`, of
-    the dataset of which most shares are hidden, None where there is one share alone; skipping, later: how many of NULLS
-    are above and below, all items ranked, and of how many; popular: in how many of `popular` more than half of the lead
-    over the hardest item lies there.
+    hidden: of `pushed`; spared, popular: members of the interventions in CAUSES that decide; trend: of
+    `as_more_is_hidden`, of the dataset of which most shares are hidden, None where there is one share alone; skipping,
+    later: how many of NULLS are above and below, all items ranked, and of how many; lies: in how many of
+    `changes.popular` more than half of the lead over the hardest item lies there.
     """
     sources = pd.Series({name: grid.source(name) for name in grid.planted})
     most = sources.value_counts().idxmax() if len(sources) else None
@@ -197,7 +228,8 @@ def because(grid: Grid, ledger: Ledger) -> dict[str, Any]:
         sure = {"above": int((part["low"] > 0).sum()), "below": int((part["high"] < 0).sum()), "of": len(part)}
         found[name] = sure
     shares = popular(grid, ledger)["shares"]
-    found["popular"] = {"of": len(shares), "most": int((shares["share"] > 0.5).sum())}
-    spared = answers(grid, ledger)["spared"]["members"]
-    found["spared"] = spared[spared["verdict"] != BESIDE]
+    found["lies"] = {"of": len(shares), "most": int((shares["share"] > 0.5).sum())}
+    for name, what in CAUSES.items():
+        members = answers(grid, ledger)[name]["members"]
+        found[name] = members[(members["verdict"] != BESIDE) & (members["what"] == what)]
     return pushed(grid, ledger) | found

@@ -174,3 +174,23 @@ def test_what_a_loss_believes_stands_beside_what_was_hidden(tmp_path):
     said = render("believes", **found).replace("\xa0", " ")
     assert "70 % of the pairs of `topk` to be the wrong way round (58 to 82 %)." in said and "0.20 %." in said
     assert not render("believes", **negatives.believed(Grid.read(GRID), Ledger(tmp_path), "toys-planted"))
+
+
+def test_a_change_for_the_users_whose_next_item_is_popular_and_for_the_others(grid, folder, monkeypatch):
+    """Of 400 users the last 40 have the most popular items; topk finds the items of all of them, hard of none."""
+    monkeypatch.setattr(negatives, "PENALISED", {"topk over hard": ("topk", "hard")})
+    for seed in (1, 2, 3):
+        for name, found in (("topk", 1.0), ("hard", 0.0)):
+            path = folder / "ranks" / f"world-planted-align-{name}{seed}.parquet"
+            ranks = pd.read_parquet(path)
+            popular = np.arange(tiny_ledger.USERS) >= 360
+            ranks["rank"] = np.where(popular, 0 if found else np.arange(tiny_ledger.USERS) % 2, ranks["rank"])
+            ranks.to_parquet(path)
+    table = negatives.for_whom_popular(grid, Ledger(folder), "world-planted").set_index(["users", "protocol"])
+    half = (1 + 1 / np.log2(3)) / 2  # NDCG of ranks 0 and 1
+    assert table.loc[("popular", "all items"), "change %"] == pytest.approx(100 * (1 / half - 1))
+    assert table.loc[("others", "all items"), "change %"] > 50 and len(table) == 4
+    said = render("for_whom_popular", changes=table.reset_index()).replace("\xa0", " ")
+    assert f"+{100 * (1 / half - 1):.1f} % and +{100 * (1 / half - 1):.1f} %" in said
+    (folder / "world-planted-align-topk1.json").unlink()
+    assert negatives.for_whom_popular(grid, Ledger(folder), "world-planted").empty, "a seed is missing"

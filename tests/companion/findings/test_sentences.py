@@ -76,14 +76,32 @@ def test_where_most_of_the_lead_lies():
     assert render("popular", shares=rows).startswith("**Less than half of")
 
 
-UNKNOWN = {"hidden": [], "spared": [], "trend": None, "popular": {"of": 0, "most": 0}}
+UNKNOWN = {"hidden": [], "spared": [], "popular": [], "trend": None, "lies": {"of": 0, "most": 0}}
 UNKNOWN |= {null: {"of": 0, "above": 0, "below": 0} for null in ("skipping", "later")}
 
 
 @pytest.mark.parametrize(("most", "said"), [(4, True), (3, False)])
 def test_where_most_of_the_lead_lies_is_said_if_it_lies_there(most, said):
-    text = render("because", **UNKNOWN | {"popular": {"of": 6, "most": most}})
+    text = render("because", **UNKNOWN | {"lies": {"of": 6, "most": most}})
     assert ("the most popular, in 4 of 6 comparisons" in text) is said and (text == "") is not said
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said"),
+    [
+        (["most of it", "most of it"], "- **Popular items that are rejected as the hardest are most of why.**"),
+        (["a part of it", "not shown"], "- **Popular items that are rejected as the hardest are a part of why.**"),
+        (["at most half", "not shown"], "- **The lead lies where the next item is popular.**"),
+    ],
+)
+def test_whether_popular_items_are_why_is_said_by_what_taking_popularity_off_leaves(verdicts, said):
+    popular = [
+        {"verdict": verdict, "estimate": 43.0, "low": low, "protocol": protocol}
+        for verdict, low, protocol in zip(verdicts, (23.0, 28.0), ("all items", "history dropped"))
+    ]
+    text = render("because", **UNKNOWN | {"lies": {"of": 6, "most": 6}, "popular": popular}).replace("\xa0", " ")
+    assert text.startswith(said) and "43 % with all items ranked, 43 % with the history dropped" in text
+    assert text.endswith("at the lower end of an interval 23 %.")
 
 
 @pytest.mark.parametrize(
@@ -118,6 +136,7 @@ def test_where_nothing_has_run_nothing_is_claimed():
     for name, facts in {
         "pool": {"pools": []},
         "popular": {"shares": []},
+        "for_whom_popular": {"changes": []},
         "because": UNKNOWN,
         "bases": {"changes": []},
         "others": {"changes": []},
