@@ -252,7 +252,7 @@ class Experiment:
         same = tried[:1] == declared if tuned.method.study else tried == declared
         if not same or kept["seeds"] != list(self.grid.tuning.seeds) or kept.get("study") != tuned.declared_study:
             raise InputError(f"{path} holds the trials of another declaration of this row; the ledger is append-only.")
-        return tried[kept[CHOSEN]] | self.method.set
+        return tried[kept[CHOSEN]] | ({} if tuned.name == self.name else self.method.set)  # what a study begins with
 
     @property
     def declared_study(self) -> dict[str, Any] | None:

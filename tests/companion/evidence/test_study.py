@@ -36,6 +36,23 @@ ROW, POOL = ("base", "pool")
 RULE = Study(trials=5, drawn=2, epochs=2, more=2, widenings=1)
 
 
+LIKE = """
+  other: {tier: A, reference: base, like: pool, set: {training.epochs: 1, negatives.name: hard}}
+"""
+
+
+def test_what_a_study_begins_with_gives_way_to_what_it_chose(tmp_path):
+    """The row sets k = 5, which is in its own search; one that is like it has what was chosen, but for what it sets."""
+    (tmp_path / "grid.yaml").write_text(TINY + LIKE)
+    grid, ledger = Grid.read(tmp_path / "grid.yaml"), Ledger(tmp_path)
+    pool, other = (Experiment(grid, "world", name) for name in ("pool", "other"))
+    trials = [_trial(pool.method.set | {"negatives.k": k}, value) for k, value in ((5, 0.1), (17, 0.2))]
+    kept = {"seeds": [100], "study": pool.declared_study, "trials": trials, "chosen": 1}
+    write_json(pool.trials_file(ledger), kept)
+    assert pool.chosen(ledger) == pool.method.set | {"negatives.k": 17}
+    assert other.chosen(ledger) == pool.chosen(ledger) | other.method.set and other.chosen(ledger)["negatives.k"] == 17
+
+
 @pytest.fixture
 def grid(tmp_path):
     (tmp_path / "grid.yaml").write_text(TINY)
