@@ -130,13 +130,13 @@ for (base, table), what in zip(parts.items(), ("taken away from", "given to"), s
 # ## Does the pool cure memorising?
 #
 # ```{margin}
-# References differ in more than in what they memorise, so this is a look and no experiment. p: how often chance does as
-# much, if references change places within their datasets.
+# References differ in more than in what they memorise, and are of two families, with one tower and with several, so
+# this is a look and no experiment. p: how often chance does as much, if references change places within their datasets.
 # ```
 #
-# A base is kept at the epoch that is best with all items ranked. What it had with the history dropped, and has lost by
-# then, it gave for learning what its users have already. If an alignment with the pool is a cure of that, it should
-# gain most where most was lost.
+# A base is kept at the epoch that is best with all items ranked. By then it may have lost some of its best NDCG@5 with
+# the history dropped; that loss is called memorising here. If an alignment with the pool cures it, it should gain most
+# where most was lost.
 
 # %% tags=["hide-input"]
 cured = bases.cures(grid, ledger)

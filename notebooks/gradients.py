@@ -204,7 +204,8 @@ record("monte_carlo_within_4_errors", bool(ways["gap in errors"].abs().max() < 4
 #
 # ```{margin}
 # `rpo` starts at a tenth of wrong labels. Its authors show that the share comes out right *if the model is
-# calibrated*: here, if $\sigma(\beta h)$ were the chance that the label is right.
+# calibrated*: here, if $\sigma(\beta h)$ were the chance that the label is right. What is wanted is counted with
+# dropout off, and an item that is wanted as much as the positive counts, too; so the two need not be equal.
 # ```
 #
 # The sampler avoids wrong pairs without knowing which ones they are. A loss could try to know: `rpo`
@@ -223,7 +224,8 @@ figures.table(
 for name in believed.index:
     record(f"wrong_percent_{name}", believed.at[name, "wrong"])
     record(f"believed_wrong_percent_{name}", last[name])
-Markdown(render("believed", **believed[["wrong", "margin"]], last=last, epochs=epochs))
+start = 100 * (1 - LossConfig().eta)
+Markdown(render("believed", **believed[["wrong", "margin"]], start=start, last=last, epochs=epochs))
 
 # %% [markdown]
 # ## The push that every strategy shares

@@ -118,9 +118,9 @@ def paired_seeds(after: Experiment, before: Experiment, ledger: Ledger, or_refer
 def alike_seeds(experiments: Sequence[Experiment], ledger: Ledger) -> list[tuple[str, ...]]:
     """Files of the records of each seed that all of these experiments have, one for each experiment.
 
-    Of several with one seed, those that began at the same weights; where none did, those of the same device and
-    precision; else those that each experiment prefers. Raises InputError if they were computed on different editions
-    of the dataset.
+    Of several with one seed, those that began at the same weights, or as many of them as can be; then those of the same
+    device and precision; then those that each experiment prefers. Raises InputError if they were computed on different
+    editions of the dataset.
     """
     candidates = [experiment.candidates(ledger) for experiment in experiments]
     by_file = ledger.by_file
@@ -134,10 +134,13 @@ def alike_seeds(experiments: Sequence[Experiment], ledger: Ledger) -> list[tuple
 
 
 def _alike(files: list[list[str]], in_what: list[pd.Series]) -> tuple[str, ...]:
-    """The first choice, one of each list, that shares a value by file, of the earliest of `in_what`; else the first."""
-    choices = list(product(*files))
-    alike = (one for values in in_what for one in choices if (values[list(one)] == values[one[0]]).all())
-    return next(alike, choices[0])
+    """The first choice, one of each list, with the fewest different values by file, of the earliest of `in_what`."""
+
+    def different(choice: tuple[str, ...]) -> list[int]:
+        values = [of_file[list(choice)] for of_file in in_what]
+        return [one.nunique() + int(one.isna().sum()) for one in values]
+
+    return min(product(*files), key=different)
 
 
 def _or_reference(experiment: Experiment, files: Iterable[str], ledger: Ledger) -> list[str]:

@@ -90,7 +90,8 @@ def goes_with(points: pd.DataFrame, draws: int = 9999) -> dict[str, dict[str, fl
     """Whether the pool gains more where more was memorised, within datasets, by protocol: `correlation` of the ranks,
     `p` of as large a one, in either direction, if references change places within their datasets, and `references`."""
     found, random = {}, np.random.default_rng(0)
-    for protocol, part in points.sort_values("dataset").groupby("protocol", sort=False):
+    several = points[points.groupby(["protocol", "dataset"])["before"].transform("size") > 1]
+    for protocol, part in several.sort_values("dataset").groupby("protocol", sort=False):
         by_dataset = part.groupby("dataset")
         ranks = by_dataset[["memorised, %", "change %"]].rank(pct=True)
         memorised, gains = (ranks - ranks.groupby(part["dataset"]).transform("mean")).to_numpy().T

@@ -164,13 +164,18 @@ def contributions(grid: Grid, ledger: Ledger, cases: Iterable[tuple[str, str | N
             continue
         first, second = arms(files, ledger)
         values = ledger.users(dataset)[by]
-        group = pd.qcut(values, groups, labels=False, duplicates="drop")
+        group = in_groups(values, groups)
         for number, members in values.groupby(group):
             one = crossed_change(first, np.where(group == number, second, first))
             line = after, before, by, dataset, int(number) + 1, len(members), members.min(), members.max()
             lines.append((*line, one.estimate, one.low, one.high))
     columns = ["row", "other", "by", "dataset", "group", "users", "from", "to", "change %", "low", "high"]
     return pd.DataFrame(lines, columns=columns)
+
+
+def in_groups(values: pd.Series, groups: int) -> pd.Series:
+    """Number of each user's group, from 0, the lowest: so many groups of about the same size, equal values together."""
+    return pd.qcut(values, groups, labels=False, duplicates="drop")
 
 
 def of_groups(grid: Grid, ledger: Ledger) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """False negatives: who rejects hidden purchases, what is pushed down by it, and whether they sink."""
 
 from collections.abc import Iterable
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from companion.evidence.grid import Experiment, Grid
 from companion.evidence.interventions import BESIDE, answers
 from companion.evidence.ledger import PROTOCOLS, Ledger
 from companion.evidence.record import Record
-from companion.findings.changes import POPULARITY, TENTHS, labelled, popular
+from companion.findings.changes import POPULARITY, TENTHS, in_groups, labelled, popular
 from companion.findings.names import NAMES
 from companion.findings.runs import MARK, began_elsewhere
 from rodpo_lite.evaluation.statistics import crossed_change, seed_mean
@@ -109,43 +110,46 @@ def pushed(grid: Grid, ledger: Ledger) -> dict[str, pd.DataFrame]:
 
 
 def believed(grid: Grid, ledger: Ledger, dataset: str) -> dict[str, Any]:
-    """What share of its pairs `rpo` believes to be the wrong way round when it ends, and what share rejects a hidden
-    purchase, in percent: a row for each selector, Student's interval over seeds."""
+    """What share of its pairs `rpo` believes to be the wrong way round when it ends, and what share of what it rejects
+    is a hidden purchase, in percent: a row for each selector of which every seed is on record."""
     rows = []
     for experiment in grid.experiments([dataset]):
-        chosen = experiment.chosen(ledger) or {}
-        if chosen.get("loss.name") != "rpo" or not (files := experiment.recorded(ledger).values()):
+        chosen, files = experiment.chosen(ledger) or {}, experiment.recorded(ledger)
+        if chosen.get("loss.name") != "rpo" or set(files) != set(experiment.seeds):
             continue
-        curves = [Record.read(ledger.folder / file).curve for file in files]
-        wrong, hidden = (
-            seed_mean(100 * np.array(values))
-            for values in (
-                [1 - curve[-1]["right_share"] for curve in curves],
-                [np.mean([line["planted_rate"] for line in curve]) for curve in curves],
-            )
-        )
-        rows.append({"row": chosen["negatives.name"], "hidden": hidden.estimate} | vars(wrong))
+        curves = [Record.read(ledger.folder / file).curve for file in files.values()]
+        wrong = seed_mean(np.array([100 * (1 - curve[-1]["right_share"]) for curve in curves]))
+        hidden = 100 * np.mean([line["planted_rate"] for curve in curves for line in curve])
+        rows.append({"row": chosen["negatives.name"], "hidden": hidden} | vars(wrong))
     return {"dataset": grid.label(dataset), "rows": rows}
 
 
 def for_whom_popular(grid: Grid, ledger: Ledger, dataset: str) -> pd.DataFrame:
-    """What taking popularity off the scores changes for whom: test NDCG@5 of pairs of PENALISED, by protocol, of the
-    tenth of the users whose next item is the most popular and of the others, where each seed is on record."""
-    tenth, lines = ledger.users(dataset)[POPULARITY].rank(pct=True, method="max") > 1 - 1 / TENTHS, []
-    for label, (after, before) in PENALISED.items():
-        files = alike_seeds([Experiment(grid, dataset, name) for name in (after, before)], ledger)
-        for protocol, column in PROTOCOLS.items() if len(files) == len(grid.seeds_of(after, dataset)) else ():
-            first, second = arms(files, ledger, column)
-            for users, group in (("popular", tenth), ("others", ~tenth)):
-                one = crossed_change(first[:, group], second[:, group])
-                lines.append((label, protocol, users, one.estimate, one.low, one.high))
-    return pd.DataFrame(lines, columns=["what", "protocol", "users", "change %", "low", "high"])
+    """What taking popularity off the scores changes for whom: test NDCG@5 of PENALISED, by protocol, of the `popular`
+    tenth of the users, by their next items, of the `others` and of `all`; empty unless every seed of all is on record.
+    All runs of a seed began at the same weights, where there are such runs."""
+    names = list(dict.fromkeys(chain(*PENALISED.values())))
+    files = alike_seeds([Experiment(grid, dataset, name) for name in names], ledger)
+    columns = ["what", "protocol", "users", "change %", "low", "high"]
+    if len(files) < len(grid.seeds_of(names[0], dataset)):
+        return pd.DataFrame(columns=columns)
+    tenths, lines = in_groups(ledger.users(dataset)[POPULARITY], TENTHS), []
+    top = (tenths == tenths.max()).to_numpy()
+    groups = {"popular": top, "others": ~top, "all": np.ones_like(top)}
+    for (label, pair), (protocol, column) in product(PENALISED.items(), PROTOCOLS.items()):
+        after, before = (names.index(name) for name in pair)
+        first, second = arms([(of_seed[after], of_seed[before]) for of_seed in files], ledger, column)
+        for users, group in groups.items():
+            one = crossed_change(first[:, group], second[:, group])
+            lines.append((label, protocol, users, one.estimate, one.low, one.high))
+    return pd.DataFrame(lines, columns=columns)
 
 
 PENALISED = {  # rows after and before
     "topk over hard": ("cause.topk", "cause.hard"),
     "topk over hard, both by s - log n": ("cause.topk_less_popular", "cause.hard_less_popular"),
     "hard by s - log n over hard": ("cause.hard_less_popular", "cause.hard"),
+    "topk by s - log n over topk": ("cause.topk_less_popular", "cause.topk"),
 }
 
 
@@ -205,14 +209,19 @@ def repeating(grid: Grid, ledger: Ledger, table: pd.DataFrame) -> dict[str, pd.D
     return {"changes": labelled(grid, table.assign(past=past))}
 
 
-CAUSES = {"spared": "hidden purchases spared", "popular": "both by s - log n"}  # questions, and what is changed
+CAUSES = {  # interventions: the question, and what is changed
+    "spared": ("spared", "hidden purchases spared"),
+    "hardest": ("popular", "the hardest by s - log n"),
+    "both": ("popular", "both by s - log n"),
+    "losses": ("loss", None),
+}
 NULLS = {"skipping": ("rank_window", "topk"), "later": ("topk", "topk_past")}  # what should help, were they the cause
 
 
 def because(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     """What was shown of the reason why, and what not: the push, what sparing and hiding does, two that should help.
 
-    hidden: of `pushed`; spared, popular: members of the interventions in CAUSES that decide; trend: of
+    hidden: of `pushed`; spared, hardest, both, losses: members of the interventions in CAUSES that decide; trend: of
     `as_more_is_hidden`, of the dataset of which most shares are hidden, None where there is one share alone; skipping,
     later: how many of NULLS are above and below, all items ranked, and of how many; lies: in how many of
     `changes.popular` more than half of the lead over the hardest item lies there.
@@ -229,7 +238,10 @@ def because(grid: Grid, ledger: Ledger) -> dict[str, Any]:
         found[name] = sure
     shares = popular(grid, ledger)["shares"]
     found["lies"] = {"of": len(shares), "most": int((shares["share"] > 0.5).sum())}
-    for name, what in CAUSES.items():
-        members = answers(grid, ledger)[name]["members"]
-        found[name] = members[(members["verdict"] != BESIDE) & (members["what"] == what)]
+    asked = answers(grid, ledger)
+    for name, (question, what) in CAUSES.items():
+        members = asked[question]["members"]
+        found[name] = members[
+            (members["verdict"] != BESIDE) & members["what"].isin([what] if what else members["what"])
+        ]
     return pushed(grid, ledger) | found

@@ -90,7 +90,7 @@ def _kernel_environment(folder: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": max(1, (os.cpu_count() or 1) // WORKERS),
         "PLOTLY_RENDERER": "plotly_mimetype",
         "TQDM_DISABLE": 1,
-        "RODPO_PRECISION": "fp32",  # the same numbers on any machine
+        "RODPO_PRECISION": "fp32",  # whether or not the processor is faster in bf16
     }
     return {**os.environ, **{name: str(value) for name, value in settings.items()}}
 

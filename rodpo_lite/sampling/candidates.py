@@ -73,6 +73,13 @@ class ExactScores:
         scores = self.hidden[rows] @ self.vectors.T
         return scores if self.penalty is None else scores - self.penalty
 
+    def doubt(self) -> Tensor:
+        """How far off products of operands rounded to bf16 are at most, but for one in a few hundred, [R]; the penalty,
+        which is rounded too, included."""
+        size = self.hidden.norm(dim=1) * self.vectors.norm() / len(self.vectors) ** 0.5
+        off = 1.5 * size / self.hidden.shape[1] ** 0.5
+        return (off if self.penalty is None else off + self.penalty.amax()) / 2**8
+
 
 def exclusions(rule: str, users: Tensor, rows: Tensor, positives: Tensor, owned: "OwnedItems") -> Tensor:
     """Items that may not be selected at each position: the positive, and the user's own by `rule`.

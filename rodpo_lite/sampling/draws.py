@@ -37,63 +37,59 @@ def of_ranks(candidates: Candidates, first: Tensor, size: Tensor, n: int, genera
     """Uniform over the eligible items of ranks first to first + size - 1 by exact scores, [R, n]; both [R, 1].
 
     Nothing is put in order, unless the ranks are few: items are proposed at random, and the first one is taken that is
-    among the best. For that the score of the last rank is enough.
+    of these ranks. For that the scores at both ends are enough, but for items that rounding may have carried across.
     """
-    depth, scores = int((first + size).max()), candidates.scores
-    drawn = torch.full((len(scores) * n,), -1, device=scores.device)
-    if candidates.n_items <= RARE * depth:
-        _propose(candidates, first, depth, drawn, generator)
-    if bool((drawn < 0).any()):  # the ranks are few, or rounding was much worse than it should be
-        in_order = best_items(candidates, depth).indices.gather(1, first + below(size, n, generator))
+    drawn = torch.full((len(candidates.scores) * n,), -1, device=candidates.scores.device)
+    if candidates.n_items <= RARE * int(size.median()):
+        _propose(candidates, first, first + size, drawn, generator)
+    if bool((drawn < 0).any()):  # the ranks are few, or in a few rows
+        in_order = best_items(candidates, int((first + size).max())).indices
+        in_order = in_order.gather(1, first + below(size, n, generator))
         drawn = torch.where(drawn < 0, in_order.flatten(), drawn)
     return drawn.view(-1, n)
 
 
-RARE = 100  # proposals for one that is among the best: from here on it is cheaper to look for all of these
+RARE = 100  # proposals for one that is of the ranks: from here on it is cheaper to look for all of these
 ROUNDS = 50  # each leaves some 13 % of the rows
 
 
-def _propose(candidates: Candidates, first: Tensor, depth: int, drawn: Tensor, generator: torch.Generator) -> None:
-    """Fill in items [R n] that were proposed at random and are among the `depth` best, but not the `first` [R, 1]."""
-    scores, above = candidates.scores, None
-    if bool(first.any()):
-        above = best_items(candidates, int(first.max())).indices  # [R, m], of no interest from rank `first` on
-        above = above.masked_fill(torch.arange(above.shape[1], device=above.device) >= first, -1)
-    bound = kth_largest(scores, depth).float()[:, 0]
-    # A rounded score and the bound may both be off by more than half a step of bf16: these are one and a half to three.
-    slack = torch.zeros_like(bound) if candidates.exact is None else bound.abs() * 3 / 256
-    at_once, n = 2 * -(-candidates.n_items // depth), len(drawn) // len(scores)
+def _propose(candidates: Candidates, first: Tensor, end: Tensor, drawn: Tensor, generator: torch.Generator) -> None:
+    """Fill in items [R n] that were proposed at random and whose rank is `first` or more and below `end`, [R, 1]."""
+    scores = candidates.scores
+    low, high = (kth_largest(scores, int(one.max())).float()[:, 0] if one.any() else None for one in (end, first))
+    slack = torch.zeros_like(low)
+    if candidates.exact is not None:  # a score, or the one that it is held against, may be off by this much
+        slack = 3 * low.abs() / 2**8 + candidates.exact.doubt()
+    at_once, n = 2 * -(-candidates.n_items // int((end - first).median())), len(drawn) // len(scores)
     pending, everyone = (torch.arange(count, device=scores.device) for count in (len(drawn), len(scores)))
     for _ in range(ROUNDS):
         rows = pending // n
         proposed = torch.randint(candidates.n_items, (len(rows), at_once), generator=generator, device=scores.device)
-        score = (scores if torch.equal(rows, everyone) else scores[rows]).gather(1, proposed).float()  # [p, M]
-        taken = (score >= (bound - slack)[rows, None]) & ~score.isneginf()
-        if above is not None:
-            taken &= ~(proposed[:, :, None] == above[rows, None]).any(2)
+        whole = torch.equal(rows, everyone)
+        score = (scores.gather(1, proposed) if whole else scores[rows[:, None], proposed]).float()  # [p, M]
+        taken = (score >= (low - slack)[rows, None]) & ~score.isneginf()
         place = taken.to(torch.uint8).argmax(1, keepdim=True)  # the first one
-        item, accepted = proposed.gather(1, place)[:, 0], taken.any(1)
-        close = (accepted & (score.gather(1, place)[:, 0] <= (bound + slack)[rows])).nonzero()[:, 0]
-        if len(close):
-            accepted[close] = _among(candidates, rows[close], item[close], depth)
+        item, score, accepted = proposed.gather(1, place)[:, 0], score.gather(1, place)[:, 0], taken.any(1)
+        doubtful = score <= (low + slack)[rows]
+        if high is not None:
+            doubtful |= score >= (high - slack)[rows]
+        doubtful = (doubtful & accepted).nonzero()[:, 0]
+        if len(doubtful):
+            at = rows[doubtful]
+            rank = _rank(candidates, at, item[doubtful])
+            accepted[doubtful] = (rank >= first[at, 0]) & (rank < end[at, 0])
         drawn[pending[accepted]] = item[accepted]
         pending = pending[~accepted]
         if not len(pending):
             break
 
 
-def _among(candidates: Candidates, rows: Tensor, items: Tensor, depth: int) -> Tensor:
-    """Whether one item for each of these rows [r] is among the `depth` best by exact scores; of equal ones, as many as
-    there is room for, in the order of ids."""
+def _rank(candidates: Candidates, rows: Tensor, items: Tensor) -> Tensor:
+    """Rank by exact scores of one item for each of these rows, both [r]; of equal scores the smaller id comes first."""
     scores = candidates.scores[rows] if candidates.exact is None else candidates.exact.of(rows)  # [r, N]
     scores = F.pad(scores, (0, 1)).scatter_(1, candidates.excluded[rows], -torch.inf)[:, :-1]
-    own = scores.gather(1, items[:, None])
-    among = (scores >= own).sum(1) <= depth
-    left = ~among  # there are too many as good or better: the equal ones after it do not count
-    scores, own = scores[left], own[left]
-    before = torch.arange(scores.shape[1], device=items.device) < items[left, None]
-    among[left] = ((scores > own) | ((scores == own) & before)).sum(1) < depth
-    return among
+    own, before = scores.gather(1, items[:, None]), torch.arange(scores.shape[1], device=items.device) < items[:, None]
+    return ((scores > own) | ((scores == own) & before)).sum(1)
 
 
 def ranks(candidates: Candidates, depth: int) -> Tensor:

@@ -72,11 +72,11 @@ class NegativeSampler:
             if bool(nothing_left.any()):  # else nothing is drawn
                 elsewhere = uniform_items(catalogue, config.n, self.generator)
                 excluded = excluded.masked_fill(nothing_left, len(pool))
-        rounded = scored is not None and self.engine.dtype != torch.float32
 
         @torch.no_grad()
         def select(block: slice, scores: Tensor) -> None:
             positive = scored.positive[block] if scored else scores
+            rounded = scored is not None and scores.dtype.itemsize < 4  # large scores are computed in fp32
             exact = ExactScores(scored.hidden[block], scored.vectors) if rounded else None
             seen = scores, positive, excluded[block], *counts, batch.rows[block]
             candidates = Candidates(*seen, self.epoch, self.state, exact)

@@ -102,13 +102,13 @@ def test_what_a_loss_believes_stands_beside_what_is_wrong(small, tmp_path):
 @pytest.mark.parametrize(
     ("last", "said"),
     [
-        ({"hard": 20, "topk": 12}, "It finds out**"),
-        ({"hard": 20, "topk": 80}, "It finds out for `hard` alone**"),
+        ({"hard": 20, "topk": 7}, "It finds out**"),
+        ({"hard": 20, "topk": 10}, "It finds out for `hard` alone**"),  # stood still
         ({"hard": 90, "topk": 80}, "It does not find out**"),
     ],
 )
 def test_the_sentence_on_what_a_loss_believes_follows_the_numbers(last, said):
-    facts = {"wrong": {"hard": 24.0, "topk": 12.0}, "margin": {"hard": -0.5, "topk": 0.25}, "epochs": 4}
+    facts = {"start": 10.0, "wrong": {"hard": 24.0, "topk": 7.0}, "margin": {"hard": -0.5, "topk": 0.25}, "epochs": 4}
     text = render("believed", last=last, **facts).replace("\xa0", " ")
     assert said in text.splitlines()[0].replace(".**", "**") and f"{last['topk']} % of the pairs of `topk`" in text
     assert ("−0.50 for `hard`, +0.25" in text) == ("finds out**" not in said)

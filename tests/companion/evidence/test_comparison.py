@@ -155,13 +155,18 @@ def test_more_than_two_rows_began_at_the_same_weights_where_they_can(folder):
     """Two of three rows were repeated from a reference that was trained again, where the third one has its only run."""
     first = Ledger(folder).records.query("stage == 'align' and dataset == 'world'").assign(reference_weights="first")
     again = first.assign(file="again-" + first["file"], reference_weights="again")
-    ledger = with_records(folder, pd.concat([first, again], ignore_index=True))
+    others = Ledger(folder).records.query("stage == 'reference'").assign(weights="of no alignment")
+    ledger = with_records(folder, pd.concat([first, again, others], ignore_index=True))
     files = ["world-align-topk1.json", "world-align-hard1.json"]
     repeated = [SimpleNamespace(candidates=lambda _, file=file: {1: [file, f"again-{file}"]}) for file in files]
     once = SimpleNamespace(candidates=lambda _: {1: ["again-world-align-topk2.json"], 2: ["world-align-topk2.json"]})
     assert comparison.alike_seeds(repeated, ledger) == [tuple(files)]
     found = comparison.alike_seeds([*repeated, once], ledger)
     assert found == [("again-" + files[0], "again-" + files[1], "again-world-align-topk2.json")]
+    elsewhere = SimpleNamespace(candidates=lambda _: {1: ["world-reference-base1.json"]})
+    repeated[1].candidates = lambda _: {1: ["again-" + files[1]]}
+    found = comparison.alike_seeds([*repeated, elsewhere], ledger)
+    assert found[0][:2] == ("again-" + files[0], "again-" + files[1]), "these two, though the third is apart"
 
 
 def test_an_alignment_that_validates_no_better_gives_way_to_its_reference(grid, folder):

@@ -52,14 +52,15 @@ def _points(memorised, gains):
     """Two datasets of four references each; the second one memorises ten times as much and gains ten times less."""
     rows = [("a", m, g, "all items") for m, g in zip(memorised, gains, strict=True)]
     rows += [("b", 10 * m, g / 10, "all items") for m, g in zip(memorised, gains, strict=True)]
-    return pd.DataFrame(rows, columns=["dataset", "memorised, %", "change %", "protocol"])
+    rows.append(("c", 99, -99, "all items"))  # held against none, it does not count
+    return pd.DataFrame(rows, columns=["dataset", "memorised, %", "change %", "protocol"]).assign(before="one")
 
 
 @pytest.mark.parametrize(
     ("gains", "correlation", "sure", "said"),
     [
-        ((1, 2, 3, 4), 1, True, "So it is."),
-        ((4, 3, 2, 1), -1, True, "the other way round"),
+        ((1, 2, 3, 4), 1, True, "It gains more where more was memorised."),
+        ((4, 3, 2, 1), -1, True, "It gains less where more"),
         ((2, 4, 1, 3), 0, False, "cannot"),
     ],
 )

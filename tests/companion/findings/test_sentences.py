@@ -76,7 +76,15 @@ def test_where_most_of_the_lead_lies():
     assert render("popular", shares=rows).startswith("**Less than half of")
 
 
-UNKNOWN = {"hidden": [], "spared": [], "popular": [], "trend": None, "lies": {"of": 0, "most": 0}}
+UNKNOWN = {
+    "hidden": [],
+    "spared": [],
+    "hardest": [],
+    "both": [],
+    "losses": [],
+    "trend": None,
+    "lies": {"of": 0, "most": 0},
+}
 UNKNOWN |= {null: {"of": 0, "above": 0, "below": 0} for null in ("skipping", "later")}
 
 
@@ -86,22 +94,44 @@ def test_where_most_of_the_lead_lies_is_said_if_it_lies_there(most, said):
     assert ("the most popular, in 4 of 6 comparisons" in text) is said and (text == "") is not said
 
 
+def _members(what, *verdicts):
+    """A row for each protocol."""
+    protocols = zip(verdicts, (22.4, -1.3), ("all items", "history dropped"))
+    return [{"what": what, "verdict": kind, "estimate": one, "protocol": on} for kind, one, on in protocols]
+
+
 @pytest.mark.parametrize(
-    ("verdicts", "said"),
+    ("verdicts", "most", "said"),
     [
-        (["most of it", "most of it"], "- **Popular items that are rejected as the hardest are most of why.**"),
-        (["a part of it", "not shown"], "- **Popular items that are rejected as the hardest are a part of why.**"),
-        (["at most half", "not shown"], "- **The lead lies where the next item is popular.**"),
+        (["most of it", "most of it"], 6, "Popular items that are rejected as the hardest are most of why"),
+        (["a part of it", "not shown"], 6, "Popular items that are rejected as the hardest are a part of why"),
+        (["a part of it", "it widens"], 0, "That popular items are why is not shown"),
+        (
+            ["at most half", "at most half"],
+            6,
+            "The lead lies where the next item is popular, and popularity taken off",
+        ),
+        (["at most half", "not shown"], 6, "The lead lies where the next item is popular.**"),
+        (["no gap", "not shown"], 0, "That popular items are why is not shown"),
     ],
 )
-def test_whether_popular_items_are_why_is_said_by_what_taking_popularity_off_leaves(verdicts, said):
-    popular = [
-        {"verdict": verdict, "estimate": 43.0, "low": low, "protocol": protocol}
-        for verdict, low, protocol in zip(verdicts, (23.0, 28.0), ("all items", "history dropped"))
-    ]
-    text = render("because", **UNKNOWN | {"lies": {"of": 6, "most": 6}, "popular": popular}).replace("\xa0", " ")
-    assert text.startswith(said) and "43 % with all items ranked, 43 % with the history dropped" in text
-    assert text.endswith("at the lower end of an interval 23 %.")
+def test_whether_popular_items_are_why_is_said_by_what_the_hardest_item_wins_back(verdicts, most, said):
+    facts = {"hardest": _members("alone", *verdicts), "both": _members("both", "a part of it", "a part of it")}
+    text = render("because", **UNKNOWN | facts | {"lies": {"of": 6, "most": most}}).replace("\xa0", " ")
+    assert text.startswith(f"- **{said}") and ("in 6 of 6 comparisons" in text) == (most == 6)
+    assert "gives back 22 % and −1 % of the lead" in text and text.endswith("a lead smaller by 22 % and −1 %.")
+
+
+def test_which_robust_losses_save_the_hardest_item():
+    one, other = _members("rpo", "most of it", "not shown"), _members("cdpo", "at most half", "it widens")
+    text = render("because", **UNKNOWN | {"losses": [*one, *other]}).replace("\xa0", " ")
+    assert text.startswith("- **`rpo` saves on the hardest item some of what the pool's draw saves.**")
+    assert "`rpo` makes up 22 % and −1 % (all items ranked, history dropped), and `cdpo` nothing that shows." in text
+    text = render("because", **UNKNOWN | {"losses": other})
+    assert text == (
+        "- **No robust loss is seen to save on the hardest item what the pool's draw saves.** Nothing shows that "
+        "`cdpo` made up."
+    )
 
 
 @pytest.mark.parametrize(
