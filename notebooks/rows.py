@@ -126,6 +126,9 @@ for dataset, part in sweeps.chosen(tuning.trials(grid, ledger)).items():
     )
 
 # %% tags=["hide-input"]
+Markdown(render("overruled", rows=sweeps.overruled(grid, ledger)))
+
+# %% tags=["hide-input"]
 figures.table(
     tuning.references(grid, ledger).rename(columns=NAMES["keys"]),
     "The references: what was chosen of the trials of each, and its validation NDCG@5 on the tuning seed, all items "

@@ -241,8 +241,7 @@ class Experiment:
 
     def chosen(self, ledger: Ledger) -> dict[str, Any] | None:
         """Settings of the reported runs; None before the trials are run, InputError if those on record are others."""
-        tuned = self.tuned
-        declared = self.grid.trials(tuned.name)
+        tuned, declared = self.tuned, self.grid.trials(self.tuned.name)
         if self.grid.n_trials(tuned.name) == 1:
             return declared[0] | self.method.set
         if not (path := tuned.trials_file(ledger)).exists():
@@ -252,7 +251,8 @@ class Experiment:
         same = tried[:1] == declared if tuned.method.study else tried == declared
         if not same or kept["seeds"] != list(self.grid.tuning.seeds) or kept.get("study") != tuned.declared_study:
             raise InputError(f"{path} holds the trials of another declaration of this row; the ledger is append-only.")
-        return tried[kept[CHOSEN]] | ({} if tuned.name == self.name else self.method.set)  # what a study begins with
+        begun = tuned.name == self.name and self.method.study  # by what is set, which otherwise wins
+        return tried[kept[CHOSEN]] | ({} if begun else self.method.set)
 
     @property
     def declared_study(self) -> dict[str, Any] | None:

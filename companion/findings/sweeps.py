@@ -6,11 +6,12 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from companion.evidence.comparison import RANKED, changes, quality
-from companion.evidence.grid import Experiment, Grid
+from companion.evidence.grid import CHOSEN, Experiment, Grid
 from companion.evidence.ledger import Ledger
 from companion.findings.changes import labelled, texts
 from companion.findings.names import NAMES
 from companion.findings.runs import MARK, began_elsewhere
+from rodpo_lite.files import read_json
 
 DATASET = "toys"
 SETTINGS = NAMES["settings"]  # by what a row's name begins with
@@ -70,6 +71,20 @@ def tried(trials: pd.DataFrame, grid: Grid) -> dict[str, Any]:
         "elsewhere": labelled(grid, trials[trials["start %"] != 0]),
         "mark": MARK,
     }
+
+
+def overruled(grid: Grid, ledger: Ledger) -> list[dict[str, Any]]:
+    """Reported settings that are not those of the chosen trial, because the row sets them: dataset, row, key, both."""
+    found = []
+    for experiment in grid.experiments(grid.known):
+        if experiment.tuned != experiment or not (path := experiment.trials_file(ledger)).exists():
+            continue
+        kept, ran = read_json(path), experiment.chosen(ledger)
+        for key, value in kept["trials"][kept[CHOSEN]]["settings"].items():
+            if ran[key] != value:
+                where = {"dataset": grid.label(experiment.dataset), "row": experiment.name}
+                found.append(where | {"key": key, "chosen": value, "ran": ran[key]})
+    return found
 
 
 def chosen(trials: pd.DataFrame) -> dict[str, pd.DataFrame]:

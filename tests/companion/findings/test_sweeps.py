@@ -10,6 +10,7 @@ from tiny_ledger import with_records
 from companion.evidence.grid import Grid
 from companion.evidence.ledger import Ledger
 from companion.findings import sweeps
+from companion.findings.sentences import render
 from rodpo_lite.files import write_json
 
 DECLARED = """
@@ -116,3 +117,19 @@ def test_what_is_left_on_other_seeds(filled):
     again = sweeps.on_reported_seeds(_trials(), *filled)
     assert again.index.tolist() == [("toys", "topk"), ("toys", "short_topk")], "`none` has no runs"
     assert again["as tuned, %"].tolist() == [-1, 2] and (again["reported seeds, %"] > 5).all()
+
+
+def test_what_a_row_sets_wins_over_what_its_trials_chose_and_that_is_said(tmp_path):
+    declared = "datasets: [world]\nseeds: [1]\ntuning: {seeds: [100], trials: 2}\nrows:\n  base: {tier: A}\n"
+    declared += "  dns: {tier: A, reference: base, set: {negatives.k: 5}, search: {negatives.k: [7, 8]}}\n"
+    (tmp_path / "grid.yaml").write_text(declared)
+    grid, ledger = Grid.read(tmp_path / "grid.yaml"), Ledger(tmp_path)
+    assert sweeps.overruled(grid, ledger) == []
+    trials = [{"settings": settings, "valid": [0.1]} for settings in grid.trials("dns")]
+    of_second = {"key": "negatives.k", "chosen": trials[1]["settings"]["negatives.k"], "ran": 5}
+    for chosen, expected in ((0, []), (1, [{"dataset": "World", "row": "dns"} | of_second])):
+        write_json(tmp_path / "trials" / "world.dns.json", {"seeds": [100], "trials": trials, "chosen": chosen})
+        assert sweeps.overruled(grid, Ledger(tmp_path)) == expected
+    said = render("overruled", rows=expected)
+    assert f"`dns` on World ran with `negatives.k = 5`, where {of_second['chosen']} was chosen." in said
+    assert render("overruled", rows=[]) == ""
