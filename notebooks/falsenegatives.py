@@ -172,11 +172,13 @@ said = {name: render("intervention", **answer) for name, answer in answers.items
 whom = negatives.for_whom_popular(grid, ledger, hidden)
 said["popular"] += "\n\n" + render("for_whom_popular", changes=whom)
 said["loss"] += "\n\n" + render("believes", **negatives.believed(grid, ledger, hidden))
-display(Markdown("\n\n".join(said.values())))
+Markdown("\n\n".join(said.values()))
+
+# %% tags=["hide-cell"]
 if len(whom):
     texts = [Interval(*row).text(1) for row in whom[["change %", "low", "high"]].itertuples(index=False)]
     by_users = whom.assign(change=texts).pivot(index=["what", "protocol"], columns="users", values="change")
-    by_users = by_users[["popular", "others"]].reset_index()
+    by_users = by_users[["popular", "others", "all"]].reset_index()
     figures.table(by_users, "Change of test NDCG@5 by the popularity of the next item")
 
 # %% [markdown]
