@@ -68,7 +68,7 @@ for kind, values in (("hits", hits), ("push", shares)):
 often = negatives.hits_and_shares(grid, ledger, hidden)
 fig = figures.forest(often, "mean", "row", "what", rows=hits.index[::-1])
 fig.update_xaxes(title="per 10,000", type="log", dtick=1)
-fig.update_layout(height=160 + 30 * len(hits))
+fig.update_layout(height=130 + 26 * len(hits))
 figures.show(
     fig,
     caption="Hidden purchases among the rejected items, and in what is pushed down; intervals over seeds. The scale is "
@@ -106,7 +106,7 @@ low, high = inside["low"].min(), inside["high"].max()
 reach = (high - low) / 4
 fig.update_xaxes(title="score against its neighbours, logits", range=[low - reach, high + reach])
 fig.update_yaxes(range=[-0.5, len(hits) - 0.5])
-fig = fig.update_layout(height=160 + 30 * len(hits))
+fig = fig.update_layout(height=130 + 26 * len(hits))
 
 # %% tags=["hide-input"]
 for name in out:
@@ -232,7 +232,7 @@ for (dataset, name, protocol), part in allowed.groupby(["dataset", "row", "proto
         error_y=figures.whiskers(part["change %"], part["low"], part["high"]),
     )
 fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
-fig.update_layout(scattermode="group", height=520)
+fig.update_layout(scattermode="group", height=400)
 fig = fig.update_yaxes(title="change of test NDCG@5, %")
 
 # %% tags=["hide-input"]

@@ -60,7 +60,7 @@ class SmallWorld:
             run = self.align(negatives.name, negatives.k, beta, "rpo", epochs)
             profile = self.profile(run.model)
             wanted = (profile.probabilities(negatives) * profile.false_negative).sum(1).mean()
-            history = checkpoint.read_history(self.folder / f"{negatives.name}-rpo")
+            history = checkpoint.read_history(run.folder)
             believed = {f"believed, epoch {line['epoch']}": 100 * (1 - line["right_share"]) for line in history}
             rows[negatives.name] = {"wrong": 100 * wanted, **believed, "margin": history[0]["margin"]}
         return pd.DataFrame(rows).T.rename_axis("selector")

@@ -57,10 +57,14 @@ class Candidates:
 
 @dataclass(frozen=True)
 class ExactScores:
-    """Scores of a block before they were rounded: hidden states [R, C], vectors [N, C], less a penalty [N] if any."""
+    """Scores of a block before they were rounded: hidden states [R, C], vectors [N, C], less a penalty [N] if any.
+
+    length: of the vectors, the root of the mean square.
+    """
 
     hidden: Tensor
     vectors: Tensor
+    length: Tensor
     penalty: Tensor | None = None
 
     def at(self, items: Tensor) -> Tensor:
@@ -76,8 +80,7 @@ class ExactScores:
     def doubt(self) -> Tensor:
         """How far off products of operands rounded to bf16 are at most, but for one in a few hundred, [R]; the penalty,
         which is rounded too, included."""
-        size = self.hidden.norm(dim=1) * self.vectors.norm() / len(self.vectors) ** 0.5
-        off = 1.5 * size / self.hidden.shape[1] ** 0.5
+        off = 1.5 * self.hidden.norm(dim=1) * self.length / self.hidden.shape[1] ** 0.5
         return (off if self.penalty is None else off + self.penalty.amax()) / 2**8
 
 

@@ -43,7 +43,7 @@ def of_ranks(candidates: Candidates, first: Tensor, size: Tensor, n: int, genera
     if candidates.n_items <= RARE * int(size.median()):
         _propose(candidates, first, first + size, drawn, generator)
     if bool((drawn < 0).any()):  # the ranks are few, or in a few rows
-        in_order = best_items(candidates, int((first + size).max())).indices
+        in_order = best_items(candidates, max(1, int((first + size).max()))).indices
         in_order = in_order.gather(1, first + below(size, n, generator))
         drawn = torch.where(drawn < 0, in_order.flatten(), drawn)
     return drawn.view(-1, n)

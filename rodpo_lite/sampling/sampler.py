@@ -73,11 +73,13 @@ class NegativeSampler:
                 elsewhere = uniform_items(catalogue, config.n, self.generator)
                 excluded = excluded.masked_fill(nothing_left, len(pool))
 
+        length = scored and scored.vectors.norm() / len(scored.vectors) ** 0.5
+
         @torch.no_grad()
         def select(block: slice, scores: Tensor) -> None:
             positive = scored.positive[block] if scored else scores
             rounded = scored is not None and scores.dtype.itemsize < 4  # large scores are computed in fp32
-            exact = ExactScores(scored.hidden[block], scored.vectors) if rounded else None
+            exact = ExactScores(scored.hidden[block], scored.vectors, length) if rounded else None
             seen = scores, positive, excluded[block], *counts, batch.rows[block]
             candidates = Candidates(*seen, self.epoch, self.state, exact)
             with masked(scores, excluded[block]) if scored else nullcontext():

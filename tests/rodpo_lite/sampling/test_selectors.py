@@ -56,7 +56,7 @@ def rounded_of(exact: torch.Tensor, excluded: list[list[int]], **values) -> tupl
             return super().at(items)
 
     block = block_of(exact.bfloat16(), excluded, **values)
-    candidates = dataclasses.replace(block.candidates, exact=Watched(exact, torch.eye(exact.shape[1])))
+    candidates = dataclasses.replace(block.candidates, exact=Watched(exact, torch.eye(exact.shape[1]), torch.ones(())))
     return block._replace(candidates=candidates), looked_at
 
 
@@ -133,7 +133,7 @@ def test_popular_items_are_less_hard_by_the_penalty(name, k, rounded):
     scores = torch.tensor([[2.0, 1.9, 0.0, 5.0]])
     block = block_of(scores, [[3]], popularity=torch.tensor([8, 2, 0, 1]), popularity_penalty=0.5, k=k)
     if rounded:  # the block says the opposite, and is looked at again
-        candidates = dataclasses.replace(block.candidates, exact=ExactScores(scores, torch.eye(4)))
+        candidates = dataclasses.replace(block.candidates, exact=ExactScores(scores, torch.eye(4), torch.ones(())))
         candidates = dataclasses.replace(candidates, scores=torch.tensor([[1.0, 0.9, 1.0, -torch.inf]]))
         block = block._replace(candidates=candidates)
     assert draw(name, block).tolist() == [[1]], "2 - ½ log 8 is less than 1.9 - ½ log 2"
@@ -380,7 +380,9 @@ def test_products_of_rounded_operands_draw_from_what_is_best_by_exact_ones(name,
     values = {"k": k, "skip": 30, "n": 8000, "popularity_penalty": penalty if name == "topk" else 0.0}
     exact = block_of(hidden @ vectors.T, excluded, **values)
     block = block_of(hidden.bfloat16() @ vectors.bfloat16().T, excluded, **values)
-    candidates = dataclasses.replace(block.candidates, exact=ExactScores(hidden, vectors))
+    candidates = dataclasses.replace(
+        block.candidates, exact=ExactScores(hidden, vectors, vectors.norm() / len(vectors) ** 0.5)
+    )
     wanted = probabilities(name, exact) > 0
     drawn = torch.zeros_like(wanted).scatter_(1, draw(name, block._replace(candidates=candidates)), True)
     rounded = torch.zeros_like(wanted).scatter_(1, draw(name, block), True)
