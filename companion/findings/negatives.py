@@ -221,10 +221,10 @@ NULLS = {"skipping": ("rank_window", "topk"), "later": ("topk", "topk_past")}  #
 def because(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     """What was shown of the reason why, and what not: the push, what sparing and hiding does, two that should help.
 
-    hidden: of `pushed`; spared, hardest, both, losses: members of the interventions in CAUSES that decide; trend: of
-    `as_more_is_hidden`, of the dataset of which most shares are hidden, None where there is one share alone; skipping,
-    later: how many of NULLS are above and below, all items ranked, and of how many; lies: in how many of
-    `changes.popular` more than half of the lead over the hardest item lies there.
+    hidden: of `pushed`; spared, hardest, both, losses: members of the interventions in CAUSES that decide; believes: of
+    `believed`; trend: of `as_more_is_hidden`, of the dataset of which most shares are hidden, None where there is one
+    share alone; skipping, later: how many of NULLS are above and below, all items ranked, and of how many; lies: in how
+    many of `changes.popular` more than half of the lead over the hardest item lies there.
     """
     sources = pd.Series({name: grid.source(name) for name in grid.planted})
     most = sources.value_counts().idxmax() if len(sources) else None
@@ -244,4 +244,6 @@ def because(grid: Grid, ledger: Ledger) -> dict[str, Any]:
         found[name] = members[
             (members["verdict"] != BESIDE) & members["what"].isin([what] if what else members["what"])
         ]
+    hidden = [name for name, one in grid.planted.items() if one.tier == "A"]
+    found["believes"] = [row for name in hidden for row in believed(grid, ledger, name)["rows"]]
     return pushed(grid, ledger) | found

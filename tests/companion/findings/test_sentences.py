@@ -82,6 +82,7 @@ UNKNOWN = {
     "hardest": [],
     "both": [],
     "losses": [],
+    "believes": [],
     "trend": None,
     "lies": {"of": 0, "most": 0},
 }
@@ -127,6 +128,10 @@ def test_which_robust_losses_save_the_hardest_item():
     text = render("because", **UNKNOWN | {"losses": [*one, *other]}).replace("\xa0", " ")
     assert text.startswith("- **`rpo` saves on the hardest item some of what the pool's draw saves.**")
     assert "`rpo` makes up 22 % and −1 % (all items ranked, history dropped), and `cdpo` nothing that shows." in text
+    for estimate, low in ((99.6, 99.0), (93.0, 80.0)):
+        believes = [{"row": "hard", "estimate": estimate, "low": low}, {"row": "topk", "estimate": 95.0, "low": 94.0}]
+        text = render("because", **UNKNOWN | {"losses": [*one, *other], "believes": believes}).replace("\xa0", " ")
+        assert text.endswith("it ends believing 100 % of them to be the wrong way round.") == (low > 90)
     text = render("because", **UNKNOWN | {"losses": other})
     assert text == (
         "- **No robust loss is seen to save on the hardest item what the pool's draw saves.** Nothing shows that "
