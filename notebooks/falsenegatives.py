@@ -150,7 +150,7 @@ Markdown(render("drift", **drift))
 # hardest item goes?
 
 # %% tags=["hide-input"]
-answers = interventions.answers(grid, ledger)
+answers = interventions.answers(grid, ledger, negatives.QUESTIONS)
 closed = interventions.closed(answers)
 figures.show_changes(
     closed,

@@ -13,9 +13,11 @@ from rodpo_lite.model.config import EncoderConfig
 from rodpo_lite.sampling.selectors import NegativesConfig
 from rodpo_lite.settings import Settings, keys, one_of
 
+LAST = "last"  # the epoch that is kept, whatever it validates
+
 
 def _measures() -> list[str]:
-    return [prefix + name for prefix in ("", "masked.") for name in sorted(metrics.NAMES)]
+    return [prefix + name for prefix in ("", "masked.") for name in sorted(metrics.NAMES)] + [LAST]
 
 
 class TrainingConfig(Settings):
@@ -34,7 +36,9 @@ class TrainingConfig(Settings):
         None, ge=1, description="positions in a batch, about so many, in place of training.batches_per_epoch"
     )
     select_by: Annotated[str, one_of(_measures)] = Field(
-        "ndcg@5", description="validation metric of the epoch that is kept; with `masked.` before it, history dropped"
+        "ndcg@5",
+        description="validation metric of the epoch that is kept; with `masked.` before it, history dropped; `last` is "
+        "the last epoch",
     )
     patience: int = Field(8, ge=1, description="epochs without a better one before stopping")
     balance_weight: float = Field(0.01, ge=0, description="weight of the load-balance loss of sparse mixtures")
@@ -93,6 +97,9 @@ class ReferenceConfig(_StageConfig):
     stage: Literal["reference"] = "reference"
     seed: int = Field(0, ge=0, le=2**31 - 1)
     encoder: EncoderConfig = EncoderConfig()
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of each target that is spread evenly over the catalogue"
+    )
     training: TrainingConfig = TrainingConfig()
     id_contrast: ContrastConfig = ContrastConfig()
     placeholder_contrast: PlaceholderConfig = PlaceholderConfig()
@@ -100,6 +107,8 @@ class ReferenceConfig(_StageConfig):
 
     @model_validator(mode="after")
     def _auxiliary_terms_have_what_they_need(self):
+        if self.label_smoothing > 0 and self.training.loss != "full":
+            raise ValueError("label_smoothing above 0 needs training.loss = full")
         if self.id_contrast.weight > 0 and self.encoder.base != "towers":
             raise ValueError("id_contrast.weight above 0 needs encoder.base = towers")
         if self.placeholder_contrast.weight > 0 and not self.encoder.placeholder:

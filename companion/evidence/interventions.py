@@ -1,7 +1,7 @@
 """Interventions: how much of a gap goes away when one thing is changed (workflow/interventions.yaml)."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, product
 from pathlib import Path
 from typing import Any, Literal
@@ -84,10 +84,11 @@ def assess(question: Intervention, grid: Grid, ledger: Ledger) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "smallest", "verdict"])
 
 
-def answers(grid: Grid, ledger: Ledger) -> dict[str, dict[str, Any]]:
-    """What the ledger says to each committed question: asks, and members, the rows of `assess` that have run."""
-    found = {}
-    for name, question in read(grid).items():
+def answers(grid: Grid, ledger: Ledger, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What the ledger says to these committed questions: asks, and members, the rows of `assess` that have run."""
+    found, declared = {}, read(grid)
+    for name in names:
+        question = declared[name]
         table = assess(question, grid, ledger).dropna(subset="estimate")
         found[name] = {"asks": question.asks, "members": table.assign(dataset=table["dataset"].map(grid.label))}
     return found

@@ -10,10 +10,12 @@ from companion.evidence.ledger import PROTOCOLS, Ledger
 from companion.evidence.record import Record
 from rodpo_lite.evaluation.statistics import seed_change
 
+QUESTIONS = ("memory", "training", "rivals")  # interventions: whether the pool is good against memorising
 BASES, DATASET = ("fused", "towers", "hm4sr"), "toys-timed"  # rows, and where all of them run
 PARTS = dict(zip(PROTOCOLS, ("valid", "valid_masked"), strict=True))
 ALIGNED = {  # a reference, and the row that the pool makes of it
     "fused": "topk", "fused_moe": "topk_on_moe", "fused_twin": "topk_on_twin", "short": "short_topk",
+    "memory.short": "memory.short_topk", "memory.long": "memory.long_topk",
     "towers": "towers_topk", "towers_moe": "towers_topk_on_moe",
     "hm4sr": "hm4sr_topk", "hm4sr_moe": "hm4sr_topk_on_moe", "hm4sr_twin": "hm4sr_topk_on_twin",
 }  # fmt: skip

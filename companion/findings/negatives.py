@@ -209,7 +209,8 @@ def repeating(grid: Grid, ledger: Ledger, table: pd.DataFrame) -> dict[str, pd.D
     return {"changes": labelled(grid, table.assign(past=past))}
 
 
-CAUSES = {  # interventions: the question, and what is changed
+QUESTIONS = ("spared", "popular", "loss")  # interventions: why the pool beats the hardest item
+CAUSES = {  # the question, and what is changed
     "spared": ("spared", "hidden purchases spared"),
     "hardest": ("popular", "the hardest by s - log n"),
     "both": ("popular", "both by s - log n"),
@@ -238,7 +239,7 @@ def because(grid: Grid, ledger: Ledger) -> dict[str, Any]:
         found[name] = sure
     shares = popular(grid, ledger)["shares"]
     found["lies"] = {"of": len(shares), "most": int((shares["share"] > 0.5).sum())}
-    asked = answers(grid, ledger)
+    asked = answers(grid, ledger, QUESTIONS)
     for name, (question, what) in CAUSES.items():
         members = asked[question]["members"]
         found[name] = members[

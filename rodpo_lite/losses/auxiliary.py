@@ -1,4 +1,4 @@
-"""The three auxiliary terms of HM4SR (Zhang et al., WWW 2025, arXiv 2501.14269) beside its cross-entropy."""
+"""Terms beside the cross-entropy: label smoothing and the three of HM4SR (Zhang et al., WWW 2025, arXiv 2501.14269)."""
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,15 @@ class CategoryConfig(Settings):
     """HM4SR's prediction of the categories that the next item has, from the states of all towers."""
 
     weight: float = Field(0.0, ge=0, description="weight of the binary cross-entropy; needs encoder.categories = true")
+
+
+def label_smoothing(hidden: Tensor, vectors: Tensor, targets: Tensor) -> Tensor:
+    """What smoothing adds to the cross-entropy for each part of 1 of the target that it spreads over the catalogue.
+
+    hidden [P, D], vectors [N, D], targets [P]. The target (1 - ε) onehot + ε / N of Szegedy et al. 2016, section 7, has
+    the cross-entropy L + ε (⟨hidden, vector_target⟩ - mean_j ⟨hidden, vector_j⟩), L being that with ε = 0.
+    """
+    return (hidden * (vectors[targets] - vectors.mean(0))).sum(1).mean()
 
 
 def id_contrast(hidden: Tensor, vectors: Tensor, targets: Tensor, temperature: float, rows: int) -> Tensor:

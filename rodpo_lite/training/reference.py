@@ -10,7 +10,13 @@ from rodpo_lite.data.batches import PackedBatch
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.data.split import training_counts
 from rodpo_lite.engine import Engine
-from rodpo_lite.losses.auxiliary import category_prediction, id_contrast, masked_positions, placeholder_contrast
+from rodpo_lite.losses.auxiliary import (
+    category_prediction,
+    id_contrast,
+    label_smoothing,
+    masked_positions,
+    placeholder_contrast,
+)
 from rodpo_lite.losses.cross_entropy import full_cross_entropy
 from rodpo_lite.losses.sampled_softmax import (
     Proposal,
@@ -72,6 +78,9 @@ class ReferenceObjective(Objective):
             self.config.id_contrast, self.config.placeholder_contrast, self.config.category_prediction,
         )  # fmt: skip
         targets, batch, width = step.targets, step.inputs, self.config.encoder.width
+        if self.config.label_smoothing > 0:
+            term = label_smoothing(encoding.hidden, encoding.vectors, targets)
+            yield self.config.label_smoothing, "label_smoothing", term
         if of_ids.weight > 0:  # the ID tower comes first
             ids = encoding.hidden[:, :width], encoding.vectors[:, :width]
             yield of_ids.weight, "id_contrast", id_contrast(*ids, targets, of_ids.temperature, self.rows)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rodpo_lite.config import AlignmentConfig, ReferenceConfig
+from rodpo_lite.config import LAST, AlignmentConfig, ReferenceConfig
 from rodpo_lite.data.batches import PackedBatch, PackedSequences
 from rodpo_lite.data.schema import Dataset
 from rodpo_lite.engine import Engine, keep_freed_memory, stream_seed
@@ -221,6 +221,8 @@ class Trainer:
 
     def _measure(self, line: dict[str, Any]) -> float:
         """The validation metric by which epochs are compared."""
+        if self.config.training.select_by == LAST:
+            return line["epoch"]
         masked, _, name = self.config.training.select_by.rpartition(".")
         return line["valid_masked" if masked else "valid"][name]
 

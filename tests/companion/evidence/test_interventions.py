@@ -9,6 +9,7 @@ from companion.evidence.grid import Experiment, Grid
 from companion.evidence.interventions import BESIDE, NOT_RUN, assess, verdict
 from companion.evidence.ledger import Ledger
 from companion.evidence.plan import GRID
+from companion.findings import bases, negatives
 from companion.findings.sentences import render
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation import metrics
@@ -28,12 +29,13 @@ def question(grid, tmp_path):
     return interventions.read(grid, tmp_path / "interventions.yaml")["question"]
 
 
-def test_the_committed_questions_are_asked_where_something_is_hidden():
+def test_each_committed_question_is_on_a_page_and_asked_where_its_rows_run():
     grid = Grid.read(GRID)
     found = interventions.read(grid)
-    assert {"spared", "popular", "loss"} == found.keys()
+    assert found.keys() == {*negatives.QUESTIONS, *bases.QUESTIONS}
     on = {name: {gap[0].dataset for _, gap, _ in one.members(grid)} for name, one in found.items()}
-    assert on == {"spared": {"toys-planted", "toys-planted-40"}, "popular": {"toys-planted"}, "loss": {"toys-planted"}}
+    hidden = {"spared": {"toys-planted", "toys-planted-40"}, "popular": {"toys-planted"}, "loss": {"toys-planted"}}
+    assert on == hidden | {name: {"toys"} for name in bases.QUESTIONS}
 
 
 def test_what_changes_nothing_closes_nothing_and_what_evens_out_closes_all(question, grid, ledger):
@@ -101,7 +103,7 @@ def test_a_wrong_declaration_is_refused(text, said, grid, tmp_path):
 
 def test_what_readers_and_checks_see(question, grid, ledger, monkeypatch):
     monkeypatch.setattr(interventions, "read", lambda _: {"question": question})
-    found = interventions.answers(grid, ledger)
+    found = interventions.answers(grid, ledger, ["question"])
     table = interventions.closed(found)
     assert set(table["dataset"]) == {"World", "World, 10 % hidden"} and table.columns[-1] == "verdict"
     assert interventions.metrics(found)["closed_question_everything_World_10_hidden_all_items"] == pytest.approx(100)

@@ -1,10 +1,31 @@
-"""HM4SR's contrasts against their definitions."""
+"""The terms beside the cross-entropy against their definitions."""
 
 import pytest
 import torch
 
+from rodpo_lite.config import ReferenceConfig
 from rodpo_lite.data.batches import PackedSequences
+from rodpo_lite.errors import InputError
 from rodpo_lite.losses.auxiliary import id_contrast, masked_positions, placeholder_contrast
+from rodpo_lite.model.recommender import Recommender
+from rodpo_lite.settings import build
+from rodpo_lite.training.reference import ReferenceObjective
+
+
+def test_label_smoothing_is_that_of_torch(world):
+    config = build(ReferenceConfig, {"label_smoothing": 0.3, "encoder": {"width": 8, "dropout": 0.0}})
+    torch.manual_seed(0)
+    model = Recommender.for_dataset(config.encoder, world)
+    batch = next(PackedSequences.for_training(world, 12).epoch(500))
+    hidden, vectors, *_ = model(batch)
+    targets = torch.as_tensor(world.items)[batch.rows + 1]
+    plain, smooth = (
+        torch.nn.functional.cross_entropy(hidden @ vectors.T, targets, label_smoothing=share) for share in (0, 0.3)
+    )
+    losses = ReferenceObjective(model, world, config)(batch)
+    torch.testing.assert_close((losses["loss_ce"], losses["loss"]), (plain, smooth))
+    with pytest.raises(InputError, match=r"label_smoothing above 0 needs training\.loss = full"):
+        build(ReferenceConfig, {"label_smoothing": 0.3, "training": {"loss": "sampled"}})
 
 
 def test_the_id_contrast_equals_a_masked_softmax_over_distinct_targets():

@@ -425,6 +425,15 @@ def test_a_constant_rate_rises_and_stays():
     assert constant(100, 0.0)(0) == 1
 
 
+def test_the_last_epoch_is_kept_where_that_is_asked_for(world, small_config, tmp_path):
+    training = small_config.training.model_dump() | {"epochs": 6, "learning_rate": 0.03, "patience": 1}
+    kept = {}
+    for measure in ("last", "ndcg@5"):
+        config = build(ReferenceConfig, small_config.model_dump() | {"training": training | {"select_by": measure}})
+        kept[measure] = runs.train(world, config, tmp_path / measure)["best_epoch"]
+    assert kept["last"] == 6 == len(checkpoint.read_history(tmp_path / "last")) and kept["ndcg@5"] < 6
+
+
 @pytest.mark.parametrize("measure", ["ndcg@20", "masked.ndcg@5"])
 def test_the_epoch_that_is_kept_is_best_by_the_metric_that_was_asked_for(measure, world, small_config, tmp_path):
     training = small_config.training.model_dump() | {"select_by": measure, "epochs": 6, "learning_rate": 0.03}
