@@ -116,11 +116,10 @@ class Grid(Settings):
         return [name for name in self.datasets if name not in self.planted]
 
     def label(self, dataset: str) -> str:
-        """A dataset's name for readers, such as `Toys`, `Toys timed` or `Toys, 10 % hidden`."""
+        """A dataset's name for readers, such as `Toys`, `Toys, timed` or `Toys, 10 % hidden`."""
         hidden = self.planted.get(dataset)
-        return self.source(dataset).replace("-", " ").capitalize() + (
-            f", {100 * hidden.share:.0f} % hidden" if hidden else ""
-        )
+        name = self.source(dataset).replace("-", ", ").capitalize()
+        return f"{name}, {100 * hidden.share:.0f} % hidden" if hidden else name
 
     def trials(self, name: str) -> list[dict[str, Any]]:
         """The settings that a row tries: first what it sets, the rest at its default, then Sobol points of its search.

@@ -11,6 +11,13 @@ from companion.evidence.ledger import Ledger
 
 BASES = {"fused": "", "towers": "towers_"}  # references, and what the names of their alignments begin with
 
+THEIRS = {  # what the pool is held against on HM4SR, and the rows
+    "over its reference": ("hm4sr_topk", "hm4sr"),
+    "over more training": ("hm4sr_topk", "hm4sr_none"),
+    "over any item": ("hm4sr_topk", "hm4sr_uniform"),
+    "over the hardest item": ("hm4sr_topk", "hm4sr_hard"),
+}
+
 
 def answer(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     """Facts for the sentences of `answer.md.j2`; a comparison is one of a dataset, a base and a protocol.
@@ -19,7 +26,7 @@ def answer(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     the hardest item and over any item, and of the mixture over none. refused: seeds in which `hard` validates no better
     than its reference. left, kept: gap and pool where the reference may stay if it validates better. base, dropped: the
     least and the largest change by the other base, and by dropping the history. use: the settings that were chosen for
-    the pool.
+    the pool. theirs: `on_their_base`.
     """
     hard = _compared(grid, ledger, "hard", "")
     if hard.empty:
@@ -42,7 +49,25 @@ def answer(grid: Grid, ledger: Ledger) -> dict[str, Any]:
         "base": {"least": base["change %"].min(), "most": base["change %"].max()},
         "dropped": {"least": dropped.min(), "most": dropped.max()},
         "use": _settings(grid, ledger),
+        "theirs": on_their_base(grid, ledger),
     }
+
+
+def over_their_base(grid: Grid, ledger: Ledger) -> pd.DataFrame:
+    """`changes` of the pool on HM4SR, which is likely the paper's base, where all seeds are on record."""
+    return changes(grid, THEIRS, ledger, grid.known)
+
+
+def on_their_base(grid: Grid, ledger: Ledger) -> list[dict[str, Any]]:
+    """Facts for the sentences of `theirs.md.j2`, by dataset: its name, lines (of `over_their_base`), the size that was
+    chosen for the pool, and of how many items."""
+    found = []
+    for dataset, part in over_their_base(grid, ledger).groupby("dataset", sort=False):
+        size = Experiment(grid, dataset, "hm4sr_topk").chosen(ledger)["negatives.k"]
+        items = ledger.records.loc[ledger.records["dataset"] == dataset, "n_items"].iloc[0]
+        name, *_ = grid.label(dataset).split(",")
+        found.append({"dataset": name, "lines": part.to_dict("records"), "size": size, "n_items": items})
+    return found
 
 
 def _settings(grid: Grid, ledger: Ledger) -> dict[str, list[float]]:

@@ -28,7 +28,7 @@ def table(grid: Grid, ledger: Ledger) -> pd.DataFrame:
         pairs = [(rows[one], rows[other]) for one in REJECTED for other in AGAINST if one != other]
         short = {row: name for name, row in rows.items()}
         for stays in (False, True):
-            part = changes(grid, pairs, ledger, or_reference=stays)
+            part = changes(grid, pairs, ledger, grid.known, or_reference=stays)
             names = {"rejected": part["after"].map(short), "against": part["before"].map(short)}
             parts.append(part.assign(base=base, stays=stays, **names))
     parts = [part for part in parts if len(part)] or parts[:1]
@@ -46,7 +46,7 @@ def inputs(grid: Grid, found: pd.DataFrame) -> dict[str, Any]:
     line with the places of its choices and, in %, change, low and high."""
     words = {
         "base": BASES, "rejected": REJECTED, "against": {"reference": "the reference"} | REJECTED,
-        "protocol": {name: name for name in PROTOCOLS}, "dataset": {name: grid.label(name) for name in grid.real},
+        "protocol": {name: name for name in PROTOCOLS}, "dataset": {name: grid.label(name) for name in grid.known},
     }  # fmt: skip
     choices = {key: [name for name in known if name in set(found[key])] for key, known in words.items()}
     places = {key: found[key].map({name: place for place, name in enumerate(names)}) for key, names in choices.items()}

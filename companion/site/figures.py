@@ -31,7 +31,7 @@ GREY = _LOOK["layout"]["font"]["color"]  # readable on white and on dark: refere
 
 # A strategy looks the same on every page, and so does a dataset.
 _STRATEGIES = ("topk", "hard", "none", "uniform", "static_hard", "static_topk")
-_DATASETS = ("toys", "sports", "beauty")
+_DATASETS = ("toys", "sports", "beauty", "games", "toys-timed")
 _PLACES = {name: place for names in (_STRATEGIES, _DATASETS) for place, name in enumerate(names)}
 
 

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from html.parser import HTMLParser
-from itertools import product
+from itertools import groupby, product
 
 import pytest
 
@@ -47,7 +47,8 @@ def _told(facts) -> list[str]:
 
 def test_the_answer_turns_with_the_numbers(grid, ledger, monkeypatch):
     facts = answers.answer(grid, ledger)
-    hard, pool, reference, any_item, mixture, more = _told(facts)
+    theirs, hard, pool, reference, any_item, mixture, more = _told(facts)
+    assert theirs.endswith("the pool helps on Toys and does better than the hardest item.")
     assert (hard, pool) == (
         "Always rejecting the hardest item hurts.", "A random item of the best K does better than the hardest,",
     )  # fmt: skip
@@ -63,7 +64,8 @@ def test_the_answer_turns_with_the_numbers(grid, ledger, monkeypatch):
     monkeypatch.setattr(answers, "changes", turned)
     monkeypatch.setattr(answers, "given_up", lambda experiment, ledger: 0)
     facts = answers.answer(grid, ledger)
-    hard, pool, reference, _, mixture, _ = _told(facts)
+    theirs, hard, pool, reference, _, mixture, _ = _told(facts)
+    assert theirs.endswith("the pool hurts on Toys and does worse than the hardest item.")
     assert (hard, pool) == (
         "Always rejecting the hardest item helps.", "A random item of the best K does worse than the hardest,",
     )  # fmt: skip
@@ -106,11 +108,10 @@ class _Forest(HTMLParser):
 def test_the_picture_has_a_table_for_each_choice_whose_sentence_turns(grid, ledger):
     found = explorer.table(grid, ledger)
     picture = _Forest(forest(found, grid))
-    values = [value for value, _ in picture.toggles]
-    assert len(values) == 6 and sum(checked for _, checked in picture.toggles) == 3, "one of each pair to begin with"
-    assert sorted(panel["look"] for panel in picture.panels) == sorted(
-        map(list, product(*zip(values[::2], values[1::2])))
-    )
+    choices = [list(group) for _, group in groupby((value for value, _ in picture.toggles), lambda v: v.split("-")[0])]
+    assert [len(names) for names in choices] == [2, 3, 2]
+    assert sum(checked for _, checked in picture.toggles) == 3, "one of each choice to begin with"
+    assert sorted(panel["look"] for panel in picture.panels) == sorted(map(list, product(*choices)))
     first = picture.panels[0]
     assert len(first["kinds"]) == 12 and first["says"].startswith("The hardest item is worse on every dataset; ")
     turned = found.assign(**{"change %": -found["change %"], "low": -found["high"], "high": -found["low"]})
