@@ -169,8 +169,8 @@ figures.show_changes(
 # ## And on the paper's base?
 #
 # ```{margin}
-# HM4SR as far as its public code says ([the base](base)), tuned on Toys, which has times for it; each row with eight
-# trials of a wider search. The [scoreboard](scoreboard) has the verdicts, by rules written before the runs.
+# HM4SR as far as its public code says ([the base](base)), tuned on Toys, which has times for it; each row by a study
+# of eight to ten trials. The [scoreboard](scoreboard) has the verdicts, by rules written before the runs.
 # ```
 #
 # The bases so far are ours. The paper's claims were made on one that is likely HM4SR, with a tower for each modality,
