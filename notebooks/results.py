@@ -166,6 +166,7 @@ figures.show_changes(
 )
 
 # %% [markdown]
+# (their-base)=
 # ## And on the paper's base?
 #
 # ```{margin}
@@ -182,7 +183,7 @@ Markdown("\n\n".join(render("theirs", one=one) for one in answer.on_their_base(g
 
 # %% tags=["hide-input"]
 figures.show_changes(
-    theirs,
+    changes.labelled(grid, theirs),
     answer.THEIRS,
     series="protocol",
     slide="dataset",
@@ -191,8 +192,9 @@ figures.show_changes(
     "and the hardest item.",
     alt="For each of four pairs of rows and both protocols, the change of test NDCG@5 around zero.",
 )
-absolute = comparison.quality(grid, ledger).query("row.str.startswith('hm4sr')")
-figures.table(absolute.drop(columns=["validation", "validation_masked"]), "NDCG@5 of the rows on HM4SR")
+rows, names = [*theirs["before"], *theirs["after"]], {"test": "all items", "test_masked": "history dropped"}
+absolute = changes.labelled(grid, comparison.quality(grid, ledger).query("row in @rows")).rename(columns=names)
+figures.table(absolute[["dataset", "row", "seeds", *names.values()]], "Test NDCG@5 of these rows, mean over seeds")
 for _, one in theirs.iterrows():
     record(f"hm4sr_{one['dataset']}_pool_{one['what']}_{one['protocol']}".replace(" ", "_"), one["change %"])
 

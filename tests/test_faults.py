@@ -228,6 +228,7 @@ def test_a_run_goes_on_on_another_device(world, reference_folder, tmp_path, monk
     for name in ("first", "second"):
         with pytest.warns(Notice, match=r"another kind of device: from epoch 2 on, .* \(order, selection\) than there"):
             record = align(name, resume=True)
+    assert weights(tmp_path / "first") == weights(tmp_path / "second")
     first, second, whole = (losses(tmp_path / name) for name in ("first", "second", "whole"))
     assert first == second and first[0] == whole[0] and first[1] != whole[1]
     assert [stream for stream in streams if 2 in stream] == [(0, "order", 2), (0, "selection", 2)] * 2

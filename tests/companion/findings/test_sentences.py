@@ -165,6 +165,8 @@ def test_whether_wrong_pushes_are_why_is_said_by_what_sparing_them_leaves(verdic
 def test_verdicts_are_counted():
     claims = [{"verdict": kind} for kind in ("mixed", "reproduced", "mixed")]
     assert render("verdicts", claims=claims) == "Of 3, 2 are mixed, 1 is reproduced."
+    claims = [{"verdict": kind} for kind in ("open, 2 of 14 have run", "not run yet", "open, 2 of 20 have run")]
+    assert render("verdicts", claims=claims) == "Of 3, 2 are open, 1 is not run yet."
 
 
 def test_where_nothing_has_run_nothing_is_claimed():
