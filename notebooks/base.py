@@ -82,7 +82,7 @@ if not groups:
 else:
     figures.slider(fig, groups, next(iter(groups)), "Ranked: ")
     figures.show(
-        fig,
+        fig.update_layout(showlegend=True),  # a single base is named, too
         caption="Validation NDCG@5 on Toys, mean over seeds, of the bases on record. A base memorises where it still "
         "gains with all items ranked and loses with the history dropped.",
         alt="A curve over epochs for each base, for either protocol.",

@@ -133,7 +133,7 @@ figures.show_changes(
 #
 # The same questions on the base that the claims were made on, as far as its public code says, with a wider search and
 # both protocols as equals. The reference may stay, since nobody takes an alignment that validates worse than what it
-# started from; grey marks are what was recorded without that.
+# started from; grey marks are what was recorded without that. Datasets on which nothing has run yet are left out.
 
 # %% tags=["hide-input"]
 second = claims.read(grid, claims.SECOND)

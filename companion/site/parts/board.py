@@ -17,11 +17,15 @@ Found = dict[str, Any]  # a claim, or one of its members, as `claims.summaries` 
 
 
 def board(claims: list[Found], page: str = "") -> str:
-    """The board as HTML; page: the address of the scoreboard, where this is not on it."""
-    columns = list(dict.fromkeys(member["column"] for claim in claims for member in claim["members"]))
+    """The board as HTML, without datasets on which nothing has run; page: the address of the scoreboard, where this is
+    not on it."""
+    members = [(claim, member) for claim in claims for member in _all(claim)]
+    ran = {member["column"] for _, member in members if member["verdict"] != NOT_RUN}
+    columns = [name for name in dict.fromkeys(member["column"] for _, member in members) if name in ran]
     body = "".join(_lines(claim, columns, page) for claim in claims)
-    cards = "".join(_card(claim, member, page) for claim in claims for member in _all(claim))
-    seen = [kind for kind in MARKS if any(member["verdict"] == kind for claim in claims for member in _all(claim))]
+    members = [(claim, member) for claim, member in members if member["column"] in ran]
+    cards = "".join(_card(claim, member, page) for claim, member in members)
+    seen = [kind for kind in MARKS if any(member["verdict"] == kind for _, member in members)]
     legend = " ".join(
         f'<span class="rodpo-mark {_look(kind)}" aria-hidden="true">{MARKS[kind]}</span>&nbsp;{kind}' for kind in seen
     )
@@ -42,7 +46,8 @@ def _head(columns: list[str]) -> str:
 
 def _lines(claim: Found, columns: list[str], page: str) -> str:
     """A line for each pair of a claim, under its base."""
-    pairs = list(dict.fromkeys((member["base"], member["after"], member["before"]) for member in claim["members"]))
+    members = [member for member in claim["members"] if member["column"] in columns]
+    pairs = list(dict.fromkeys((member["base"], member["after"], member["before"]) for member in members))
     short = f"<small>{escape(in_short(claim))}</small>"
     says = (
         f'<th scope="rowgroup" rowspan="{len(pairs)}" id="{_slug(claim["name"])}">{escape(claim["says"])}{short}</th>'

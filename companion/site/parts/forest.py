@@ -89,7 +89,7 @@ def _dataset(label: str, part: pd.DataFrame, ends: tuple[int, int]) -> str:
 
 def _sentence(here: pd.DataFrame, grid: Grid) -> str:
     rows = []
-    for name in SHOWN:
+    for name in (name for name in SHOWN if name in set(here["rejected"])):
         part = here[here["rejected"] == name]
         labels = part["dataset"].map(grid.label)
         sides = {"better": labels[part["low"] > 0].tolist(), "worse": labels[part["high"] < 0].tolist()}

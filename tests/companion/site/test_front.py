@@ -157,6 +157,18 @@ def test_the_board_has_a_mark_and_a_card_for_each_pair_and_protocol(grid, ledger
         assert ("decides nothing" in found.cards[target]) == ("aside" in look)
 
 
+def test_the_board_leaves_out_where_nothing_has_run(grid, ledger):
+    (claim,) = (one for one in claims.summaries(claims.read(grid), grid, ledger) if one["name"] == "hard_signal")
+    where = {member["column"] for member in claim["members"]}
+    assert {"Beauty", "Toys"} < where
+    parts = {
+        part: [m | ({"verdict": claims.NOT_RUN} if m["column"] == "Beauty" else {}) for m in claim[part]]
+        for part in ("members", "others")
+    }
+    text = board([claim | parts])
+    assert "Beauty" not in text and all(name in text for name in where - {"Beauty"})
+
+
 def test_a_card_holds_what_the_rule_found(grid, ledger):
     (claim,) = (one for one in claims.summaries(claims.read(grid), grid, ledger) if one["name"] == "hard_signal")
     toys = claim["members"][0]
