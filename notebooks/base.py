@@ -141,15 +141,7 @@ for (base, table), what in zip(parts.items(), ("taken away from", "given to"), s
 
 # %% tags=["hide-input"]
 cured = bases.cures(grid, ledger)
-fig, groups = go.Figure(), {}
-for (protocol, dataset), part in cured.groupby(["protocol", "dataset"], sort=False):
-    groups.setdefault(protocol, []).append(len(fig.data))
-    fig.add_scatter(
-        x=part["memorised, %"], y=part["change %"], mode="markers", name=grid.label(dataset), text=part["before"],
-        **figures.style(grid.datasets.index(dataset)),
-        error_y=figures.whiskers(part["change %"], part["low"], part["high"]),
-    )  # fmt: skip
-fig.add_hline(y=0, line_dash="dot", line_color=figures.GREY)
+fig = figures.over(cured, "memorised, %", "change %", "dataset", slide="protocol", text="before", mode="markers")
 fig.update_xaxes(title="lost with the history dropped by the epoch that was kept, %")
 fig = fig.update_yaxes(title="pool over its reference, %")
 
@@ -157,8 +149,7 @@ fig = fig.update_yaxes(title="pool over its reference, %")
 goes = bases.goes_with(cured)
 for protocol, one in goes.items():
     record(f"correlation_of_memory_and_gain_{protocol.replace(' ', '_')}", one["correlation"])
-if groups:
-    figures.slider(fig, groups, "history dropped", "Ranked: ")
+if len(cured):
     figures.show(
         fig,
         caption="What the pool gains in test NDCG@5 over each reference, by how much that had memorised on validation; "
@@ -179,6 +170,24 @@ Markdown(render("cures", goes=goes))
 # References that differ in nothing else: `fused` on Toys, kept after 8 epochs, at its best epoch of 25, and after 60.
 # Of what the pool gains on the one that memorised most, how much goes on the others? And how much of its gain do
 # plainer ways to memorise less bring, without an alignment?
+
+# %% tags=["hide-input"]
+longer = bases.trained_longer(grid, ledger)
+for row in longer.itertuples():
+    record(f"gain_{row.reference}_{row.what}_{row.protocol}".replace(" ", "_"), row.change)
+fig = figures.over(longer, "excess", "change", "what", slide="protocol", text="epochs", mode="lines+markers")
+fig.update_xaxes(title="validation loss above training loss, nats")
+fig = fig.update_yaxes(title="change of test NDCG@5 by the pool, %")
+
+# %% tags=["hide-input"]
+if len(longer):
+    figures.show(
+        fig,
+        caption="What the pool gains on `fused` after 8 epochs, at its best one and after 60, by how far its loss on "
+        "validation is above that in training; intervals over users and seeds.",
+        alt="Two lines of three points with intervals: the pool over its reference, and over more training.",
+        data=longer,
+    )
 
 # %% tags=["hide-input"]
 answers = interventions.answers(grid, ledger, bases.QUESTIONS)

@@ -13,6 +13,10 @@ from rodpo_lite.evaluation.statistics import seed_change
 QUESTIONS = ("memory", "training", "rivals")  # interventions: whether the pool is good against memorising
 BASES, DATASET = ("fused", "towers", "hm4sr"), "toys-timed"  # rows, and where all of them run
 PARTS = dict(zip(PROTOCOLS, ("valid", "valid_masked"), strict=True))
+LONGER = {  # references that differ in how long they were trained alone, and what the pool is held against
+    "memory.short": ("memory.short_topk", "memory.short_none"), "cause": ("cause.topk", "cause.none"),
+    "memory.long": ("memory.long_topk", "memory.long_none"),
+}  # fmt: skip
 ALIGNED = {  # a reference, and the row that the pool makes of it
     "fused": "topk", "fused_moe": "topk_on_moe", "fused_twin": "topk_on_twin", "short": "short_topk",
     "memory.short": "memory.short_topk", "memory.long": "memory.long_topk",
@@ -80,6 +84,27 @@ def cures(grid: Grid, ledger: Ledger) -> pd.DataFrame:
         memorised[dataset, base] = float(np.mean([_lost(record) for record in records]))
     where = zip(table["dataset"], table["before"], strict=True)
     return table.assign(**{"memorised, %": [memorised[one] for one in where]})
+
+
+def trained_longer(grid: Grid, ledger: Ledger) -> pd.DataFrame:
+    """What the pool gains on references that were trained for less and for longer: `changes` over each reference and
+    over more training, with columns reference, epochs (until it was kept) and excess, by how many nats the loss on
+    validation is above that in training; both are means over seeds."""
+    tables = []
+    for reference, (pool, more) in LONGER.items():
+        pairs = {"over its reference": (pool, reference), "over more training": (pool, more)}
+        table = changes(grid, pairs, ledger, grid.known)
+        for dataset, part in table.groupby("dataset"):
+            records = [
+                Record.read(ledger.folder / f) for f in Experiment(grid, dataset, reference).recorded(ledger).values()
+            ]
+            kept = [(one, one.curve[one.best_epoch - 1]) for one in records]
+            excess = np.mean([line["valid_loss"] - line["loss"] for _, line in kept])
+            epochs = np.mean([record.best_epoch for record, _ in kept])
+            tables.append(part.assign(reference=reference, epochs=epochs, excess=excess))
+    columns = ["reference", "epochs", "excess", "dataset", "what", "protocol", "change", "low", "high"]
+    found = pd.concat(tables).rename(columns={"change %": "change"}) if tables else pd.DataFrame(columns=columns)
+    return found[columns]
 
 
 def _lost(record: Record) -> float:

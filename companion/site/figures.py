@@ -128,6 +128,25 @@ def forest(
     return fig
 
 
+def over(data: pd.DataFrame, x: str, value: str, series: str, *, slide: str, text: str, mode: str) -> go.Figure:
+    """Points with intervals over the numbers of the column `x`, around zero; otherwise as `forest`.
+
+    text: what hovering over a point tells beside its numbers. mode: plotly's, with or without lines.
+    """
+    fig, groups = go.Figure(), {}
+    for step, shown in data.groupby(slide, sort=False):
+        for number, (name, part) in enumerate(shown.groupby(series, sort=False)):
+            groups.setdefault(step, []).append(len(fig.data))
+            fig.add_scatter(
+                x=part[x], y=part[value], text=part[text], mode=mode, name=_label(name),
+                **style(name if name in _PLACES else number), error_y=whiskers(part[value], part["low"], part["high"]),
+            )  # fmt: skip
+    fig.add_hline(y=0, line_dash="dot", line_color=GREY)
+    if groups:
+        slider(fig, groups, next(iter(groups)), f"{slide.capitalize()}: ")
+    return fig
+
+
 def show_changes(
     data: pd.DataFrame, rows: Iterable[str], *, caption: str, alt: str, value: str = "change %", by: str = "what",
     series: str = "dataset", slide: str | None = "protocol", title: str = "change of test NDCG@5, %",

@@ -67,9 +67,9 @@ class ExactScores:
     length: Tensor
     penalty: Tensor | None = None
 
-    def at(self, items: Tensor) -> Tensor:
-        """Of items [R, n]."""
-        scores = pair_scores(self.hidden, self.vectors, items)
+    def at(self, items: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Of items [R, n], or of one item for each of these rows, [r]."""
+        scores = pair_scores(self.hidden[rows], self.vectors, items)
         return scores if self.penalty is None else scores - self.penalty[items]
 
     def of(self, rows: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class ExactScores:
         scores = self.hidden[rows] @ self.vectors.T
         return scores if self.penalty is None else scores - self.penalty
 
-    def doubt(self) -> Tensor:
+    def noise(self) -> Tensor:
         """How far off products of operands rounded to bf16 are at most, but for one in a few hundred, [R]; the penalty,
         which is rounded too, included."""
         off = 1.5 * self.hidden.norm(dim=1) * self.length / self.hidden.shape[1] ** 0.5

@@ -3,10 +3,9 @@
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from rodpo_lite.sampling.candidates import Candidates, item_mask, repeats
+from rodpo_lite.sampling.candidates import Candidates, item_mask, masked, repeats
 from rodpo_lite.sampling.top_k import TopK, best, kth_largest, largest
 
 
@@ -57,39 +56,48 @@ def _propose(candidates: Candidates, first: Tensor, end: Tensor, drawn: Tensor, 
     """Fill in items [R n] that were proposed at random and whose rank is `first` or more and below `end`, [R, 1]."""
     scores = candidates.scores
     low, high = (kth_largest(scores, int(one.max())).float()[:, 0] if one.any() else None for one in (end, first))
-    slack = torch.zeros_like(low)
-    if candidates.exact is not None:  # a score, or the one that it is held against, may be off by this much
-        slack = 3 * low.abs() / 2**8 + candidates.exact.doubt()
+    noise = rounding = torch.zeros_like(low)
+    if candidates.exact is not None:
+        noise, rounding = candidates.exact.noise(), low.abs() / 2**8
+    lowest, slack = low - noise - 2.1 * rounding, noise + rounding  # of a rounded score, and of an exact one
     at_once, n = 2 * -(-candidates.n_items // int((end - first).median())), len(drawn) // len(scores)
     pending, everyone = (torch.arange(count, device=scores.device) for count in (len(drawn), len(scores)))
+    aside = pending[:0]  # drawn, but so near to an end that the exact rank decides
     for _ in range(ROUNDS):
         rows = pending // n
         proposed = torch.randint(candidates.n_items, (len(rows), at_once), generator=generator, device=scores.device)
         whole = torch.equal(rows, everyone)
         score = (scores.gather(1, proposed) if whole else scores[rows[:, None], proposed]).float()  # [p, M]
-        taken = (score >= (low - slack)[rows, None]) & ~score.isneginf()
+        taken = (score >= lowest[rows, None]) & ~score.isneginf()
         place = taken.to(torch.uint8).argmax(1, keepdim=True)  # the first one
-        item, score, accepted = proposed.gather(1, place)[:, 0], score.gather(1, place)[:, 0], taken.any(1)
+        item = proposed.gather(1, place)[:, 0]
+        score = score.gather(1, place)[:, 0] if candidates.exact is None else candidates.exact.at(item, rows)
+        accepted = taken.any(1) & (score >= (low - slack)[rows])
         doubtful = score <= (low + slack)[rows]
         if high is not None:
             doubtful |= score >= (high - slack)[rows]
-        doubtful = (doubtful & accepted).nonzero()[:, 0]
-        if len(doubtful):
-            at = rows[doubtful]
-            rank = _rank(candidates, at, item[doubtful])
-            accepted[doubtful] = (rank >= first[at, 0]) & (rank < end[at, 0])
         drawn[pending[accepted]] = item[accepted]
+        aside = torch.cat([aside, pending[accepted & doubtful]])
         pending = pending[~accepted]
+        if not len(pending) and len(aside):
+            rows = aside // n
+            rank = _rank(candidates, rows, drawn[aside])
+            pending, aside = aside[(rank < first[rows, 0]) | (rank >= end[rows, 0])], aside[:0]
         if not len(pending):
             break
+    drawn[torch.cat([pending, aside])] = -1
 
 
 def _rank(candidates: Candidates, rows: Tensor, items: Tensor) -> Tensor:
     """Rank by exact scores of one item for each of these rows, both [r]; of equal scores the smaller id comes first."""
     scores = candidates.scores[rows] if candidates.exact is None else candidates.exact.of(rows)  # [r, N]
-    scores = F.pad(scores, (0, 1)).scatter_(1, candidates.excluded[rows], -torch.inf)[:, :-1]
-    own, before = scores.gather(1, items[:, None]), torch.arange(scores.shape[1], device=items.device) < items[:, None]
-    return ((scores > own) | ((scores == own) & before)).sum(1)
+    own = scores.gather(1, items[:, None])
+    with masked(scores, candidates.excluded[rows]):
+        rank, as_high = ((scores > own).sum(1, dtype=torch.int32), (scores >= own).sum(1, dtype=torch.int32))
+        tied = (as_high > rank + 1).nonzero()[:, 0]
+        before = torch.arange(scores.shape[1], device=items.device) < items[tied, None]
+        rank[tied] += ((scores[tied] == own[tied]) & before).sum(1, dtype=torch.int32)
+    return rank
 
 
 def ranks(candidates: Candidates, depth: int) -> Tensor:

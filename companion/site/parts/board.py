@@ -113,8 +113,11 @@ def _card(claim: Found, member: Found, page: str) -> str:
 
 
 def in_short(claim: Found) -> str:
-    """A verdict and how often it was reached, such as “reproduced in part: 2 of 12, Toys only”."""
+    """A verdict and how often it was reached, such as “reproduced in part: 2 of 12, Toys only”, or so far."""
     counts, of = Counter(member["verdict"] for member in claim["members"]), len(claim["members"])
+    if counts[NOT_RUN]:
+        shown = [f"{counts[kind]} {kind}" for kind in ("reproduced", "contradicted") if counts[kind]]
+        return f"{claim['verdict']}: {listed(shown)}" if shown else claim["verdict"]
     everywhere = {member["column"] for member in claim["members"]}
     parts = []
     for kind, word in (("reproduced", ""), ("contradicted", "against it " if counts["reproduced"] else "")):

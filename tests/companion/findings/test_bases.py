@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from companion.evidence.grid import Grid
-from companion.evidence.ledger import Ledger
+from companion.evidence.ledger import PROTOCOLS, Ledger
 from companion.evidence.plan import GRID
 from companion.findings import bases
 from companion.findings.sentences import render
@@ -46,6 +46,21 @@ def test_what_a_reference_memorised_is_what_it_lost_by_the_epoch_that_was_kept(f
     assert points["dataset"].unique().tolist() == ["world"], "where something is hidden other things matter, too"
     assert points["memorised, %"].tolist() == pytest.approx([(25 + 0 + 50) / 3] * 2)
     assert (points["change %"] > 50).all() and points["before"].tolist() == ["base"] * 2
+
+
+def test_what_the_pool_gains_stands_beside_how_long_its_reference_was_trained(folder, grid, monkeypatch):
+    monkeypatch.setattr(bases, "LONGER", {"base": ("topk", "hard"), "other": ("topk", "nothing")})
+    for seed, kept in {1: 2, 2: 2, 3: 1}.items():
+        path = folder / f"world-reference-base{seed}.json"
+        curve = [{"epoch": n, "loss": 3.0 - n, "valid_loss": 3.0} for n in (1, 2)]
+        write_json(path, json.loads(path.read_text()) | {"best_epoch": kept, "curve": curve})
+    found = bases.trained_longer(grid, Ledger(folder))
+    found = found[found["dataset"] == "world"].set_index(["what", "protocol"])
+    against = ("over its reference", "over more training")
+    assert found.index.tolist() == [(what, protocol) for what in against for protocol in PROTOCOLS]
+    assert found["epochs"].tolist() == found["excess"].tolist() == pytest.approx([5 / 3] * 4)
+    changes = bases.changes(grid, [("topk", "base")], Ledger(folder)).set_index("dataset").loc["world", "change %"]
+    assert found.loc["over its reference", "change"].tolist() == changes.tolist()
 
 
 def _points(memorised, gains):

@@ -194,3 +194,16 @@ def test_a_forest_has_a_line_for_each_row_and_a_step_for_each_slide():
     assert [step.args[0]["visible"] for step in fig.layout.sliders[0].steps] == [
         [True, True, False, False], [False, False, True, True],
     ]  # fmt: skip
+
+
+def test_points_over_numbers_have_a_line_for_each_series_and_a_step_for_each_slide():
+    data = pd.DataFrame(
+        [(p, what, x, 2 * x, 1.5 * x, 3 * x) for p in ("all", "new") for what in ("b", "a") for x in (1.0, 2.0)],
+        columns=["protocol", "what", "epochs", "change", "low", "high"],
+    )
+    fig = figures.over(data, "epochs", "change", "what", slide="protocol", text="epochs", mode="lines")
+    shown = [(trace.name, list(trace.x), list(trace.y), trace.visible) for trace in fig.data]
+    assert shown == [(name, [1, 2], [2, 4], step == 0) for step in range(2) for name in ("b", "a")]
+    assert list(fig.data[0].error_y.array) == [1, 2] and list(fig.data[0].error_y.arrayminus) == [0.5, 1]
+    assert [step.label for step in fig.layout.sliders[0].steps] == ["all", "new"]
+    assert not figures.over(data[:0], "epochs", "change", "what", slide="protocol", text="epochs", mode="lines").data

@@ -33,7 +33,7 @@ def ledger():
 
 def test_every_sentence_is_filled_in():
     found = front.fill(INDEX.read_text(encoding="utf-8"), FOLDER)
-    assert "**Always rejecting the hardest item" in found and not re.search(r"{{|}}|{%|nan\b|None", found)
+    assert "always rejecting the hardest item" in found and not re.search(r"{{|}}|{%|nan\b|None", found)
 
 
 def test_a_page_without_marks_stays_as_it_is(tmp_path):
@@ -50,7 +50,8 @@ def test_the_answer_turns_with_the_numbers(grid, ledger, monkeypatch):
     theirs, hard, pool, reference, any_item, mixture, more = _told(facts)
     assert theirs.endswith("the pool helps on Toys and does better than the hardest item.")
     assert (hard, pool) == (
-        "Always rejecting the hardest item hurts.", "A random item of the best K does better than the hardest,",
+        "On our own bases, always rejecting the hardest item hurts.",
+        "A random item of the best K does better than the hardest,",
     )  # fmt: skip
     assert "helps on Toys alone" in reference and mixture == "The sparse mixture never clearly helped:"
     assert any_item.endswith("it is ahead here and there:") and more.endswith("matter more:")
@@ -67,7 +68,8 @@ def test_the_answer_turns_with_the_numbers(grid, ledger, monkeypatch):
     theirs, hard, pool, reference, _, mixture, _ = _told(facts)
     assert theirs.endswith("the pool hurts on Toys and does worse than the hardest item.")
     assert (hard, pool) == (
-        "Always rejecting the hardest item helps.", "A random item of the best K does worse than the hardest,",
+        "On our own bases, always rejecting the hardest item helps.",
+        "A random item of the best K does worse than the hardest,",
     )  # fmt: skip
     assert "hurts on Toys" in reference and "helped in" in mixture
     assert facts["hard"]["refused"] == 0
@@ -190,6 +192,8 @@ def test_a_card_holds_what_the_rule_found(grid, ledger):
         ({"Toys": ["no effect"], "Sports": ["no effect"]}, "no effect"),
         ({"Toys": ["no effect"], "Sports": ["inconclusive"]}, "inconclusive"),
         ({"Toys": ["not run yet"]}, "not run yet"),
+        ({"Toys": ["reproduced"] * 2 + ["inconclusive", "not run yet"]}, "open, 3 of 4 have run: 2 reproduced"),
+        ({"Toys": ["inconclusive", "not run yet"]}, "open, 1 of 2 have run"),
     ],
 )  # fmt: skip
 def test_a_verdict_in_short(verdicts, said):

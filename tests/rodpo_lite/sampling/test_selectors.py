@@ -51,9 +51,9 @@ def rounded_of(exact: torch.Tensor, excluded: list[list[int]], **values) -> tupl
     looked_at = []
 
     class Watched(ExactScores):
-        def at(self, items):
-            looked_at.append(items.shape[1])
-            return super().at(items)
+        def at(self, items, *rows):
+            looked_at.append(1 if rows else items.shape[1])
+            return super().at(items, *rows)
 
     block = block_of(exact.bfloat16(), excluded, **values)
     candidates = dataclasses.replace(block.candidates, exact=Watched(exact, torch.eye(exact.shape[1]), torch.ones(())))
