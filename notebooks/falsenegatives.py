@@ -137,8 +137,9 @@ Markdown(render("drift", **drift))
 
 # %% [markdown]
 # ```{margin}
-# Declared in `workflow/interventions.yaml` before the runs; all start from the same references, and each row keeps the
-# settings that were chosen for it. What nobody hid, such as the validation item or what a user would have liked, may
+# Declared in `workflow/interventions.yaml` before the runs; what one question compares starts from the same references,
+# which were trained once more for the later two, so that the lead differs a little; each row keeps the settings that
+# were chosen for it. What nobody hid, such as the validation item or what a user would have liked, may
 # still be rejected.
 # ```
 #
@@ -185,7 +186,7 @@ if len(whom):
 # ## The more is hidden
 #
 # If false negatives are why a pool beats the hardest item, hiding more of them should widen the gap. Settings stay
-# those of Toys.
+# those of Toys, and the runs are those of the first section.
 
 # %% tags=["hide-input"]
 gaps = negatives.gaps(grid, ledger, hidden)

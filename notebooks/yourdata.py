@@ -52,7 +52,7 @@ from companion.findings import power
 from companion.findings.examples import write_example
 from companion.own_log.decision import decide
 from companion.own_log.report import NEEDED, PUSH, answer, later_picture, models_picture, whom_picture
-from companion.own_log.trial import Trial
+from companion.own_log.trial import REFERENCE, Trial
 from companion.site import figures
 from companion.site.pages import record
 from companion.site.parts import repetitions
@@ -140,8 +140,9 @@ for name, values in valid.items():
 Markdown(f"**{words}.** {sentences}")
 
 # %% [markdown]
-# NDCG@5 is that of each user's last item, with the history dropped, as nobody is recommended what they have. Intervals
-# are 95 % over users and seeds.
+# NDCG@5 is that of each user's item for validation, the last but one, with the history dropped, as nobody is
+# recommended what they have; test, the last one, is read for the decision alone. Intervals are 95 % over users and
+# seeds.
 
 # %% tags=["hide-input"]
 compared = tables.comparison(trial, decision.incumbent)
@@ -193,8 +194,9 @@ repetitions.show(*power.recorded(grid, ledger))
 # For the first user, after the whole history, without what the user has already:
 
 # %%
-best = runs.load(trial.best_run(decision.candidate), dataset).model
-figures.table(recommend(best, dataset, user=0, top=5), f"What {dataset.user_ids[0]} would be shown")
+name = REFERENCE if decision.use in trial.baselines else decision.use  # a baseline needs no model
+best = runs.load(trial.best_run(name), dataset).model
+figures.table(recommend(best, dataset, user=0, top=5), f"What {dataset.user_ids[0]} would be shown by `{name}`")
 
 # %% [markdown]
 # `rodpo recommend --all --out recommendations.parquet` writes the lists of all users. The README has the same in three

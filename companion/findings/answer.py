@@ -8,6 +8,8 @@ import pandas as pd
 from companion.evidence.comparison import changes, given_up, quality
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import Ledger
+from companion.evidence.tuning import trials
+from rodpo_lite.files import read_json
 
 BASES = {"fused": "", "towers": "towers_"}  # references, and what the names of their alignments begin with
 
@@ -58,15 +60,38 @@ def over_their_base(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     return changes(grid, THEIRS, ledger, grid.known)
 
 
+def by_the_rule(grid: Grid, ledger: Ledger) -> pd.DataFrame:
+    """`over_their_base` over the hardest item alone, where the reference may stay."""
+    against = "over the hardest item"
+    return changes(grid, {against: THEIRS[against]}, ledger, grid.known, or_reference=True)
+
+
 def on_their_base(grid: Grid, ledger: Ledger) -> list[dict[str, Any]]:
-    """Facts for the sentences of `theirs.md.j2`, by dataset: its name, lines (of `over_their_base`), the size that was
-    chosen for the pool, and of how many items."""
-    found = []
+    """Facts for the sentences of `theirs.md.j2`, by dataset: its name, lines (of `over_their_base`), what was chosen
+    for the pool, of how many items, and the datasets that are declared and have not run."""
+    found, declared = [], [name for name in grid.known if grid.runs_on("hm4sr_topk", name)]
     for dataset, part in over_their_base(grid, ledger).groupby("dataset", sort=False):
-        size = Experiment(grid, dataset, "hm4sr_topk").chosen(ledger)["negatives.k"]
         items = ledger.records.loc[ledger.records["dataset"] == dataset, "n_items"].iloc[0]
+        chosen = Experiment(grid, dataset, "hm4sr_topk").chosen(ledger)
         name, *_ = grid.label(dataset).split(",")
-        found.append({"dataset": name, "lines": part.to_dict("records"), "size": size, "n_items": items})
+        found.append({"dataset": name, "lines": part.to_dict("records"), "chosen": chosen, "n_items": items})
+        declared.remove(dataset)
+    return [one | {"waiting": [grid.label(name) for name in declared]} for one in found]
+
+
+def tuned_on_their_base(grid: Grid, ledger: Ledger) -> list[dict[str, Any]]:
+    """How the rows on HM4SR were tuned, by dataset: its name; `rows`, the trials of each that began and that ran to the
+    end; `pools`, the sizes that were tried and the change of validation NDCG@5, the smallest first."""
+    found, tried = [], trials(grid, ledger)
+    for dataset in over_their_base(grid, ledger)["dataset"].unique():
+        rows = []
+        for name in {row: None for pair in THEIRS.values() for row in pair if grid.rows[row].reference}:
+            begun = read_json(Experiment(grid, dataset, name).trials_file(ledger))["trials"]
+            ended = sum("valid" in trial for trial in begun)
+            rows.append({"row": name, "begun": len(begun), "ended": ended})
+        pools = tried[(tried["row"] == "hm4sr_topk") & (tried["dataset"] == dataset)].sort_values("negatives.k")
+        pools = pools[["negatives.k", "change %"]].rename(columns={"negatives.k": "k"}).to_dict("records")
+        found.append({"dataset": grid.label(dataset), "rows": rows, "pools": pools})
     return found
 
 

@@ -4,7 +4,7 @@ an alignment cures that."""
 import numpy as np
 import pandas as pd
 
-from companion.evidence.comparison import changes, paired_seeds
+from companion.evidence.comparison import changes, paired_seeds, quality
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import PROTOCOLS, Ledger
 from companion.evidence.record import Record
@@ -43,16 +43,25 @@ def along_training(grid: Grid, ledger: Ledger) -> pd.DataFrame:
 
 
 def memorising(curves: pd.DataFrame) -> pd.DataFrame:
-    """Where each base begins to memorise: the epoch that is best in each protocol, the last one, and what is lost from
-    the best epoch with the history dropped to the one that is best with all items ranked, in percent."""
+    """Where each base begins to memorise: the epoch that is best in each protocol, and the last one."""
     rows = []
-    ranked, dropped = PARTS
     for base, part in curves.groupby("base", sort=False):
         part = part[part["seeds"] == part["seeds"].max()].set_index("epoch")  # as long as all of them train
-        best = {protocol: part[protocol].idxmax() for protocol in PARTS}
-        lost = 100 * (part.at[best[ranked], dropped] / part[dropped].max() - 1)
-        rows.append((base, best[dropped], best[ranked], part.index.max(), lost))
-    return pd.DataFrame(rows, columns=["base", "best, dropped", "best, all items", "epochs", "lost, %"])
+        ranked, dropped = (part[protocol].idxmax() for protocol in PARTS)
+        rows.append((base, dropped, ranked, part.index.max()))
+    return pd.DataFrame(rows, columns=["base", "dropped", "ranked", "epochs"])
+
+
+def side_by_side(grid: Grid, ledger: Ledger) -> pd.DataFrame:
+    """`quality` of each base on Toys, with times or without."""
+    found = quality(grid, ledger)
+    found = found[found["row"].isin(BASES) & found["dataset"].isin([DATASET, grid.real[0]])]
+    return found.assign(dataset=found["dataset"].map(grid.label))
+
+
+def ahead(found: pd.DataFrame) -> dict[str, pd.Series]:
+    """The best line of `side_by_side` in each protocol: columns test and test_masked."""
+    return {column: found.loc[found[column].idxmax()] for column in ("test", "test_masked") if len(found)}
 
 
 def parts(grid: Grid, ledger: Ledger, base: str) -> pd.DataFrame:

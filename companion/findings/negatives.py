@@ -84,6 +84,7 @@ def drift(grid: Grid, ledger: Ledger, dataset: str) -> dict[str, Any]:
         "selectors": len(often),
         "together": {label: spearmanr(often, means[label]).statistic for label in DRIFTS.values()},
         "moved": table.loc["hidden purchases"].loc[["hard", "topk", "uniform"]],
+        "validation": table.loc["validation items"].loc[["hard", "topk"]],
         "exceptions": against_the_trend(_counted(grid, ledger, dataset)),
     }
 

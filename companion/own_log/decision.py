@@ -44,6 +44,11 @@ class Decision:
     valid: Comparison | None
     test: Comparison | None = None
 
+    @property
+    def use(self) -> str:
+        """The model to go on with."""
+        return self.candidate if self.verdict == "keep" else self.incumbent
+
 
 def decide(valid: Mapping[str, np.ndarray], test: Callable[[str], np.ndarray] | None, worth: float = WORTH) -> Decision:
     """Decide by the rule above. valid: NDCG@5 on validation of each model, [S, U], or [1, U] of one without seeds.

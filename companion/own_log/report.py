@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parent
 NEEDED = "How many users would show a gain, in three logs of four"
 PUSH = (
     "Of the push at the start of alignment, what would land on items that are taken later, were only those taken so "
-    "far spared (the settings below say what alignment spares)"
+    "far spared"
 )
 
 
@@ -43,7 +43,6 @@ def write(trial: Trial, decision: Decision, out: Path, quick: bool = False, wort
     compared, whom = tables.comparison(trial, decision.incumbent), tables.for_whom(trial, decision)
     later, push = tables.taken_later(trial)
     needed, dataset = tables.enough(trial, decision), trial.dataset
-    shown = decision.candidate if decision.verdict == "keep" else decision.incumbent
     words, sentences = answer(trial, decision, quick)
     facts = {
         "verdict": words,
@@ -62,7 +61,7 @@ def write(trial: Trial, decision: Decision, out: Path, quick: bool = False, wort
         "push": table_html(push, PUSH),
         "whom": None if whom.empty else _html(whom_picture(whom, decision)),
         "settings": table_html(_settings(trial), "What differs from the defaults"),
-        "use": _use(trial, shown),
+        "use": _use(trial, decision.use),
         "made": _made(trial),
         "plotly": get_plotlyjs().replace("</script", "<\\/script"),
     }

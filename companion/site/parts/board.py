@@ -91,7 +91,9 @@ def _card(claim: Found, member: Found, page: str) -> str:
     kind, own = member["verdict"], _id(claim, member)
     facts = {"the paper says" if claim["source"] == "paper" else "the control asks": claim["says"]}
     facts |= {
-        "verdict": kind if member in claim["members"] else f"{kind}, by the same rule, which decides nothing here"
+        "verdict": kind
+        if kind == NOT_RUN or member in claim["members"]
+        else f"{kind}, by the same rule, which decides nothing here"
     }
     if kind != NOT_RUN:
         drift = claim["measure"] == "planted_drift"

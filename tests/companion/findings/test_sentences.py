@@ -51,6 +51,7 @@ def _drift(low, high, exceptions=()):
     moved = [{"row": name, "mean": (low + high) / 2, "low": low, "high": high} for name in ("hard", "topk", "uniform")]
     together = {"hidden purchases": -0.5, "validation items": 0.1}
     facts = {"below": [], "above": 0, "cases": 6, "selectors": 3, "together": together, "moved": moved}
+    facts["validation"] = moved[:2]
     return render("drift", **facts, exceptions=list(exceptions))
 
 
@@ -58,6 +59,7 @@ def test_who_sinks_is_said_by_the_intervals():
     assert "shown to sink under **`hard` and `topk`**" in _drift(-2.0, -1.0)
     assert "shown to sink under **neither `hard` nor `topk`**" in _drift(-2.0, 1.0)
     assert "Against the trend" not in _drift(-2.0, 1.0)
+    assert "Validation items move by −1.500 [−2.000, −1.000] and by −1.500" in _drift(-2.0, -1.0)
     assert "though this hits them 5 times" in _drift(-2.0, 1.0, [{"row": "static", "times": 5.2}])
 
 
@@ -97,8 +99,11 @@ def test_where_most_of_the_lead_lies_is_said_if_it_lies_there(most, said):
 
 def _members(what, *verdicts):
     """A row for each protocol."""
-    protocols = zip(verdicts, (22.4, -1.3), ("all items", "history dropped"))
-    return [{"what": what, "verdict": kind, "estimate": one, "protocol": on} for kind, one, on in protocols]
+    protocols, beside = zip(verdicts, (22.4, -1.3), ("all items", "history dropped")), {"what": what, "dataset": "W"}
+    return [
+        beside | {"verdict": kind, "estimate": one, "low": one - 30, "high": one + 30, "protocol": on}
+        for kind, one, on in protocols
+    ]
 
 
 @pytest.mark.parametrize(
@@ -120,13 +125,15 @@ def test_whether_popular_items_are_why_is_said_by_what_the_hardest_item_wins_bac
     facts = {"hardest": _members("alone", *verdicts), "both": _members("both", "a part of it", "a part of it")}
     text = render("because", **UNKNOWN | facts | {"lies": {"of": 6, "most": most}}).replace("\xa0", " ")
     assert text.startswith(f"- **{said}") and ("in 6 of 6 comparisons" in text) == (most == 6)
-    assert "gives back 22 % and −1 % of the lead" in text and text.endswith("a lead smaller by 22 % and −1 %.")
+    assert "gives back +22 % [−8 %, +52 %] and −1 % [−31 %, +29 %] of the lead" in text and text.endswith(
+        "a lead smaller by 22 % and −1 %."
+    )
 
 
 def test_which_robust_losses_save_the_hardest_item():
     one, other = _members("rpo", "most of it", "not shown"), _members("cdpo", "at most half", "it widens")
     text = render("because", **UNKNOWN | {"losses": [*one, *other]}).replace("\xa0", " ")
-    assert text.startswith("- **`rpo` saves on the hardest item some of what the pool's draw saves.**")
+    assert text.startswith("- **`rpo` saves on the hardest item much of what the pool's draw saves.**")
     assert "`rpo` makes up 22 % and −1 % (all items ranked, history dropped), and `cdpo` nothing that shows." in text
     for estimate, low in ((99.6, 99.0), (93.0, 80.0)):
         believes = [{"row": "hard", "estimate": estimate, "low": low}, {"row": "topk", "estimate": 95.0, "low": 94.0}]
@@ -164,9 +171,9 @@ def test_whether_wrong_pushes_are_why_is_said_by_what_sparing_them_leaves(verdic
 
 def test_verdicts_are_counted():
     claims = [{"verdict": kind} for kind in ("mixed", "reproduced", "mixed")]
-    assert render("verdicts", claims=claims) == "Of 3, 2 are mixed, 1 is reproduced."
+    assert render("verdicts", claims=claims) == "Of 3 claims, 2 are mixed, 1 is reproduced."
     claims = [{"verdict": kind} for kind in ("open, 2 of 14 have run", "not run yet", "open, 2 of 20 have run")]
-    assert render("verdicts", claims=claims) == "Of 3, 2 are open, 1 is not run yet."
+    assert render("verdicts", claims=claims) == "Of 3 claims, 2 have run in part, 1 has not run at all."
 
 
 def test_where_nothing_has_run_nothing_is_claimed():

@@ -33,7 +33,7 @@ def ledger():
 
 def test_every_sentence_is_filled_in():
     found = front.fill(INDEX.read_text(encoding="utf-8"), FOLDER)
-    assert "always rejecting the hardest item" in found and not re.search(r"{{|}}|{%|nan\b|None", found)
+    assert "**Always rejecting the hardest item" in found and not re.search(r"{{|}}|{%|nan\b|None", found)
 
 
 def test_a_page_without_marks_stays_as_it_is(tmp_path):
@@ -50,7 +50,7 @@ def test_the_answer_turns_with_the_numbers(grid, ledger, monkeypatch):
     theirs, hard, pool, reference, any_item, mixture, more = _told(facts)
     assert theirs.endswith("the pool helps on Toys and does better than the hardest item.")
     assert (hard, pool) == (
-        "On our own bases, always rejecting the hardest item hurts.",
+        "Always rejecting the hardest item hurts.",
         "A random item of the best K does better than the hardest,",
     )  # fmt: skip
     assert "helps on Toys alone" in reference and mixture == "The sparse mixture never clearly helped:"
@@ -68,11 +68,25 @@ def test_the_answer_turns_with_the_numbers(grid, ledger, monkeypatch):
     theirs, hard, pool, reference, _, mixture, _ = _told(facts)
     assert theirs.endswith("the pool hurts on Toys and does worse than the hardest item.")
     assert (hard, pool) == (
-        "On our own bases, always rejecting the hardest item helps.",
+        "Always rejecting the hardest item helps.",
         "A random item of the best K does worse than the hardest,",
     )  # fmt: skip
     assert "hurts on Toys" in reference and "helped in" in mixture
     assert facts["hard"]["refused"] == 0
+
+
+def test_how_the_rows_on_hm4sr_were_tuned(grid, ledger):
+    """Trials that a study stopped have no end; the rule lets the hardest item give way to what it started from."""
+    (one, *_) = answers.tuned_on_their_base(grid, ledger)
+    began = {row["row"]: (row["ended"], row["begun"]) for row in one["rows"]}
+    assert began["hm4sr_topk"] == (9, 10) and began["hm4sr_uniform"] == (3, 8) and "hm4sr" not in began
+    ruled, recorded = answers.by_the_rule(grid, ledger), answers.over_their_base(grid, ledger)
+    assert ruled["change %"].tolist() == recorded.loc[recorded["what"] == "over its reference", "change %"].tolist()
+    said = sentences.render("their_rule", ruled=ruled, tuned=[one]).replace("\xa0", " ")
+    assert "K = 20 to 51 validated below the reference and K = 120 to 8,300 above it" in said
+    assert "9 of 10 of `hm4sr_topk`" in said and "Small pools" not in sentences.render(
+        "their_rule", ruled=ruled, tuned=[one | {"pools": one["pools"] + [{"k": 9000, "change %": -1.0}]}]
+    )
 
 
 def test_the_answer_is_counted_by_hand(grid, ledger):
