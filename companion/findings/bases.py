@@ -10,7 +10,6 @@ from companion.evidence.ledger import PROTOCOLS, Ledger
 from companion.evidence.record import Record
 from rodpo_lite.evaluation.statistics import seed_change
 
-QUESTIONS = ("memory", "training", "rivals")  # interventions: whether the pool is good against memorising
 BASES, DATASET = ("fused", "towers", "hm4sr"), "toys-timed"  # rows, and where all of them run
 PARTS = dict(zip(PROTOCOLS, ("valid", "valid_masked"), strict=True))
 LONGER = {  # references that differ in how long they were trained alone, and what the pool is held against
@@ -114,6 +113,13 @@ def trained_longer(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     columns = ["reference", "epochs", "excess", "dataset", "what", "protocol", "change", "low", "high"]
     found = pd.concat(tables).rename(columns={"change %": "change"}) if tables else pd.DataFrame(columns=columns)
     return found[columns]
+
+
+def trained(grid: Grid, ledger: Ledger) -> pd.DataFrame:
+    """`quality` of the rows of LONGER, and of the references, without the deviation."""
+    rows = [row for reference, aligned in LONGER.items() for row in (reference, *aligned)]
+    found = quality(grid, ledger).query("dataset in @grid.real").set_index("row")
+    return found.loc[[row for row in rows if row in found.index]].reset_index().drop(columns=["deviation", "dataset"])
 
 
 def _lost(record: Record) -> float:

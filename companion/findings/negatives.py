@@ -211,11 +211,13 @@ def repeating(grid: Grid, ledger: Ledger, table: pd.DataFrame) -> dict[str, pd.D
 
 
 QUESTIONS = ("spared", "popular", "loss")  # interventions: why the pool beats the hardest item
+MEMORY = ("memory", "training", "rivals")  # interventions: whether the pool is good against memorising
 CAUSES = {  # the question, and what is changed
     "spared": ("spared", "hidden purchases spared"),
     "hardest": ("popular", "the hardest by s - log n"),
     "both": ("popular", "both by s - log n"),
     "losses": ("loss", None),
+    "stopped": ("training", "stopped early"),
 }
 NULLS = {"skipping": ("rank_window", "topk"), "later": ("topk", "topk_past")}  # what should help, were they the cause
 
@@ -223,10 +225,10 @@ NULLS = {"skipping": ("rank_window", "topk"), "later": ("topk", "topk_past")}  #
 def because(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     """What was shown of the reason why, and what not: the push, what sparing and hiding does, two that should help.
 
-    hidden: of `pushed`; spared, hardest, both, losses: members of the interventions in CAUSES that decide; believes: of
-    `believed`; trend: of `as_more_is_hidden`, of the dataset of which most shares are hidden, None where there is one
-    share alone; skipping, later: how many of NULLS are above and below, all items ranked, and of how many; lies: in how
-    many of `changes.popular` more than half of the lead over the hardest item lies there.
+    hidden: of `pushed`; spared, hardest, both, losses, stopped: members of the interventions in CAUSES that decide;
+    believes: of `believed`; trend: of `as_more_is_hidden`, of the dataset of which most shares are hidden, None where
+    there is one share alone; skipping, later: how many of NULLS are above and below, all items ranked, and of how many;
+    lies: in how many of `changes.popular` more than half of the lead over the hardest item lies there.
     """
     sources = pd.Series({name: grid.source(name) for name in grid.planted})
     most = sources.value_counts().idxmax() if len(sources) else None
@@ -240,7 +242,7 @@ def because(grid: Grid, ledger: Ledger) -> dict[str, Any]:
         found[name] = sure
     shares = popular(grid, ledger)["shares"]
     found["lies"] = {"of": len(shares), "most": int((shares["share"] > 0.5).sum())}
-    asked = answers(grid, ledger, QUESTIONS)
+    asked = answers(grid, ledger, QUESTIONS + MEMORY)
     for name, (question, what) in CAUSES.items():
         members = asked[question]["members"]
         found[name] = members[

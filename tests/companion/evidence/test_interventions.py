@@ -9,7 +9,7 @@ from companion.evidence.grid import Experiment, Grid
 from companion.evidence.interventions import BESIDE, NOT_RUN, assess, verdict
 from companion.evidence.ledger import Ledger
 from companion.evidence.plan import GRID
-from companion.findings import bases, negatives
+from companion.findings import negatives
 from companion.findings.sentences import render
 from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation import metrics
@@ -32,7 +32,7 @@ def question(grid, tmp_path):
 def test_each_committed_question_is_on_a_page_and_asked_where_its_rows_run():
     grid = Grid.read(GRID)
     found = interventions.read(grid)
-    assert found.keys() == {*negatives.QUESTIONS, *bases.QUESTIONS}
+    assert found.keys() == {*negatives.QUESTIONS, *negatives.MEMORY}
     on = {name: {gap[0].dataset for _, gap, _ in one.members(grid)} for name, one in found.items()}
     hidden = {"spared": {"toys-planted", "toys-planted-40"}, "popular": {"toys-planted"}, "loss": {"toys-planted"}}
     assert on == hidden | {name: {"toys"} for name in bases.QUESTIONS}

@@ -85,6 +85,7 @@ UNKNOWN = {
     "both": [],
     "losses": [],
     "believes": [],
+    "stopped": [],
     "trend": None,
     "lies": {"of": 0, "most": 0},
 }
@@ -167,6 +168,39 @@ def test_whether_wrong_pushes_are_why_is_said_by_what_sparing_them_leaves(verdic
     text = render("because", **UNKNOWN | {"hidden": [pushed], "spared": spared, "trend": line})
     assert f"real; {said}.**" in text and ("10\u00a0% with all items ranked" in text) == bool(verdicts)
     assert ("34\u00a0%" in text) == bool(verdicts)
+
+
+@pytest.mark.parametrize(
+    ("dropped", "said"),
+    [
+        ((-1.0, 2.0, 3.0), "With the history dropped, the pool gains more the longer"),
+        ((2.0, -1.0, 3.0), "That the pool gains more the longer its reference was trained is not seen"),
+    ],
+)
+def test_whether_gains_rise_with_training_is_said_by_protocol(dropped, said):
+    changes = {"all items": (0.5, 2.0, 1.0), "history dropped": dropped}
+    longer = [
+        {"protocol": protocol, "what": "over its reference", "change": one, "epochs": epochs, "reference": epochs}
+        for protocol, values in changes.items()
+        for epochs, one in zip((8.0, 21.4, 60.0), values, strict=True)
+    ]
+    text = render("longer", longer=longer).replace("\xa0", " ")
+    assert text.startswith(f"**{said}") and "After 8, 21 and 60 epochs, it changes" in text
+    assert "over its reference by +0.5, +2.0 and +1.0 % with all items ranked; over" in text
+    assert render("longer", longer=[]) == ""
+
+
+def test_what_a_reference_that_was_stopped_early_takes_from_the_pool():
+    stopped = [
+        {"dataset": "Toys", "protocol": protocol, "verdict": kind, "gap %": 2.5, "left %": -2.3}
+        | {"estimate": 180.0, "low": low, "high": 256.0}
+        for protocol, kind, low in (("all items", "no gap", -900.0), ("history dropped", "most of it", 104.0))
+    ]
+    text = render("because", **UNKNOWN | {"stopped": stopped}).replace("\xa0", " ")
+    assert "gain of +2.5 %" in text and "+180 % [+104 %, +256 %] of it goes, more than all. With all items" in text
+    assert "900" not in text and render("because", **UNKNOWN | {"stopped": stopped[:1]}) == ""
+    members = render("intervention", asks="Why?", members=[one | {"what": "early"} for one in stopped])
+    assert "Most of it: early, +180" in members and "900" not in members and "there is no gap to close" in members
 
 
 def test_verdicts_are_counted():
