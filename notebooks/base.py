@@ -52,7 +52,8 @@ Markdown(render("base", bases=bases.memorising(curves), best=bases.ahead(tests))
 chosen = Experiment(grid, bases.DATASET, "hm4sr").chosen(ledger) or {}
 preset = dotted(read_preset("hm4sr"))
 settings = pd.DataFrame({"the preset": preset, "on record, Toys": preset | chosen}).loc[list(preset)]
-figures.table(settings.map(lambda value: str(value).lower()), "The preset `hm4sr`, and what the runs on record changed")
+settings = settings.map(lambda value: str(value).lower()).rename_axis("key").reset_index()
+figures.table(settings, "The preset `hm4sr`, and what the runs on record changed")
 
 # %% tags=["hide-input"]
 named = {"validation": "validation, all items", "test": "test, all items"}
@@ -182,6 +183,9 @@ Markdown(render("cures", goes=goes))
 
 # %% tags=["hide-input"]
 longer = bases.trained_longer(grid, ledger)
+Markdown(render("longer", longer=longer))
+
+# %% tags=["hide-input"]
 for row in longer.itertuples():
     record(f"gain_{row.reference}_{row.what}_{row.protocol}".replace(" ", "_"), row.change)
 fig = figures.over(longer, "excess", "change", "what", slide="protocol", text="epochs", mode="lines+markers")
@@ -197,8 +201,8 @@ if len(longer):
         alt="Two lines of three points with intervals: the pool over its reference, and over more training.",
         data=longer,
     )
-    figures.table(bases.trained(grid, ledger).rename(columns=named), "NDCG@5 of these rows on Toys, mean over seeds")
-Markdown(render("longer", longer=longer))
+    absolute = bases.trained(grid, ledger).rename(columns=named)
+    figures.table(absolute[["row", "test, all items", "test, dropped"]], "Test NDCG@5 on Toys, mean over five seeds")
 
 # %% tags=["hide-input"]
 answers = interventions.answers(grid, ledger, negatives.MEMORY)
