@@ -242,7 +242,7 @@ def because(grid: Grid, ledger: Ledger) -> dict[str, Any]:
         found[name] = sure
     shares = popular(grid, ledger)["shares"]
     found["lies"] = {"of": len(shares), "most": int((shares["share"] > 0.5).sum())}
-    asked = answers(grid, ledger, QUESTIONS + MEMORY)
+    asked = answers(grid, ledger, {question for question, _ in CAUSES.values()})
     for name, (question, what) in CAUSES.items():
         members = asked[question]["members"]
         found[name] = members[
