@@ -200,7 +200,14 @@ def test_what_a_reference_that_was_stopped_early_takes_from_the_pool():
     assert "gain of +2.5 %" in text and "+180 % [+104 %, +256 %] of it goes, more than all. With all items" in text
     assert "900" not in text and render("because", **UNKNOWN | {"stopped": stopped[:1]}) == ""
     members = render("intervention", asks="Why?", members=[one | {"what": "early"} for one in stopped])
-    assert "Most of it: early, +180" in members and "900" not in members and "there is no gap to close" in members
+    unsure = [one | {"what": "early", "verdict": "not shown", "smallest": 97.4} for one in stopped]
+    assert "Of each, 97\xa0% or more would have been seen" in render("intervention", asks="Why?", members=unsure)
+    assert (
+        "would have been seen" not in members
+        and "Most of it: early, +180" in members
+        and "900" not in members
+        and "there is no gap to close" in members
+    )
 
 
 def test_verdicts_are_counted():
