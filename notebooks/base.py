@@ -40,7 +40,7 @@ from rodpo_lite.settings import dotted, read_preset
 figures.setup()
 ledger, grid = Ledger.open(ledger_folder), Grid.read(GRID)
 curves, tests = bases.along_training(grid, ledger), bases.side_by_side(grid, ledger)
-Markdown(render("base", bases=bases.memorising(curves), best=bases.ahead(tests)))
+Markdown(render("base", bases=bases.memorising(curves), best=tests))
 
 # %% [markdown]
 # ## Three bases

@@ -139,8 +139,8 @@ Markdown(render("drift", **drift))
 # ```{margin}
 # Declared in `workflow/interventions.yaml` before the runs; what one question compares starts from the same references,
 # which were trained once more for the later two, so that the lead differs a little; each row keeps the settings that
-# were chosen for it. What nobody hid, such as the validation item or what a user would have liked, may
-# still be rejected.
+# were chosen for it. What nobody hid, such as the validation item or what a user would have liked, may still be
+# rejected.
 # ```
 #
 # ## Change the cause

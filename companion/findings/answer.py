@@ -68,13 +68,15 @@ def by_the_rule(grid: Grid, ledger: Ledger) -> pd.DataFrame:
 
 def on_their_base(grid: Grid, ledger: Ledger) -> list[dict[str, Any]]:
     """Facts for the sentences of `theirs.md.j2`, by dataset: its name, lines (of `over_their_base`), what was chosen
-    for the pool, of how many items, and the datasets that are declared and have not run."""
+    for the pool, of how many items, whether the paper's mixture has run, and `waiting`, datasets that have not."""
     found, declared = [], [name for name in grid.known if grid.runs_on("hm4sr_topk", name)]
     for dataset, part in over_their_base(grid, ledger).groupby("dataset", sort=False):
         items = ledger.records.loc[ledger.records["dataset"] == dataset, "n_items"].iloc[0]
         chosen = Experiment(grid, dataset, "hm4sr_topk").chosen(ledger)
         name, *_ = grid.label(dataset).split(",")
-        found.append({"dataset": name, "lines": part.to_dict("records"), "chosen": chosen, "n_items": items})
+        mixture = bool(Experiment(grid, dataset, "hm4sr_topk_on_moe").recorded(ledger))
+        facts = {"dataset": name, "chosen": chosen, "n_items": items, "mixture": mixture}
+        found.append(facts | {"lines": part.to_dict("records")})
         declared.remove(dataset)
     return [one | {"waiting": [grid.label(name) for name in declared]} for one in found]
 

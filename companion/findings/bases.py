@@ -58,11 +58,6 @@ def side_by_side(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     return found.assign(dataset=found["dataset"].map(grid.label))
 
 
-def ahead(found: pd.DataFrame) -> dict[str, pd.Series]:
-    """The best line of `side_by_side` in each protocol: columns test and test_masked."""
-    return {column: found.loc[found[column].idxmax()] for column in ("test", "test_masked") if len(found)}
-
-
 def parts(grid: Grid, ledger: Ledger, base: str) -> pd.DataFrame:
     """What each part of a base is worth: validation NDCG@5 of the row that differs in it alone against the base's, in
     percent, over the seeds of both, where they are on record; columns part, protocol, seeds, change %, low, high."""

@@ -53,8 +53,8 @@ def style(series: str | int) -> dict[str, dict[str, str]]:
 
 
 def _label(series: str) -> str:
-    """What readers call a series: a dataset begins with a capital."""
-    return series.capitalize() if series in _DATASETS else series
+    """What readers call a series: a dataset as the grid labels it."""
+    return series.replace("-", ", ").capitalize() if series in _DATASETS else series
 
 
 def setup() -> None:

@@ -59,7 +59,8 @@ def _propose(candidates: Candidates, first: Tensor, end: Tensor, drawn: Tensor, 
     noise = rounding = torch.zeros_like(low)
     if candidates.exact is not None:
         noise, rounding = candidates.exact.noise(), low.abs() / 2**8
-    lowest, slack = low - noise - 2.1 * rounding, noise + rounding  # of a rounded score, and of an exact one
+    # `low` is rounded; against it, a rounded score is off by both roundings, an exact one by that of `low` alone.
+    lowest, slack = low - noise - 2.1 * rounding, noise + rounding
     at_once, n = 2 * -(-candidates.n_items // int((end - first).median())), len(drawn) // len(scores)
     pending, everyone = (torch.arange(count, device=scores.device) for count in (len(drawn), len(scores)))
     aside = pending[:0]  # drawn, but so near to an end that the exact rank decides

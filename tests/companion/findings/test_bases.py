@@ -27,14 +27,14 @@ def test_memorising_by_hand():
     assert found.loc["fused"].tolist() == [3, 3, 3] and found.loc["towers"].tolist() == [2, 3, 3]
 
 
-def test_which_base_is_ahead_depends_on_the_protocol():
+def test_bases_stand_in_the_order_of_either_protocol():
     table = pd.DataFrame({"row": ["one", "two"], "test": [0.04, 0.05], "test_masked": [0.06, 0.05]})
     curves = [("one", 14, 20, 20), ("two", 3, 7, 20)]
     found = pd.DataFrame(curves, columns=["base", "dropped", "ranked", "epochs"])
-    said = render("base", bases=found, best=bases.ahead(table))
-    assert "ranked the best is `two` at 0.0500, with the history dropped the best is `one` at 0.0600." in said
+    said = render("base", bases=found, best=table)
+    assert "ranked: `two` 0.0500 and `one` 0.0400; with the history dropped: `one` 0.0600 and `two` 0.0500." in said
     assert "epoch 14 of 20, and with all items ranked at the end; `two` is" in said and "after epoch 7." in said
-    assert "not on record yet" in render("base", bases=found[:0], best=bases.ahead(table[:0]))
+    assert "not on record yet" in render("base", bases=found[:0], best=table[:0])
 
 
 def test_where_nothing_is_on_record_there_is_nothing_to_show(tmp_path):

@@ -196,6 +196,10 @@ def test_a_forest_has_a_line_for_each_row_and_a_step_for_each_slide():
     ]  # fmt: skip
 
 
+def test_a_dataset_is_called_as_the_grid_labels_it():
+    assert [figures._label(name) for name in ("toys-timed", "toys", "topk")] == ["Toys, timed", "Toys", "topk"]
+
+
 def test_points_over_numbers_have_a_line_for_each_series_and_a_step_for_each_slide():
     data = pd.DataFrame(
         [(p, what, x, 2 * x, 1.5 * x, 3 * x) for p in ("all", "new") for what in ("b", "a") for x in (1.0, 2.0)],
