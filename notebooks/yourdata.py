@@ -133,7 +133,7 @@ for _ in trial.run():
     pass
 valid = {name: trial.ndcg(name, "valid") for name in tables.models(trial)}
 decision = decide(valid, None if quick else lambda name: trial.ndcg(name, "test"), worth)
-words, sentences = answer(trial, decision, quick)
+words, sentences = answer(trial, decision, quick, worth)
 record("keeps", decision.verdict == "keep")
 for name, values in valid.items():
     record(f"valid_ndcg5_{name}", values.mean())

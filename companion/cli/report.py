@@ -57,7 +57,7 @@ def report(
     except KeyboardInterrupt:
         print(f"rodpo: Stopped; the same command goes on from what is in {work}.", file=sys.stderr)
         sys.exit(130)
-    print(f"{out}: {printable('. '.join(answer(trial, decision, quick)))}")
+    print(f"{out}: {printable('. '.join(answer(trial, decision, quick, worth)))}")
 
 
 def _import(log: Path, work: Path, format: str, request: "Request") -> Path:

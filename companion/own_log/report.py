@@ -27,11 +27,13 @@ PUSH = (
 )
 
 
-def answer(trial: Trial, decision: Decision, quick: bool) -> tuple[str, str]:
+def answer(trial: Trial, decision: Decision, quick: bool, worth: float) -> tuple[str, str]:
     """The answer in a few words, and in a sentence or two."""
-    needed = tables.enough(trial, decision).to_dict("records")
+    gain = worth or min(tables.GAINS)
+    needed = tables.enough(trial, decision, [gain]).get(gain)
     before, more = trial.seconds(REFERENCE), trial.seconds(decision.candidate)
-    facts = {"decision": decision, "quick": quick, "users": trial.dataset.n_users, "needed": needed}
+    facts = {"decision": decision, "quick": quick, "users": trial.dataset.n_users}
+    facts |= {"needed": needed, "gain": f"{gain:g}", "worth": worth}
     facts["timed"] = trial.dataset.first_time is not None
     text = _template("answer.j2", autoescape=False).render(facts | {"more": 100 * more / before})
     words, sentences = text.replace(" %", "\u00a0%").split("\n")
@@ -43,7 +45,7 @@ def write(trial: Trial, decision: Decision, out: Path, quick: bool = False, wort
     compared, whom = tables.comparison(trial, decision.incumbent), tables.for_whom(trial, decision)
     later, push = tables.taken_later(trial)
     needed, dataset = tables.enough(trial, decision), trial.dataset
-    words, sentences = answer(trial, decision, quick)
+    words, sentences = answer(trial, decision, quick, worth)
     facts = {
         "verdict": words,
         "answer": sentences,
@@ -56,7 +58,7 @@ def write(trial: Trial, decision: Decision, out: Path, quick: bool = False, wort
         "compared": _html(models_picture(compared, decision.incumbent)),
         "needed": len(needed),
         "counted": seeds_counted(len(trial.seeds)),
-        "needed_table": table_html(_with_commas(needed), NEEDED),
+        "needed_table": table_html(needed.map("{:,}".format).to_frame(), NEEDED),
         "later": _html(later_picture(later)),
         "push": table_html(push, PUSH),
         "whom": None if whom.empty else _html(whom_picture(whom, decision)),
@@ -132,10 +134,6 @@ def _account(trial: Trial) -> list[str]:
     counts = f"{dataset.n_users:,} users, {dataset.n_items:,} items, {len(dataset.items):,} interactions"
     more = [str(line) for line in lines] if isinstance(lines, list) else []
     return [printable(line) for line in [counts, *more, str(dataset.manifest.get("notes", ""))] if line]
-
-
-def _with_commas(needed: pd.DataFrame) -> pd.DataFrame:
-    return needed.assign(users=[f"{count:,}" for count in needed["users"]])
 
 
 def _settings(trial: Trial) -> pd.DataFrame:

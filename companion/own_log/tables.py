@@ -1,5 +1,6 @@
 """What a trial on one's own log found, as tables: models, what would be rejected wrongly, and for whom it changes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -55,14 +56,11 @@ def comparison(trial: Trial, incumbent: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def enough(trial: Trial, decision: Decision) -> pd.DataFrame:
-    """How many users would show a gain, for each of GAINS; empty if nobody has a hit."""
-    if decision.valid is None:
-        return pd.DataFrame(columns=["gain %", "users"])
+def enough(trial: Trial, decision: Decision, gains: Sequence[float] = GAINS) -> pd.Series:
+    """How many users would show a gain, by that gain in percent; empty if nobody has a hit."""
     users, seeds = trial.dataset.n_users, len(trial.seeds)
-    return pd.DataFrame(
-        {"gain %": GAINS, "users": [users_needed(decision.valid, users, seeds, gain) for gain in GAINS]}
-    )
+    needed = {gain: users_needed(decision.valid, users, seeds, gain) for gain in gains if decision.valid}
+    return pd.Series(needed, name="users", dtype=object).rename_axis("gain %")
 
 
 def taken_later(trial: Trial) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -114,7 +114,7 @@ def test_groups_of_users_are_all_users_with_their_own_change(trial):
 def test_how_many_users_would_be_enough(trial):
     decision = decide({name: trial.ndcg(name, "valid") for name in tables.models(trial)}, None)
     needed = tables.enough(trial, decision)
-    assert needed["gain %"].tolist() == [20, 10, 5, 2] and needed["users"].is_monotonic_increasing
+    assert needed.index.tolist() == [20, 10, 5, 2] and needed.is_monotonic_increasing
     assert tables.enough(trial, Decision("too small", "topk", "none", None)).empty
 
 

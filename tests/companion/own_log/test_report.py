@@ -13,7 +13,7 @@ import pytest
 from import_cases import START, Row, store
 
 from companion.cli.report import _clock, report
-from companion.own_log.decision import Decision, decide
+from companion.own_log.decision import WORTH, Decision, decide
 from companion.own_log.report import answer, write
 from companion.own_log.tables import models
 from companion.own_log.trial import Trial, recommended
@@ -67,7 +67,7 @@ def test_the_answer_stands_first_and_the_page_needs_nothing_else(name, trial, tm
     write(trial, decision, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     page = Page(text)
-    assert page.text[1:3] == [words.replace("\u00a0", " ") for words in answer(trial, decision, False)]
+    assert page.text[1:3] == [words.replace("\u00a0", " ") for words in answer(trial, decision, False, WORTH)]
     assert page.text[1].startswith("Too small to say" if name == "nobody" else name)
     assert not [values for _, values in page.tags if values.keys() & {"src", "href"}], "nothing is loaded"
     assert [tag for tag, _ in page.tags].count("h1") == 1 and page.tags[0] == ("html", {"lang": "en"})
@@ -102,14 +102,20 @@ def test_a_browser_draws_it_from_disk_and_nothing_keeps_a_reader_out(theme, brow
         ("Discard", r"Discard the alignment and use item_knn. The best alignment, hard, changes .* by −5.0 %"),
         (
             "Too small to say",
-            r"On validation uniform .* over reference. .* a gain of 10 % .* about [\d,]+ users; .* 200",
+            r"On validation uniform .* over reference. .* a gain of 2 %, the least .* about [\d,]+ users; .* 200",
         ),
         ("nobody", "None of 200 users has their next item among the five best"),
     ],
 )
 def test_answers(name, expected, trial):
-    assert re.search(expected, ". ".join(answer(trial, DECISIONS[name], False)).replace("\u00a0", " "))
-    assert "decides nothing" in answer(trial, DECISIONS[name], True)[0]
+    assert re.search(expected, ". ".join(answer(trial, DECISIONS[name], False, WORTH)).replace("\u00a0", " "))
+    assert "decides nothing" in answer(trial, DECISIONS[name], True, WORTH)[0]
+
+
+def test_the_users_that_it_asks_for_are_those_for_what_is_worth_it(trial):
+    said = {worth: answer(trial, DECISIONS["Too small to say"], False, worth)[1] for worth in (0, 2, 4, 8)}
+    asked = {worth: int(re.search(r"about ([\d,]+)", text)[1].replace(",", "")) for worth, text in said.items()}
+    assert asked[0] == asked[2] and asked[2] == pytest.approx(4 * asked[4], abs=4) and asked[4] > 3 * asked[8]
 
 
 @pytest.mark.parametrize("quick", [True, False])
@@ -117,7 +123,7 @@ def test_answers(name, expected, trial):
 def test_an_answer_warns_of_a_log_without_times(name, quick, trial):
     unknown = dataclasses.replace(trial.dataset, timestamps=np.full(len(trial.dataset.items), np.nan))
     untimed = dataclasses.replace(trial, dataset=unknown)
-    before, after = (answer(one, DECISIONS[name], quick)[1] for one in (trial, untimed))
+    before, after = (answer(one, DECISIONS[name], quick, WORTH)[1] for one in (trial, untimed))
     assert after == before + " Beware: the log has no times, so that the order of events is a guess."
 
 
