@@ -151,7 +151,7 @@ if decision.valid:
 
 # %% tags=["hide-input"]
 needed = tables.enough(trial, decision)
-figures.table(needed.assign(users=needed["users"].map("{:,}".format)), NEEDED)
+figures.table(needed.map("{:,}".format).to_frame(), NEEDED)
 
 # %% [markdown]
 # ## What would be rejected wrongly
