@@ -100,6 +100,8 @@ figures.table(preview(request), "The first rows of the interactions")
 # %%
 left_out = import_dataset("csv", request, space / "mine")
 dataset = read_dataset(space / "mine")
+
+# %% tags=["hide-input"]
 Markdown(
     f"{dataset.n_users:,} users, {dataset.n_items:,} items, {len(dataset.items):,} interactions; item features: "
     f"{', '.join(dataset.features) or 'none'}; {'; '.join(left_out) or 'nothing was left out'}."

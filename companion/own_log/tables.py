@@ -57,9 +57,10 @@ def comparison(trial: Trial, incumbent: str) -> pd.DataFrame:
 
 
 def enough(trial: Trial, decision: Decision, gains: Sequence[float] = GAINS) -> pd.Series:
-    """How many users would show a gain, by that gain in percent; empty if nobody has a hit."""
+    """How many users, two digits of it, would show a gain, by that gain in percent; empty if nobody has a hit."""
     users, seeds = trial.dataset.n_users, len(trial.seeds)
     needed = {gain: users_needed(decision.valid, users, seeds, gain) for gain in gains if decision.valid}
+    needed = {gain: int(float(f"{count:.2g}")) for gain, count in needed.items()}
     return pd.Series(needed, name="users", dtype=object).rename_axis("gain %")
 
 
