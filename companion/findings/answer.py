@@ -9,6 +9,7 @@ from companion.evidence.comparison import changes, given_up, quality
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import Ledger
 from companion.evidence.tuning import trials
+from companion.findings.bases import as_good
 from rodpo_lite.files import read_json
 
 BASES = {"fused": "", "towers": "towers_"}  # references, and what the names of their alignments begin with
@@ -28,7 +29,7 @@ def answer(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     the hardest item and over any item, and of the mixture over none. refused: seeds in which `hard` validates no better
     than its reference. left, kept: gap and pool where the reference may stay if it validates better. base, dropped: the
     least and the largest change by the other base, and by dropping the history. use: the settings that were chosen for
-    the pool. theirs: `on_their_base`.
+    the pool. theirs: `on_their_base`. plainer: `as_good`.
     """
     hard = _compared(grid, ledger, "hard", "")
     if hard.empty:
@@ -52,6 +53,7 @@ def answer(grid: Grid, ledger: Ledger) -> dict[str, Any]:
         "dropped": {"least": dropped.min(), "most": dropped.max()},
         "use": _settings(grid, ledger),
         "theirs": on_their_base(grid, ledger),
+        "plainer": as_good(grid, ledger),
     }
 
 

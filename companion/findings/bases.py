@@ -1,9 +1,12 @@
 """The bases that are aligned: how good they become along training, what makes them work, when they memorise and whether
 an alignment cures that."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
+from companion.evidence import interventions
 from companion.evidence.comparison import changes, paired_seeds, quality
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import PROTOCOLS, Ledger
@@ -115,6 +118,31 @@ def trained(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     rows = [row for reference, aligned in LONGER.items() for row in (reference, *aligned)]
     found = quality(grid, ledger).query("dataset in @grid.real").set_index("row")
     return found.loc[[row for row in rows if row in found.index]].reset_index().drop(columns=["deviation", "dataset"])
+
+
+def plainer(grid: Grid, ledger: Ledger) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What plainer ways to memorise less do, where they have run: `changes` of the pool and of each way over their
+    reference, and of the pool over each way (`rivals` in workflow/interventions.yaml)."""
+    question = interventions.read(grid)["rivals"]
+    reference = question.gap[1]
+    ways = {what: (way, reference) for what, (_, way) in question.instead.items()}
+    ahead = changes(grid, question.instead, ledger, grid.known)
+    over = changes(grid, {"the pool": question.gap} | ways, ledger, ahead["dataset"].unique()) if len(ahead) else ahead
+    return over, ahead
+
+
+def as_good(grid: Grid, ledger: Ledger) -> list[dict[str, Any]]:
+    """Of `plainer`, the ways that gain for sure in every protocol and of which the pool is in none for sure ahead: the
+    dataset, what, the settings that were chosen for it, and the lines of both tables, gains and left."""
+    (over, ahead), found = plainer(grid, ledger), []
+    for (dataset, what), left in ahead.groupby(["dataset", "what"], sort=False):
+        gains = over[(over["dataset"] == dataset) & (over["what"] == what)]
+        if (gains["low"] > 0).all() and (left["low"] <= 0).all():
+            way = Experiment(grid, dataset, left["before"].iloc[0])
+            settings = {key: (way.chosen(ledger) or {}).get(key) for key in grid.rows[way.name].search}
+            lines = {"gains": gains.to_dict("records"), "left": left.to_dict("records")}
+            found.append({"dataset": grid.label(dataset), "what": what, "settings": settings} | lines)
+    return found
 
 
 def _lost(record: Record) -> float:

@@ -35,8 +35,8 @@ def card(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     facts = {"k": k, "share": SHARE, "beta": config.loss.beta, "rate": training.learning_rate}
     facts |= {"anchor": training.lambda_ce, "epochs": training.epochs}
     steps = costs.curve(costs.measured("curves"), "pool").set_index("x")["seconds"]
-    said = {"pool": {"of": 0}, "theirs": []} | answer.answer(grid, ledger)
-    return facts | {name: said[name] for name in ("pool", "theirs")} | {"cost": steps[k] / steps[0]}
+    said = {"pool": {"of": 0}, "theirs": [], "plainer": []} | answer.answer(grid, ledger)
+    return facts | {name: said[name] for name in ("pool", "theirs", "plainer")} | {"cost": steps[k] / steps[0]}
 
 
 def models(trial: Trial) -> list[str]:

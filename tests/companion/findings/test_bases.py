@@ -6,9 +6,11 @@ import pandas as pd
 import pytest
 
 from companion.evidence.grid import Grid
+from companion.evidence.interventions import Intervention
 from companion.evidence.ledger import PROTOCOLS, Ledger
 from companion.evidence.plan import GRID
 from companion.findings import bases
+from companion.findings.answer import answer
 from companion.findings.sentences import render
 from rodpo_lite.files import write_json
 
@@ -70,6 +72,31 @@ def test_what_the_pool_gains_stands_beside_how_long_its_reference_was_trained(fo
     assert found["epochs"].tolist() == found["excess"].tolist() == pytest.approx([5 / 3] * 4)
     changes = bases.changes(grid, [("topk", "base")], Ledger(folder)).set_index("dataset").loc["world", "change %"]
     assert found.loc["over its reference", "change"].tolist() == changes.tolist()
+
+
+def test_a_plainer_way_is_as_good_where_it_gains_and_the_pool_is_not_ahead(ledger, grid, monkeypatch):
+    """In the made-up runs `topk` finds twice as much as the other two."""
+    facts = answer(Grid.read(GRID), Ledger.open())
+
+    def found(pool, way):
+        asked = Intervention(asks="How much?", gap=(pool, "base"), instead={"smoothing": (pool, way)})
+        monkeypatch.setattr(bases.interventions, "read", lambda grid: {"rivals": asked})
+        over, ahead = bases.plainer(grid, ledger)
+        assert set(zip(over["what"], over["after"], over["before"])) == {
+            ("the pool", pool, "base"),
+            ("smoothing", way, "base"),
+        }
+        assert set(zip(ahead["after"], ahead["before"])) == {(pool, way)}
+        return bases.as_good(grid, ledger)
+
+    assert found(pool="topk", way="hard") == []
+    better = found(pool="hard", way="topk")
+    assert [one["dataset"] for one in better] == ["World"], "where something is hidden other things matter, too"
+    better[0]["settings"] = {"label_smoothing": 0.1}
+    said = render("plainer", plainer=better)
+    assert said.startswith("On World, smoothing (`label_smoothing=0.1`), for as many") and "ahead of it: −" in said
+    advice = [render("use", **facts | {"plainer": one}) for one in (better, [])]
+    assert [f"{said} So try that first." in one for one in advice] == [True, False] and "try that" not in advice[1]
 
 
 def _points(memorised, gains):
