@@ -182,6 +182,17 @@ if not apart.empty:
 Markdown(render("strongest", **sweeps.strongest(apart, swept, sweeps.from_a_short_reference(grid, ledger))))
 
 # %% [markdown]
+# ## Are the recommended settings enough?
+#
+# `rodpo align --preset recommended` and `rodpo report` take one set of settings for all data.
+
+# %% tags=["hide-input"]
+enough = sweeps.recommended(grid, ledger)
+for row in enough["theirs"].to_dict("records"):
+    record(f"recommended_over_chosen_{row['dataset']}_{row['protocol']}".replace(" ", "_"), row["change %"])
+Markdown(render("recommended", **enough))
+
+# %% [markdown]
 # ## What we could not know
 #
 # We worked from the paper's abstract, its first figure and what others quote. Each line is a choice that these do not

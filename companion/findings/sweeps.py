@@ -11,11 +11,14 @@ from companion.evidence.ledger import Ledger
 from companion.findings.changes import labelled, texts
 from companion.findings.names import NAMES
 from companion.findings.runs import MARK, began_elsewhere
+from rodpo_lite.config import AlignmentConfig
 from rodpo_lite.files import read_json
+from rodpo_lite.settings import build, read_preset
 
 DATASET = "toys"
 SETTINGS = NAMES["settings"]  # by what a row's name begins with
 AS_CHOSEN = "topk", "hard_as_topk"
+OWN = "topk", "towers_topk"  # the pool on our own bases
 DROPOUT = "training.dropout"
 
 
@@ -114,6 +117,22 @@ def on_reported_seeds(trials: pd.DataFrame, grid: Grid, ledger: Ledger) -> pd.Da
     chosen = chosen[chosen.index.isin(validation.index) & ~chosen.index.isin(began_elsewhere(grid, ledger))]
     again = [100 * (validation[key] / validation[key[0], grid.rows[key[1]].reference] - 1) for key in chosen.index]
     return pd.DataFrame({"as tuned, %": chosen, "reported seeds, %": again})
+
+
+def recommended(grid: Grid, ledger: Ledger) -> dict[str, Any]:
+    """How `--preset recommended` stands to what searches chose for the pool: settings; of how many searches on our own
+    bases, and same, in how many they chose these, to a tenth; theirs, `changes` from what was chosen on HM4SR."""
+    preset = build(AlignmentConfig, read_preset("recommended"))
+    settings = {"negatives.k": preset.negatives.k, "loss.beta": preset.loss.beta}
+    settings |= {
+        "training.learning_rate": preset.training.learning_rate,
+        "training.lambda_ce": preset.training.lambda_ce,
+    }
+    searched = [Experiment(grid, name, row).chosen(ledger) for row in OWN for name in grid.real]
+    searched = [one for one in searched if one]
+    same = [all(abs(one[key] - value) <= 0.1 * value for key, value in settings.items()) for one in searched]
+    theirs = changes(grid, [("hm4sr_recommended", "hm4sr_topk")], ledger, grid.known)
+    return {"settings": settings, "same": sum(same), "of": len(same), "theirs": labelled(grid, theirs)}
 
 
 def _varied(grid: Grid, prefix: str = "") -> list[str]:

@@ -9,6 +9,7 @@ from tiny_ledger import with_records
 
 from companion.evidence.grid import Grid
 from companion.evidence.ledger import Ledger
+from companion.evidence.plan import GRID
 from companion.findings import sweeps
 from companion.findings.sentences import render
 from rodpo_lite.files import write_json
@@ -133,3 +134,13 @@ def test_what_a_row_sets_wins_over_what_its_trials_chose_and_that_is_said(tmp_pa
     said = render("overruled", rows=expected)
     assert f"`dns` on World ran with `negatives.k = 5`, where {of_second['chosen']} was chosen." in said
     assert render("overruled", rows=[]) == ""
+
+
+def test_recommended_settings_are_held_against_what_was_chosen():
+    found = sweeps.recommended(Grid.read(GRID), Ledger.open())
+    assert 0 < found["same"] <= found["of"] and found["settings"]["negatives.k"] == 200
+    lines = [("Toys", "all items", -1.0, -2.0, 0.5), ("Toys", "history dropped", -3.0, -4.0, -2.0)]
+    theirs = pd.DataFrame(lines, columns=["dataset", "protocol", "change %", "low", "high"])
+    said = [render("recommended", **found | {"theirs": one}) for one in (theirs, theirs[:1], theirs[:0])]
+    assert "they cost something, so tune there" in said[0] and "none of it is sure to be a loss" in said[1]
+    assert "has not been run yet" in said[2] and all("searches for the pool on our own bases" in one for one in said)
