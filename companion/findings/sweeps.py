@@ -7,7 +7,7 @@ from scipy.stats import spearmanr
 
 from companion.evidence.comparison import RANKED, changes, quality
 from companion.evidence.grid import CHOSEN, Experiment, Grid
-from companion.evidence.ledger import Ledger
+from companion.evidence.ledger import PROTOCOLS, Ledger
 from companion.findings.changes import labelled, texts
 from companion.findings.names import NAMES
 from companion.findings.runs import MARK, began_elsewhere
@@ -19,6 +19,12 @@ DATASET = "toys"
 SETTINGS = NAMES["settings"]  # by what a row's name begins with
 AS_CHOSEN = "topk", "hard_as_topk"
 OWN = "topk", "towers_topk"  # the pool on our own bases
+TUNED = ("toys", "one tower", "cause.topk"), ("toys-timed", "HM4SR", "hm4sr_topk")
+CANDIDATES = {  # for one default; rows for each of TUNED
+    "recommended": ("cause.topk", "hm4sr_recommended"),
+    "share": ("cause.share", "hm4sr_share"),
+    "gentle": ("cause.gentle", "hm4sr_topk"),
+}
 DROPOUT = "training.dropout"
 
 
@@ -120,19 +126,41 @@ def on_reported_seeds(trials: pd.DataFrame, grid: Grid, ledger: Ledger) -> pd.Da
 
 
 def recommended(grid: Grid, ledger: Ledger) -> dict[str, Any]:
-    """How `--preset recommended` stands to what searches chose for the pool: settings; of how many searches on our own
-    bases, and same, in how many they chose these, to a tenth; theirs, `changes` from what was chosen on HM4SR."""
+    """What may be said of `--preset recommended`, by the rule beside the rows in workflow/grid.yaml.
+
+    settings; of how many searches on our own bases, and same, in how many they chose these, to a tenth; lines, a row
+    for each candidate, base and protocol with its change of validation and of test NDCG@5 from what was tuned there, in
+    percent; default, the candidate that the rule chooses, None while one has not run; enough, whether none of its
+    changes is a loss for sure.
+    """
     preset = build(AlignmentConfig, read_preset("recommended"))
     settings = {"negatives.k": preset.negatives.k, "loss.beta": preset.loss.beta}
     settings |= {
-        "training.learning_rate": preset.training.learning_rate,
-        "training.lambda_ce": preset.training.lambda_ce,
-    }
+        "training.learning_rate": preset.training.learning_rate, "training.lambda_ce": preset.training.lambda_ce,
+    }  # fmt: skip
     searched = [Experiment(grid, name, row).chosen(ledger) for row in OWN for name in grid.real]
     searched = [one for one in searched if one]
     same = [all(abs(one[key] - value) <= 0.1 * value for key, value in settings.items()) for one in searched]
-    theirs = changes(grid, [("hm4sr_recommended", "hm4sr_topk")], ledger, grid.known)
-    return {"settings": settings, "same": sum(same), "of": len(same), "theirs": labelled(grid, theirs)}
+    lines = _candidates(grid, ledger)
+    complete = len(lines) == len(CANDIDATES) * len(TUNED) * len(PROTOCOLS)
+    default = lines.groupby("candidate", sort=False)["validation %"].min().idxmax() if complete else None
+    losses = lines[(lines["candidate"] == default) & (lines["high"] < 0)]
+    told = {"lines": lines, "default": default, "enough": losses.empty}
+    return {"settings": settings, "same": sum(same), "of": len(same)} | told
+
+
+def _candidates(grid: Grid, ledger: Ledger) -> pd.DataFrame:
+    means, rows = quality(grid, ledger).set_index(["dataset", "row"]), []
+    for name, candidates in CANDIDATES.items():
+        for (dataset, base, tuned), row in zip(TUNED, candidates, strict=True):
+            test = changes(grid, [(row, tuned)], ledger, [dataset]).set_index("protocol")
+            for protocol in test.index:
+                column = "validation" if protocol == RANKED else "validation_masked"
+                validation = 100 * (means.loc[(dataset, row), column] / means.loc[(dataset, tuned), column] - 1)
+                limits = test.loc[protocol, ["change %", "low", "high"]]
+                rows.append((name, base, grid.label(dataset), protocol, validation, *limits))
+    columns = ["candidate", "base", "dataset", "protocol", "validation %", "change %", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _varied(grid: Grid, prefix: str = "") -> list[str]:

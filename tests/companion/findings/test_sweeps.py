@@ -136,11 +136,17 @@ def test_what_a_row_sets_wins_over_what_its_trials_chose_and_that_is_said(tmp_pa
     assert render("overruled", rows=[]) == ""
 
 
-def test_recommended_settings_are_held_against_what_was_chosen():
+def test_one_default_is_chosen_on_validation_and_judged_on_test():
     found = sweeps.recommended(Grid.read(GRID), Ledger.open())
     assert 0 < found["same"] <= found["of"] and found["settings"]["negatives.k"] == 200
-    lines = [("Toys", "all items", -1.0, -2.0, 0.5), ("Toys", "history dropped", -3.0, -4.0, -2.0)]
-    theirs = pd.DataFrame(lines, columns=["dataset", "protocol", "change %", "low", "high"])
-    said = [render("recommended", **found | {"theirs": one}) for one in (theirs, theirs[:1], theirs[:0])]
-    assert "they cost something, so tune there" in said[0] and "none of it is sure to be a loss" in said[1]
-    assert "has not been run yet" in said[2] and all("searches for the pool on our own bases" in one for one in said)
+    worst = found["lines"].groupby("candidate")["validation %"].min()
+    assert found["default"] is None or worst[found["default"]] == worst.max()
+
+    columns = ["candidate", "base", "protocol", "validation %", "change %", "low", "high"]
+    lines = [("share", "HM4SR", "all items", -1.0, -3.0, -4.0, -2.0), ("gentle", "HM4SR", "all items", -2.0, 0, -1, 1)]
+    told = {"lines": pd.DataFrame(lines, columns=columns), "default": "share", "enough": False}
+    said = render("recommended", **found | told)
+    assert "prefers does not do for both bases.**" in said and "(−3.0\u00a0% [−4.0\u00a0%" in said
+    assert "`gentle` −2.0" in said and "So tune" in said
+    assert "prefers does for both bases.**" in render("recommended", **found | told | {"enough": True})
+    assert "has not been run yet" in render("recommended", **found | told | {"default": None})
