@@ -200,7 +200,7 @@ for row in default["lines"].to_dict("records"):
     record(f"from_tuned_to_{name}", row["change %"])
 Markdown(render("recommended", **default))
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 lines = default["lines"]
 lines = lines.assign(test=texts(lines)).drop(columns=["change %", "low", "high", "dataset"])
 figures.table(
