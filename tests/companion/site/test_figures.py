@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -52,13 +54,11 @@ def test_every_figure_has_the_book_s_template_even_without_setup():
 
 
 def test_setup_makes_the_template_the_default_and_import_does_not():
-    before = pio.templates.default
-    try:
-        assert before != figures.TEMPLATE
-        figures.setup()
-        assert pio.templates.default == figures.TEMPLATE
-    finally:
-        pio.templates.default = before
+    """In a process of its own: another test of this one may have set it up before."""
+    code = "import plotly.io as pio; from companion.site import figures; print(pio.templates.default); figures.setup()"
+    code += "; print(pio.templates.default)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert said[0] != figures.TEMPLATE and said[1] == figures.TEMPLATE
 
 
 def test_series_differ_in_colour_and_in_a_second_channel():
