@@ -2,14 +2,18 @@
 
 The metric is NDCG@5 with the history dropped, of the same users for every model, and every change is relative.
 
-1. On validation, the *incumbent* is the best model that needs no preferences: a baseline, the reference, or `none`,
-   which trains on without them. The *candidate* is the best of the alignments.
+1. On validation, the *incumbent* is the best model that needs no preferences: a baseline, the reference, `smoothed`,
+   which has label smoothing and all the epochs of reference and alignment, or `none`, which trains on without them. The
+   *candidate* is the best of the alignments.
 2. *Keep* is proposed if the candidate is above the incumbent with p below 5 % over the number of alignments, as it is
    the best of so many; *discard* if the 95 % interval of every alignment lies below the smallest gain that is worth it.
 3. Otherwise the log is *too small to say*. Test is not read then, and stays fresh for the day when there is more.
 4. Test is read once, for these two. It is discard if the 95 % interval lies below what is worth it there, else keep if
    that was proposed and the interval lies above zero, and else too small to say. So both verdicts need both parts: the
    incumbent, too, is the best of several, and on a few users by luck.
+
+Written before any run, but for `smoothed`: it joined when it had been found as good as the pool on Toys (the page *The
+base*), and before any log was judged with it. It can only raise the incumbent.
 
 The gain that is reported is that on test, as the candidate was chosen on validation. Five seeds are needed: an interval
 of three leaves too much open on what another seed would change, so that it takes several times as many users.

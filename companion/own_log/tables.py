@@ -10,7 +10,7 @@ from companion.evidence.grid import Grid
 from companion.evidence.ledger import Ledger
 from companion.findings import answer, costs
 from companion.own_log.decision import ALIGNMENTS, Decision, compare, users_needed
-from companion.own_log.trial import REFERENCE, ROWS, SHARE, Trial
+from companion.own_log.trial import REFERENCE, ROWS, SHARE, SMOOTHED, Trial
 from rodpo_lite.config import AlignmentConfig
 from rodpo_lite.losses.preference import LossConfig
 from rodpo_lite.mechanism.rank_profiles import rank_profile
@@ -41,7 +41,7 @@ def card(grid: Grid, ledger: Ledger) -> dict[str, Any]:
 
 def models(trial: Trial) -> list[str]:
     """Every model of a trial, the simplest first."""
-    return [*trial.baselines, REFERENCE, *ROWS]
+    return [*trial.baselines, REFERENCE, SMOOTHED, *ROWS]
 
 
 def comparison(trial: Trial, incumbent: str) -> pd.DataFrame:

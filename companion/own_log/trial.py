@@ -23,7 +23,8 @@ from rodpo_lite.sampling.candidates import OwnedItems
 from rodpo_lite.settings import build, read_preset
 from rodpo_lite.training import checkpoint, results, runs
 
-REFERENCE, ROWS = "reference", ("none", "uniform", "hard", "topk")
+REFERENCE, SMOOTHED, ROWS = "reference", "smoothed", ("none", "uniform", "hard", "topk")
+SMOOTHING = 0.1  # what a search on Toys chose, on the page *The base*; Szegedy et al. 2016 took the same
 SHARE = 20  # of a small catalogue the pool holds one item in so many
 SEEDS = (1, 2, 3, 4, 5)
 SMALL = 100_000  # interactions; on fewer, a reference trains to the end of the decay of its rate in
@@ -52,6 +53,7 @@ def recommended(dataset: Dataset) -> dict[str, Any]:
 class Trial:
     """What is trained where: seeds, the settings of references and of alignments, which differ in what they reject.
 
+    `smoothed` is a reference with label smoothing that trains for as many epochs as reference and alignment together.
     data: the folder of the dataset. folder: of what is trained.
     """
 
@@ -91,7 +93,8 @@ class Trial:
         """How many epochs of one seed are left, at most, an alignment's counting as so many of a reference."""
         reference = self._reference(self.seeds[0]).training.epochs
         alignment = ALIGNED * self._alignment("topk", self.seeds[0]).training.epochs
-        epochs = {REFERENCE: reference, **dict.fromkeys(ROWS, alignment)}
+        smoothed = self._smoothed(self.seeds[0]).training.epochs
+        epochs = {REFERENCE: reference, SMOOTHED: smoothed, **dict.fromkeys(ROWS, alignment)}
         folders = ((name, folder) for name in epochs for folder in self.run_folders(name))
         return sum(epochs[name] for name, folder in folders if not (folder / checkpoint.MODEL).exists())
 
@@ -117,10 +120,11 @@ class Trial:
         for name in self.baselines:
             self._baseline(name)
             yield name
-        configs = [self._reference(seed) for seed in self.seeds]
         references = self.run_folders(REFERENCE)
-        runs.train_seeds(self.dataset, configs, references, resume=True, report=_silent)
-        yield REFERENCE
+        for name, settings in ((REFERENCE, self._reference), (SMOOTHED, self._smoothed)):
+            configs = [settings(seed) for seed in self.seeds]
+            runs.train_seeds(self.dataset, configs, self.run_folders(name), resume=True, report=_silent)
+            yield name
         for name in ROWS:
             configs = [self._alignment(name, seed) for seed in self.seeds]
             runs.align_seeds(self.dataset, references, configs, self.run_folders(name), resume=True, report=_silent)
@@ -147,6 +151,11 @@ class Trial:
 
     def _reference(self, seed: int) -> ReferenceConfig:
         return build(ReferenceConfig, self.reference | {"seed": seed})
+
+    def _smoothed(self, seed: int) -> ReferenceConfig:
+        plain, longer = self._reference(seed), self._alignment("topk", seed).training.epochs
+        training = self.reference.get("training", {}) | {"epochs": plain.training.epochs + longer}
+        return build(ReferenceConfig, self.reference | {"seed": seed, "label_smoothing": SMOOTHING, "training": training})
 
     def _alignment(self, name: str, seed: int) -> AlignmentConfig:
         negatives = self.alignment.get("negatives", {}) | {"name": name}

@@ -8,6 +8,7 @@ import scipy
 
 from companion.own_log.decision import ALIGNMENTS, Decision, decide, users_needed
 
+TRAINED = ("reference", "smoothed", "none")
 BASELINES = {"popularity": -0.6, "item_knn": -0.3}
 
 
@@ -17,7 +18,7 @@ def simulated(chance, users: int, effects=(), hits=0.1, seeds=5, seed_deviation=
     effects: the relative gain in hits of each model over the reference. The same users are easy for all models, and
     more so for those of one seed; models of other seeds are better or worse by `seed_deviation`, whatever the users.
     """
-    effects = {"reference": 0.0, "none": 0.0, **dict.fromkeys(ALIGNMENTS, 0.0), **BASELINES, **dict(effects)}
+    effects = {**dict.fromkeys(TRAINED, 0.0), **dict.fromkeys(ALIGNMENTS, 0.0), **BASELINES, **dict(effects)}
     lucks = {name: np.exp(chance.normal(0, seed_deviation, (seeds, 1))) for name in effects}
     parts = []
     for _ in ("validation", "test"):
@@ -66,7 +67,7 @@ def test_an_effect_is_kept_and_its_interval_holds_the_truth():
     assert counts["keep"] >= 80, counts
     kept = [decision for decision in decisions if decision.verdict == "keep"]
     assert {decision.candidate for decision in kept} == {"topk"}
-    assert {decision.incumbent for decision in kept} == {"reference", "none"}
+    assert {decision.incumbent for decision in kept} == set(TRAINED)
     held = sum(decision.test.low <= 30 <= decision.test.high for decision in kept)
     assert held >= len(kept) - at_most(0.07, len(kept))
     assert abs(np.mean([decision.test.estimate for decision in kept]) - 30) < 2, "test does not flatter"
@@ -112,7 +113,7 @@ def known(**gains):
     noise = np.random.default_rng(2)
     return {
         name: USERS * (1 + gain / 100) + 0.01 * noise.random(USERS.shape)
-        for name, gain in {"reference": 0, "none": 0, "uniform": 0, "hard": 0, "topk": 0, **gains}.items()
+        for name, gain in {**dict.fromkeys((*TRAINED, *ALIGNMENTS), 0), **gains}.items()
     }
 
 
@@ -126,6 +127,7 @@ def known(**gains):
         ({"hard": -20}, {}, "discard"),
         ({}, {"uniform": 20, "hard": 20, "topk": 20}, "too small"),
         ({"reference": 30, "topk": 20}, {"reference": 30, "topk": 20}, "discard"),
+        ({"smoothed": 30, "topk": 20}, {"smoothed": 30, "topk": 20}, "discard"),
         ({"topk": 1}, {"topk": 1}, "discard"),
         ({"topk": 20}, {"topk": 1}, "discard"),
         ({"topk": 1}, {"topk": 20}, "keep"),

@@ -12,7 +12,8 @@ from companion.evidence.plan import GRID
 from companion.findings.sentences import render
 from companion.own_log import tables
 from companion.own_log.decision import Decision, compare, decide
-from companion.own_log.trial import REFERENCE, ROWS, Trial, recommended
+from companion.own_log.trial import REFERENCE, ROWS, SMOOTHED, Trial, recommended
+from rodpo_lite import files
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.evaluation import metrics
 from rodpo_lite.training import checkpoint
@@ -32,28 +33,37 @@ def trial(world_folder, tmp_path_factory):
     return done
 
 
-def files(trial) -> dict:
+def kept(trial) -> dict:
     return {path: path.stat().st_mtime_ns for path in trial.folder.rglob("*") if path.is_file()}
 
 
 def test_what_is_done_is_not_done_again_and_takes_no_time(trial):
-    before = files(trial)
-    assert list(trial.run()) == tables.models(trial) and files(trial) == before
+    before = kept(trial)
+    assert list(trial.run()) == tables.models(trial) and kept(trial) == before
     assert trial.left() == 0
     new = small_trial(trial.dataset, trial.folder / "new")
-    assert new.left() == 2 * (1 + 4 * 1.5) and new.epoch_seconds() > 0
+    assert new.left() == 2 * (1 + 2 + 4 * 1.5) and new.epoch_seconds() > 0
 
 
 def test_an_interrupted_trial_goes_on(trial, tmp_path):
     interrupted = small_trial(trial.dataset, tmp_path)
     stages = interrupted.run()
-    for _ in range(5):
+    for _ in range(6):
         next(stages)
-    before = files(interrupted)
+    before = kept(interrupted)
     assert list(interrupted.run()) == tables.models(interrupted)
-    assert before.items() <= files(interrupted).items()
+    assert before.items() <= kept(interrupted).items()
     for name in ("reference", "topk"):
         assert (interrupted.ndcg(name, "valid") == trial.ndcg(name, "valid")).all()
+
+
+def test_smoothed_differs_from_the_reference_in_its_labels_and_in_having_all_epochs(trial):
+    def settings(name: str) -> dict:
+        return files.read_json(trial.run_folders(name)[0] / "run.json")["config"]
+
+    plain, smoothed = settings(REFERENCE), settings(SMOOTHED)
+    both = plain["training"]["epochs"] + settings("topk")["training"]["epochs"]
+    assert smoothed == plain | {"label_smoothing": 0.1, "training": plain["training"] | {"epochs": both}}
 
 
 def test_ndcg_follows_from_ranks_and_test_is_read_for_whom_it_is_asked(trial):
@@ -78,12 +88,12 @@ def test_the_pool_is_a_share_of_a_small_catalogue(items, k, world):
 
 def test_models_side_by_side(trial):
     table = tables.comparison(trial, "none").set_index("model")
-    assert list(table.index) == ["popularity", "item_knn", "content_knn", REFERENCE, *ROWS]
+    assert list(table.index) == ["popularity", "item_knn", "content_knn", REFERENCE, SMOOTHED, *ROWS]
     assert np.isnan(table.loc["none", "change %"]) and table.drop("none")["change %"].notna().all()
     expected = compare(trial.ndcg("none", "valid"), trial.ndcg("topk", "valid"))
     assert table.loc["topk", ["change %", "low", "high"]].tolist() == [expected.estimate, expected.low, expected.high]
     assert table.loc["topk", "NDCG@5, history dropped"] == pytest.approx(trial.ndcg("topk", "valid").mean())
-    assert (table["seconds a seed"] > 0).tolist() == [False] * 3 + [True] * 5
+    assert (table["seconds a seed"] > 0).tolist() == [False] * 3 + [True] * 6
 
 
 def test_seconds_are_of_one_seed(trial):

@@ -140,7 +140,7 @@ def test_the_command_goes_from_a_table_to_a_first_look_and_goes_on(tmp_path, mon
     assert "columns: user 'user_id', item 'item_id', time 'timestamp'" in printed and "1 seed, about " in printed
     assert printed.splitlines()[-1].startswith(f"{out}: A first look, which decides nothing")
     trained = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.safetensors")}
-    assert len(trained) == 5 and not list(tmp_path.rglob("ranks.parquet")), "test is not read"
+    assert len(trained) == 6 and not list(tmp_path.rglob("ranks.parquet")), "test is not read"
     out.unlink()
     report(log, out, quick=True)
     assert out.is_file() and trained == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.safetensors")}
