@@ -36,7 +36,7 @@ from companion.findings.sentences import render
 from companion.site import figures
 from companion.site.pages import record
 from companion.site.parts import repetitions
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 figures.setup()
 ledger, grid = Ledger.open(ledger_folder), Grid.read(GRID)
@@ -306,6 +306,11 @@ figures.show_changes(
 
 # %% tags=["hide-input"]
 Markdown(render("replication", **changes.replication(again) | runs.how_far(grid, ledger)))
+
+# %% tags=["hide-input"]
+for one in runs.repeats(grid, ledger):
+    figures.table(one["runs"].round(5), f"Test NDCG@5, all items ranked, on record and again on {one['day']}")
+    display(Markdown(render("repeats", **one)))
 
 # %% [markdown]
 # ## Exercises

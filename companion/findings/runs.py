@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,14 @@ import pandas as pd
 from scipy.stats import chi2
 
 from companion.evidence.claims import Claim
-from companion.evidence.comparison import complete, paired_seeds, quality
+from companion.evidence.comparison import changes, complete, paired_seeds, quality
 from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import FOLDER, Ledger
+from companion.evidence.plan import repeated
 from companion.findings.names import NAMES
 from rodpo_lite.evaluation.statistics import seed_mean
 
-PUBLISHED = FOLDER.parent / "published.csv"
+PUBLISHED, AGAIN = FOLDER.parent / "published.csv", FOLDER.parent / "again"
 MARK = "†"
 
 
@@ -173,6 +175,25 @@ def moves(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     score = runs["file"].map(ledger.by_file["test.ndcg@5"])
     first = score.groupby([runs["dataset"], runs["row"], runs["seed"]]).transform("first")
     return runs.assign(**{"change %": 100 * (score / first - 1)})[runs["place"] > 0].drop(columns="place")
+
+
+def repeats(grid: Grid, ledger: Ledger, folder: Path = AGAIN) -> list[dict[str, Any]]:
+    """Rows that were computed once more with `--again`, from the ledgers in a folder, each called by its day.
+
+    Each: day, datasets, `runs`, the test NDCG@5 of every run on record and again, and `gains`, what every alignment
+    changes over its reference in each protocol, again and on record.
+    """
+    found = []
+    for path in sorted(folder.glob("*-*-*")):
+        again = Ledger.open(path)
+        experiments = [one for one in grid.experiments(tuple(grid.known)) if one.recorded(again)]
+        pairs = [(one.name, one.reference.name) for one in experiments if one.reference]
+        datasets = sorted({one.dataset for one in experiments})
+        now, before = (changes(grid, pairs, source, datasets) for source in (again, ledger))
+        gains = now.merge(before, on=["dataset", "what", "after", "before", "protocol"], suffixes=("", " on record"))
+        runs = repeated(experiments, ledger, again)
+        found.append({"day": path.name, "datasets": [*map(grid.label, datasets)], "runs": runs, "gains": gains})
+    return found
 
 
 def how_far(grid: Grid, ledger: Ledger) -> dict[str, Any]:

@@ -155,7 +155,9 @@ class Trial:
     def _smoothed(self, seed: int) -> ReferenceConfig:
         plain, longer = self._reference(seed), self._alignment("topk", seed).training.epochs
         training = self.reference.get("training", {}) | {"epochs": plain.training.epochs + longer}
-        return build(ReferenceConfig, self.reference | {"seed": seed, "label_smoothing": SMOOTHING, "training": training})
+        return build(
+            ReferenceConfig, self.reference | {"seed": seed, "label_smoothing": SMOOTHING, "training": training}
+        )
 
     def _alignment(self, name: str, seed: int) -> AlignmentConfig:
         negatives = self.alignment.get("negatives", {}) | {"name": name}

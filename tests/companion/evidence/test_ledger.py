@@ -172,7 +172,10 @@ def test_a_record_that_lacks_a_metric_is_none(world, run, tmp_path):
             assert Ledger(tmp_path / "ledger").records is None
 
 
-@pytest.mark.parametrize("folder", ["results", "replication"])
+COMMITTED = ["results", "replication", *(f"again/{path.name}" for path in (FOLDER.parent / "again").glob("*-*-*"))]
+
+
+@pytest.mark.parametrize("folder", COMMITTED)
 def test_the_committed_ledgers_are_consistent(folder):
     """Every committed record's metrics follow from its committed ranks, and its reference is there too."""
     ledger = Ledger(FOLDER.parent / folder)

@@ -1,6 +1,7 @@
 """How runs were made: inputs, pools, precision; and references that were trained once more."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -117,6 +118,33 @@ def test_how_far_a_run_moves_with_its_reference(grid, folder, records):
     ledger = with_records(folder, both)
     assert runs.how_far(grid, ledger)["on_gpu"] == 1
     assert runs.began_elsewhere(grid, ledger) == [], "what counts began at what is on record"
+
+
+def test_a_row_that_was_computed_once_more_stands_beside_what_is_on_record(grid, folder, ledger, tmp_path):
+    again = tmp_path / "again" / "2026-01-31"
+    for name in ("ranks", "users"):
+        shutil.copytree(folder / name, again / name)
+    for path in [*folder.glob("world-reference-*.json"), *folder.glob("world-align-topk*.json")]:
+        shutil.copy(path, again)
+    (again / "ranks" / "world-align-topk1.parquet").write_bytes(
+        (again / "ranks" / "world-align-hard1.parquet").read_bytes()
+    )
+    entry = json.loads((again / "world-align-topk1.json").read_text())
+    entry["test"] |= {"ndcg@5": 1.1 * entry["test"]["ndcg@5"]}
+    write_json(again / "world-align-topk1.json", entry)
+    (one,) = runs.repeats(grid, ledger, tmp_path / "again")
+    assert (one["day"], one["datasets"], len(one["runs"])) == ("2026-01-31", ["World"], 6)
+    assert one["runs"]["difference %"].tolist() == pytest.approx([0, 0, 0, 10, 0, 0])
+    assert (one["gains"]["change %"] < one["gains"]["change % on record"]).all() and len(one["gains"]) == 2
+    said = render("repeats", **one).replace("\u00a0", " ")
+    assert said.startswith("On 2026-01-31, `rodpo grid --again` computed `base` and `topk` on World once more")
+    assert "6 runs, of which 5 gave the very same test NDCG@5, and the others moved by +10.0 % to +10.0 %." in said
+    assert "With all items ranked, `topk` changes `base` by +" in said and said.endswith("].")
+    same = one["runs"].assign(**{"difference %": 0.0})
+    assert "6 runs, of which every one gave the very same test NDCG@5." in render(
+        "repeats", **one | {"runs": same}
+    ).replace("\u00a0", " ")
+    assert runs.repeats(grid, ledger, tmp_path / "nothing") == []
 
 
 def test_ours_beside_what_others_published(tmp_path):
