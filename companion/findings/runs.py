@@ -186,7 +186,12 @@ def repeats(grid: Grid, ledger: Ledger, folder: Path = AGAIN) -> list[dict[str, 
     found = []
     for path in sorted(folder.glob("*-*-*")):
         again = Ledger.open(path)
-        experiments = [one for one in grid.experiments(tuple(grid.known)) if one.recorded(again)]
+        experiments, seen = [], set()
+        for one in grid.experiments(tuple(grid.known)):
+            files = set(one.recorded(again).values())
+            if files and seen.isdisjoint(files):  # else its runs are those of another row
+                experiments.append(one)
+                seen |= files
         pairs = [(one.name, one.reference.name) for one in experiments if one.reference]
         datasets = sorted({one.dataset for one in experiments})
         now, before = (changes(grid, pairs, source, datasets) for source in (again, ledger))

@@ -138,7 +138,10 @@ def test_a_row_that_was_computed_once_more_stands_beside_what_is_on_record(grid,
     assert (one["gains"]["change %"] < one["gains"]["change % on record"]).all() and len(one["gains"]) == 2
     said = render("repeats", **one).replace("\u00a0", " ")
     assert said.startswith("On 2026-01-31, `rodpo grid --again` computed `base` and `topk` on World once more")
-    assert "6 runs, of which 5 gave the very same test NDCG@5, and the others moved by +10.0 % to +10.0 %." in said
+    assert (
+        "6 runs, of which 5 gave the very same test NDCG@5; the others moved by +10.0 % to +10.0 %, +1.7 % on average"
+        in said
+    )
     assert "With all items ranked, `topk` changes `base` by +" in said and said.endswith("].")
     same = one["runs"].assign(**{"difference %": 0.0})
     assert "6 runs, of which every one gave the very same test NDCG@5." in render(

@@ -47,8 +47,9 @@ def _told(facts) -> list[str]:
 
 def test_the_answer_turns_with_the_numbers(grid, ledger, monkeypatch):
     facts = answers.answer(grid, ledger)
-    theirs, hard, pool, reference, any_item, mixture, more = _told(facts)
-    assert theirs.endswith("the pool helps on Toys and does better than the hardest item.")
+    base, *theirs, own, hard, pool, reference, any_item, mixture, more = _told(facts)
+    assert base.startswith("With HM4SR") and own.startswith("With our own two bases, on Toys,")
+    assert theirs[0] == "On Toys the pool helps and does better than the hardest item."
     assert (hard, pool) == (
         "Always rejecting the hardest item hurts.",
         "A random item of the best K does better than the hardest,",
@@ -65,8 +66,8 @@ def test_the_answer_turns_with_the_numbers(grid, ledger, monkeypatch):
     monkeypatch.setattr(answers, "changes", turned)
     monkeypatch.setattr(answers, "given_up", lambda experiment, ledger: 0)
     facts = answers.answer(grid, ledger)
-    theirs, hard, pool, reference, _, mixture, _ = _told(facts)
-    assert theirs.endswith("the pool hurts on Toys and does worse than the hardest item.")
+    _, *theirs, _, hard, pool, reference, _, mixture, _ = _told(facts)
+    assert theirs[0] == "On Toys the pool hurts and does worse than the hardest item."
     assert (hard, pool) == (
         "Always rejecting the hardest item helps.",
         "A random item of the best K does worse than the hardest,",
