@@ -80,6 +80,7 @@ def on_their_base(grid: Grid, ledger: Ledger) -> list[dict[str, Any]]:
         facts = {"dataset": name, "chosen": chosen, "n_items": items, "mixture": mixture}
         found.append(facts | {"lines": part.to_dict("records")})
         declared.remove(dataset)
+    found.sort(key=lambda one: [*map(grid.label, grid.real), one["dataset"]].index(one["dataset"]))
     return [one | {"waiting": [grid.label(name) for name in declared]} for one in found]
 
 
@@ -89,10 +90,12 @@ def tuned_on_their_base(grid: Grid, ledger: Ledger) -> list[dict[str, Any]]:
     found, tried = [], trials(grid, ledger)
     for dataset in over_their_base(grid, ledger)["dataset"].unique():
         rows = []
-        for name in {row: None for pair in THEIRS.values() for row in pair if grid.rows[row].reference}:
-            begun = read_json(Experiment(grid, dataset, name).trials_file(ledger))["trials"]
+        names = {row: None for pair in THEIRS.values() for row in pair if grid.rows[row].reference}
+        files = {name: Experiment(grid, dataset, name).trials_file(ledger) for name in names}
+        for name, file in files.items():
+            begun = read_json(file)["trials"] if file.exists() else []
             ended = sum("valid" in trial for trial in begun)
-            rows.append({"row": name, "begun": len(begun), "ended": ended})
+            rows += [{"row": name, "begun": len(begun), "ended": ended}] * bool(begun)
         pools = tried[(tried["row"] == "hm4sr_topk") & (tried["dataset"] == dataset)].sort_values("negatives.k")
         pools = pools[["negatives.k", "change %"]].rename(columns={"negatives.k": "k"}).to_dict("records")
         found.append({"dataset": grid.label(dataset), "rows": rows, "pools": pools})
