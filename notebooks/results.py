@@ -184,7 +184,8 @@ figures.show_changes(
 
 # %% tags=["hide-input"]
 theirs = answer.over_their_base(grid, ledger)
-Markdown("\n\n".join(render("theirs", one=one) for one in answer.on_their_base(grid, ledger)))
+said = answer.on_their_base(grid, ledger)
+Markdown("\n\n".join([*(render("theirs", one=one) for one in said), render("waiting", theirs=said)]))
 
 # %% tags=["hide-input"]
 figures.show_changes(

@@ -78,7 +78,7 @@ def test_the_answer_turns_with_the_numbers(grid, ledger, monkeypatch):
 
 def test_how_the_rows_on_hm4sr_were_tuned(grid, ledger):
     """Trials that a study stopped have no end; the rule lets the hardest item give way to what it started from."""
-    (one, *_) = answers.tuned_on_their_base(grid, ledger)
+    one = next(one for one in answers.tuned_on_their_base(grid, ledger) if one["dataset"].startswith("Toys"))
     began = {row["row"]: (row["ended"], row["begun"]) for row in one["rows"]}
     assert began["hm4sr_topk"] == (9, 10) and began["hm4sr_uniform"] == (3, 8) and "hm4sr" not in began
     ruled, recorded = answers.by_the_rule(grid, ledger), answers.over_their_base(grid, ledger)
