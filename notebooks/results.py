@@ -287,8 +287,8 @@ Markdown(render("groups", groups=changes.labelled(grid, by_group), **changes.pop
 # 32 bits. Training amplifies rounding until nothing of the path is left in common, so the second set, which counts
 # everywhere else, is a repetition with other luck and the same users. If that is all, an estimate of the one falls into
 # the interval of the other in about five of six cases: both of them err. The first set lies in `data/replication`, and
-# rows that a command of [Reproduce it yourself](../reproduce) computed once more, another day and by later code, in
-# `data/again`.
+# rows that a command of [Reproduce it yourself](../reproduce) computed once more, on another day and by
+# later code, in `data/again`.
 
 # %% tags=["hide-input"]
 AGAIN = [

@@ -12,8 +12,8 @@ The metric is NDCG@5 with the history dropped, of the same users for every model
    that was proposed and the interval lies above zero, and else too small to say. So both verdicts need both parts: the
    incumbent, too, is the best of several, and on a few users by luck.
 
-Written before any run, but for `smoothed`: it joined when the pool had not been shown to be ahead of it on Toys (page *The
-base*), and before any log was judged with it. It can only raise the incumbent.
+Written before any run, but for `smoothed`: it joined when the pool had not been shown to be ahead of it on Toys, on the
+page *The base*, and before any log was judged with it. It can only raise the incumbent.
 
 The gain that is reported is that on test, as the candidate was chosen on validation. Five seeds are needed: an interval
 of three leaves too much open on what another seed would change, so that it takes several times as many users.
