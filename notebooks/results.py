@@ -312,7 +312,8 @@ Markdown(render("replication", **changes.replication(again) | runs.how_far(grid,
 
 # %% tags=["hide-input"]
 for one in runs.repeats(grid, ledger):
-    figures.table(one["runs"].round(5), f"Test NDCG@5, all items ranked, on record and again on {one['day']}")
+    table = changes.labelled(grid, one["runs"].round(5))
+    figures.table(table, f"Test NDCG@5, all items ranked, on record and again on {one['day']}")
     display(Markdown(render("repeats", **one)))
 
 # %% [markdown]

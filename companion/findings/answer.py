@@ -69,7 +69,7 @@ def by_the_rule(grid: Grid, ledger: Ledger) -> pd.DataFrame:
 
 
 def on_their_base(grid: Grid, ledger: Ledger) -> list[dict[str, Any]]:
-    """Facts for the sentences of `theirs.md.j2`, by dataset: its name, lines (of `over_their_base`), what was chosen
+    """Facts for `theirs.md.j2` and `waiting.md.j2`, by dataset: its name, lines (of `over_their_base`), what was chosen
     for the pool, of how many items, whether the paper's mixture has run, and `waiting`, datasets that have not."""
     found, declared = [], [name for name in grid.known if grid.runs_on("hm4sr_topk", name)]
     for dataset, part in over_their_base(grid, ledger).groupby("dataset", sort=False):

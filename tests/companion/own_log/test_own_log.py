@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from companion.evidence.grid import Grid
+from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import Ledger
 from companion.evidence.plan import GRID
 from companion.findings.sentences import render
 from companion.own_log import tables
 from companion.own_log.decision import Decision, compare, decide
-from companion.own_log.trial import REFERENCE, ROWS, SMOOTHED, Trial, recommended
+from companion.own_log.trial import REFERENCE, ROWS, SMOOTHED, SMOOTHING, Trial, recommended
 from rodpo_lite import files
 from rodpo_lite.data.schema import read_dataset
 from rodpo_lite.evaluation import metrics
@@ -63,7 +63,7 @@ def test_smoothed_differs_from_the_reference_in_its_labels_and_in_having_all_epo
 
     plain, smoothed = settings(REFERENCE), settings(SMOOTHED)
     both = plain["training"]["epochs"] + settings("topk")["training"]["epochs"]
-    assert smoothed == plain | {"label_smoothing": 0.1, "training": plain["training"] | {"epochs": both}}
+    assert smoothed == plain | {"label_smoothing": SMOOTHING, "training": plain["training"] | {"epochs": both}}
 
 
 def test_ndcg_follows_from_ranks_and_test_is_read_for_whom_it_is_asked(trial):
@@ -130,6 +130,8 @@ def test_how_many_users_would_be_enough(trial):
 
 def test_the_card_names_the_settings_of_the_preset_and_what_is_on_record():
     facts = tables.card(Grid.read(GRID), Ledger.open())
+    chosen = Experiment(Grid.read(GRID), "toys", "rival.smoothing").chosen(Ledger.open())
+    assert chosen["label_smoothing"] == SMOOTHING
     assert (facts["k"], facts["beta"], facts["rate"], facts["anchor"]) == (200, 2, 3.7e-4, 1) and facts["cost"] > 1
     assert facts["pool"]["least"] < facts["pool"]["mean"] < facts["pool"]["most"]
     said = render("card", **facts)
