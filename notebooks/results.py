@@ -312,7 +312,7 @@ Markdown(render("replication", **changes.replication(again) | runs.how_far(grid,
 
 # %% tags=["hide-input"]
 for one in runs.repeats(grid, ledger):
-    table = changes.labelled(grid, one["runs"].round(5))
+    table = changes.labelled(grid, one["runs"]).round({"recorded": 5, "again": 5, "difference %": 2})
     figures.table(table, f"Test NDCG@5, all items ranked, on record and again on {one['day']}")
     display(Markdown(render("repeats", **one)))
 
