@@ -65,6 +65,11 @@ def _grouped(rows: Iterable[dict[str, Any]], *columns: str) -> list[tuple[Any, l
     return list(groups.items())
 
 
+def _ranked(protocol: str) -> str:
+    """The name of a protocol, as it is said after "with"."""
+    return {"all items": "all items ranked", "history dropped": "the history dropped"}[protocol]
+
+
 def _rows(value: Any) -> Any:
     if isinstance(value, pd.Series):
         value = value.to_dict()
@@ -91,4 +96,4 @@ _ENVIRONMENT = jinja2.Environment(
     trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
 )  # fmt: skip
 _ENVIRONMENT.filters |= {"above": _above, "below": _below, "each": _each, "grouped": _grouped, "interval": _interval}
-_ENVIRONMENT.filters |= {"intervals": _with_intervals, "listed": listed, "signed": signed}
+_ENVIRONMENT.filters |= {"intervals": _with_intervals, "listed": listed, "ranked": _ranked, "signed": signed}
