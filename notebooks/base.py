@@ -213,8 +213,7 @@ Markdown("\n\n".join(render("intervention", **answer) for answer in answers.valu
 # ## Plainer ways to memorise less
 #
 # ```{margin}
-# Declared with the rest. Weight decay and label smoothing are chosen on validation, three trials each;
-# dropout was when `fused` was tuned.
+# Declared with the rest. Weight decay and label smoothing are chosen on validation; dropout was when `fused` was tuned.
 # ```
 #
 # The same reference again, without an alignment: trained for as many epochs as reference and alignment together, with

@@ -187,8 +187,8 @@ Markdown(render("strongest", **sweeps.strongest(apart, swept, sweeps.from_a_shor
 #
 # ```{margin}
 # The candidates and the rule were written down in `workflow/grid.yaml` before the last two of them ran. `share` is
-# `recommended` with K as 28 % of the catalogue, `gentle` what the study on HM4SR chose. On one tower, `recommended` is
-# what was tuned, up to rounding. Toys, five seeds.
+# `recommended` with K as a share of the catalogue, `gentle` what the study on HM4SR chose. On one tower, `recommended`
+# is what was tuned, up to rounding. Toys, five seeds.
 # ```
 #
 # `rodpo align --preset recommended` and `rodpo report` take one set of settings for all data.

@@ -87,11 +87,10 @@ def _hold(fig: go.Figure) -> None:
             continue
         along = "h" if name == "x" else "v"
         bars = any(trace.type == "bar" and (trace.orientation or "v") == along for trace in fig.data)
-        if bars or axis.rangemode == "tozero":
-            ends.append(0.0)
-        low, high = min(ends), max(ends)
+        from_zero = [0.0] * (bars or axis.rangemode == "tozero")
+        low, high = min([*ends, *from_zero]), max([*ends, *from_zero])
         margin = 0.05 * (high - low) or 1.0
-        axis.range = [low - margin * (low != 0), high + margin * (high != 0)]
+        axis.range = [low - margin * (low not in from_zero), high + margin * (high not in from_zero)]
 
 
 def _ends(trace: Any, name: str) -> list[float]:

@@ -157,6 +157,7 @@ def test_axes_of_numbers_stay_where_they_are():
     points = [go.Scatter(y=[1.0]), go.Scatter(y=[100.0])]
     assert shown(go.Figure(points), type="log").yaxis.range is None
     assert shown(go.Figure(points), rangemode="tozero").yaxis.range[0] == 0
+    assert shown(go.Figure(go.Scatter(x=[0, 1], y=[1, 2]))).xaxis.range[0] < 0, "a point at zero is not cut in half"
 
 
 @pytest.mark.parametrize(
