@@ -80,7 +80,6 @@ def on_their_base(grid: Grid, ledger: Ledger) -> list[dict[str, Any]]:
         facts = {"dataset": name, "chosen": chosen, "n_items": items, "mixture": mixture}
         found.append(facts | {"lines": part.to_dict("records")})
         declared.remove(dataset)
-    found.sort(key=lambda one: [*map(grid.label, grid.real), one["dataset"]].index(one["dataset"]))
     return [one | {"waiting": [grid.label(name) for name in declared]} for one in found]
 
 

@@ -215,7 +215,6 @@ MEMORY = ("memory", "training", "rivals")  # interventions: whether the pool is 
 CAUSES = {  # the question, and what is changed
     "spared": ("spared", "hidden purchases spared"),
     "hardest": ("popular", "the hardest by s - log n"),
-    "both": ("popular", "both by s - log n"),
     "losses": ("loss", None),
     "stopped": ("training", "stopped early"),
 }
@@ -225,7 +224,7 @@ NULLS = {"skipping": ("rank_window", "topk"), "later": ("topk", "topk_past")}  #
 def because(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     """What was shown of the reason why, and what not: the push, what sparing and hiding does, two that should help.
 
-    hidden: of `pushed`; spared, hardest, both, losses, stopped: members of the interventions in CAUSES that decide;
+    hidden: of `pushed`; spared, hardest, losses, stopped: members of the interventions in CAUSES that decide;
     believes: of `believed`; trend: of `as_more_is_hidden`, of the dataset of which most shares are hidden, None where
     there is one share alone; skipping, later: how many of NULLS are above and below, all items ranked, and of how many;
     lies: in how many of `changes.popular` more than half of the lead over the hardest item lies there.

@@ -82,7 +82,6 @@ UNKNOWN = {
     "hidden": [],
     "spared": [],
     "hardest": [],
-    "both": [],
     "losses": [],
     "believes": [],
     "stopped": [],
@@ -123,12 +122,10 @@ def _members(what, *verdicts):
     ],
 )
 def test_whether_popular_items_are_why_is_said_by_what_the_hardest_item_wins_back(verdicts, most, said):
-    facts = {"hardest": _members("alone", *verdicts), "both": _members("both", "a part of it", "a part of it")}
+    facts = {"hardest": _members("alone", *verdicts)}
     text = render("because", **UNKNOWN | facts | {"lies": {"of": 6, "most": most}}).replace("\xa0", " ")
     assert text.startswith(f"- **{said}") and ("in 6 of 6 comparisons" in text) == (most == 6)
-    assert "gives back +22 % [−8 %, +52 %] and −1 % [−31 %, +29 %] of the lead" in text and text.endswith(
-        "a lead smaller by 22 % and −1 %."
-    )
+    assert "gives back +22 % [−8 %, +52 %] and −1 % [−31 %, +29 %] of the lead" in text
 
 
 def test_which_robust_losses_save_the_hardest_item():
@@ -198,10 +195,7 @@ def test_what_a_reference_that_was_stopped_early_takes_from_the_pool():
         for protocol, kind, low in (("all items", "no gap", -900.0), ("history dropped", "most of it", 104.0))
     ]
     text = render("because", **UNKNOWN | {"stopped": stopped}).replace("\xa0", " ")
-    assert (
-        "+2.5 % on the one is −2.3 % on the other" in text
-        and "+180 % [+104 %, +256 %] of it goes, more than all. With all items" in text
-    )
+    assert "+2.5 % on the one is −2.3 % on the other. With all items" in text
     assert "900" not in text and render("because", **UNKNOWN | {"stopped": stopped[:1]}) == ""
     members = render("intervention", asks="Why?", members=[one | {"what": "early"} for one in stopped])
     unsure = [one | {"what": "early", "verdict": "not shown", "smallest": 97.4} for one in stopped]
