@@ -23,10 +23,9 @@ profile = "smoke"
 ledger_folder = None  # the project's own, data/results
 
 # %% tags=["hide-input"]
-import pandas as pd
 import plotly.graph_objects as go
 from companion.evidence import interventions
-from companion.evidence.grid import Experiment, Grid
+from companion.evidence.grid import Grid
 from companion.evidence.ledger import Ledger
 from companion.evidence.plan import GRID
 from companion.findings import bases, negatives
@@ -34,8 +33,6 @@ from companion.findings.sentences import listed, render
 from companion.site import figures
 from companion.site.pages import record
 from IPython.display import Markdown, display
-
-from rodpo_lite.settings import dotted, read_preset
 
 figures.setup()
 ledger, grid = Ledger.open(ledger_folder), Grid.read(GRID)
@@ -49,22 +46,18 @@ Markdown(render("base", bases=bases.memorising(curves), best=tests))
 # is HM4SR as far as its public code says, with its faults mended, and every difference a key that can be set alone:
 
 # %% tags=["hide-input"]
-chosen = Experiment(grid, bases.DATASET, "hm4sr").chosen(ledger) or {}
-preset = dotted(read_preset("hm4sr"))
-settings = pd.DataFrame({"the preset": preset, "on record, Toys": preset | chosen}).loc[list(preset)]
-settings = settings.map(lambda value: str(value).lower()).rename_axis("key").reset_index()
-figures.table(settings, "The preset `hm4sr`, and what the runs on record changed")
+figures.table(bases.settings(grid, ledger), "The preset `hm4sr`, and what the runs on record changed")
 
 # %% tags=["hide-input"]
 named = {"validation": "validation, all items", "test": "test, all items"}
 named |= {"validation_masked": "validation, dropped", "test_masked": "test, dropped"}
-figures.table(tests[["dataset", "row", "seeds", *named]].rename(columns=named), "NDCG@5 on Toys, mean over seeds")
+figures.table(tests[["dataset", "row", "seeds", *named]].rename(columns=named), "NDCG@5, mean over seeds")
 for row in tests.itertuples():
-    record(f"{row.row}_{row.dataset}_ndcg@5".replace(", ", "_"), row.test)
+    record(f"{row.row}_{row.dataset}_ndcg@5", row.test)
 
 # %% [markdown]
-# *Toys, timed* is Toys with the times of its reviews, which `hm4sr` reads: the same users, items and order, so that the
-# lines may be compared. Its rates, regularisation and schedule are tuned by us, by validation with all items ranked.
+# On Toys `hm4sr` reads the times of the reviews, too; users, items and order are the same, so that the lines may be
+# compared. Its rates, regularisation and schedule are tuned by us, by validation with all items ranked.
 #
 # `rodpo train --preset hm4sr --data data/amazon/toys-timed --out runs/hm4sr` trains it. Its loss has four terms: the
 # cross-entropy over the catalogue, a contrast of the ID tower with the target's ID, a contrast of each history with

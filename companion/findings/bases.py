@@ -12,6 +12,7 @@ from companion.evidence.grid import Experiment, Grid
 from companion.evidence.ledger import PROTOCOLS, Ledger
 from companion.evidence.record import Record
 from rodpo_lite.evaluation.statistics import seed_change
+from rodpo_lite.settings import dotted, read_preset
 
 BASES, DATASET = ("fused", "towers", "hm4sr"), "toys-timed"  # rows, and where all of them run
 PARTS = dict(zip(PROTOCOLS, ("valid", "valid_masked"), strict=True))
@@ -55,10 +56,22 @@ def memorising(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def side_by_side(grid: Grid, ledger: Ledger) -> pd.DataFrame:
-    """`quality` of each base on Toys, with times or without."""
+    """`quality` of each base wherever the last one has run; Toys is one dataset, with times or without."""
     found = quality(grid, ledger)
-    found = found[found["row"].isin(BASES) & found["dataset"].isin([DATASET, grid.real[0]])]
-    return found.assign(dataset=found["dataset"].map(grid.label))
+    found = found[found["row"].isin(BASES) & found["dataset"].isin(grid.known)]
+    found = found.assign(dataset=[grid.label(name).split(",")[0] for name in found["dataset"]])
+    theirs = found.loc[found["row"] == BASES[-1], "dataset"]
+    return found[found["dataset"].isin(theirs)].drop_duplicates(["dataset", "row"])
+
+
+def settings(grid: Grid, ledger: Ledger) -> pd.DataFrame:
+    """The preset `hm4sr`, a row for each key, and beside it what the runs on record took, a column for each dataset."""
+    columns = {"the preset": dotted(read_preset(BASES[-1]))}
+    for dataset in (name for name in grid.known if grid.runs_on(BASES[-1], name)):
+        if chosen := Experiment(grid, dataset, BASES[-1]).chosen(ledger):
+            columns[f"on record, {grid.label(dataset).split(',')[0]}"] = columns["the preset"] | chosen
+    table = pd.DataFrame(columns).loc[list(columns["the preset"])].rename_axis("key").reset_index()
+    return table.map(lambda value: str(value).lower())
 
 
 def parts(grid: Grid, ledger: Ledger, base: str) -> pd.DataFrame:

@@ -30,13 +30,22 @@ def test_memorising_by_hand():
 
 
 def test_bases_stand_in_the_order_of_either_protocol():
-    table = pd.DataFrame({"row": ["one", "two"], "test": [0.04, 0.05], "test_masked": [0.06, 0.05]})
+    numbers = {"dataset": ["Toys"] * 2, "test": [0.04, 0.05], "test_masked": [0.06, 0.05]}
+    table = pd.DataFrame({"row": ["one", "two"]} | numbers)
     curves = [("one", 14, 20, 20), ("two", 3, 7, 20)]
     found = pd.DataFrame(curves, columns=["base", "dropped", "ranked", "epochs"])
     said = render("base", bases=found, best=table)
-    assert "ranked: `two` 0.0500 and `one` 0.0400; with the history dropped: `one` 0.0600 and `two` 0.0500." in said
+    assert "ranked `two` 0.0500 and `one` 0.0400, with the history dropped `one` 0.0600 and `two` 0.0500." in said
     assert "epoch 14 of 20, and with all items ranked at the end; `two` is" in said and "after epoch 7." in said
     assert "not on record yet" in render("base", bases=found[:0], best=table[:0])
+
+
+def test_toys_with_times_is_toys_and_stands_once():
+    found = bases.side_by_side(Grid.read(GRID), Ledger.open())
+    assert not found.duplicated(["dataset", "row"]).any() and found["dataset"].str.contains(",").sum() == 0
+    assert found[found["dataset"] == "Toys"]["row"].tolist() == list(bases.BASES)
+    settings = bases.settings(Grid.read(GRID), Ledger.open()).set_index("key")
+    assert settings.loc["training.schedule", ["the preset", "on record, Toys"]].tolist() == ["constant", "cosine"]
 
 
 def test_where_nothing_is_on_record_there_is_nothing_to_show(tmp_path):
