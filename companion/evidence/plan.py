@@ -20,9 +20,11 @@ import pandas as pd
 
 from companion.evidence.grid import FINAL, Experiment, Grid
 from companion.evidence.ledger import Ledger
+from companion.evidence.record import Record
 from companion.evidence.tuning import write_settings
 from rodpo_lite.errors import InputError
 from rodpo_lite.files import read_yaml, write_json
+from rodpo_lite.training import checkpoint
 
 WORKFLOW = Path(__file__).resolve().parents[2] / "workflow"
 GRID = WORKFLOW / "grid.yaml"
@@ -69,9 +71,26 @@ class Plan:
             rows.append((experiment.dataset, experiment.name, experiment.method.tier, trials, len(seeds), minutes))
         return pd.DataFrame(rows, columns=["dataset", "row", "tier", "trials", "runs", "minutes"])
 
+    def _check_starts(self, left: dict[Experiment, list[int]]) -> None:
+        for experiment, seeds in left.items():
+            start = experiment.reference
+            for seed, file in start.recorded(self.ledger).items() if start else ():
+                run = start.folder(self.runs) / FINAL / f"seed-{seed}" / checkpoint.RUN
+                if seed in seeds and not run.exists() and Record.read(self.ledger.folder / file).renamed:
+                    raise InputError(
+                        f"{experiment.name} starts from {start.name}, of which {file} is on record, by an earlier "
+                        f"edition of the code. Its run is not in {self.runs}, and trained again it would have another "
+                        f"id, so that nothing that starts there would count: declare a row like {start.name}, and "
+                        "start from that."
+                    )
+
     def write(self, data: Path, replicas: int, precision: str | None = None) -> Path:
-        """Write plan.json and every configuration that is known by now into the folder of runs."""
+        """Write plan.json and every configuration that is known by now into the folder of runs.
+
+        Raises InputError if what is left would begin at a reference that does not count.
+        """
         left = self.left()
+        self._check_starts(left)
         needed = list(dict.fromkeys(one for experiment in left for one in experiment.needs()))
         for experiment in needed:
             folder, settings = experiment.folder(self.runs), experiment.chosen(self.ledger)

@@ -15,7 +15,7 @@ from rodpo_lite.errors import InputError
 from rodpo_lite.evaluation import metrics
 from rodpo_lite.files import read_json
 from rodpo_lite.model.config import EncoderConfig
-from rodpo_lite.settings import build
+from rodpo_lite.settings import build, identity
 from rodpo_lite.training import checkpoint
 
 _KINDS_OF_NEGATIVES = [f"{kind}_{what}" for kind in ("past", "future", "planted") for what in ("rate", "share")]
@@ -130,6 +130,12 @@ class Record(_Kept):
     @cached_property
     def full_encoder(self) -> dict[str, Any]:
         return build(EncoderConfig, self.encoder).model_dump(mode="json")
+
+    @property
+    def renamed(self) -> bool:
+        """Whether this reference, trained again by the code of today, would have another id: it has more keys now."""
+        config = build(KINDS[self.stage], self.config)
+        return identity(config, checksums=self.dataset.checksums) != self.config_hash
 
     def repeats(self, other: Self) -> bool:
         """Whether two records are of one experiment, whatever their ids."""

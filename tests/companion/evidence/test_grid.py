@@ -232,6 +232,19 @@ def test_a_plan_says_what_is_left(file, tmp_path):
     assert not (final / "1.evaluated").exists(), "the ledger does not hold it, whatever was done before"
 
 
+def test_what_would_begin_at_a_reference_that_does_not_count_is_not_begun(tmp_path):
+    """The ids in this ledger are not those of the settings, as where settings were added since it was recorded."""
+    grid = tiny_ledger.declare(tmp_path)
+    ledger = tiny_ledger.fill(grid, tmp_path / "ledger")
+    (ledger / "world-align-topk2.json").unlink()
+    made = Plan(tmp_path / "grid.yaml", grid, grid.experiments(), tmp_path / "runs", Ledger(ledger))
+    with pytest.raises(InputError, match=r"topk starts from base, of which world-reference-base2\.json is on record"):
+        made.write(tmp_path, 1)
+    assert not (tmp_path / "runs").exists()
+    write_json(tmp_path / "runs" / "world" / "base" / "final" / "seed-2" / "run.json", {})
+    made.write(tmp_path, 1)
+
+
 def test_minutes_are_those_of_a_cpu(tmp_path):
     grid = tiny_ledger.declare(tmp_path)
     folder = tiny_ledger.fill(grid, tmp_path / "ledger")
