@@ -35,6 +35,7 @@ def test_bases_stand_in_the_order_of_either_protocol():
     curves = [("one", 14, 20, 20), ("two", 3, 7, 20)]
     found = pd.DataFrame(curves, columns=["base", "dropped", "ranked", "epochs"])
     said = render("base", bases=found, best=table)
+    assert "With all items ranked the best is `two` on Toys, with the history dropped `one` on Toys." in said
     assert "ranked `two` 0.0500 and `one` 0.0400, with the history dropped `one` 0.0600 and `two` 0.0500." in said
     assert "epoch 14 of 20, and with all items ranked at the end; `two` is" in said and "after epoch 7." in said
     assert "not on record yet" in render("base", bases=found[:0], best=table[:0])
