@@ -84,7 +84,7 @@ figures.show(
 #
 # A step of fixed positions over the number of items: the full cross-entropy grows with the catalogue, the sampled one
 # does not, because it encodes and updates only the items that it touches. An epoch grows with the users in it. A longer
-# history costs little more per position. A deeper pool costs more to find.
+# history costs little more per position, and a pool a hundred times as large little more to find.
 
 # %% tags=["hide-input"]
 AXES = {"items": "Items", "users": "Users", "length": "History length", "pool": "Pool size"}
