@@ -21,6 +21,12 @@ THEIRS = {  # what the pool is held against on HM4SR, and the rows
     "over the hardest item": ("hm4sr_topk", "hm4sr_hard"),
 }
 
+WIDER = {  # the same on one tower, after the wider search of the second edition
+    "over its reference": ("fused_topk", "cause"),
+    "over any item": ("fused_topk", "fused_uniform"),
+    "over the hardest item": ("fused_topk", "fused_hard"),
+}
+
 
 def answer(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     """Facts for the sentences of `answer.md.j2`; a comparison is one of a dataset, a base and a protocol.
@@ -29,7 +35,7 @@ def answer(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     the hardest item and over any item, and of the mixture over none. refused: seeds in which `hard` validates no better
     than its reference. left, kept: gap and pool where the reference may stay if it validates better. base, dropped: the
     least and the largest change by the other base, and by dropping the history. use: the settings that were chosen for
-    the pool. theirs: `on_their_base`. plainer: `as_good`.
+    the pool. theirs: `on_their_base`. wider: `changes` of WIDER. plainer: `as_good`.
     """
     hard = _compared(grid, ledger, "hard", "")
     if hard.empty:
@@ -39,7 +45,7 @@ def answer(grid: Grid, ledger: Ledger) -> dict[str, Any]:
         question(grid, _compared(grid, ledger, "topk", other, **options))
         for other, options in (("hard", {}), ("hard", stays), ("", {}), ("", stays), ("uniform", {}))
     )
-    base = changes(grid, [("towers", "fused")], ledger)
+    base, wider = changes(grid, [("towers", "fused")], ledger), changes(grid, WIDER, ledger)
     refused = [(given_up(one, ledger), len(one.seeds)) for one in _experiments(grid, hard["after"], hard["dataset"])]
     tests = quality(grid, ledger).query("row in @BASES and dataset in @grid.real")
     dropped = 100 * (tests["test_masked"] / tests["test"] - 1)
@@ -53,6 +59,7 @@ def answer(grid: Grid, ledger: Ledger) -> dict[str, Any]:
         "dropped": {"least": dropped.min(), "most": dropped.max()},
         "use": _settings(grid, ledger),
         "theirs": on_their_base(grid, ledger),
+        "wider": wider.assign(dataset=wider["dataset"].map(grid.label)).to_dict("records"),
         "plainer": as_good(grid, ledger),
     }
 

@@ -47,7 +47,7 @@ def _told(facts) -> list[str]:
 
 def test_the_answer_turns_with_the_numbers(grid, ledger, monkeypatch):
     facts = answers.answer(grid, ledger)
-    base, *theirs, own, hard, pool, reference, any_item, mixture, more = _told(facts)
+    base, *theirs, own, hard, pool, reference, any_item, wider, mixture, more = _told(facts)
     assert base.startswith("With HM4SR") and own.startswith("With our own two bases, on Toys,")
     assert theirs[0] == "On Toys the pool helps and does better than the hardest item."
     assert (hard, pool) == (
@@ -56,6 +56,7 @@ def test_the_answer_turns_with_the_numbers(grid, ledger, monkeypatch):
     )  # fmt: skip
     assert "helps on Toys alone" in reference and mixture == "The sparse mixture never clearly helped:"
     assert any_item.endswith("it is ahead here and there:") and more.endswith("matter more:")
+    assert wider.endswith("any random item does better than the pool:")
     real = answers.changes
 
     def turned(*arguments, **options):
@@ -66,8 +67,9 @@ def test_the_answer_turns_with_the_numbers(grid, ledger, monkeypatch):
     monkeypatch.setattr(answers, "changes", turned)
     monkeypatch.setattr(answers, "given_up", lambda experiment, ledger: 0)
     facts = answers.answer(grid, ledger)
-    _, *theirs, _, hard, pool, reference, _, mixture, _ = _told(facts)
+    _, *theirs, _, hard, pool, reference, _, wider, mixture, _ = _told(facts)
     assert theirs[0] == "On Toys the pool hurts and does worse than the hardest item."
+    assert wider.endswith("the pool does better than any random item:")
     assert (hard, pool) == (
         "Always rejecting the hardest item helps.",
         "A random item of the best K does worse than the hardest,",
