@@ -110,7 +110,8 @@ def summaries(declared: dict[str, Claim], grid: Grid, ledger: Ledger, source: st
 
     members: rows of `assess`; others: those of `Claim.otherwise`, which decide nothing; first: those of its first pair
     that have run; beside: rows of `assess_beside`; smallest: the smallest true changes that its members would show.
-    Datasets have their names for readers; `column` is that of the dataset itself, whatever was hidden of it, with times or without.
+    Datasets have their names for readers; `column` is that of the dataset itself, whatever was hidden of it, with times
+    or without.
     """
     summaries = []
     for name, claim in declared.items():
