@@ -133,8 +133,8 @@ figures.show_changes(
 #
 # The same questions on HM4SR, likely the paper's base, as far as its public code says, with a wider search and both
 # protocols as equals. The reference may stay, since nobody takes an alignment that validates worse than what it started
-# from; grey marks are what was recorded without that. Datasets on which nothing has run yet are left out. On Toys, HM4SR
-# reads the times of the reviews, too; users, items and order are the same.
+# from; grey marks are what was recorded without that. Datasets on which nothing has run yet are left out. On Toys,
+# HM4SR reads the times of the reviews, too; users, items and order are the same.
 
 # %% tags=["hide-input"]
 second = claims.read(grid, claims.SECOND)
