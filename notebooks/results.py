@@ -157,7 +157,8 @@ random = comparison.changes(grid, RANDOM, ledger)
 as_pool = random["before"] == "uniform_as_topk"
 sides = {"Tuned on both sides": random[~as_pool], "With the pool's settings on both sides": random[as_pool]}
 asked = {lead: answer.question(grid, part) for lead, part in sides.items()}
-Markdown("\n\n".join(render("question", lead=lead, question=found) for lead, found in asked.items()))
+said = [render("question", lead=lead, question=found) for lead, found in asked.items()]
+Markdown("\n\n".join([*said, render("wider", wider=answer.searched_wider(grid, ledger))]))
 
 # %% tags=["hide-input"]
 figures.show_changes(

@@ -119,7 +119,7 @@ def summaries(declared: dict[str, Claim], grid: Grid, ledger: Ledger, source: st
             continue
         members, others, beside = (
             table.assign(
-                column=table["dataset"].map(lambda name: grid.label(grid.source(name)).split(",")[0]),
+                column=table["dataset"].map(lambda name: grid.label(name, whole=False)),
                 dataset=table["dataset"].map(grid.label),
             ).to_dict("records")
             for table in (

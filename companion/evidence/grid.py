@@ -115,11 +115,12 @@ class Grid(Settings):
         """The datasets in which nothing was hidden, those apart too."""
         return [name for name in self.datasets if name not in self.planted]
 
-    def label(self, dataset: str) -> str:
-        """A dataset's name for readers, such as `Toys`, `Toys, timed` or `Toys, 10 % hidden`."""
+    def label(self, dataset: str, whole: bool = True) -> str:
+        """A dataset's name for readers, such as `Toys`, `Toys, timed` or `Toys, 10 % hidden`; not whole, all `Toys`."""
         hidden = self.planted.get(dataset)
         name = self.source(dataset).replace("-", ", ").capitalize()
-        return f"{name}, {100 * hidden.share:.0f} % hidden" if hidden else name
+        name = f"{name}, {100 * hidden.share:.0f} % hidden" if hidden else name
+        return name if whole else name.split(",")[0]
 
     def trials(self, name: str) -> list[dict[str, Any]]:
         """The settings that a row tries: first what it sets, the rest at its default, then Sobol points of its search.

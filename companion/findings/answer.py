@@ -35,7 +35,7 @@ def answer(grid: Grid, ledger: Ledger) -> dict[str, Any]:
     the hardest item and over any item, and of the mixture over none. refused: seeds in which `hard` validates no better
     than its reference. left, kept: gap and pool where the reference may stay if it validates better. base, dropped: the
     least and the largest change by the other base, and by dropping the history. use: the settings that were chosen for
-    the pool. theirs: `on_their_base`. wider: `changes` of WIDER. plainer: `as_good`.
+    the pool. theirs: `on_their_base`. wider: `searched_wider`. plainer: `as_good`.
     """
     hard = _compared(grid, ledger, "hard", "")
     if hard.empty:
@@ -45,7 +45,7 @@ def answer(grid: Grid, ledger: Ledger) -> dict[str, Any]:
         question(grid, _compared(grid, ledger, "topk", other, **options))
         for other, options in (("hard", {}), ("hard", stays), ("", {}), ("", stays), ("uniform", {}))
     )
-    base, wider = changes(grid, [("towers", "fused")], ledger), changes(grid, WIDER, ledger)
+    base = changes(grid, [("towers", "fused")], ledger)
     refused = [(given_up(one, ledger), len(one.seeds)) for one in _experiments(grid, hard["after"], hard["dataset"])]
     tests = quality(grid, ledger).query("row in @BASES and dataset in @grid.real")
     dropped = 100 * (tests["test_masked"] / tests["test"] - 1)
@@ -59,7 +59,7 @@ def answer(grid: Grid, ledger: Ledger) -> dict[str, Any]:
         "dropped": {"least": dropped.min(), "most": dropped.max()},
         "use": _settings(grid, ledger),
         "theirs": on_their_base(grid, ledger),
-        "wider": wider.assign(dataset=wider["dataset"].map(grid.label)).to_dict("records"),
+        "wider": searched_wider(grid, ledger),
         "plainer": as_good(grid, ledger),
     }
 
@@ -67,6 +67,12 @@ def answer(grid: Grid, ledger: Ledger) -> dict[str, Any]:
 def over_their_base(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """`changes` of the pool on HM4SR, which is likely the paper's base, where all seeds are on record."""
     return changes(grid, THEIRS, ledger, grid.known)
+
+
+def searched_wider(grid: Grid, ledger: Ledger) -> list[dict[str, Any]]:
+    """`changes` of WIDER on every dataset where they have run, a row each, for `wider.md.j2`."""
+    table = changes(grid, WIDER, ledger)
+    return table.assign(dataset=table["dataset"].map(grid.label)).to_dict("records")
 
 
 def by_the_rule(grid: Grid, ledger: Ledger) -> pd.DataFrame:
@@ -82,9 +88,8 @@ def on_their_base(grid: Grid, ledger: Ledger) -> list[dict[str, Any]]:
     for dataset, part in over_their_base(grid, ledger).groupby("dataset", sort=False):
         items = ledger.records.loc[ledger.records["dataset"] == dataset, "n_items"].iloc[0]
         chosen = Experiment(grid, dataset, "hm4sr_topk").chosen(ledger)
-        name, *_ = grid.label(dataset).split(",")
         mixture = bool(Experiment(grid, dataset, "hm4sr_topk_on_moe").recorded(ledger))
-        facts = {"dataset": name, "chosen": chosen, "n_items": items, "mixture": mixture}
+        facts = {"dataset": grid.label(dataset, whole=False), "chosen": chosen, "n_items": items, "mixture": mixture}
         found.append(facts | {"lines": part.to_dict("records")})
         declared.remove(dataset)
     return [one | {"waiting": [grid.label(name) for name in declared]} for one in found]

@@ -59,7 +59,7 @@ def side_by_side(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     """`quality` of each base wherever the last one has run; Toys is one dataset, with times or without."""
     found = quality(grid, ledger)
     found = found[found["row"].isin(BASES) & found["dataset"].isin(grid.known)]
-    found = found.assign(dataset=[grid.label(name).split(",")[0] for name in found["dataset"]])
+    found = found.assign(dataset=[grid.label(name, whole=False) for name in found["dataset"]])
     theirs = found.loc[found["row"] == BASES[-1], "dataset"]
     return found[found["dataset"].isin(theirs)].drop_duplicates(["dataset", "row"])
 
@@ -69,7 +69,7 @@ def settings(grid: Grid, ledger: Ledger) -> pd.DataFrame:
     columns = {"the preset": dotted(read_preset(BASES[-1]))}
     for dataset in (name for name in grid.known if grid.runs_on(BASES[-1], name)):
         if chosen := Experiment(grid, dataset, BASES[-1]).chosen(ledger):
-            columns[f"on record, {grid.label(dataset).split(',')[0]}"] = columns["the preset"] | chosen
+            columns[f"on record, {grid.label(dataset, whole=False)}"] = columns["the preset"] | chosen
     table = pd.DataFrame(columns).loc[list(columns["the preset"])].rename_axis("key").reset_index()
     return table.map(lambda value: str(value).lower())
 
